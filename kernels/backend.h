@@ -1,0 +1,205 @@
+/* backend.h - everything the model asks of the hardware.
+ *
+ * The one idea: the forward pass (engine/vision.c, engine/text.c) is written once over this
+ * table; a backend is one stream of work on one device.  Operations are queued in call order
+ * and return at once; `download` and `finish` wait.  Matrices are row-major views that own
+ * nothing.  Row r is always token r.
+ *
+ * Errors are sticky: the first failure is kept in be->error and every later operation does
+ * nothing, so the forward pass reads as arithmetic and checks once, at its end.
+ *
+ * Call the rv_* functions below, not the table: they check shapes for every backend at once
+ * (a wrong shape is a bug: RV_ERR_INTERNAL).  Backends may trust their arguments.
+ *
+ * A row's result never depends on its neighbours: for up to RV_FEW_ROWS rows, `linear` sums in
+ * an order fixed by the weight's shape alone, and `attend` splits keys at fixed multiples.
+ *
+ * Threads: one thread at a time per backend.
+ */
+#ifndef RV_KERNELS_BACKEND_H
+#define RV_KERNELS_BACKEND_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "engine/base/dtype.h"
+#include "engine/base/status.h"
+
+enum { RV_FEW_ROWS = 64,         /* the decode kernels' most rows                             */
+       RV_WEIGHT_PARTS = 3 };
+
+typedef enum { RV_ACT_NONE, RV_ACT_GELU /* exact, with erf */ } rv_act;
+
+/* ld: elements from row to row. */
+typedef struct rv_mat { void *data; int32_t rows, cols; int64_t ld; rv_dtype type; } rv_mat;
+
+/* ---- weights: opaque, a backend owns their layout ---- */
+
+typedef enum {
+    RV_USE_TEXT,                 /* products with 1 to thousands of rows                       */
+    RV_USE_VISION,               /* products with hundreds of rows and more, always            */
+    RV_USE_ROWS                  /* a table whose rows are looked up (embed, add_rows)         */
+} rv_weight_use;
+
+typedef enum {
+    RV_ORDER_STACKED,            /* output columns: part 0's, then part 1's, ..                */
+    RV_ORDER_GATE_UP             /* parts are gate and up; columns in an order only swiglu knows */
+} rv_weight_order;
+
+/* A weight [rows x cols] (output x input features), made of up to three tensors one below the
+ * other (q, k, v).  data: host memory, F32, F16 or BF16, row-major, no alignment promised; NULL
+ * while planning.  It stays valid and unchanged until weight_free, so that the CPU backend can
+ * read it in place. */
+typedef struct rv_weight_part { const void *data; rv_dtype type; int32_t rows; } rv_weight_part;
+typedef struct rv_weight_spec {
+    const char     *name;        /* for messages                                               */
+    int32_t         rows, cols, n_parts;
+    rv_weight_part  part[RV_WEIGHT_PARTS];
+    rv_weight_use   use;
+    rv_weight_order order;
+} rv_weight_spec;
+
+typedef struct rv_weight rv_weight;
+/* What every backend's own struct rv_weight begins with, for the checks. */
+typedef struct rv_weight_head { int32_t rows, cols; rv_weight_use use; rv_weight_order order; } rv_weight_head;
+
+/* ---- attention ---- */
+
+/* Keys and values, [physical rows x kv_heads * head_dim].  Key i of sequence s is physical row
+ *   pages == NULL:  i                                                (one sequence, contiguous)
+ *   else            pages[s * max_pages + i / page_rows] * page_rows + i % page_rows.
+ * bias: f32 per physical row, added to the scaled score; NULL: none. */
+typedef struct rv_kv {
+    rv_mat         k, v;
+    const int32_t *pages;        /* device                                                     */
+    int32_t        page_rows, max_pages;
+    const float   *bias;         /* device                                                     */
+} rv_kv;
+
+/* Row r of q sees keys first[r]..last[r] (inclusive) of sequence slot[r], softmax over
+ * scale * q.k + bias; no keys (last < first): its output is zero.  Query head h reads K/V head
+ * h / (heads / kv_heads).  These ranges express the causal mask, the cross-attention mask, image
+ * groups and the vision tower's padding (tokens ordered so that padding comes last). */
+typedef struct rv_attention {
+    rv_mat         q, out;       /* [rows x heads * head_dim]                                  */
+    rv_kv          kv;
+    const int32_t *slot;         /* device, per row of q; NULL: all 0                          */
+    const int32_t *first, *last; /* device, per row of q; first NULL: all 0                    */
+    int32_t        heads, kv_heads;
+    int32_t        longest;      /* host: no row sees keys at or beyond this                   */
+    float          scale;
+} rv_attention;
+
+/* A row is normed in runs of `width`: the whole row, or each head.  weight: f32[width], device.
+ * bias NULL: RMS norm, x / rms(x) * weight.  Else LayerNorm. */
+typedef struct rv_norm { const float *weight, *bias; float eps; int32_t width; } rv_norm;
+
+typedef struct rv_backend rv_backend;
+
+typedef struct rv_backend_ops {
+    const char *name;            /* "cpu", "cuda"                                              */
+    /* memory and order */
+    void *(*alloc)   (rv_backend *, uint64_t bytes);               /* 256-byte aligned, zeroed; NULL: sticky error */
+    void  (*release) (rv_backend *, void *);
+    void  (*upload)  (rv_backend *, void *dst, const void *host, uint64_t bytes);
+    void  (*download)(rv_backend *, void *host, const void *src, uint64_t bytes);
+    void  (*finish)  (rv_backend *);
+    /* weights: bytes of device memory a spec takes beyond what stays mapped (no data needed),
+     * then the same spec with data, and that many bytes */
+    uint64_t   (*weight_bytes)(rv_backend *, const rv_weight_spec *);
+    rv_weight *(*weight_new)  (rv_backend *, const rv_weight_spec *, void *memory);
+    void       (*weight_free) (rv_backend *, rv_weight *);
+    /* arithmetic; `out` never overlaps an input except where said */
+    void  (*zero)       (rv_backend *, rv_mat x);
+    void  (*copy)       (rv_backend *, rv_mat dst, rv_mat src);    /* converts the type too     */
+    void  (*patches)    (rv_backend *, rv_mat out, rv_mat pixels, int32_t channels, int32_t patch);
+    void  (*embed)      (rv_backend *, rv_mat out, const rv_weight *table, const int32_t *ids);
+    void  (*add_rows)   (rv_backend *, rv_mat x, const rv_weight *table, const int32_t *ids, float scale);
+    void  (*norm)       (rv_backend *, rv_mat out, rv_mat x, rv_norm n);
+    void  (*linear)     (rv_backend *, rv_mat out, rv_mat x, const rv_weight *w, const float *bias, rv_act act);
+    void  (*linear_add) (rv_backend *, rv_mat x, rv_mat h, const rv_weight *w, const float *bias,
+                         float scale, const float *row_scale);
+    void  (*swiglu)     (rv_backend *, rv_mat out, rv_mat gate_up);
+    void  (*rope)       (rv_backend *, rv_mat qk, const float *cos_sin, const int32_t *pos, int32_t head_dim);
+    void  (*kv_store)   (rv_backend *, rv_kv kv, rv_mat k, rv_mat v, const int32_t *slot, const int32_t *pos);
+    void  (*attend)     (rv_backend *, const rv_attention *);
+    void  (*concat_taps)(rv_backend *, rv_mat out, rv_mat last, const rv_mat *taps, int32_t n_taps);
+    void  (*close)      (rv_backend *);
+} rv_backend_ops;
+
+struct rv_backend {
+    const rv_backend_ops *ops;
+    rv_error error;              /* code RV_OK until something failed                          */
+    rv_dtype act;                /* type of matrix operands and K/V: F32, BF16 or F16          */
+    uint64_t saturated;          /* f16: values clamped so far (after finish)                  */
+};
+
+/* ---- the CPU ---- */
+typedef struct rv_cpu_options {
+    int32_t threads;             /* 0: one a core this process may use                          */
+    rv_dtype act;                /* RV_F32 or RV_BF16                                           */
+    bool reference;              /* plain loops only: no SIMD, no library; for tests            */
+} rv_cpu_options;
+
+/* RV_ERR_UNSUPPORTED for BF16 on a CPU without AVX512-BF16 (unless reference). */
+rv_status rv_cpu_open(const rv_cpu_options *options, rv_backend **out, rv_error *err);
+
+typedef struct rv_cpu_features { bool f16c, avx2, fma, avx512, avx512_bf16, avx512_vnni, amx_bf16, amx_int8; } rv_cpu_features;
+rv_cpu_features rv_cpu_detect(void);
+const char *rv_cpu_library(void);  /* the matrix library, "oneDNN 2.6.3", or "none"             */
+
+void rv_backend_close(rv_backend *be);                               /* NULL is fine            */
+
+/* ---- views: a run of rows or columns of m ---- */
+static inline rv_mat rv_rows(rv_mat m, int32_t from, int32_t n) {
+    m.data = (char *)m.data + (size_t)from * (size_t)m.ld * rv_dtype_size(m.type);
+    m.rows = n;
+    return m;
+}
+static inline rv_mat rv_cols(rv_mat m, int32_t from, int32_t n) {
+    m.data = (char *)m.data + (size_t)from * rv_dtype_size(m.type);
+    m.cols = n;
+    return m;
+}
+static inline rv_mat rv_mat_of(void *data, int32_t rows, int32_t cols, rv_dtype type) {
+    return (rv_mat){ data, rows, cols, cols, type };
+}
+
+/* ---- the checked calls, one per operation ---- */
+void *rv_device_alloc(rv_backend *be, uint64_t bytes);
+void  rv_device_release(rv_backend *be, void *memory);               /* also after an error      */
+void  rv_upload(rv_backend *be, void *dst, const void *host, uint64_t bytes);
+void  rv_download(rv_backend *be, void *host, const void *src, uint64_t bytes);
+rv_status rv_finish(rv_backend *be, rv_error *err);                  /* waits; returns the sticky error */
+uint64_t   rv_weight_bytes(rv_backend *be, const rv_weight_spec *spec);
+rv_weight *rv_weight_new(rv_backend *be, const rv_weight_spec *spec, void *memory);
+void       rv_weight_free(rv_backend *be, rv_weight *w);             /* NULL is fine             */
+
+void rv_zero(rv_backend *be, rv_mat x);
+void rv_copy(rv_backend *be, rv_mat dst, rv_mat src);
+/* im2col: pixels f32 [tiles x channels*T*T] (planes) -> out [tiles*g*g x channels*patch*patch],
+ * g = T / patch; patch (py,px) is row py*g+px, column c*patch*patch + ky*patch + kx. */
+void rv_patches(rv_backend *be, rv_mat out, rv_mat pixels, int32_t channels, int32_t patch);
+/* out f32: row r = table[ids[r]]. */
+void rv_embed(rv_backend *be, rv_mat out, const rv_weight *table, const int32_t *ids);
+/* x f32: row r += scale * table[ids[r]]; ids[r] < 0: nothing. */
+void rv_add_rows(rv_backend *be, rv_mat x, const rv_weight *table, const int32_t *ids, float scale);
+/* statistics in f32; out may be x. */
+void rv_norm_rows(rv_backend *be, rv_mat out, rv_mat x, rv_norm n);
+/* out = act(x W^T + bias), accumulated in f32; x in be->act, out be->act or f32. bias: f32, device. */
+void rv_linear(rv_backend *be, rv_mat out, rv_mat x, const rv_weight *w, const float *bias, rv_act act);
+/* x f32: row r += scale * row_scale[r] * (h W^T + bias); row_scale NULL: 1. A row whose
+ * row_scale is 0 is left as it is, whatever h holds. */
+void rv_linear_add(rv_backend *be, rv_mat x, rv_mat h, const rv_weight *w, const float *bias,
+                   float scale, const float *row_scale);
+/* out [n x f] = silu(gate) * up, gate_up [n x 2f] from a GATE_UP weight. */
+void rv_swiglu(rv_backend *be, rv_mat out, rv_mat gate_up);
+/* In place, each head of head_dim columns, half-rotation pairs (j, j + head_dim/2).  cos_sin f32
+ * [positions x head_dim]: cos of j = 0..head_dim/2-1, then sin. */
+void rv_rope(rv_backend *be, rv_mat qk, const float *cos_sin, const int32_t *pos, int32_t head_dim);
+/* Row r of k and v becomes key pos[r] of sequence slot[r] (NULL: 0). pos[r] < 0: not stored. */
+void rv_kv_store(rv_backend *be, rv_kv kv, rv_mat k, rv_mat v, const int32_t *slot, const int32_t *pos);
+void rv_attend(rv_backend *be, const rv_attention *a);
+/* out row = [last (d) | column d + c*n_taps + i = tap i's column c]: HF's channel-major order. */
+void rv_concat_taps(rv_backend *be, rv_mat out, rv_mat last, const rv_mat *taps, int32_t n_taps);
+
+#endif
