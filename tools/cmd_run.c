@@ -1,0 +1,277 @@
+/* cmd_run.c - rvengine run: images and a prompt in, text out.
+ *
+ * The one idea: whatever can be wrong with the request is found before the weights are loaded.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tools/commands.h"
+#include "tools/run.h"
+
+/* Reads a receipt with any model that follows instructions; the demo model was trained on it. */
+#define DEFAULT_PROMPT "Extract the receipt as KEY: VALUE lines."
+
+static const char NAME[] = "run";
+static const uint32_t TILES[] = { 1, 2, 4 };
+enum { DEFAULT_MAX_TOKENS = 1024 };
+#define DEFAULT_TEMPERATURE 0.6
+
+static const command_help help = {
+    .command = "run",
+    .usage = "rvengine run --model DIR --image FILE [--prompt TEXT] [options]\n"
+             "       rvengine run --model DIR --messages FILE [options]\n"
+             "       rvengine run --model DIR --raw TEXT [--image FILE] [options]",
+    .about = "Reads images, or answers a prompt. The answer goes to stdout, all else to stderr.\n"
+             "With images and no prompt it asks: \"" DEFAULT_PROMPT "\"",
+    .after = "examples:\n"
+             "  rvengine run -m /models/mllama -i receipt.jpg\n"
+             "  rvengine run -m /models/mllama -i page1.png -i page2.png -p \"What changed?\" --stream\n"
+             "  curl -s https://example.org/r.jpg | rvengine run -m /models/mllama -i - --json\n"
+             "  rvengine run -m /models/mllama --messages talk.json --sample --seed 7\n\n"
+             "A messages file is a list: [{\"role\": \"user\", \"content\": [{\"type\": \"image\", \"path\": \"a.png\"},\n"
+             "{\"type\": \"text\", \"text\": \"..\"}]}, ..]; content may be a string, {\"type\": \"image\"} takes the\n"
+             "next --image, and OpenAI's image_url works with data: URLs and paths (relative to the\n"
+             "current folder). Nothing is fetched from a network.\n\n"
+             "Exit codes: rvengine help exit-codes",
+};
+
+static parse_result parse(run_options *o, int argc, char **argv) {
+    const option table[] = {
+        { OPTION_GROUP, .name = "What is asked" },
+        { OPTION_TEXT, .name = "model", .letter = 'm', .to = &o->load.model, .value = "DIR",
+          .help = "model folder: config.json, tokenizer.json, *.safetensors" },
+        { OPTION_LIST, .name = "image", .letter = 'i', .to = &o->images, .value = "FILE",
+          .help = "an image; may be repeated; - reads stdin" },
+        { OPTION_TEXT, .name = "prompt", .letter = 'p', .to = &o->prompt, .value = "TEXT",
+          .help = "the question, behind the images" },
+        { OPTION_TEXT, .name = "prompt-file", .to = &o->prompt_file, .value = "FILE",
+          .help = "the question from a file (one final newline is dropped)" },
+        { OPTION_TEXT, .name = "system", .to = &o->system, .value = "TEXT", .help = "a system message before it" },
+        { OPTION_TEXT, .name = "messages", .to = &o->messages, .value = "FILE",
+          .help = "a whole conversation as JSON, see below" },
+        { OPTION_TEXT, .name = "raw", .to = &o->raw, .value = "TEXT",
+          .help = "text without a chat template; control tokens count,\none <|image|> for each --image" },
+        { OPTION_TEXT, .name = "raw-file", .to = &o->raw_file, .value = "FILE", .help = "the same from a file" },
+        { OPTION_GROUP, .name = "Images" },
+        { OPTION_CHOICE, .name = "max-tiles", .to = &o->max_tiles, .choices = "1|2|4",
+          .help = "tiles an image is cut into at most (default 4): fewer\nare faster and coarser" },
+        { OPTION_FLAG, .name = "no-exif", .to = &o->no_exif, .help = "do not turn photos as their EXIF tag asks" },
+        { OPTION_GROUP, .name = "The answer" },
+        { OPTION_WHOLE, .name = "max-tokens", .letter = 'n', .to = &o->max_tokens, .max = 1048576, .value = "N",
+          .help = "stop after N tokens (default 1024; 0: no limit but the\ncontext)" },
+        { OPTION_LIST, .name = "stop", .to = &o->stop, .value = "TEXT",
+          .help = "end before this text; may be repeated" },
+        { OPTION_FLAG, .name = "stream", .to = &o->stream, .help = "print text as it comes" },
+        { OPTION_FLAG, .name = "json", .to = &o->json, .help = "one JSON object: text, tokens, times, .." },
+        { OPTION_FLAG, .name = "logprobs", .to = &o->logprobs, .help = "with --json: each token's log-probability" },
+        { OPTION_TEXT, .name = "output", .letter = 'o', .to = &o->output, .value = "FILE",
+          .help = "write the answer there instead, whole or not at all" },
+        { OPTION_FLAG, .name = "verbose", .letter = 'v', .to = &o->load.verbose, .help = "memory and times on stderr" },
+        { OPTION_GROUP, .name = "Sampling (default: the most likely token, the same answer every time)" },
+        { OPTION_FLAG, .name = "sample", .to = &o->sample,
+          .help = "sample as the model's generation_config.json says" },
+        { OPTION_REAL, .name = "temperature", .to = &o->temperature, .given = &o->temperature_given, .max = 100,
+          .value = "T", .help = "sample with this temperature; 0: do not sample\n(with --sample: the model's own, else 0.6)" },
+        { OPTION_WHOLE, .name = "top-k", .to = &o->top_k, .given = &o->top_k_given, .max = UINT32_MAX, .value = "K",
+          .help = "among the K most likely; 0: all (default: the model's)" },
+        { OPTION_REAL, .name = "top-p", .to = &o->top_p, .given = &o->top_p_given, .min = 1e-6, .max = 1, .value = "P",
+          .help = "among those that make up P; 1: all (default: the model's)" },
+        { OPTION_REAL, .name = "repetition-penalty", .to = &o->repetition_penalty, .min = 0.01, .max = 100, .value = "R",
+          .help = "above 1: fewer repetitions (default 1: none)" },
+        { OPTION_WHOLE, .name = "seed", .to = &o->seed, .given = &o->seed_given, .value = "N",
+          .help = "another seed, another sample (default 0)" },
+        { OPTION_GROUP, .name = "The prompt's form" },
+        { OPTION_CHOICE, .name = "template", .to = &o->chat_template, .choices = "auto|A|B",
+          .help = "revision of the Llama 3.2 chat template (default auto:\nas the model folder shows, else B)" },
+        { OPTION_TEXT, .name = "date", .to = &o->date, .value = "TEXT",
+          .help = "date in the system block, \"26 Jul 2024\" (default: today)" },
+        { OPTION_FLAG, .name = "control-tokens", .to = &o->control_tokens,
+          .help = "<|eot_id|> and the like in a prompt are control tokens" },
+        { OPTION_FLAG, .name = "hf-double-bos", .to = &o->double_bos,
+          .help = "begin-of-text twice, as HF's processor(text=chat) does" },
+        { OPTION_FLAG, .name = "ignore-stop", .to = &o->ignore_stop,
+          .help = "go on past the model's stop tokens (benchmarks)" },
+        LOAD_OPTIONS(o->load),
+        { OPTION_END },
+    };
+    return options_parse(&help, table, argc, argv, NULL);
+}
+
+/* ---- the request, before anything is loaded ------------------------------------------------ */
+
+static rv_status usage(rv_error *err, const char *why) { return fail(err, RV_ERR_ARGUMENT, "%s", why); }
+
+static rv_status check_stdin(const run_options *o, rv_error *err) {
+    const char *files[] = { o->prompt_file, o->messages, o->raw_file };
+    size_t n = 0;
+    for (size_t i = 0; i < 3; i++) n += files[i] && strcmp(files[i], "-") == 0;
+    for (size_t i = 0; i < o->images.count; i++) n += strcmp(o->images.items[i], "-") == 0;
+    return n <= 1 ? RV_OK : usage(err, "stdin (-) can be read only once");
+}
+
+static rv_status check(const run_options *o, rv_error *err) {
+    int ways = (o->prompt || o->prompt_file) + (o->raw || o->raw_file) + (o->messages != NULL);
+    bool greedy = o->temperature_given ? o->temperature <= 0 : !o->sample;
+    if (!o->load.model) return usage(err, "--model is missing: give the model's folder");
+    if (o->prompt && o->prompt_file) return usage(err, "--prompt and --prompt-file exclude each other");
+    if (o->raw && o->raw_file) return usage(err, "--raw and --raw-file exclude each other");
+    if (ways > 1) return usage(err, "--prompt, --messages and --raw exclude each other");
+    if (o->system && (o->raw || o->raw_file || o->messages))
+        return usage(err, "--system goes with --prompt: in --messages or --raw, write it there");
+    if (ways == 0 && o->images.count == 0) return usage(err, "nothing to do: give --image, --prompt, --messages or --raw");
+    if (o->stream && o->json) return usage(err, "--stream and --json exclude each other");
+    if (o->stream && o->output) return usage(err, "--stream and --output exclude each other");
+    if (o->logprobs && !o->json) return usage(err, "--logprobs needs --json");
+    if (greedy && (o->top_k_given || o->top_p_given || o->seed_given))
+        return usage(err, "--top-k, --top-p and --seed change nothing without sampling: add --sample or --temperature");
+    for (size_t i = 0; i < o->stop.count; i++)
+        if (!o->stop.items[i][0]) return usage(err, "--stop: must not be empty");
+    return check_stdin(o, err);
+}
+
+/* generation_config.json's temperature; 0.6 where there is none to use. */
+static double model_temperature(const char *dir) {
+    char path[4096];
+    double t = 0;
+    if (snprintf(path, sizeof path, "%s/generation_config.json", dir) < (int)sizeof path) {
+        json_t *root = json_load_file(path, 0, NULL);       /* damage: loading the model says it better */
+        t = json_number_value(json_object_get(root, "temperature"));
+        json_decref(root);
+    }
+    return t > 0 && t <= 100 ? t : DEFAULT_TEMPERATURE;
+}
+
+static rv_status read_inputs(run *r, rv_error *err) {
+    run_options *o = &r->o;
+    image_choice how = { .max_tiles = TILES[o->max_tiles], .ignore_exif = o->no_exif };
+    const char *file = o->prompt_file ? o->prompt_file : o->raw_file;
+    rv_status st;
+    if (file) {
+        if ((st = input_read_text(file, &r->text, err))) return st;
+        *(o->prompt_file ? &o->prompt : &o->raw) = r->text.data;
+    }
+    if (o->messages) st = conversation_read(o->messages, &o->images, &how, &r->talk, err);
+    else st = conversation_images(&o->images, &how, &r->talk, err);
+    if (st) return st;
+    for (uint32_t i = 0; i < r->talk.n_images; i++) {       /* a damaged image: seconds earlier, and with its name */
+        rv_image_info info = { .size = sizeof info };
+        st = rv_inspect_image(&r->talk.images[i], o->load.model, &info, err);
+        if (st) {
+            rv_error why = *err;
+            return fail(err, st, "%.200s: %.300s", r->talk.files[i].name, why.message);
+        }
+    }
+    if (!o->prompt && !o->raw && !o->messages) o->prompt = DEFAULT_PROMPT;
+    return RV_OK;
+}
+
+/* ---- running ------------------------------------------------------------------------------- */
+
+static double now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+static rv_status load(run *r, rv_error *err) {
+    rv_load_options options = load_options(&r->o.load);
+    rv_session_options room = { .size = sizeof room, .slots = 1, .queue = 1, .context = (uint32_t)r->o.load.context,
+                                .images = r->talk.n_images ? r->talk.n_images : 1 };
+    double start = now_ms();
+    rv_status st = rv_model_load(r->o.load.model, &options, &r->model, err);
+    if (st == RV_OK) st = rv_session_new(r->model, &room, &r->session, err);
+    r->load_ms = now_ms() - start;
+    progress_end();
+    return st;
+}
+
+static int32_t on_token(void *user, rv_job *job, const rv_token *token) {
+    run *r = user;
+    (void)job;
+    if (!r->o.stream) return 0;
+    print_text(token->text, token->bytes);
+    if (fflush(stdout) != 0) r->failed = 1;
+    return r->failed;
+}
+
+static rv_request request_of(run *r) {
+    const run_options *o = &r->o;
+    double temperature = o->temperature_given ? o->temperature : o->sample ? model_temperature(o->load.model) : 0;
+    return (rv_request){
+        .size = sizeof(rv_request),
+        .images = o->messages ? NULL : r->talk.images,
+        .n_images = o->messages ? 0 : r->talk.n_images,
+        .system = o->system,
+        .prompt = o->prompt,
+        .messages = r->talk.messages,
+        .n_messages = r->talk.n_messages,
+        .raw = o->raw,
+        .flags = (o->control_tokens ? RV_REQUEST_CONTROL_TOKENS : 0u) | (o->double_bos ? RV_REQUEST_DOUBLE_BOS : 0u) |
+                 (o->ignore_stop ? RV_REQUEST_IGNORE_STOP : 0u),
+        .chat_template = o->chat_template,
+        .date = o->date,
+        .max_tokens = (uint32_t)o->max_tokens,
+        .temperature = (float)temperature,
+        .top_k = !o->top_k_given ? 0 : o->top_k == 0 ? UINT32_MAX : (uint32_t)o->top_k,
+        .top_p = (float)o->top_p,
+        .repetition_penalty = (float)o->repetition_penalty,
+        .seed = o->seed,
+        .stop = o->stop.items,
+        .n_stop = (uint32_t)o->stop.count,
+        .on_token = on_token,
+        .user = r,
+    };
+}
+
+/* Submits and steps to the end; Ctrl-C cancels before the next token. */
+static rv_status generate(run *r, rv_error *err) {
+    rv_request request = request_of(r);
+    uint32_t active = 1;
+    rv_status st = rv_submit(r->session, &request, &r->job, err);
+    while (st == RV_OK && active > 0) {
+        if (interrupted()) rv_cancel(r->job);
+        st = rv_step(r->session, &active, err);
+    }
+    if (st == RV_OK) st = rv_job_get_error(r->job, err);
+    return st;
+}
+
+static int finish(run *r) {
+    run_say_times(r);
+    if (rv_job_get_state(r->job) == RV_JOB_CUT_SHORT)
+        say("rvengine run: note: the answer was cut short by --max-tokens or --context");
+    return run_print_answer(r);
+}
+
+static int work(run *r) {
+    rv_error err = { 0 };
+    rv_status st = check(&r->o, &err);
+    if (st == RV_OK && r->o.output) st = output_check(r->o.output, &err);
+    else if (st == RV_OK && stdout_check(NAME)) return EXIT_IO;
+    if (st == RV_OK) st = read_inputs(r, &err);
+    if (st == RV_OK) st = load(r, &err);
+    if (st == RV_OK && r->o.load.verbose) run_say_memory(r);
+    if (st == RV_OK) st = generate(r, &err);
+    if (r->failed) return stdout_finish(NAME);
+    if (interrupted()) st = fail(&err, RV_ERR_CANCELLED, "interrupted");
+    if (st == RV_OK) return finish(r);
+    if (r->o.stream && r->job) putchar('\n'), fflush(stdout);
+    return report(NAME, &err);
+}
+
+int cmd_run(int argc, char **argv) {
+    run r = { .o = { .max_tokens = DEFAULT_MAX_TOKENS, .max_tiles = 2 } };
+    parse_result parsed = parse(&r.o, argc, argv);
+    int code = parsed == PARSE_OK ? work(&r) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
+    rv_job_free(r.job);
+    rv_session_free(r.session);
+    rv_model_free(r.model);
+    conversation_free(&r.talk);
+    input_free(&r.text);
+    text_list_free(&r.o.images);
+    text_list_free(&r.o.stop);
+    return code;
+}

@@ -1,0 +1,10 @@
+/* commands.h - the subcommands. Each gets its own name as argv[0] and returns the exit code. */
+#ifndef RV_TOOLS_COMMANDS_H
+#define RV_TOOLS_COMMANDS_H
+
+int cmd_run(int argc, char **argv);
+int cmd_inspect(int argc, char **argv);
+int cmd_plan(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
+int cmd_tokenize(int argc, char **argv);
+#endif

@@ -1,0 +1,160 @@
+/* service.c - how a server embeds the engine: many threads submit, one thread steps.
+ *
+ * The one idea: rv_submit may be called from any thread at any time; a single thread owns the loop
+ * "rv_wait, then rv_step" and is the only one that computes.  Eight workers send every image at
+ * once through a queue that is too small on purpose; each answer must equal what one rv_generate
+ * alone gives.
+ *
+ *     service MODEL_DIR IMAGE..      exit code 0: every answer was the same
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine/rvengine.h"
+
+enum { WORKERS = 8, SLOTS = 4, QUEUE = 4, MAX_IMAGES = 64 };
+
+typedef struct service {
+    rv_session *session;
+    rv_image    images[MAX_IMAGES];
+    char       *expected[MAX_IMAGES];      /* what rv_generate says */
+    int         n_images;
+    atomic_int  stop, answers, wrong, waited;
+} service;
+
+typedef struct worker { service *s; pthread_t thread; int number; } worker;
+
+static rv_request request_for(const service *s, int i) {
+    return (rv_request){ .size = sizeof(rv_request), .images = &s->images[i], .n_images = 1,
+                         .prompt = "Extract the receipt as KEY: VALUE lines." };
+}
+
+/* ---- the thread that computes --------------------------------------------------------------- */
+
+static void *step_loop(void *user) {
+    service *s = user;
+    rv_error err;
+    uint32_t active;
+    while (!s->stop) {
+        if (!rv_wait(s->session, 100)) continue;             /* the limit: a wake between the two lines is lost */
+        if (rv_step(s->session, &active, &err) == RV_OK) continue;
+        fprintf(stderr, "service: the device is lost: %s\n", err.message);
+        exit(1);
+    }
+    return NULL;
+}
+
+/* ---- the threads that serve ----------------------------------------------------------------- */
+
+static void check(service *s, int i, rv_job *job) {
+    rv_error err;
+    const char *text = rv_job_text(job, NULL);
+    s->answers++;
+    if (rv_job_get_error(job, &err) == RV_OK && strcmp(text, s->expected[i]) == 0) return;
+    s->wrong++;
+    fprintf(stderr, "service: image %d: %s\n--- got\n%s\n--- expected\n%s\n", i + 1,
+            rv_job_get_error(job, &err) ? err.message : "another answer", text, s->expected[i]);
+}
+
+/* One request: submit, trying again while the queue is full (a server would answer 503). */
+static void serve(service *s, int i) {
+    rv_request request = request_for(s, i);
+    rv_error err;
+    rv_job *job = NULL;
+    rv_status st;
+    while ((st = rv_submit(s->session, &request, &job, &err)) == RV_ERR_FULL) {
+        s->waited++;
+        struct timespec pause = { .tv_nsec = 2000000 };
+        nanosleep(&pause, NULL);
+    }
+    if (st) {
+        s->answers++;
+        s->wrong++;
+        fprintf(stderr, "service: image %d: %s\n", i + 1, err.message);
+        return;
+    }
+    rv_job_wait(job, -1);
+    check(s, i, job);
+    rv_job_free(job);
+}
+
+static void *work(void *user) {
+    worker *w = user;
+    for (int i = 0; i < w->s->n_images; i++) serve(w->s, (i + w->number) % w->s->n_images);
+    return NULL;
+}
+
+/* ---- setting up ------------------------------------------------------------------------------ */
+
+static int read_image(const char *path, rv_image *out) {
+    FILE *file = fopen(path, "rb");
+    char *data = NULL;
+    long end = file && fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
+    if (end > 0 && fseek(file, 0, SEEK_SET) == 0 && (data = malloc((size_t)end)) &&
+        fread(data, 1, (size_t)end, file) == (size_t)end)
+        *out = (rv_image){ .size = sizeof *out, .data = data, .bytes = (size_t)end };
+    else free(data), data = NULL;
+    if (file) fclose(file);
+    return data != NULL;
+}
+
+/* One request after the other, with nothing else running. */
+static rv_status answer_alone(service *s, rv_error *err) {
+    for (int i = 0; i < s->n_images; i++) {
+        rv_request request = request_for(s, i);
+        rv_job *job;
+        rv_status st = rv_generate(s->session, &request, &job, err);
+        if (st) return st;
+        s->expected[i] = strdup(rv_job_text(job, NULL));
+        rv_job_free(job);
+        if (!s->expected[i]) return RV_ERR_MEMORY;
+    }
+    return RV_OK;
+}
+
+static int answer_together(service *s) {
+    worker workers[WORKERS];
+    pthread_t stepper;
+    int started = 0;
+    if (pthread_create(&stepper, NULL, step_loop, s)) return 0;
+    for (; started < WORKERS; started++) {
+        workers[started] = (worker){ .s = s, .number = started };
+        if (pthread_create(&workers[started].thread, NULL, work, &workers[started])) break;
+    }
+    for (int i = 0; i < started; i++) pthread_join(workers[i].thread, NULL);
+    s->stop = 1;
+    rv_wake(s->session);
+    pthread_join(stepper, NULL);
+    return started == WORKERS;
+}
+
+int main(int argc, char **argv) {
+    service s = { 0 };
+    rv_error err = { RV_OK, "out of memory" };
+    rv_model *model = NULL;
+    rv_load_options load = { .size = sizeof load };
+    rv_session_options room = { .size = sizeof room, .slots = SLOTS, .queue = QUEUE };
+    s.n_images = argc - 2;
+    if (s.n_images < 1 || s.n_images > MAX_IMAGES) return fputs("usage: service MODEL_DIR IMAGE..\n", stderr), 2;
+    for (int i = 0; i < s.n_images; i++)
+        if (!read_image(argv[i + 2], &s.images[i])) return fprintf(stderr, "service: cannot read %s\n", argv[i + 2]), 1;
+
+    rv_status st = rv_model_load(argv[1], &load, &model, &err);
+    if (st == RV_OK) st = rv_session_new(model, &room, &s.session, &err);
+    if (st == RV_OK) st = answer_alone(&s, &err);
+    int complete = st == RV_OK && answer_together(&s);
+    if (st) fprintf(stderr, "service: %s\n", err.message);
+    else printf("%d answers from %d threads, %d wrong (%d times the queue was full)\n", s.answers, WORKERS, s.wrong, s.waited);
+
+    rv_session_free(s.session);
+    rv_model_free(model);
+    for (int i = 0; i < s.n_images; i++) {
+        free((void *)s.images[i].data);
+        free(s.expected[i]);
+    }
+    return complete && s.wrong == 0 && s.answers == WORKERS * s.n_images ? 0 : 1;
+}

@@ -1,0 +1,56 @@
+/* load.c - the options that say where and how a model runs: see load.h. */
+#include "tools/load.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "tools/files.h"
+
+enum { BAR_WIDTH = 40 };
+
+static int bar_percent = -1;        /* what the terminal shows now; -1: no bar */
+
+void progress_end(void) {
+    if (bar_percent < 0) return;
+    fputs("\r\033[K", stderr);
+    bar_percent = -1;
+}
+
+static int32_t on_progress(void *user, float done) {
+    (void)user;
+    if (interrupted()) return 1;
+    if (!isatty(STDERR_FILENO)) return 0;
+    int percent = done <= 0 ? 0 : done >= 1 ? 100 : (int)(done * 100);
+    if (percent == bar_percent) return 0;
+    char bar[BAR_WIDTH + 1];
+    for (int i = 0; i < BAR_WIDTH; i++) bar[i] = i < percent * BAR_WIDTH / 100 ? '#' : '.';
+    bar[BAR_WIDTH] = '\0';
+    fprintf(stderr, "\rloading [%s] %3d %%", bar, percent);
+    bar_percent = percent;
+    return 0;
+}
+
+static void on_log(void *user, rv_log_level level, const char *line) {
+    const load_choice *c = user;
+    if (level > (c->verbose ? RV_LOG_INFO : RV_LOG_WARNING)) return;
+    progress_end();
+    say("%s%s", level == RV_LOG_WARNING ? "warning: " : level == RV_LOG_ERROR ? "error: " : "", line);
+}
+
+rv_load_options load_options(const load_choice *c) {
+    return (rv_load_options){
+        .size = sizeof(rv_load_options),
+        .backend = c->backend,
+        .device = (int32_t)c->device,
+        .weights = c->weights,
+        .compute = c->compute,
+        .threads = (int32_t)c->threads,
+        .memory_limit = c->memory_limit,
+        .taps = c->taps,
+        .reference = c->reference,
+        .resize = c->resize,
+        .log = on_log,
+        .log_user = (void *)(uintptr_t)c,
+        .progress = on_progress,
+    };
+}

@@ -1,0 +1,42 @@
+/* load.h - the options that say where and how a model runs, shared by run, plan and inspect. */
+#ifndef RV_TOOLS_LOAD_H
+#define RV_TOOLS_LOAD_H
+#include "tools/options.h"
+#include "tools/report.h"
+
+typedef struct load_choice {
+    const char *model;
+    int32_t  backend, weights, compute, taps, reference, resize;     /* the library's numbers */
+    uint64_t device, threads, memory_limit, context;
+    bool     verbose;
+} load_choice;
+
+/* Rows of an option table. `c` is a load_choice variable. */
+#define LOAD_OPTIONS(c)                                                                                          \
+    { OPTION_GROUP, .name = "Where it runs" },                                                                   \
+    { OPTION_CHOICE, .name = "backend", .to = &(c).backend, .choices = "auto|cpu|cuda",                          \
+      .help = "default auto: a GPU where there is one, else the CPU" },                                          \
+    { OPTION_WHOLE, .name = "device", .to = &(c).device, .max = 1023, .value = "N", .help = "which GPU (default 0)" }, \
+    { OPTION_WHOLE, .name = "threads", .to = &(c).threads, .min = 1, .max = 1024, .value = "N",                  \
+      .help = "CPU threads (default: one a core)" },                                                             \
+    { OPTION_BYTES, .name = "memory-limit", .to = &(c).memory_limit, .value = "SIZE",                            \
+      .help = "take no more than this, e.g. 12G (default: what is free)" },                                      \
+    { OPTION_WHOLE, .name = "context", .to = &(c).context, .min = 1, .max = 1048576, .value = "N",               \
+      .help = "tokens of prompt and answer together\n(default 4096, or the model's limit if smaller)" },         \
+    { OPTION_GROUP, .name = "Numbers" },                                                                         \
+    { OPTION_CHOICE, .name = "weights", .to = &(c).weights, .choices = "auto|16bit|int8|nf4",                    \
+      .help = "how weights are held (default auto: 16 bit where it fits)" },                                     \
+    { OPTION_CHOICE, .name = "compute", .to = &(c).compute, .choices = "auto|f32|bf16|f16",                      \
+      .help = "what matrix products are rounded to (default auto: the\nmodel's own type where this device has it)" }, \
+    { OPTION_CHOICE, .name = "taps", .to = &(c).taps, .choices = "entering|leaving",                             \
+      .help = "vision states used: entering the tapped layers as in\ntransformers 4.45 (default), or leaving them as from 4.56" }, \
+    { OPTION_CHOICE, .name = "reference", .to = &(c).reference, .choices = "hf|meta",                            \
+      .help = "rows before the image: as transformers computes them\n(default), or as Meta's training code" },   \
+    { OPTION_CHOICE, .name = "resize", .to = &(c).resize, .choices = "pil|tv",                                   \
+      .help = "image resize arithmetic: Pillow's (default) or torchvision's" }
+
+/* Fills the library's options; log lines and the progress bar (terminals only) go to stderr.  `c`
+ * must outlive them. */
+rv_load_options load_options(const load_choice *c);
+void            progress_end(void);       /* wipes the progress bar, if one is shown */
+#endif

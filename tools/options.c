@@ -1,0 +1,267 @@
+/* options.c - a command line, read by a table: see options.h. */
+#include "tools/options.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/report.h"
+
+enum { WORD_MAX = 40, HELP_COLUMN = 27 };
+
+void text_list_free(text_list *list) {
+    free(list->items);
+    *list = (text_list){ 0 };
+}
+
+static bool list_add(text_list *list, const char *text) {
+    const char **items = realloc(list->items, (list->count + 1) * sizeof *items);
+    if (!items) return false;
+    items[list->count++] = text;
+    list->items = items;
+    return true;
+}
+
+/* ---- "did you mean" ---------------------------------------------------------------------- */
+
+static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+
+/* Edit distance with swaps of neighbours (Damerau's), of words shorter than WORD_MAX. */
+static size_t distance(const char *a, const char *b) {
+    size_t n = strlen(a), m = strlen(b), d[WORD_MAX + 1][WORD_MAX + 1];
+    for (size_t i = 0; i <= n; i++) d[i][0] = i;
+    for (size_t j = 0; j <= m; j++) d[0][j] = j;
+    for (size_t i = 1; i <= n; i++) {
+        for (size_t j = 1; j <= m; j++) {
+            size_t best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+            best = smaller(best, smaller(d[i - 1][j], d[i][j - 1]) + 1);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) best = smaller(best, d[i - 2][j - 2] + 1);
+            d[i][j] = best;
+        }
+    }
+    return d[n][m];
+}
+
+const char *nearest_word(const char *text, const char *const *words, size_t n) {
+    const char *best = NULL;
+    size_t length = strlen(text), least = length / 3 + 2;      /* further off is no likely slip */
+    if (length == 0 || length > WORD_MAX) return NULL;
+    for (size_t i = 0; i < n; i++) {
+        if (strlen(words[i]) > WORD_MAX) continue;
+        size_t d = distance(text, words[i]);
+        if (length >= 3 && strncmp(words[i], text, length) == 0) d = 1;    /* --temp: --temperature */
+        if (d < least) least = d, best = words[i];
+    }
+    return best;
+}
+
+static const char *nearest_option(const option *table, const char *text) {
+    const char *names[128];
+    size_t n = 0;
+    for (const option *o = table; o->kind != OPTION_END && n < 127; o++)
+        if (o->kind != OPTION_GROUP) names[n++] = o->name;
+    names[n++] = "help";
+    return nearest_word(text, names, n);
+}
+
+/* ---- help -------------------------------------------------------------------------------- */
+
+static void print_option(const option *o) {
+    char left[80];
+    int n = o->letter ? snprintf(left, sizeof left, "  -%c, --%s", o->letter, o->name)
+                      : snprintf(left, sizeof left, "      --%s", o->name);
+    const char *value = o->kind == OPTION_CHOICE && !o->value ? o->choices : o->value;
+    if (value && n > 0 && (size_t)n < sizeof left) n += snprintf(left + n, sizeof left - (size_t)n, " %s", value);
+    if (n < HELP_COLUMN - 1) printf("%-*s", HELP_COLUMN, left);
+    else printf("%s\n%*s", left, HELP_COLUMN, "");
+    for (const char *line = o->help;;) {
+        const char *end = strchr(line, '\n');
+        if (!end) {
+            puts(line);
+            return;
+        }
+        printf("%.*s\n%*s", (int)(end - line), line, HELP_COLUMN, "");
+        line = end + 1;
+    }
+}
+
+static void print_help(const command_help *help, const option *table) {
+    printf("usage: %s\n\n%s\n", help->usage, help->about);
+    for (const option *o = table; o->kind != OPTION_END; o++) {
+        if (o->kind == OPTION_GROUP) printf("\n%s:\n", o->name);
+        else print_option(o);
+    }
+    printf("  -h, --help               this text\n");
+    if (help->after) printf("\n%s\n", help->after);
+}
+
+/* ---- values ------------------------------------------------------------------------------ */
+
+static parse_result wrong_value(const command_help *help, const option *o, const char *value, const char *must) {
+    say_error("%s: --%s: must be %s, is \"%s\"", help->command, o->name, must, value);
+    return PARSE_WRONG;
+}
+
+static bool parse_whole(const char *text, uint64_t *out) {
+    if (*text < '0' || *text > '9') return false;              /* strtoull takes signs and blanks */
+    char *end;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    *out = v;
+    return errno == 0 && *end == '\0';
+}
+
+static bool parse_real(const char *text, char **end, double *out) {
+    if (!(*text >= '0' && *text <= '9') && *text != '.' && *text != '-') return false;
+    *out = strtod(text, end);
+    return *end != text && isfinite(*out);
+}
+
+static bool parse_bytes(const char *text, uint64_t *out) {
+    static const char units[] = "KMGT";
+    char *end;
+    double v, scale = 1;
+    if (!parse_real(text, &end, &v) || v < 0) return false;
+    const char *unit = *end ? strchr(units, *end & ~0x20) : NULL;
+    if (unit && *unit) {
+        for (const char *u = units; u <= unit; u++) scale *= 1024;
+        end++;
+        if (*end == 'i') end++;
+    }
+    if (*end == 'B') end++;
+    if (*end || v * scale >= 9.0e18) return false;
+    *out = (uint64_t)(v * scale);
+    return true;
+}
+
+static parse_result take_whole(const command_help *help, const option *o, const char *value) {
+    uint64_t v;
+    if (parse_whole(value, &v) && (double)v >= o->min && (o->max == 0 || (double)v <= o->max)) {
+        *(uint64_t *)o->to = v;
+        return PARSE_OK;
+    }
+    char must[96];
+    if (o->max != 0) snprintf(must, sizeof must, "a whole number from %.0f to %.0f", o->min, o->max);
+    else snprintf(must, sizeof must, "a whole number, at least %.0f", o->min);
+    return wrong_value(help, o, value, must);
+}
+
+static parse_result take_real(const command_help *help, const option *o, const char *value) {
+    char *end, must[96];
+    double v;
+    if (parse_real(value, &end, &v) && *end == '\0' && v >= o->min && v <= o->max) {
+        *(double *)o->to = v;
+        return PARSE_OK;
+    }
+    snprintf(must, sizeof must, "a number from %g to %g", o->min, o->max);
+    return wrong_value(help, o, value, must);
+}
+
+static parse_result take_choice(const command_help *help, const option *o, const char *value) {
+    size_t n = strlen(value);
+    int32_t place = 0;
+    for (const char *c = o->choices; n > 0; place++) {
+        size_t length = strcspn(c, "|");
+        if (length == n && memcmp(c, value, n) == 0) {
+            *(int32_t *)o->to = place;
+            return PARSE_OK;
+        }
+        if (c[length] == '\0') break;
+        c += length + 1;
+    }
+    char must[96];
+    snprintf(must, sizeof must, "one of %s", o->choices);
+    return wrong_value(help, o, value, must);
+}
+
+static parse_result take(const command_help *help, const option *o, const char *value) {
+    if (o->given) *o->given = true;
+    switch (o->kind) {
+    case OPTION_FLAG: *(bool *)o->to = true; return PARSE_OK;
+    case OPTION_TEXT: *(const char **)o->to = value; return PARSE_OK;
+    case OPTION_LIST:
+        if (list_add(o->to, value)) return PARSE_OK;
+        say_error("%s: out of memory", help->command);
+        return PARSE_WRONG;
+    case OPTION_WHOLE: return take_whole(help, o, value);
+    case OPTION_REAL: return take_real(help, o, value);
+    case OPTION_BYTES:
+        if (parse_bytes(value, o->to)) return PARSE_OK;
+        return wrong_value(help, o, value, "a size such as 12G, 500M or 1.5G");
+    case OPTION_CHOICE: return take_choice(help, o, value);
+    default: return PARSE_WRONG;
+    }
+}
+
+/* ---- the line ---------------------------------------------------------------------------- */
+
+static const option *find(const option *table, const char *name, size_t length, char letter) {
+    for (const option *o = table; o->kind != OPTION_END; o++) {
+        if (o->kind == OPTION_GROUP) continue;
+        if (letter ? o->letter == letter : strlen(o->name) == length && memcmp(o->name, name, length) == 0) return o;
+    }
+    return NULL;
+}
+
+static parse_result unknown(const command_help *help, const option *table, const char *arg, const char *name, size_t n) {
+    char word[WORD_MAX + 1];
+    const char *near = NULL;
+    if (name && n <= WORD_MAX) {
+        memcpy(word, name, n);
+        word[n] = '\0';
+        near = nearest_option(table, word);
+    }
+    if (near) say_error("%s: unknown option %s: did you mean --%s?", help->command, arg, near);
+    else say_error("%s: unknown option %s: see rvengine %s --help", help->command, arg, help->command);
+    return PARSE_WRONG;
+}
+
+/* Reads the option at argv[*i] and its value, which may be the next argument. */
+static parse_result parse_option(const command_help *help, const option *table, int argc, char **argv, int *i) {
+    const char *arg = argv[*i], *value = NULL;
+    const option *o;
+    if (arg[1] == '-') {
+        size_t n = strcspn(arg + 2, "=");
+        if (arg[2 + n] == '=') value = arg + 2 + n + 1;
+        o = find(table, arg + 2, n, 0);
+        if (!o && n == 4 && memcmp(arg + 2, "help", 4) == 0) return PARSE_HELP;
+        if (!o) return unknown(help, table, arg, arg + 2, n);
+    } else {
+        o = find(table, NULL, 0, arg[1]);
+        if (arg[2]) value = arg + 2;
+        if (!o && arg[1] == 'h' && !value) return PARSE_HELP;
+        if (!o) return unknown(help, table, arg, arg + 1, strlen(arg + 1));
+    }
+    if (o->kind == OPTION_FLAG) {
+        if (!value) return take(help, o, NULL);
+        if (arg[1] != '-') return unknown(help, table, arg, NULL, 0);
+        say_error("%s: --%s takes no value, was given \"%s\"", help->command, o->name, value);
+        return PARSE_WRONG;
+    }
+    if (!value && *i + 1 < argc) value = argv[++*i];
+    if (value) return take(help, o, value);
+    say_error("%s: --%s needs a value: --%s %s", help->command, o->name, o->name, o->value ? o->value : o->choices);
+    return PARSE_WRONG;
+}
+
+parse_result options_parse(const command_help *help, const option *table, int argc, char **argv, text_list *plain) {
+    bool only_plain = false;
+    for (int i = 1; i < argc; i++) {
+        const char *arg = argv[i];
+        parse_result result = PARSE_OK;
+        if (!only_plain && strcmp(arg, "--") == 0) only_plain = true;
+        else if (!only_plain && arg[0] == '-' && arg[1]) result = parse_option(help, table, argc, argv, &i);
+        else if (!plain) {
+            say_error("%s: unexpected argument \"%s\": see rvengine %s --help", help->command, arg, help->command);
+            result = PARSE_WRONG;
+        } else if (!list_add(plain, arg)) {
+            say_error("%s: out of memory", help->command);
+            result = PARSE_WRONG;
+        }
+        if (result == PARSE_HELP) print_help(help, table);
+        if (result != PARSE_OK) return result;
+    }
+    return PARSE_OK;
+}

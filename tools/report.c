@@ -1,0 +1,189 @@
+/* report.c - what the program says: see report.h. */
+#include "tools/report.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char REPLACEMENT[] = "\xef\xbf\xbd";      /* U+FFFD */
+
+/* ---- exit codes and stderr ---------------------------------------------------------------- */
+
+int exit_code(rv_status status) {
+    switch (status) {
+    case RV_OK: return EXIT_OK;
+    case RV_ERR_ARGUMENT: return EXIT_USAGE;
+    case RV_ERR_ABI: return EXIT_INTERNAL;              /* program and library do not belong together */
+    case RV_ERR_CANCELLED: return EXIT_INTERRUPTED;
+    default: return status < 0 && status >= RV_ERR_INTERNAL ? -status : EXIT_INTERNAL;
+    }
+}
+
+const char *exit_codes_text(void) {
+    return "  0    it worked\n"
+           "  2    usage: an unknown option, a bad value, options that exclude each other,\n"
+           "       or a request that makes no sense (an <|image|> without an image)\n"
+           "  3    a file is missing, cannot be read or written; stdout is closed or full\n"
+           "  4    a model, image, messages file or text is damaged (or inspect --check found NaN or Inf)\n"
+           "  5    well formed, but not something this build can run\n"
+           "  6    the machine is out of memory\n"
+           "  7    it does not fit: on the device or in --memory-limit (plan uses this too)\n"
+           "  8    the device failed\n"
+           "  9    prompt or images are longer or larger than what can be held\n"
+           "  10   the queue is full\n"
+           "  11   the session is busy\n"
+           "  13   a bug in rvengine\n"
+           "  130  interrupted (Ctrl-C)";
+}
+
+static void say_line(const char *prefix, const char *format, va_list args) {
+    char line[2048];
+    vsnprintf(line, sizeof line, format, args);
+    for (char *c = line; *c; c++)
+        if (((unsigned char)*c < 0x20 && *c != '\t') || *c == 0x7f) *c = '?';     /* names come from outside */
+    fprintf(stderr, "%s%s\n", prefix, line);
+}
+
+void say_error(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    say_line("rvengine ", format, args);
+    va_end(args);
+}
+
+void say(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    say_line("", format, args);
+    va_end(args);
+}
+
+int report(const char *command, const rv_error *err) {
+    say_error("%s: %s", command, err->message);
+    return exit_code(err->code);
+}
+
+/* ---- stdout ------------------------------------------------------------------------------- */
+
+void stdout_prepare(void) {
+    for (int fd = 0; fd < 3; fd++) {
+        if (fcntl(fd, F_GETFD) != -1) continue;
+        int got = open("/dev/null", fd == 1 ? O_RDONLY : O_RDWR);     /* stdout: writing must fail */
+        if (got != -1 && got != fd) {
+            dup2(got, fd);
+            close(got);
+        }
+    }
+}
+
+int stdout_check(const char *command) {
+    int mode = fcntl(STDOUT_FILENO, F_GETFL);
+    if (mode != -1 && (mode & O_ACCMODE) != O_RDONLY) return EXIT_OK;
+    say_error("%s: stdout: cannot write: it is closed (redirect it, or use --output)", command);
+    return EXIT_IO;
+}
+
+int stdout_finish(const char *command) {
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout)) return EXIT_OK;
+    say_error("%s: stdout: cannot write the answer: %s", command, errno ? strerror(errno) : "write error");
+    return EXIT_IO;
+}
+
+void print_text(const char *text, size_t bytes) {
+    if (!isatty(STDOUT_FILENO)) {
+        fwrite(text, 1, bytes, stdout);
+        return;
+    }
+    for (size_t i = 0; i < bytes; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f) fputs(REPLACEMENT, stdout);
+        else putchar(c);
+    }
+}
+
+/* ---- numbers and names -------------------------------------------------------------------- */
+
+short_text bytes_text(uint64_t bytes) {
+    static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB" };
+    double v = (double)bytes;
+    size_t unit = 0;
+    while (v >= 1024 && unit + 1 < sizeof units / sizeof *units) v /= 1024, unit++;
+    short_text s;
+    snprintf(s.text, sizeof s.text, unit == 0 ? "%.0f %s" : v < 10 ? "%.2f %s" : "%.1f %s", v, units[unit]);
+    return s;
+}
+
+short_text count_text(uint64_t count) {
+    static const char *const units[] = { "", " k", " M", " G", " T" };
+    double v = (double)count;
+    size_t unit = 0;
+    while (v >= 1000 && unit + 1 < sizeof units / sizeof *units) v /= 1000, unit++;
+    short_text s;
+    snprintf(s.text, sizeof s.text, unit == 0 ? "%.0f%s" : v < 10 ? "%.2f%s" : "%.1f%s", v, units[unit]);
+    return s;
+}
+
+const char *backend_name(rv_backend_id id) {
+    return id == RV_BACKEND_CPU ? "cpu" : id == RV_BACKEND_CUDA ? "cuda" : "auto";
+}
+
+const char *weights_name(rv_weight_format format) {
+    static const char *const names[] = { "auto", "16bit", "int8", "nf4" };
+    return format >= 0 && format <= RV_WEIGHTS_NF4 ? names[format] : "unknown";
+}
+
+const char *compute_name(rv_compute compute) {
+    static const char *const names[] = { "auto", "f32", "bf16", "f16" };
+    return compute >= 0 && compute <= RV_COMPUTE_F16 ? names[compute] : "unknown";
+}
+
+/* ---- JSON --------------------------------------------------------------------------------- */
+
+/* Bytes of the character at text[0..n), 0 when it is none (jansson's own check has the last word). */
+static size_t character(const unsigned char *s, size_t n) {
+    if (s[0] < 0x80) return 1;
+    size_t want = s[0] >= 0xc2 && s[0] <= 0xdf ? 2 : s[0] >= 0xe0 && s[0] <= 0xef ? 3 : s[0] >= 0xf0 && s[0] <= 0xf4 ? 4 : 0;
+    if (want == 0 || want > n) return 0;
+    json_t *check = json_stringn((const char *)s, want);
+    json_decref(check);
+    return check ? want : 0;
+}
+
+json_t *json_text(const char *text, size_t bytes) {
+    json_t *value = json_stringn(text, bytes);
+    if (value) return value;
+    if (bytes > SIZE_MAX / 3 - 1) return NULL;
+    char *clean = malloc(bytes * 3 + 1);
+    size_t n = 0;
+    if (!clean) return NULL;
+    for (size_t i = 0; i < bytes;) {
+        size_t width = character((const unsigned char *)text + i, bytes - i);
+        memcpy(clean + n, width ? text + i : REPLACEMENT, width ? width : 3);
+        n += width ? width : 3;
+        i += width ? width : 1;
+    }
+    value = json_stringn(clean, n);
+    free(clean);
+    return value;
+}
+
+json_t *json_textz(const char *text) { return text ? json_text(text, strlen(text)) : json_null(); }
+
+json_t *json_ms(double ms) { return json_real(round(ms * 1000.0) / 1000.0); }
+
+int json_print(const char *command, json_t *root, int compact) {
+    if (!root) {
+        say_error("%s: out of memory", command);
+        return EXIT_MEMORY;
+    }
+    size_t layout = compact ? JSON_COMPACT : JSON_INDENT(2);
+    if (json_dumpf(root, stdout, layout | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9)) == 0) putchar('\n');
+    json_decref(root);
+    return stdout_finish(command);
+}

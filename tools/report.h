@@ -1,0 +1,54 @@
+/* report.h - what the program says: errors, exit codes, numbers for people, JSON for programs.
+ *
+ * The one idea: stdout carries the answer alone, and a program that could not deliver all of it
+ * says so and exits non-zero; everything else goes to stderr as whole lines "rvengine CMD: ..".
+ */
+#ifndef RV_TOOLS_REPORT_H
+#define RV_TOOLS_REPORT_H
+#include <jansson.h>
+
+#include "engine/rvengine.h"
+
+/* Stable. From 3 up they are the library's error numbers without their sign, see exit_code. */
+enum {
+    EXIT_OK = 0, EXIT_USAGE = 2, EXIT_IO = 3, EXIT_FORMAT = 4, EXIT_UNSUPPORTED = 5, EXIT_MEMORY = 6, EXIT_DOES_NOT_FIT = 7,
+    EXIT_DEVICE = 8, EXIT_TOO_LONG = 9, EXIT_FULL = 10, EXIT_BUSY = 11, EXIT_INTERNAL = 13, EXIT_INTERRUPTED = 130
+};
+
+int         exit_code(rv_status status);
+const char *exit_codes_text(void);             /* the list, as help and README show it         */
+
+/* One line on stderr behind "rvengine "; control characters become '?'. */
+void say_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The same without the prefix: notes and tables. */
+void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Prints the error for this command and returns its exit code. */
+int  report(const char *command, const rv_error *err);
+
+/* Makes sure that descriptors 0 to 2 are taken, so that no file of ours becomes stdout. */
+void stdout_prepare(void);
+/* 0, or EXIT_IO after saying that nobody could read an answer: stdout is closed. */
+int  stdout_check(const char *command);
+/* Flushes; returns 0, or EXIT_IO after saying why what was printed did not arrive. */
+int  stdout_finish(const char *command);
+/* Model text: on a terminal, control characters other than newline and tab are shown as U+FFFD, so
+ * that a document cannot steer it. Elsewhere bytes pass untouched. */
+void print_text(const char *text, size_t bytes);
+
+/* "1.5 GiB" and "15.9 M" in a static-free buffer of the caller. */
+typedef struct short_text { char text[32]; } short_text;
+short_text bytes_text(uint64_t bytes);
+short_text count_text(uint64_t count);
+
+const char *backend_name(rv_backend_id id);
+const char *weights_name(rv_weight_format format);
+const char *compute_name(rv_compute compute);
+
+/* A JSON string of any bytes: those that are no UTF-8 become U+FFFD. NULL: out of memory. */
+json_t *json_text(const char *text, size_t bytes);
+json_t *json_textz(const char *text);
+json_t *json_ms(double ms);                    /* rounded to a microsecond                    */
+/* Writes `root` and a newline to stdout (with `compact`, on one line) and drops it. NULL (some
+ * value could not be made) is EXIT_MEMORY. */
+int     json_print(const char *command, json_t *root, int compact);
+#endif
