@@ -286,7 +286,7 @@ static inline size_t rv_json_string(const rv_json *j, char *out) {
     }
     size_t at = 0, n = 0;
     while (at < j->slice_bytes) {
-        uint32_t code;
+        uint32_t code = 0;
         if (j->slice[at] != '\\') {
             out[n++] = j->slice[at++];
             continue;
@@ -306,7 +306,7 @@ static inline bool rv_json_is(const rv_json *j, const char *text) {
         char piece[4];
         size_t width = 1;
         if (j->slice[at] == '\\') {
-            uint32_t code;
+            uint32_t code = 0;
             at += rv_json_escape(j->slice + at, j->slice_bytes - at, &code);
             width = rv_utf8_write(code, piece);
         } else piece[0] = j->slice[at++];
