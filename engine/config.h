@@ -40,9 +40,9 @@ typedef struct rv_preprocess {
 } rv_preprocess;
 
 typedef struct rv_generation {           /* generation_config.json, HF's defaults filled in     */
-    int32_t eos[RV_MAX_EOS], n_eos;
+    int32_t eos[RV_MAX_EOS], n_eos;      /* n_eos 0: answers end at their length limit only    */
     float   temperature, top_p;
-    int32_t top_k;
+    int32_t top_k;                       /* 0: off                                             */
     bool    do_sample;
 } rv_generation;
 
@@ -51,7 +51,7 @@ typedef struct rv_config {
     rv_vision_config vision;
     rv_preprocess    preprocess;
     rv_generation    generation;
-    int32_t  image_token, bos, pad;
+    int32_t  image_token, bos, pad;      /* rows of the embedding; bos, pad -1: none           */
     rv_dtype dtype;                      /* what config.json says the weights are (RV_F32 if silent) */
 } rv_config;
 

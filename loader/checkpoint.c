@@ -128,8 +128,8 @@ static rv_status collect(rv_checkpoint *c, rv_error *err) {
         for (uint32_t i = 0; i < c->shards[s].header.count; i++) {
             const char *name = c->shards[s].header.tensors[i].name;
             if (strstr(name, ".lora_A.") || strstr(name, ".lora_B."))
-                return rv_fail(err, RV_ERR_UNSUPPORTED, "tensor \"%.160s\": a LoRA adapter that is not merged: merge it "
-                               "into the model first (peft: merge_and_unload, then save_pretrained) (%s)",
+                return rv_fail(err, RV_ERR_UNSUPPORTED, "tensor \"%.160s\": a LoRA adapter that is not merged: "
+                               "merge it into the model first (peft: merge_and_unload, then save_pretrained) (%s)",
                                name, c->shards[s].path);
             count++;
             name_bytes += strlen(name) + 1;
@@ -152,8 +152,8 @@ static rv_status collect(rv_checkpoint *c, rv_error *err) {
     for (uint32_t i = 1; i < c->count; i++) {
         const rv_tensor *a = &c->tensors[i - 1], *b = &c->tensors[i];
         if (strcmp(a->name, b->name) == 0)
-            return rv_fail(err, RV_ERR_FORMAT, "tensor \"%.80s\": is there twice, as \"%.80s\" in %.80s and as \"%.80s\" in "
-                           "%.80s", a->name, a->file_name, file_part(a->file), b->file_name, file_part(b->file));
+            return rv_fail(err, RV_ERR_FORMAT, "tensor \"%.80s\": is there twice, as \"%.80s\" in %.80s and as "
+                           "\"%.80s\" in %.80s", a->name, a->file_name, file_part(a->file), b->file_name, file_part(b->file));
     }
     return RV_OK;
 }

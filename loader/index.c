@@ -43,8 +43,8 @@ static bool ends_with(const char *text, const char *tail) {
 
 static rv_status check_file_name(const reader *r, const char *tensor, const char *file) {
     if (strpbrk(file, "/\\") || strstr(file, ".."))
-        return rv_fail(r->err, RV_ERR_FORMAT, "shard index: %.120s: file name \"%.120s\" leads out of the model's folder "
-                       "(%s)", tensor, file, r->path);
+        return rv_fail(r->err, RV_ERR_FORMAT, "shard index: %.120s: file name \"%.120s\" leads out of the model's "
+                       "folder (%s)", tensor, file, r->path);
     if (!ends_with(file, ".safetensors"))
         return rv_fail(r->err, RV_ERR_UNSUPPORTED, "shard index: %.120s: \"%.120s\" is not a .safetensors file: save "
                        "the model as safetensors (%s)", tensor, file, r->path);

@@ -189,7 +189,7 @@ static inline rv_status rv_safetensors_header(rv_safetensors_reader *r) {
             metadata = true;
             st = rv_safetensors_metadata(r);
         } else {
-            rv_safetensors_tensor *t;
+            rv_safetensors_tensor *t = NULL;
             st = rv_safetensors_add(r, &t);
             if (!st) st = rv_safetensors_entry(r, t);
         }
@@ -271,7 +271,7 @@ static inline void rv_safetensors_free(rv_safetensors *s) {
 static inline rv_status rv_safetensors_read(const void *file, uint64_t bytes, const char *where, rv_safetensors *out,
                                             rv_error *err) {
     const uint8_t *start = file;
-    uint64_t header;
+    uint64_t header = 0;
     rv_status st = rv_safetensors_length(start, bytes, where, &header, err);
     if (st) return st;
     rv_safetensors found = { .data = start + 8 + header, .data_bytes = bytes - 8 - header };
