@@ -1,6 +1,6 @@
 /* embed.c - one image, one question, one answer: the whole life of an embedded engine.
  *
- *     cc embed.c -lrvengine -o embed && ./embed MODEL_DIR IMAGE [PROMPT]
+ *     cc -I. tools/examples/embed.c build/cpu/librvengine.so -o embed && ./embed MODEL_DIR IMAGE [PROMPT]
  */
 #include <stdio.h>
 #include <stdlib.h>
