@@ -1,0 +1,63 @@
+/* folder.h - scratch folders and files for a test, and what it checks about an error. */
+#ifndef RV_TESTS_FOLDER_H
+#define RV_TESTS_FOLDER_H
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/base/file.h"
+
+/* An empty folder below RV_TEST_TMP; whatever files an earlier run left there are removed. */
+static inline const char *folder_new(char path[1024], const char *name) {
+    snprintf(path, 1024, "%s/%s", RV_TEST_TMP, name);
+    mkdir(path, 0755);
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d)) != NULL;) {
+        char file[2048];
+        snprintf(file, sizeof file, "%s/%s", path, e->d_name);
+        unlink(file);
+    }
+    closedir(d);
+    return path;
+}
+
+static inline void folder_write(const char *folder, const char *name, const void *data, size_t bytes) {
+    char path[2048];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(data, 1, bytes, f), bytes);
+    assert_int_equal(fclose(f), 0);
+}
+
+static inline void folder_write_text(const char *folder, const char *name, const char *text) {
+    folder_write(folder, name, text, strlen(text));
+}
+
+static inline void folder_remove(const char *folder, const char *name) {
+    char path[2048];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    assert_int_equal(unlink(path), 0);
+}
+
+/* A call failed as it should: this code, and `part` somewhere in the message. */
+static inline void expect_error(rv_status st, const rv_error *err, rv_status code, const char *part) {
+    if (st == RV_OK) fail_msg("no error; expected %s with \"%s\"", rv_status_name(code), part);
+    if (st != code || err->code != code || !strstr(err->message, part))
+        fail_msg("expected %s with \"%s\", got %s (%s): %s", rv_status_name(code), part, rv_status_name(st),
+                 rv_status_name(err->code), err->message);
+}
+
+static inline void expect_ok(rv_status st, const rv_error *err) {
+    if (st) fail_msg("%s: %s", rv_status_name(st), err->message);
+}
+#endif
