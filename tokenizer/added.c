@@ -93,7 +93,8 @@ static rv_status place_by_id(rv_load *l) {
         const rv_load_entry *e = &l->added.data[i];
         if (tokens[e->id].bytes)
             return rv_fail(l->err, RV_ERR_FORMAT, "%s: added_tokens: the id %u of \"%.*s\" is taken already%s", l->path,
-                           (unsigned)e->id, (int)e->bytes, t->pool + e->at, e->id < t->n_vocab ? " by model.vocab" : "");
+                           (unsigned)e->id, (int)e->bytes, t->pool + e->at,
+                           e->id < t->n_vocab ? " by model.vocab" : "");
         tokens[e->id] = (rv_token_entry){ e->at, e->bytes, e->flags };
     }
     return RV_OK;
@@ -121,7 +122,8 @@ rv_status rv_load_place_added(rv_load *l) {
                            (int)t->added[i].bytes, t->pool + t->added[i].at);
     t->bos = rv_tokenizer_control(t, RV_BOS_TEXT);
     if (t->adds_bos && (t->bos < 0 || l->template_bos != t->bos))
-        return rv_fail(l->err, RV_ERR_FORMAT, "%s: post_processor: puts " RV_BOS_TEXT " with id %lld before a text, but "
+        return rv_fail(l->err, RV_ERR_FORMAT,
+                       "%s: post_processor: puts " RV_BOS_TEXT " with id %lld before a text, but "
                        "added_tokens give it %d", l->path, (long long)l->template_bos, t->bos);
 done:
     return st;

@@ -46,9 +46,25 @@ rv_pair *rv_pairs_new(uint32_t count, uint32_t *mask) {
     return calloc((size_t)*mask + 1, sizeof(rv_pair));
 }
 
+static uint32_t piece_home(const rv_tokenizer *t, uint64_t key, size_t bytes) {
+    return (uint32_t)mix(key + bytes) & t->piece_mask;
+}
+
+static uint32_t pair_home(const rv_tokenizer *t, uint32_t left, uint32_t right) {
+    return (uint32_t)mix((uint64_t)left << 32 | right) & t->pair_mask;
+}
+
+void rv_piece_hint(const rv_tokenizer *t, const char *text, size_t bytes) {
+    __builtin_prefetch(&t->pieces[piece_home(t, rv_piece_key(text, bytes), bytes)]);
+}
+
+void rv_pair_hint(const rv_tokenizer *t, uint32_t left, uint32_t right) {
+    __builtin_prefetch(&t->pairs[pair_home(t, left, right)]);
+}
+
 rv_piece *rv_piece_slot(const rv_tokenizer *t, const char *text, size_t bytes) {
     uint64_t key = rv_piece_key(text, bytes);
-    uint32_t at = (uint32_t)mix(key + bytes) & t->piece_mask;
+    uint32_t at = piece_home(t, key, bytes);
     for (;; at = (at + 1) & t->piece_mask) {
         rv_piece *slot = &t->pieces[at];
         if (slot->bytes == 0) return slot;
@@ -58,7 +74,7 @@ rv_piece *rv_piece_slot(const rv_tokenizer *t, const char *text, size_t bytes) {
 }
 
 rv_pair *rv_pair_slot(const rv_tokenizer *t, uint32_t left, uint32_t right) {
-    uint32_t at = (uint32_t)mix((uint64_t)left << 32 | right) & t->pair_mask;
+    uint32_t at = pair_home(t, left, right);
     for (;; at = (at + 1) & t->pair_mask) {
         rv_pair *slot = &t->pairs[at];
         if (slot->rank == 0 || (slot->left == left && slot->right == right)) return slot;

@@ -114,11 +114,13 @@ rv_status rv_tokenizer_append(const rv_tokenizer *t, const char *text, size_t by
         return rv_fail(err, RV_ERR_ARGUMENT, "tokenizing: unknown flags 0x%x", flags);
     size_t good = bytes ? rv_utf8_check(text, bytes) : 0;
     if (good != bytes)
-        return rv_fail(err, RV_ERR_FORMAT, "text to tokenize: not UTF-8: byte 0x%02x at offset %zu (convert it to UTF-8 first)",
+        return rv_fail(err, RV_ERR_FORMAT,
+                       "text to tokenize: not UTF-8: byte 0x%02x at offset %zu (convert it to UTF-8 first)",
                        (unsigned)(uint8_t)text[good], good);
     if (flags & RV_ENCODE_BOS) {
         if (t->bos < 0)
-            return rv_fail(err, RV_ERR_UNSUPPORTED, "tokenizing: this tokenizer has no <|begin_of_text|> to begin with");
+            return rv_fail(err, RV_ERR_UNSUPPORTED,
+                           "tokenizing: this tokenizer has no <|begin_of_text|> to begin with");
         TRY(rv_ids_push(out, t->bos, err));
     }
     TRY(append_text(&(search){ t, (flags & RV_ENCODE_CONTROL) != 0, false }, text, bytes, out, err));

@@ -50,6 +50,11 @@ rv_piece *rv_piece_slot(const rv_tokenizer *t, const char *text, size_t bytes);
 /* The slot of this pair, or the free one where it belongs. */
 rv_pair  *rv_pair_slot(const rv_tokenizer *t, uint32_t left, uint32_t right);
 
+/* Fetches what _slot will look at.  Reading a file is a million lookups in tables larger than the
+ * cache; asked for some steps ahead they take a third of the time. */
+void      rv_piece_hint(const rv_tokenizer *t, const char *text, size_t bytes);
+void      rv_pair_hint(const rv_tokenizer *t, uint32_t left, uint32_t right);
+
 /* Appends the ids of one piece (bytes > 0). */
 rv_status rv_bpe_append(const rv_tokenizer *t, const char *piece, size_t bytes, rv_ids *out, rv_error *err);
 #endif

@@ -161,13 +161,16 @@ rv_status rv_load_pre_tokenizer(rv_load *l) {
     if (st) return st;
     const step *split = &all.list[0], *bytes = &all.list[1];
     if (all.count >= 1 && split->kind == STEP_SPLIT && !split->llama3)
-        return rv_fail(l->err, RV_ERR_UNSUPPORTED, "%s: pre_tokenizer: does not split text as Llama 3 does: its pattern "
+        return rv_fail(l->err, RV_ERR_UNSUPPORTED,
+                       "%s: pre_tokenizer: does not split text as Llama 3 does: its pattern "
                        "is \"%s\"", l->path, split->pattern);
     if (all.count != 2 || split->kind != STEP_SPLIT || bytes->kind != STEP_BYTE_LEVEL)
-        return rv_fail(l->err, RV_ERR_UNSUPPORTED, "%s: pre_tokenizer: is not Llama 3's (Split, then ByteLevel): %zu steps, "
+        return rv_fail(l->err, RV_ERR_UNSUPPORTED,
+                       "%s: pre_tokenizer: is not Llama 3's (Split, then ByteLevel): %zu steps, "
                        "first \"%s\"", l->path, all.count, all.count ? split->name : "none");
     if (!split->isolated || split->invert || bytes->add_prefix_space || bytes->use_regex)
-        return rv_fail(l->err, RV_ERR_UNSUPPORTED, "%s: pre_tokenizer: is not Llama 3's: behavior must be \"Isolated\", "
+        return rv_fail(l->err, RV_ERR_UNSUPPORTED,
+                       "%s: pre_tokenizer: is not Llama 3's: behavior must be \"Isolated\", "
                        "invert, add_prefix_space and use_regex false", l->path);
     return RV_OK;
 }
@@ -182,7 +185,8 @@ rv_status rv_load_post_processor(rv_load *l) {
         const step *s = &all.list[i];
         if (s->kind == STEP_TEMPLATE) templates++;
         if ((s->kind != STEP_TEMPLATE && s->kind != STEP_BYTE_LEVEL) || templates > 1)
-            return rv_fail(l->err, RV_ERR_UNSUPPORTED, "%s: post_processor: \"%s\" is not supported here (known: ByteLevel "
+            return rv_fail(l->err, RV_ERR_UNSUPPORTED,
+                           "%s: post_processor: \"%s\" is not supported here (known: ByteLevel "
                            "and one TemplateProcessing)", l->path, s->name);
         if (s->kind != STEP_TEMPLATE) continue;
         if (s->single == TEMPLATE_OTHER)

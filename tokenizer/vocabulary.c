@@ -9,6 +9,8 @@
 
 #include "tokenizer/load.h"
 
+enum { AHEAD = 16 };                   /* how early a table's slot is asked for */
+
 /* GPT-2's byte alphabet: visible Latin-1 stands for itself, the other 68 bytes in rising order are
  * U+0100, U+0101, ..  In place or not (out <= text); returns the bytes, or SIZE_MAX when a
  * character is none of the alphabet. */
@@ -72,11 +74,13 @@ static rv_status place_vocab(rv_load *l) {
                            "each once", l->path, (unsigned long long)e->id, n, n - 1);
         rv_token_entry *token = &t->tokens[e->id];
         if (token->bytes)
-            return rv_fail(l->err, RV_ERR_FORMAT, "%s: model.vocab: two tokens have the id %u", l->path, (unsigned)e->id);
+            return rv_fail(l->err, RV_ERR_FORMAT,
+                           "%s: model.vocab: two tokens have the id %u", l->path, (unsigned)e->id);
         *token = (rv_token_entry){ e->at, e->bytes, 0 };
     }
     for (uint32_t id = 0; id < n; id++) {
-        const rv_token_entry *token = &t->tokens[id];
+        const rv_token_entry *token = &t->tokens[id], *ahead = token + AHEAD;
+        if (id + AHEAD < n) rv_piece_hint(t, t->pool + ahead->at, ahead->bytes);
         rv_piece *slot = rv_piece_slot(t, t->pool + token->at, token->bytes);
         if (slot->bytes)
             return rv_fail(l->err, RV_ERR_FORMAT, "%s: model.vocab: the ids %u and %u have the same text",
@@ -124,49 +128,72 @@ done:
 
 /* ---- merges ------------------------------------------------------------------------------ */
 
-typedef struct merge_list { rv_pair *data; size_t count, capacity; } merge_list;
+/* A merge as read: its two tokens' bytes lie one behind the other in the pool. */
+typedef struct waiting { size_t at, left, right, byte; } waiting;
 
-/* Two tokens, their bytes one behind the other after the pool. */
-static rv_status find_pair(rv_load *l, size_t left, size_t right, size_t nth, rv_pair *out) {
+typedef struct merge_list {
+    rv_pair *data;
+    size_t   count, capacity;
+    waiting  batch[AHEAD];             /* read and asked for, not yet looked up */
+    size_t   n_waiting, used;          /* used: bytes of the pool that they take */
+} merge_list;
+
+static rv_status find_pair(const rv_load *l, const waiting *w, size_t nth, rv_pair *out) {
     const rv_tokenizer *t = l->t;
-    const char *text = t->pool + l->pool_used;
     static const char *const what[] = { "left part", "right part", "result" };
-    const size_t from[] = { 0, left, 0 }, bytes[] = { left, right, left + right };
+    const size_t from[] = { 0, w->left, 0 }, bytes[] = { w->left, w->right, w->left + w->right };
     uint32_t ids[3];
     for (int i = 0; i < 3; i++) {
-        const rv_piece *slot = rv_piece_slot(t, text + from[i], bytes[i]);
+        const rv_piece *slot = rv_piece_slot(t, t->pool + w->at + from[i], bytes[i]);
         if (!slot->bytes)
-            return rv_fail(l->err, RV_ERR_FORMAT, "%s: model.merges: the %s of merge %zu is not in model.vocab (byte %zu)",
-                           l->path, what[i], nth, l->j.start);
+            return rv_fail(l->err, RV_ERR_FORMAT,
+                           "%s: model.merges: the %s of merge %zu is not in model.vocab (byte %zu)",
+                           l->path, what[i], nth, w->byte);
         ids[i] = slot->id;
     }
     *out = (rv_pair){ ids[0], ids[1], (uint32_t)nth + 1, ids[2] };
     return RV_OK;
 }
 
+static rv_status find_batch(const rv_load *l, merge_list *list) {
+    rv_status st = RV_OK;
+    if (list->capacity - list->count < AHEAD) {
+        size_t capacity = list->capacity ? list->capacity * 2 : 4096;
+        rv_pair *data = realloc(list->data, capacity * sizeof *data);
+        if (!data) return rv_fail_memory(l->err, "opening the tokenizer");
+        list->data = data;
+        list->capacity = capacity;
+    }
+    for (size_t i = 0; i < list->n_waiting; i++, list->count++)
+        TRY(find_pair(l, &list->batch[i], list->count, &list->data[list->count]));
+    list->n_waiting = list->used = 0;
+done:
+    return st;
+}
+
 /* "left right" */
-static rv_status read_joined(rv_load *l, size_t *left, size_t *right) {
+static rv_status read_joined(rv_load *l, size_t offset, size_t *left, size_t *right) {
     rv_status st = RV_OK;
     rv_json whole = l->j;
     const char *space = memchr(whole.slice, ' ', whole.slice_bytes);
     if (!space) return rv_load_wrong(l, "model.merges", "two tokens with a space between");
     l->j.slice_bytes = (size_t)(space - whole.slice);
-    TRY(read_token(l, "model.merges", 0, left));
+    TRY(read_token(l, "model.merges", offset, left));
     l->j.slice = space + 1;
     l->j.slice_bytes = whole.slice_bytes - l->j.slice_bytes - 1;
-    TRY(read_token(l, "model.merges", *left, right));
+    TRY(read_token(l, "model.merges", offset + *left, right));
 done:
     l->j = whole;
     return st;
 }
 
 /* ["left", "right"], after the bracket */
-static rv_status read_separate(rv_load *l, size_t *left, size_t *right) {
+static rv_status read_separate(rv_load *l, size_t offset, size_t *left, size_t *right) {
     rv_status st = RV_OK;
     if (rv_json_next(&l->j) != RV_JSON_STRING) return rv_load_wrong(l, "model.merges", "a pair of tokens");
-    TRY(read_token(l, "model.merges", 0, left));
+    TRY(read_token(l, "model.merges", offset, left));
     if (rv_json_next(&l->j) != RV_JSON_STRING) return rv_load_wrong(l, "model.merges", "a pair of tokens");
-    TRY(read_token(l, "model.merges", *left, right));
+    TRY(read_token(l, "model.merges", offset + *left, right));
     if (rv_json_next(&l->j) != RV_JSON_ARRAY_END) return rv_load_wrong(l, "model.merges", "a pair of tokens");
 done:
     return st;
@@ -177,20 +204,18 @@ static rv_status read_merges(rv_load *l, merge_list *list) {
     rv_json_token token;
     if (rv_json_next(&l->j) != RV_JSON_ARRAY) return rv_load_wrong(l, "model.merges", "a list");
     while ((token = rv_json_next(&l->j)) != RV_JSON_ARRAY_END) {
-        size_t left, right;
-        if (token == RV_JSON_STRING) TRY(read_joined(l, &left, &right));
-        else if (token == RV_JSON_ARRAY) TRY(read_separate(l, &left, &right));
+        waiting w = { .at = l->pool_used + list->used, .byte = l->j.start };
+        if (token == RV_JSON_STRING) TRY(read_joined(l, list->used, &w.left, &w.right));
+        else if (token == RV_JSON_ARRAY) TRY(read_separate(l, list->used, &w.left, &w.right));
         else return rv_load_wrong(l, "model.merges", "\"left right\" or [\"left\", \"right\"]");
-        if (list->count == list->capacity) {
-            size_t capacity = list->capacity ? list->capacity * 2 : 4096;
-            rv_pair *data = realloc(list->data, capacity * sizeof *data);
-            if (!data) return rv_fail_memory(l->err, "opening the tokenizer");
-            list->data = data;
-            list->capacity = capacity;
-        }
-        TRY(find_pair(l, left, right, list->count, &list->data[list->count]));
-        list->count++;
+        rv_piece_hint(l->t, l->t->pool + w.at, w.left);
+        rv_piece_hint(l->t, l->t->pool + w.at + w.left, w.right);
+        rv_piece_hint(l->t, l->t->pool + w.at, w.left + w.right);
+        list->used += w.left + w.right;
+        list->batch[list->n_waiting++] = w;
+        if (list->n_waiting == AHEAD) TRY(find_batch(l, list));
     }
+    TRY(find_batch(l, list));
 done:
     return st;
 }
@@ -204,6 +229,7 @@ static rv_status load_merges(rv_load *l) {
     t->pairs = rv_pairs_new(t->n_merges, &t->pair_mask);
     if (!t->pairs) { st = rv_fail_memory(l->err, "opening the tokenizer"); goto done; }
     for (size_t i = 0; i < list.count; i++) {
+        if (i + AHEAD < list.count) rv_pair_hint(t, list.data[i + AHEAD].left, list.data[i + AHEAD].right);
         rv_pair *slot = rv_pair_slot(t, list.data[i].left, list.data[i].right);
         if (slot->rank) {
             st = rv_fail(l->err, RV_ERR_FORMAT, "%s: model.merges: merges %u and %zu are the same",
@@ -255,7 +281,8 @@ rv_status rv_load_model(rv_load *l) {
     while ((token = rv_json_next(&l->j)) == RV_JSON_KEY) {
         bool vocab_key = rv_json_is(&l->j, "vocab"), merges_key = rv_json_is(&l->j, "merges"), done_here = false;
         if ((vocab_key && have_vocab) || (merges_key && have_merges))
-            return rv_fail(l->err, RV_ERR_FORMAT, "%s: model: a key stands there twice (byte %zu)", l->path, l->j.start);
+            return rv_fail(l->err, RV_ERR_FORMAT,
+                           "%s: model: a key stands there twice (byte %zu)", l->path, l->j.start);
         for (size_t i = 0; i < sizeof off / sizeof *off && !done_here; i++) {
             if (!rv_json_is(&l->j, off[i])) continue;
             TRY(load_setting_off(l, off[i]));
