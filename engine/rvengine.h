@@ -179,6 +179,7 @@ RV_API rv_status rv_memory_plan(const char *model_dir, const rv_load_options *lo
 /* ---- looking at a model or an image without running it ----------------------------------- */
 
 typedef struct rv_part_info {     /* one part of a checkpoint                                  */
+    size_t      size;             /* stride of the array                                       */
     const char *name;             /* "text", "lm_head", "vision", "projector"                  */
     uint32_t    tensors;
     uint64_t    parameters;

@@ -1,0 +1,129 @@
+/* model.c - loading and freeing a model. */
+#include "engine/model.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/abi.h"
+#include "engine/base/file.h"
+
+rv_status rv_files_open(const char *dir, bool with_tokenizer, rv_files *out, rv_error *err) {
+    rv_files f = { 0 };
+    rv_status st = RV_OK;
+    TRY(rv_config_load(dir, &f.config, err));
+    TRY(rv_checkpoint_open(dir, &f.checkpoint, err));
+    TRY(rv_weights_check(&f.config, f.checkpoint, err));
+    if (with_tokenizer) {
+        TRY(rv_tokenizer_open(dir, &f.tokenizer, err));
+        if ((st = rv_prompt_check_tokenizer(f.tokenizer, &f.config, err))) {
+            rv_fail_in(err, st, "%s/tokenizer.json", dir);
+            goto done;
+        }
+        TRY(rv_prompt_style_load(dir, f.tokenizer, &f.style, err));
+    }
+done:
+    if (st) rv_files_close(&f);
+    else *out = f;
+    return st;
+}
+
+void rv_files_close(rv_files *f) {
+    rv_tokenizer_free(f->tokenizer);
+    rv_checkpoint_close(f->checkpoint);
+    *f = (rv_files){ 0 };
+}
+
+void rv_model_log(const rv_model *m, rv_log_level level, const char *format, ...) {
+    if (!m->options.log) return;
+    char line[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    m->options.log(m->options.log_user, level, line);
+}
+
+/* What does not fit is refused before anything is taken. Mapped weights come and go with the page cache, so they
+ * alone are no reason to refuse, unless the caller set a limit. */
+static rv_status check_fits(const rv_model *m, const rv_load_options *asked, uint64_t arena, uint64_t mapped, rv_error *err) {
+    uint64_t available = rv_load_available(&m->options), total = arena + mapped;
+    uint64_t must = asked->memory_limit ? total : arena;
+    if (must > available)
+        return rv_fail(err, RV_ERR_DEVICE_MEMORY, "the weights take %.2f GB and %s %.2f GB: raise the limit or free memory",
+                       (double)must / 1e9, asked->memory_limit ? "memory_limit is" : "the device has", (double)available / 1e9);
+    if (total > available)
+        rv_model_log(m, RV_LOG_WARNING, "the weights (%.2f GB) are larger than the free memory (%.2f GB): "
+                     "they will be read from disk again and again", (double)total / 1e9, (double)available / 1e9);
+    return RV_OK;
+}
+
+static rv_status place_weights(rv_model *m, const rv_load_options *asked, rv_error *err) {
+    rv_arena plan = { 0 };
+    rv_weights_progress progress = { m->options.progress, m->options.progress_user };
+    uint64_t mapped = 0;
+    rv_status st = RV_OK;
+    TRY(rv_weights_place(&m->files.config, m->files.checkpoint, m->be, &plan, progress, &m->weights, &mapped, err));
+    TRY(check_fits(m, asked, plan.used, mapped, err));
+    TRY(rv_checkpoint_recheck(m->files.checkpoint, err));
+    m->memory = rv_device_alloc(m->be, plan.used);
+    m->memory_bytes = plan.used;
+    if (!m->memory) {
+        TRY(rv_finish(m->be, err));
+        TRY(rv_fail_memory(err, "weights"));
+    }
+    rv_arena arena = { m->memory, 0, plan.used };
+    TRY(rv_weights_place(&m->files.config, m->files.checkpoint, m->be, &arena, progress, &m->weights, &m->mapped_bytes, err));
+    TRY(rv_finish(m->be, err));
+    atomic_store(&m->taken, m->memory_bytes + m->mapped_bytes);
+done:
+    return st;
+}
+
+rv_status rv_model_load(const char *model_dir, const rv_load_options *options, rv_model **out, rv_error *err) {
+    rv_status st = RV_OK;
+    if (!model_dir || !out) return rv_fail(err, RV_ERR_ARGUMENT, "rv_model_load: %s is NULL", model_dir ? "out" : "model_dir");
+    rv_model *m = calloc(1, sizeof *m);
+    if (!m) return rv_fail_memory(err, "model");
+    pthread_mutex_init(&m->device, NULL);
+    atomic_init(&m->refs, 1);
+    rv_load_options asked;
+    TRY(rv_abi_read(&asked, sizeof asked, options, "rv_load_options", err));
+    m->options = asked;
+    TRY(rv_files_open(model_dir, true, &m->files, err));
+    TRY(rv_load_resolve(&m->files.config, &m->options, err));
+    TRY(rv_load_backend(&m->options, &m->be, err));
+    TRY(place_weights(m, &asked, err));
+    rv_model_log(m, RV_LOG_INFO, "model loaded: %.1f MB mapped, %.1f MB taken, padding tiles computed %s",
+                 (double)m->mapped_bytes / 1e6, (double)m->memory_bytes / 1e6, m->weights.pads_are_equal ? "once" : "in full");
+done:
+    if (st) rv_model_free(m);
+    else *out = m;
+    return st;
+}
+
+void rv_model_retain(rv_model *m) { atomic_fetch_add(&m->refs, 1); }
+
+void rv_model_free(rv_model *m) {
+    if (!m || atomic_fetch_sub(&m->refs, 1) > 1) return;
+    if (m->be) {
+        rv_weights_free(&m->files.config, m->be, &m->weights);
+        rv_device_release(m->be, m->memory);
+        rv_backend_close(m->be);
+    }
+    rv_files_close(&m->files);
+    pthread_mutex_destroy(&m->device);
+    free(m);
+}
+
+rv_status rv_model_memory(const rv_model *m, rv_memory *out, rv_error *err) {
+    if (!m) return rv_fail(err, RV_ERR_ARGUMENT, "rv_model_memory: model is NULL");
+    rv_memory is = { .weights = m->memory_bytes + m->mapped_bytes, .mapped = m->mapped_bytes,
+                     .available = rv_load_available(&m->options), .fits = 1, .weights_format = m->options.weights,
+                     .compute = m->options.compute, .backend = m->options.backend };
+    is.total = is.weights;
+    return rv_abi_write(out, &is, sizeof is, "rv_memory", err);
+}
+
+const rv_tokenizer *rv_model_tokenizer(const rv_model *m) { return m ? m->files.tokenizer : NULL; }

@@ -1,0 +1,52 @@
+/* model.h - a loaded model: config, tokenizer, weights on a device.
+ *
+ * The one idea: a model never changes after loading, except `taken` and `refs`; sessions take
+ * turns on its backend under `device`.
+ */
+#ifndef RV_ENGINE_MODEL_H
+#define RV_ENGINE_MODEL_H
+#include <pthread.h>
+#include <stdatomic.h>
+#include "engine/config.h"
+#include "engine/prompt.h"
+#include "engine/weights.h"
+#include "kernels/backend.h"
+#include "loader/checkpoint.h"
+
+typedef struct rv_files {                /* a model folder, opened and checked                  */
+    rv_config       config;
+    rv_checkpoint  *checkpoint;
+    rv_tokenizer   *tokenizer;           /* NULL when the folder has none and none was asked for */
+    rv_prompt_style style;
+} rv_files;
+
+/* Opens and checks every file of a model folder.  `with_tokenizer` false: only config and tensors. */
+rv_status rv_files_open(const char *dir, bool with_tokenizer, rv_files *out, rv_error *err);
+void      rv_files_close(rv_files *f);
+
+struct rv_model {
+    rv_files         files;
+    rv_load_options  options;            /* as resolved: backend, compute, weights, memory_limit are set */
+    rv_backend      *be;
+    void            *memory;             /* the weights' arena                                  */
+    uint64_t         memory_bytes, mapped_bytes;
+    rv_weights       weights;
+    pthread_mutex_t  device;             /* held while a session uses `be`                      */
+    _Atomic uint64_t taken;              /* bytes of memory_limit: weights and all sessions     */
+    atomic_int       refs;               /* the caller's, and one a session                     */
+};
+
+void rv_model_retain(rv_model *m);
+void rv_model_log(const rv_model *m, rv_log_level level, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* ---- the plan (engine/plan.c) ---- */
+
+/* Fills AUTO fields: backend, compute, weights format; RV_ERR_UNSUPPORTED for what this build lacks. */
+rv_status rv_load_resolve(const rv_config *config, rv_load_options *options, rv_error *err);
+/* Opens the backend that resolved options name. */
+rv_status rv_load_backend(const rv_load_options *options, rv_backend **out, rv_error *err);
+/* Bytes that the options' device can give now: memory_limit, or what is free less 5 %. */
+uint64_t  rv_load_available(const rv_load_options *options);
+/* Fills AUTO fields of session options and checks their ranges. */
+rv_status rv_session_resolve(const rv_config *config, rv_session_options *options, rv_error *err);
+#endif

@@ -1,0 +1,216 @@
+/* plan.c - devices, defaults, and the memory plan.
+ *
+ * The one idea: planning runs the very code that loading runs, on arenas that only measure.
+ */
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/abi.h"
+#include "engine/base/file.h"
+#include "engine/session.h"
+
+enum { MAX_SLOTS = RV_FEW_ROWS, MAX_IMAGES = 1024, MAX_QUEUE = 1 << 20, DEFAULT_CONTEXT = 4096 };
+
+/* ---- the machine ---- */
+
+/* The number after "key:" in /proc/meminfo, in bytes; 0 when there is none. */
+static uint64_t meminfo(const char *key) {
+    FILE *f = fopen("/proc/meminfo", "re");
+    char line[128];
+    uint64_t kib = 0;
+    size_t n = strlen(key);
+    while (f && fgets(line, sizeof line, f))
+        if (!strncmp(line, key, n) && line[n] == ':') {
+            kib = strtoull(line + n + 1, NULL, 10);
+            break;
+        }
+    if (f) fclose(f);
+    return kib * 1024;
+}
+
+/* A number in a file of its own; UINT64_MAX for "max" or no such file. */
+static uint64_t number_in(const char *path) {
+    FILE *f = fopen(path, "re");
+    char line[64] = "";
+    if (!f) return UINT64_MAX;
+    bool got = fgets(line, sizeof line, f) != NULL;
+    fclose(f);
+    return got && line[0] >= '0' && line[0] <= '9' ? strtoull(line, NULL, 10) : UINT64_MAX;
+}
+
+/* A container's limit counts, where it is the smaller one. */
+static void cpu_memory(uint64_t *total, uint64_t *unused) {
+    uint64_t most = number_in("/sys/fs/cgroup/memory.max"), used = number_in("/sys/fs/cgroup/memory.current");
+    *total = meminfo("MemTotal");
+    *unused = meminfo("MemAvailable");
+    if (most == UINT64_MAX || used == UINT64_MAX) return;
+    if (most < *total) *total = most;
+    uint64_t left = most > used ? most - used : 0;
+    if (left < *unused) *unused = left;
+}
+
+static void cpu_name(char *out, size_t n) {
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    char line[256];
+    snprintf(out, n, "CPU");
+    while (f && fgets(line, sizeof line, f)) {
+        char *at = strchr(line, ':');
+        if (strncmp(line, "model name", 10) || !at) continue;
+        at += strspn(at, ": \t");
+        at[strcspn(at, "\n")] = '\0';
+        snprintf(out, n, "%s", at);
+        break;
+    }
+    if (f) fclose(f);
+}
+
+static int32_t cpu_cores(void) {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+static void cpu_features(char *out, size_t n) {
+    const rv_cpu_features f = rv_cpu_detect();
+    const struct { bool has; const char *name; } all[] = {
+        { f.f16c, "f16c" }, { f.avx2, "avx2" }, { f.fma, "fma" }, { f.avx512, "avx512" }, { f.avx512_vnni, "avx512_vnni" },
+        { f.avx512_bf16, "avx512_bf16" }, { f.amx_int8, "amx_int8" }, { f.amx_bf16, "amx_bf16" },
+    };
+    out[0] = '\0';
+    for (size_t i = 0, at = 0; i < sizeof all / sizeof *all && at < n; i++)
+        if (all[i].has) at += (size_t)snprintf(out + at, n - at, "%s%s", at ? " " : "", all[i].name);
+}
+
+uint32_t rv_device_count(rv_backend_id backend) { return backend == RV_BACKEND_AUTO || backend == RV_BACKEND_CPU; }
+
+rv_status rv_device_get(rv_backend_id backend, uint32_t i, rv_device *out, rv_error *err) {
+    if (i >= rv_device_count(backend))
+        return rv_fail(err, RV_ERR_ARGUMENT, "device %u: there %s %u", i, rv_device_count(backend) == 1 ? "is" : "are", rv_device_count(backend));
+    rv_device d = { .backend = RV_BACKEND_CPU, .cores = cpu_cores() };
+    cpu_name(d.name, sizeof d.name);
+    cpu_features(d.features, sizeof d.features);
+    cpu_memory(&d.memory_total, &d.memory_free);
+    return rv_abi_write(out, &d, sizeof d, "rv_device", err);
+}
+
+/* ---- defaults ---- */
+
+static rv_status in_range(int32_t value, int32_t most, const char *what, rv_error *err) {
+    if (value >= 0 && value <= most) return RV_OK;
+    return rv_fail(err, RV_ERR_ARGUMENT, "rv_load_options.%s: must be from 0 to %d, is %d", what, most, value);
+}
+
+static rv_status check_options(const rv_load_options *o, rv_error *err) {
+    rv_status st = RV_OK;
+    TRY(in_range(o->backend, RV_BACKEND_CUDA, "backend", err));
+    TRY(in_range(o->device, 1024, "device", err));
+    TRY(in_range(o->weights, RV_WEIGHTS_NF4, "weights", err));
+    TRY(in_range(o->compute, RV_COMPUTE_F16, "compute", err));
+    TRY(in_range(o->threads, 1024, "threads", err));
+    TRY(in_range(o->taps, RV_TAPS_LEAVING, "taps", err));
+    TRY(in_range(o->reference, RV_REFERENCE_META, "reference", err));
+    TRY(in_range(o->resize, RV_RESIZE_TV, "resize", err));
+done:
+    return st;
+}
+
+rv_status rv_load_resolve(const rv_config *config, rv_load_options *o, rv_error *err) {
+    const rv_cpu_features cpu = rv_cpu_detect();
+    rv_status st = check_options(o, err);
+    if (st) return st;
+    if (o->backend == RV_BACKEND_CUDA)
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "backend cuda: this build has none; use the cpu backend");
+    o->backend = RV_BACKEND_CPU;
+    if (o->device != 0) return rv_fail(err, RV_ERR_ARGUMENT, "device %d: the CPU is device 0", o->device);
+    if (o->weights == RV_WEIGHTS_INT8 || o->weights == RV_WEIGHTS_NF4)
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "weights %s: this version reads 16-bit (and f32) weights only; use 16bit or auto",
+                       o->weights == RV_WEIGHTS_INT8 ? "int8" : "nf4");
+    o->weights = RV_WEIGHTS_16BIT;
+    if (o->compute == RV_COMPUTE_F16)
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "compute f16: the CPU backend computes in f32 or bf16");
+    if (o->compute == RV_COMPUTE_AUTO)
+        o->compute = config->dtype == RV_BF16 && cpu.avx512_bf16 ? RV_COMPUTE_BF16 : RV_COMPUTE_F32;
+    return RV_OK;
+}
+
+rv_status rv_load_backend(const rv_load_options *o, rv_backend **out, rv_error *err) {
+    rv_cpu_options cpu = { .threads = o->threads, .act = o->compute == RV_COMPUTE_BF16 ? RV_BF16 : RV_F32 };
+    return rv_cpu_open(&cpu, out, err);
+}
+
+uint64_t rv_load_available(const rv_load_options *o) {
+    uint64_t total, unused;
+    if (o->memory_limit) return o->memory_limit;
+    cpu_memory(&total, &unused);
+    return unused - unused / 20;
+}
+
+rv_status rv_session_resolve(const rv_config *config, rv_session_options *o, rv_error *err) {
+    uint32_t positions = (uint32_t)config->text.max_positions;
+    if (!o->slots) o->slots = 1;
+    if (!o->queue) o->queue = 4 * o->slots;
+    if (!o->context) o->context = positions < DEFAULT_CONTEXT ? positions : DEFAULT_CONTEXT;
+    if (!o->images) o->images = 2 * o->slots;
+    if (o->slots > MAX_SLOTS) return rv_fail(err, RV_ERR_ARGUMENT, "rv_session_options.slots: must be at most %d, is %u", MAX_SLOTS, o->slots);
+    if (o->queue > MAX_QUEUE) return rv_fail(err, RV_ERR_ARGUMENT, "rv_session_options.queue: must be at most %d, is %u", MAX_QUEUE, o->queue);
+    if (o->images > MAX_IMAGES) return rv_fail(err, RV_ERR_ARGUMENT, "rv_session_options.images: must be at most %d, is %u", MAX_IMAGES, o->images);
+    if (o->context > positions)
+        return rv_fail(err, RV_ERR_ARGUMENT, "rv_session_options.context: must be at most %u (max_position_embeddings), is %u", positions, o->context);
+    if (o->context < 2) return rv_fail(err, RV_ERR_ARGUMENT, "rv_session_options.context: must be at least 2, is %u", o->context);
+    return RV_OK;
+}
+
+/* ---- the plan ---- */
+
+static rv_status measure(const rv_files *files, rv_backend *be, const rv_session_options *session, rv_memory *out, rv_error *err) {
+    rv_arena weights = { 0 }, cache = { 0 }, scratch = { 0 };
+    rv_weights *unused = calloc(1, sizeof *unused);
+    rv_session *s = calloc(1, sizeof *s);
+    rv_status st = RV_OK;
+    if (!unused || !s) TRY(rv_fail_memory(err, "memory plan"));
+    TRY(rv_weights_place(&files->config, files->checkpoint, be, &weights, (rv_weights_progress){ 0 }, unused, &out->mapped, err));
+    out->weights = weights.used + out->mapped;
+    out->cache_per_token = rv_cache_bytes_per_token(&files->config, be->act);
+    out->cache_per_tile = rv_cache_bytes_per_tile(&files->config, be->act);
+    if (session) {
+        s->options = *session;
+        TRY(rv_session_resolve(&files->config, &s->options, err));
+        rv_session_place(s, &files->config, be->act, &cache, &scratch);
+        out->cache = cache.used;
+        out->scratch = scratch.used;
+    }
+    out->total = out->weights + out->cache + out->scratch;
+done:
+    free(unused);
+    free(s);
+    return st;
+}
+
+rv_status rv_memory_plan(const char *model_dir, const rv_load_options *load, const rv_session_options *session,
+                         rv_memory *out, rv_error *err) {
+    if (!model_dir || !out) return rv_fail(err, RV_ERR_ARGUMENT, "rv_memory_plan: %s is NULL", model_dir ? "out" : "model_dir");
+    rv_files files = { 0 };
+    rv_backend *be = NULL;
+    rv_load_options o;
+    rv_session_options so;
+    rv_memory plan = { 0 };
+    rv_status st = RV_OK;
+    TRY(rv_abi_read(&o, sizeof o, load, "rv_load_options", err));
+    TRY(rv_abi_read(&so, sizeof so, session, "rv_session_options", err));
+    TRY(rv_files_open(model_dir, false, &files, err));
+    TRY(rv_load_resolve(&files.config, &o, err));
+    plan.available = rv_load_available(&o);
+    o.threads = 1;                                       /* a plan needs no pool; sizes do not depend on it */
+    TRY(rv_load_backend(&o, &be, err));
+    TRY(measure(&files, be, session ? &so : NULL, &plan, err));
+    plan.fits = plan.total <= plan.available;
+    plan.weights_format = o.weights;
+    plan.compute = o.compute;
+    plan.backend = o.backend;
+    st = rv_abi_write(out, &plan, sizeof plan, "rv_memory", err);
+done:
+    rv_backend_close(be);
+    rv_files_close(&files);
+    return st;
+}

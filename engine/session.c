@@ -1,0 +1,224 @@
+/* session.c - the life of a session: its memory, its waiters, its end. */
+#include "engine/session.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine/abi.h"
+
+double rv_now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+void rv_session_place(rv_session *s, const rv_config *config, rv_dtype act, rv_arena *cache, rv_arena *scratch) {
+    const rv_session_options *o = &s->options;
+    int32_t rows = o->slots > RV_CHUNK_ROWS ? (int32_t)o->slots : RV_CHUNK_ROWS;
+    s->cache.slots = (int32_t)o->slots;
+    s->cache.context = (int32_t)o->context;
+    s->cache.images = (int32_t)o->images;
+    rv_cache_place(&s->cache, config, act, cache);
+    rv_vision_place(&s->vision_scratch, config, act, scratch);
+    rv_text_place(&s->text_scratch, config, act, rows, (int32_t)o->slots, (int32_t)o->context, scratch);
+}
+
+/* ---- making one ---- */
+
+static rv_status take_host(rv_session *s, rv_error *err) {
+    const rv_config *config = &s->model->files.config;
+    size_t slots = s->options.slots, vocab = (size_t)config->text.vocab;
+    size_t ints = rv_vision_host_ints(config), pages = (size_t)s->cache.slots * (size_t)s->cache.self_max_pages;
+    s->slots = calloc(slots, sizeof *s->slots);
+    s->logits = malloc(slots * vocab * sizeof *s->logits);
+    s->seen = malloc(slots * vocab);
+    s->room = malloc(vocab * sizeof *s->room);
+    s->free_pages = malloc((size_t)s->cache.tile_pages * sizeof *s->free_pages);
+    s->vision_scratch.host = malloc((ints > pages ? ints : pages) * sizeof(int32_t));
+    s->vision_scratch.host_pixels = malloc(rv_vision_host_pixels(config) * sizeof(float));
+    if (!s->slots || !s->logits || !s->seen || !s->room || !s->free_pages || !s->vision_scratch.host || !s->vision_scratch.host_pixels)
+        return rv_fail_memory(err, "session");
+    return rv_text_rows_new(&s->rows, s->text_scratch.x.rows, err);
+}
+
+/* Counts the session against the model's memory limit; several sessions may be made at once. */
+static rv_status reserve(rv_model *m, uint64_t bytes, rv_error *err) {
+    uint64_t limit = m->options.memory_limit, before = atomic_load(&m->taken);
+    do {
+        /* Without a limit what is free now decides, and what was taken is no longer in it. */
+        uint64_t counted = limit ? before : 0, available = limit ? limit : rv_load_available(&m->options);
+        if (bytes > available || counted > available - bytes)
+            return rv_fail(err, RV_ERR_DEVICE_MEMORY, "the session takes %.2f GB, %.2f GB are left: ask for fewer slots, "
+                           "less context or fewer images", (double)bytes / 1e9,
+                           (double)(available > counted ? available - counted : 0) / 1e9);
+    } while (!atomic_compare_exchange_weak(&m->taken, &before, before + bytes));
+    return RV_OK;
+}
+
+static rv_status take_device(rv_session *s, rv_error *err) {
+    rv_model *m = s->model;
+    rv_status st = RV_OK;
+    pthread_mutex_lock(&m->device);
+    s->cache_memory = rv_device_alloc(m->be, s->cache_bytes);
+    s->scratch_memory = rv_device_alloc(m->be, s->scratch_bytes);
+    TRY(rv_finish(m->be, err));
+    if (!s->cache_memory || !s->scratch_memory) TRY(rv_fail_memory(err, "session"));
+    rv_arena cache = { s->cache_memory, 0, s->cache_bytes }, scratch = { s->scratch_memory, 0, s->scratch_bytes };
+    rv_session_place(s, &m->files.config, m->be->act, &cache, &scratch);
+    TRY(take_host(s, err));
+    rv_cache_start(&s->cache, m->be, s->vision_scratch.host);
+    size_t floats = s->options.context * (size_t)m->files.config.text.head_dim;
+    float *rotary = malloc(floats * sizeof *rotary);
+    if (!rotary) TRY(rv_fail_memory(err, "rotary tables"));
+    rv_text_rotary(&m->files.config.text, (int32_t)s->options.context, rotary);
+    rv_upload(m->be, s->text_scratch.cos_sin, rotary, floats * sizeof *rotary);
+    st = rv_finish(m->be, err);
+    free(rotary);
+done:
+    pthread_mutex_unlock(&m->device);
+    return st;
+}
+
+static void start(rv_session *s) {
+    rv_model *m = s->model;
+    for (int32_t i = 0; i < s->cache.tile_pages; i++) s->free_pages[s->n_free++] = s->cache.tile_pages - 1 - i;
+    s->text = (rv_text){ .config = &m->files.config, .weights = &m->weights, .be = m->be, .scratch = &s->text_scratch,
+                         .cache = &s->cache, .reference = m->options.reference };
+    s->vision = (rv_vision){ .config = &m->files.config, .weights = &m->weights, .be = m->be, .scratch = &s->vision_scratch,
+                             .cache = &s->cache, .taps = m->options.taps, .reference = m->options.reference };
+}
+
+rv_status rv_session_new(rv_model *model, const rv_session_options *options, rv_session **out, rv_error *err) {
+    if (!model || !out) return rv_fail(err, RV_ERR_ARGUMENT, "rv_session_new: %s is NULL", model ? "out" : "model");
+    rv_status st = RV_OK;
+    rv_arena cache = { 0 }, scratch = { 0 };
+    pthread_condattr_t clock;
+    rv_session *s = calloc(1, sizeof *s);
+    if (!s) return rv_fail_memory(err, "session");
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->work, &clock);
+    pthread_cond_init(&s->done, &clock);
+    pthread_condattr_destroy(&clock);
+    atomic_init(&s->refs, 1);
+    s->queue_end = &s->queue;
+    s->model = model;
+    rv_model_retain(model);
+    TRY(rv_abi_read(&s->options, sizeof s->options, options, "rv_session_options", err));
+    TRY(rv_session_resolve(&model->files.config, &s->options, err));
+    rv_session_place(s, &model->files.config, model->be->act, &cache, &scratch);
+    TRY(reserve(model, cache.used + scratch.used, err));
+    s->cache_bytes = cache.used;
+    s->scratch_bytes = scratch.used;
+    TRY(take_device(s, err));
+    start(s);
+done:
+    if (st) rv_session_free(s);
+    else *out = s;
+    return st;
+}
+
+/* ---- the end ---- */
+
+void rv_session_retain(rv_session *s) { atomic_fetch_add(&s->refs, 1); }
+
+void rv_session_release(rv_session *s) {
+    if (atomic_fetch_sub(&s->refs, 1) > 1) return;
+    pthread_cond_destroy(&s->done);
+    pthread_cond_destroy(&s->work);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+static void give_back(rv_session *s) {
+    rv_model *m = s->model;
+    pthread_mutex_lock(&m->device);
+    rv_device_release(m->be, s->cache_memory);
+    rv_device_release(m->be, s->scratch_memory);
+    pthread_mutex_unlock(&m->device);
+    atomic_fetch_sub(&m->taken, s->cache_bytes + s->scratch_bytes);
+    free(s->slots);
+    free(s->logits);
+    free(s->seen);
+    free(s->room);
+    free(s->vision_scratch.host);
+    free(s->vision_scratch.host_pixels);
+    rv_text_rows_free(&s->rows);
+}
+
+void rv_session_free(rv_session *s) {
+    if (!s) return;
+    if (s->slots) rv_session_cancel_all(s);
+    pthread_mutex_lock(&s->lock);
+    s->closed = true;                    /* pictures that live on have no pages to give back */
+    free(s->free_pages);
+    s->free_pages = NULL;
+    pthread_cond_broadcast(&s->work);
+    pthread_mutex_unlock(&s->lock);
+    give_back(s);
+    rv_model_free(s->model);
+    rv_session_release(s);
+}
+
+rv_status rv_session_memory(const rv_session *s, rv_memory *out, rv_error *err) {
+    if (!s) return rv_fail(err, RV_ERR_ARGUMENT, "rv_session_memory: session is NULL");
+    const rv_config *config = &s->model->files.config;
+    rv_memory is = { .cache = s->cache_bytes, .scratch = s->scratch_bytes, .total = s->cache_bytes + s->scratch_bytes,
+                     .available = rv_load_available(&s->model->options), .fits = 1,
+                     .weights_format = s->model->options.weights, .compute = s->model->options.compute,
+                     .backend = s->model->options.backend,
+                     .cache_per_token = rv_cache_bytes_per_token(config, s->model->be->act),
+                     .cache_per_tile = rv_cache_bytes_per_tile(config, s->model->be->act) };
+    return rv_abi_write(out, &is, sizeof is, "rv_memory", err);
+}
+
+/* ---- waiting ---- */
+
+static struct timespec deadline(int32_t timeout_ms) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    t.tv_sec += timeout_ms / 1000;
+    t.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+    if (t.tv_nsec >= 1000000000) t.tv_sec++, t.tv_nsec -= 1000000000;
+    return t;
+}
+
+/* One sleep; false when the deadline has passed. */
+static bool sleep_on(pthread_cond_t *cond, pthread_mutex_t *lock, int32_t timeout_ms, const struct timespec *until) {
+    return (timeout_ms < 0 ? pthread_cond_wait(cond, lock) : pthread_cond_timedwait(cond, lock, until)) != ETIMEDOUT;
+}
+
+int32_t rv_wait(rv_session *s, int32_t timeout_ms) {
+    if (!s) return 0;
+    struct timespec until = deadline(timeout_ms < 0 ? 0 : timeout_ms);
+    pthread_mutex_lock(&s->lock);
+    uint32_t wakes = s->wakes;
+    while (!s->queued && !s->running && s->wakes == wakes && !s->closed)
+        if (!sleep_on(&s->work, &s->lock, timeout_ms, &until)) break;
+    int32_t work = s->queued || s->running;
+    pthread_mutex_unlock(&s->lock);
+    return work;
+}
+
+void rv_wake(rv_session *s) {
+    if (!s) return;
+    pthread_mutex_lock(&s->lock);
+    s->wakes++;
+    pthread_cond_broadcast(&s->work);
+    pthread_mutex_unlock(&s->lock);
+}
+
+int32_t rv_job_wait(rv_job *job, int32_t timeout_ms) {
+    if (!job) return 0;
+    rv_session *s = job->session;
+    struct timespec until = deadline(timeout_ms < 0 ? 0 : timeout_ms);
+    pthread_mutex_lock(&s->lock);
+    while (atomic_load(&job->state) <= RV_JOB_RUNNING)
+        if (!sleep_on(&s->done, &s->lock, timeout_ms, &until)) break;
+    int32_t ended = atomic_load(&job->state) > RV_JOB_RUNNING;
+    pthread_mutex_unlock(&s->lock);
+    return ended;
+}

@@ -1,0 +1,119 @@
+/* session.h - sessions, jobs and pictures from the inside.
+ *
+ * The one idea: one thread at a time drives a session (rv_step); every other thread only puts
+ * jobs into the queue, sets flags and waits, under `lock`.  What a job needs on the device is
+ * promised at admission (a slot, tiles of the pool), so that a running job cannot run out.
+ */
+#ifndef RV_ENGINE_SESSION_H
+#define RV_ENGINE_SESSION_H
+#include <pthread.h>
+#include <stdatomic.h>
+#include "engine/model.h"
+#include "engine/sample.h"
+#include "engine/text.h"
+#include "engine/vision.h"
+
+enum { RV_CHUNK_ROWS = 256 };            /* prefill runs at multiples of this                   */
+
+typedef enum { RV_PICTURE_NEW, RV_PICTURE_HELD, RV_PICTURE_READY } rv_picture_state;
+
+struct rv_picture {
+    rv_session      *session;
+    atomic_int       refs;               /* the caller's, and one a job                         */
+    rv_canvas        canvas;
+    uint8_t         *tiles;              /* u8 [rows*cols][3][tile][tile]                       */
+    float            image_ms;
+    /* under session->lock, or the stepping thread's alone */
+    rv_picture_state state;
+    int32_t          pages[RV_MAX_TILES], n_pages, users;   /* users: running jobs               */
+    rv_vision_job    work;
+    rv_picture      *previous, *next;    /* in session->held                                    */
+};
+
+struct rv_job {
+    rv_session      *session;
+    atomic_int       refs;               /* the caller's, and the session's until it has ended   */
+    atomic_int       state;              /* rv_job_state                                         */
+    atomic_bool      cancel;
+    /* the request, as understood */
+    rv_ids           prompt;
+    rv_sight        *sight;              /* per prompt token                                     */
+    rv_picture     **pictures;
+    uint32_t         n_pictures;
+    rv_sampling      sampling;
+    rv_request_flags flags;
+    int32_t          limit;              /* most answer tokens                                   */
+    char           **stop;
+    uint32_t         n_stop;
+    rv_token_fn      on_token;
+    rv_done_fn       on_done;
+    void            *user;
+    /* the answer */
+    rv_ids           answer;
+    float           *logprobs;
+    rv_string        text;
+    size_t           sent;               /* bytes of text already given to on_token              */
+    rv_text_stream   stream;
+    rv_error         error;
+    rv_stats         stats;
+    double           submitted_ms;
+    /* while running; the stepping thread's */
+    int32_t          slot, in_cache, image_keys, first_key, last_key;
+    float            row_on;
+    rv_job          *next;               /* in session->queue                                    */
+};
+
+struct rv_session {
+    rv_model          *model;
+    rv_session_options options;          /* resolved                                             */
+    atomic_int         refs;             /* the caller's, one a job, one a picture               */
+    atomic_bool        stepping;
+    pthread_mutex_t    lock;
+    pthread_cond_t     work, done;
+    /* under lock */
+    rv_job            *queue, **queue_end;
+    uint32_t           queued, running;
+    uint32_t           wakes;
+    bool               closed;
+    rv_picture        *held;             /* pictures that own pages                              */
+    int32_t           *free_pages, n_free;
+    /* the stepping thread's */
+    rv_job           **slots;
+    uint32_t           turn;             /* whose prefill is next                                */
+    void              *cache_memory, *scratch_memory;
+    uint64_t           cache_bytes, scratch_bytes;
+    rv_cache           cache;
+    rv_text_scratch    text_scratch;
+    rv_vision_scratch  vision_scratch;
+    rv_text            text;
+    rv_vision          vision;
+    rv_text_rows       rows;
+    float             *logits;           /* host [slots x vocab]                                 */
+    uint8_t           *seen;             /* host [slots x vocab]                                 */
+    rv_candidate      *room;
+};
+
+double rv_now_ms(void);
+
+/* engine/session.c */
+void rv_session_retain(rv_session *s);
+void rv_session_release(rv_session *s);
+/* Places cache and scratch of resolved options; measuring or for real (both arenas alike). */
+void rv_session_place(rv_session *s, const rv_config *config, rv_dtype act, rv_arena *cache, rv_arena *scratch);
+
+/* engine/step.c: ends every queued and running job as cancelled. */
+void rv_session_cancel_all(rv_session *s);
+
+/* engine/picture.c: all but the first with session->lock held */
+rv_status rv_picture_open(rv_session *s, const rv_image *image, rv_picture **out, rv_error *err);
+void      rv_picture_retain(rv_picture *p);
+void      rv_picture_release_locked(rv_picture *p);
+/* Gives every picture of the job its pages, or none of them (false: not enough are free now). */
+bool      rv_pictures_hold(rv_session *s, rv_job *job);
+
+/* engine/job.c */
+void rv_job_release(rv_job *job);
+/* Takes a token into the answer and tells the caller. Returns true when the job goes on; else
+ * *state says how it ended. */
+bool rv_job_take(rv_job *job, int32_t id, float logprob, rv_job_state *state);
+#endif

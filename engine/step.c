@@ -1,0 +1,310 @@
+/* step.c - one turn of a session: admit, decode, see, read.
+ *
+ * The one idea: every turn first gives each answering job its next token, all in one pass, and
+ * then one slice of work to jobs that are still looking at pictures or reading their prompt; so
+ * a long document never stalls the answers of others.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/session.h"
+
+enum { SLICE_STEPS = 4,                  /* vision steps a turn while somebody is answering      */
+       SLICE_STEPS_ALONE = 16 };
+
+typedef enum { SEEING, READING, ANSWERING } stage;
+
+static stage stage_of(const rv_job *job) {
+    if (job->in_cache >= (int32_t)job->prompt.count) return ANSWERING;
+    for (uint32_t i = 0; i < job->n_pictures; i++)
+        if (job->pictures[i]->state != RV_PICTURE_READY) return SEEING;
+    return READING;
+}
+
+/* ---- the end of a job ---- */
+
+static void end_job(rv_job *job, rv_job_state state) {
+    rv_session *s = job->session;
+    if (state == RV_JOB_CANCELLED) rv_fail(&job->error, RV_ERR_CANCELLED, "the request was cancelled");
+    job->stats.total_ms = (float)(rv_now_ms() - job->submitted_ms);
+    job->stats.device_bytes = s->cache_bytes + s->scratch_bytes;
+    job->stats.saturated = s->model->be->saturated;
+    pthread_mutex_lock(&s->lock);
+    if (job->slot >= 0) {
+        for (uint32_t i = 0; i < job->n_pictures; i++) job->pictures[i]->users--;
+        s->slots[job->slot] = NULL;
+        s->running--;
+    }
+    /* The job may be kept for long; its pictures' pages are wanted now. */
+    for (uint32_t i = 0; i < job->n_pictures; i++) rv_picture_release_locked(job->pictures[i]);
+    job->n_pictures = 0;
+    atomic_store(&job->state, state);
+    pthread_cond_broadcast(&s->done);
+    pthread_mutex_unlock(&s->lock);
+    if (job->on_done) job->on_done(job->user, job);
+    rv_job_release(job);
+}
+
+static void fail_job(rv_job *job, const rv_error *error) {
+    job->error = *error;
+    end_job(job, RV_JOB_FAILED);
+}
+
+/* ---- admission ---- */
+
+static rv_job *unlink_first(rv_session *s) {
+    rv_job *job = s->queue;
+    s->queue = job->next;
+    if (!s->queue) s->queue_end = &s->queue;
+    job->next = NULL;
+    s->queued--;
+    return job;
+}
+
+static void start_job(rv_session *s, rv_job *job, int32_t slot) {
+    const rv_config *config = &s->model->files.config;
+    uint8_t *seen = s->seen + (size_t)slot * (size_t)config->text.vocab;
+    job->slot = slot;
+    s->slots[slot] = job;
+    s->running++;
+    job->stats.queue_ms = (float)(rv_now_ms() - job->submitted_ms) - job->stats.image_ms;
+    memset(seen, 0, (size_t)config->text.vocab);
+    for (size_t i = 0; i < job->prompt.count; i++)
+        if (job->prompt.data[i] < config->text.vocab) seen[job->prompt.data[i]] = 1;
+    atomic_store(&job->state, RV_JOB_RUNNING);
+}
+
+/* Moves waiting jobs into free slots, first come first served. Returns a cancelled job that must be ended (without the
+ * lock), or NULL when all is done. */
+static rv_job *admit(rv_session *s) {
+    rv_job *dead = NULL;
+    pthread_mutex_lock(&s->lock);
+    for (rv_job **at = &s->queue; *at && !dead; at = &(*at)->next)      /* cancelled jobs leave from anywhere */
+        if (atomic_load(&(*at)->cancel)) {
+            dead = *at;
+            *at = dead->next;
+            if (!*at) s->queue_end = at;
+            dead->next = NULL;
+            s->queued--;
+            break;
+        }
+    for (int32_t slot = 0; !dead && s->queue && slot < s->cache.slots; slot++) {
+        if (s->slots[slot]) continue;
+        if (!rv_pictures_hold(s, s->queue)) break;
+        start_job(s, unlink_first(s), slot);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return dead;
+}
+
+static void end_cancelled(rv_session *s) {
+    for (int32_t i = 0; i < s->cache.slots; i++)
+        if (s->slots[i] && atomic_load(&s->slots[i]->cancel)) end_job(s->slots[i], RV_JOB_CANCELLED);
+    for (rv_job *dead; (dead = admit(s));) end_job(dead, RV_JOB_CANCELLED);
+}
+
+void rv_session_cancel_all(rv_session *s) {
+    for (int32_t i = 0; i < s->cache.slots; i++)
+        if (s->slots[i]) end_job(s->slots[i], RV_JOB_CANCELLED);
+    for (;;) {
+        pthread_mutex_lock(&s->lock);
+        rv_job *job = s->queue ? unlink_first(s) : NULL;
+        pthread_mutex_unlock(&s->lock);
+        if (!job) return;
+        end_job(job, RV_JOB_CANCELLED);
+    }
+}
+
+/* ---- rows of a pass ---- */
+
+static void clear_rows(rv_text_rows *rows) {
+    rows->n = rows->longest_self = rows->longest_image = 0;
+    rows->images = false;
+}
+
+static void add_row(rv_text_rows *rows, const rv_job *job, int32_t id, int32_t pos) {
+    int32_t r = rows->n++;
+    rows->ids[r] = id;
+    rows->pos[r] = pos;
+    rows->slot[r] = job->slot;
+    rows->image_first[r] = job->first_key;
+    rows->image_last[r] = job->last_key;
+    rows->row_on[r] = job->row_on;
+    if (pos + 1 > rows->longest_self) rows->longest_self = pos + 1;
+    if (job->image_keys > rows->longest_image) rows->longest_image = job->image_keys;
+    rows->images |= job->n_pictures > 0;
+}
+
+/* Sets which image keys the job's rows see from prompt token `i` on. */
+static void set_sight(rv_job *job, int32_t i) {
+    const rv_model *m = job->session->model;
+    const rv_sight sight = job->sight[i];
+    int32_t tokens = m->files.config.vision.tokens, keys = 0;
+    job->row_on = sight.last >= sight.first && job->n_pictures ? 1 : 0;
+    job->first_key = 0;
+    job->last_key = m->options.reference == RV_REFERENCE_HF ? job->image_keys - 1 : -1;
+    if (job->row_on == 0) return;
+    for (int32_t k = 0; k <= sight.last; k++) {
+        if (k == sight.first) job->first_key = keys;
+        keys += job->pictures[k]->work.layout.tiles * tokens;
+    }
+    job->last_key = keys - 1;
+}
+
+/* The slot's list of image pages: all real tiles in order, then all padding lanes. */
+static void upload_pages(rv_session *s, rv_job *job) {
+    pthread_mutex_lock(&s->model->device);
+    int32_t *list = s->vision_scratch.host, n = 0;
+    for (int32_t pads = 0; pads < 2; pads++)
+        for (uint32_t k = 0; k < job->n_pictures; k++) {
+            const rv_picture *p = job->pictures[k];
+            int32_t tiles = p->work.layout.tiles, from = pads ? tiles : 0, to = pads ? p->n_pages : tiles;
+            for (int32_t i = from; i < to; i++) list[n++] = p->pages[i];
+        }
+    rv_upload(s->model->be, s->cache.cross_pages + (size_t)job->slot * (size_t)s->cache.tile_pages, list, (uint64_t)n * sizeof *list);
+    pthread_mutex_unlock(&s->model->device);
+    job->image_keys = n * s->model->files.config.vision.tokens;
+}
+
+/* ---- the three kinds of work ---- */
+
+static void sample_row(rv_session *s, rv_job *job, float *logits) {
+    int32_t vocab = s->model->files.config.text.vocab, id;
+    uint8_t *seen = s->seen + (size_t)job->slot * (size_t)vocab;
+    float logprob;
+    rv_job_state state;
+    rv_error error;
+    if (rv_sample(&job->sampling, logits, vocab, seen, (uint32_t)job->answer.count, s->room, &id, &logprob, &error)) {
+        fail_job(job, &error);
+        return;
+    }
+    seen[id] = 1;
+    if (!rv_job_take(job, id, logprob, &state)) end_job(job, state);
+}
+
+/* Runs the pass and brings `n` rows of logits to the host; false when the device failed.  The device is not held
+ * while callbacks run: they may make or free sessions of this model. */
+static bool run_rows(rv_session *s, int32_t from, int32_t n, rv_error *err) {
+    rv_backend *be = s->model->be;
+    uint64_t bytes = (uint64_t)n * (uint64_t)s->model->files.config.text.vocab * sizeof(float);
+    pthread_mutex_lock(&s->model->device);
+    rv_text_run(&s->text, &s->rows, from, n);
+    if (n) rv_download(be, s->logits, s->text_scratch.logits.data, bytes);
+    rv_status st = rv_finish(be, err);
+    pthread_mutex_unlock(&s->model->device);
+    return st == RV_OK;
+}
+
+static bool decode(rv_session *s, rv_error *err) {
+    rv_job *jobs[RV_FEW_ROWS];
+    double start = rv_now_ms();
+    clear_rows(&s->rows);
+    for (int32_t i = 0; i < s->cache.slots; i++) {
+        rv_job *job = s->slots[i];
+        if (!job || stage_of(job) != ANSWERING) continue;
+        jobs[s->rows.n] = job;
+        add_row(&s->rows, job, job->answer.data[job->answer.count - 1], job->in_cache);
+    }
+    int32_t n = s->rows.n;
+    if (n == 0) return true;
+    if (!run_rows(s, 0, n, err)) return false;
+    float ms = (float)(rv_now_ms() - start);
+    for (int32_t i = 0; i < n; i++) {
+        jobs[i]->in_cache++;
+        jobs[i]->stats.decode_ms += ms;
+        sample_row(s, jobs[i], s->logits + (size_t)i * (size_t)s->model->files.config.text.vocab);
+    }
+    return true;
+}
+
+static bool see(rv_session *s, rv_job *job, int32_t steps, rv_error *err) {
+    double start = rv_now_ms();
+    rv_picture *p = NULL;
+    for (uint32_t i = 0; !p && i < job->n_pictures; i++)
+        if (job->pictures[i]->state != RV_PICTURE_READY) p = job->pictures[i];
+    pthread_mutex_lock(&s->model->device);
+    rv_vision_run(&s->vision, &p->work, steps);
+    rv_status st = rv_finish(s->model->be, err);
+    pthread_mutex_unlock(&s->model->device);
+    if (st) return false;
+    job->stats.vision_ms += (float)(rv_now_ms() - start);
+    if (p->work.step == rv_vision_steps(&s->model->files.config)) {
+        pthread_mutex_lock(&s->lock);
+        p->state = RV_PICTURE_READY;
+        pthread_mutex_unlock(&s->lock);
+    }
+    return true;
+}
+
+static bool read_chunk(rv_session *s, rv_job *job, rv_error *err) {
+    double start = rv_now_ms();
+    int32_t from = job->in_cache, to = from + RV_CHUNK_ROWS - from % RV_CHUNK_ROWS, end = (int32_t)job->prompt.count;
+    if (to > end) to = end;
+    if (from == 0 && job->n_pictures) upload_pages(s, job);
+    clear_rows(&s->rows);
+    for (int32_t i = from; i < to; i++) {
+        set_sight(job, i);
+        add_row(&s->rows, job, job->prompt.data[i], i);
+    }
+    bool last = to == end;
+    if (!run_rows(s, to - from - 1, last ? 1 : 0, err)) return false;
+    job->in_cache = to;
+    job->stats.prefill_ms += (float)(rv_now_ms() - start);
+    if (last) sample_row(s, job, s->logits);
+    return true;
+}
+
+/* A picture half way through the tower must be finished first: the tower has one set of buffers. */
+static rv_job *next_reader(rv_session *s) {
+    rv_job *found = NULL;
+    uint32_t slots = (uint32_t)s->cache.slots, at = 0;
+    for (uint32_t k = 0; k < slots; k++) {
+        rv_job *job = s->slots[(s->turn + k) % slots];
+        if (!job || stage_of(job) == ANSWERING) continue;
+        for (uint32_t i = 0; i < job->n_pictures; i++)
+            if (job->pictures[i]->state == RV_PICTURE_HELD && job->pictures[i]->work.step > 0) return job;
+        if (!found) found = job, at = (s->turn + k + 1) % slots;
+    }
+    if (found && stage_of(found) == READING) s->turn = at;
+    return found;
+}
+
+static bool turn(rv_session *s, rv_error *err) {
+    bool answering = false;
+    for (int32_t i = 0; i < s->cache.slots; i++) answering |= s->slots[i] && stage_of(s->slots[i]) == ANSWERING;
+    if (!decode(s, err)) return false;
+    rv_job *job = next_reader(s);
+    if (!job) return true;
+    if (stage_of(job) == READING) return read_chunk(s, job, err);
+    return see(s, job, answering ? SLICE_STEPS : SLICE_STEPS_ALONE, err);
+}
+
+rv_status rv_step(rv_session *s, uint32_t *active, rv_error *err) {
+    if (!s) return rv_fail(err, RV_ERR_ARGUMENT, "rv_step: session is NULL");
+    if (atomic_exchange(&s->stepping, true))
+        return rv_fail(err, RV_ERR_BUSY, "another thread is stepping this session (or a callback called rv_step)");
+    rv_error error = { 0 };
+    end_cancelled(s);
+    if (s->running) {
+        bool ok = turn(s, &error);
+        for (int32_t i = 0; !ok && i < s->cache.slots; i++)
+            if (s->slots[i]) fail_job(s->slots[i], &error);
+    }
+    pthread_mutex_lock(&s->lock);
+    if (active) *active = s->queued + s->running;
+    pthread_mutex_unlock(&s->lock);
+    atomic_store(&s->stepping, false);
+    if (error.code && err) *err = error;
+    return error.code;
+}
+
+rv_status rv_generate(rv_session *s, const rv_request *request, rv_job **out, rv_error *err) {
+    rv_job *job = NULL;
+    if (!out) return rv_fail(err, RV_ERR_ARGUMENT, "rv_generate: out is NULL");
+    rv_status st = rv_submit(s, request, &job, err);
+    while (st == RV_OK && atomic_load(&job->state) <= RV_JOB_RUNNING) st = rv_step(s, NULL, err);
+    if (st == RV_OK) st = rv_job_get_error(job, err);
+    if (st) rv_job_free(job);
+    else *out = job;
+    return st;
+}

@@ -1,0 +1,176 @@
+/* text.c - the decoder, once, for every backend. */
+#include "engine/text.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROW_ARRAYS = 6 };
+
+/* ---- memory ---- */
+
+static rv_mat take(rv_arena *arena, int32_t rows, int32_t cols, rv_dtype type) {
+    return rv_mat_of(rv_arena_take(arena, (uint64_t)rows * (uint64_t)cols * rv_dtype_size(type)), rows, cols, type);
+}
+
+void rv_text_place(rv_text_scratch *s, const rv_config *config, rv_dtype act, int32_t rows, int32_t logit_rows,
+                   int32_t context, rv_arena *arena) {
+    const rv_text_config *t = &config->text;
+    int32_t q = t->heads * t->head_dim, kv = t->kv_heads * t->head_dim;
+    s->x = take(arena, rows, t->hidden, RV_F32);
+    s->h = take(arena, rows, t->hidden, act);
+    s->qkv = take(arena, rows, q + 2 * kv, act);
+    s->heads = take(arena, rows, q, act);
+    s->gate_up = take(arena, rows, 2 * t->ffn, act);
+    s->ff = take(arena, rows, t->ffn, act);
+    s->logits = take(arena, logit_rows, t->vocab, RV_F32);
+    s->rows = rv_arena_take(arena, (uint64_t)rows * ROW_ARRAYS * sizeof(int32_t));
+    s->cos_sin = rv_arena_take(arena, (uint64_t)context * (uint64_t)t->head_dim * sizeof(float));
+}
+
+rv_status rv_text_rows_new(rv_text_rows *rows, int32_t capacity, rv_error *err) {
+    int32_t *block = calloc((size_t)capacity * ROW_ARRAYS, sizeof *block);
+    if (!block) return rv_fail_memory(err, "rows of a pass");
+    size_t n = (size_t)capacity;
+    *rows = (rv_text_rows){ .capacity = capacity, .ids = block, .pos = block + n, .slot = block + 2 * n,
+                            .image_first = block + 3 * n, .image_last = block + 4 * n,
+                            .row_on = (float *)(void *)(block + 5 * n) };
+    return RV_OK;
+}
+
+void rv_text_rows_free(rv_text_rows *rows) {
+    free(rows->ids);
+    *rows = (rv_text_rows){ 0 };
+}
+
+/* HF computes these in f32; so do we, operation by operation. */
+void rv_text_rotary(const rv_text_config *t, int32_t context, float *out) {
+    const int32_t half = t->head_dim / 2;
+    const float low = (float)(t->rope_original / t->rope_low), high = (float)(t->rope_original / t->rope_high);
+    for (int32_t j = 0; j < half; j++) {
+        float f = 1.0f / (float)pow(t->rope_theta, (double)((float)(2 * j) / (float)t->head_dim));
+        if (t->rope_scaled) {
+            float wavelength = 6.283185307179586f / f, divided = f / (float)t->rope_factor;
+            float smooth = ((float)t->rope_original / wavelength - (float)t->rope_low) / (float)(t->rope_high - t->rope_low);
+            if (wavelength > low) f = divided;
+            else if (wavelength >= high) f = (1 - smooth) * divided + smooth * f;
+        }
+        for (int32_t pos = 0; pos < context; pos++) {
+            float angle = (float)pos * f, *row = out + (size_t)pos * (size_t)t->head_dim;
+            row[j] = (float)cos((double)angle);
+            row[half + j] = (float)sin((double)angle);
+        }
+    }
+}
+
+/* ---- which images a token sees ---- */
+
+/* An image is seen from its token on, up to the next image that does not stand right behind it; a
+ * run of adjacent image tokens is one group, whose end they share. */
+int32_t rv_text_sight(const int32_t *ids, int32_t n, int32_t image_token, rv_sight *out) {
+    int32_t images = 0, first = 0;
+    bool run = false;                                /* the token before was an image */
+    for (int32_t i = 0; i < n; i++) {
+        bool image = ids[i] == image_token;
+        if (image && !run) first = images;
+        images += image;
+        run = image;
+        out[i] = images ? (rv_sight){ first, images - 1 } : (rv_sight){ 0, -1 };
+    }
+    return images;
+}
+
+/* ---- the pass ---- */
+
+typedef struct pass {                    /* device views of this pass's rows                    */
+    const rv_text *t;
+    rv_mat x, h;
+    const int32_t *ids, *pos, *slot, *image_first, *image_last;
+    const float *row_on;
+    int32_t n, longest_self, longest_image;
+} pass;
+
+static rv_norm rms(const pass *p, const float *weight, int32_t width) {
+    return (rv_norm){ weight, NULL, p->t->config->text.norm_eps, width };
+}
+
+static void mlp(const pass *p, const rv_text_layer *w, float gate, const float *row_on) {
+    rv_backend *be = p->t->be;
+    rv_mat gate_up = rv_rows(p->t->scratch->gate_up, 0, p->n), ff = rv_rows(p->t->scratch->ff, 0, p->n);
+    rv_norm_rows(be, p->h, p->x, rms(p, w->norm2, p->x.cols));
+    rv_linear(be, gate_up, p->h, w->gate_up, NULL, RV_ACT_NONE);
+    rv_swiglu(be, ff, gate_up);
+    rv_linear_add(be, p->x, ff, w->down, NULL, gate, row_on);
+}
+
+static rv_attention attention(const pass *p, rv_mat q, rv_kv kv) {
+    const rv_text_config *c = &p->t->config->text;
+    return (rv_attention){ .q = q, .out = rv_rows(p->t->scratch->heads, 0, p->n), .kv = kv, .slot = p->slot,
+                           .heads = c->heads, .kv_heads = c->kv_heads, .scale = (float)(1 / sqrt((double)c->head_dim)) };
+}
+
+static void self_layer(const pass *p, const rv_text_layer *w, rv_kv cache) {
+    const rv_text_config *c = &p->t->config->text;
+    rv_backend *be = p->t->be;
+    int32_t q_width = c->heads * c->head_dim, kv_width = c->kv_heads * c->head_dim;
+    rv_mat qkv = rv_rows(p->t->scratch->qkv, 0, p->n), q = rv_cols(qkv, 0, q_width);
+    rv_mat k = rv_cols(qkv, q_width, kv_width), v = rv_cols(qkv, q_width + kv_width, kv_width);
+    rv_attention a = attention(p, q, cache);
+    a.last = p->pos;
+    a.longest = p->longest_self;
+
+    rv_norm_rows(be, p->h, p->x, rms(p, w->norm1, p->x.cols));
+    rv_linear(be, qkv, p->h, w->qkv, NULL, RV_ACT_NONE);
+    rv_rope(be, rv_cols(qkv, 0, q_width + kv_width), p->t->scratch->cos_sin, p->pos, c->head_dim);
+    rv_kv_store(be, cache, k, v, p->slot, p->pos);
+    rv_attend(be, &a);
+    rv_linear_add(be, p->x, a.out, w->o, NULL, 1, NULL);
+    mlp(p, w, 1, NULL);
+}
+
+/* Text looks at the picture.  Its keys and values were computed once, when the image came in. */
+static void cross_layer(const pass *p, const rv_text_layer *w, rv_kv images) {
+    const rv_text_config *c = &p->t->config->text;
+    rv_backend *be = p->t->be;
+    rv_mat q = rv_cols(rv_rows(p->t->scratch->qkv, 0, p->n), 0, c->heads * c->head_dim);
+    rv_attention a = attention(p, q, images);
+    a.first = p->image_first;
+    a.last = p->image_last;
+    a.longest = p->longest_image;
+
+    rv_norm_rows(be, p->h, p->x, rms(p, w->norm1, p->x.cols));
+    rv_linear(be, q, p->h, w->qkv, NULL, RV_ACT_NONE);
+    rv_norm_rows(be, q, q, rms(p, w->q_norm, c->head_dim));
+    rv_attend(be, &a);
+    rv_linear_add(be, p->x, a.out, w->o, NULL, w->attn_gate, NULL);
+    mlp(p, w, w->mlp_gate, p->row_on);
+}
+
+static pass upload_rows(const rv_text *t, const rv_text_rows *rows) {
+    size_t n = (size_t)rows->n;
+    int32_t *d = t->scratch->rows;
+    const void *const arrays[ROW_ARRAYS] = { rows->ids, rows->pos, rows->slot, rows->image_first, rows->image_last, rows->row_on };
+    for (size_t i = 0; i < ROW_ARRAYS; i++) rv_upload(t->be, d + i * n, arrays[i], n * sizeof *d);
+    return (pass){ .t = t, .x = rv_rows(t->scratch->x, 0, rows->n), .h = rv_rows(t->scratch->h, 0, rows->n),
+                   .ids = d, .pos = d + n, .slot = d + 2 * n, .image_first = d + 3 * n, .image_last = d + 4 * n,
+                   .row_on = (const float *)(const void *)(d + 5 * n), .n = rows->n,
+                   .longest_self = rows->longest_self, .longest_image = rows->longest_image };
+}
+
+void rv_text_run(const rv_text *t, const rv_text_rows *rows, int32_t logits_from, int32_t logits_n) {
+    const rv_text_config *c = &t->config->text;
+    const rv_weights *w = t->weights;
+    pass p = upload_rows(t, rows);
+    rv_embed(t->be, p.x, w->embed, p.ids);
+    if (t->watch) t->watch(t->watch_user, 0, p.x);
+    for (int32_t i = 0; i < c->layers; i++) {
+        if (!c->cross[i]) self_layer(&p, &w->text[i], t->cache->self[i]);
+        else if (rows->images) cross_layer(&p, &w->text[i], t->cache->cross[i]);
+        if (t->watch && i + 1 < c->layers) t->watch(t->watch_user, i + 1, p.x);
+    }
+    if (logits_n == 0) return;
+    rv_mat h = rv_rows(p.h, logits_from, logits_n);
+    rv_norm_rows(t->be, h, rv_rows(p.x, logits_from, logits_n), rms(&p, w->norm, c->hidden));
+    if (t->watch) t->watch(t->watch_user, c->layers, h);
+    rv_linear(t->be, rv_rows(t->scratch->logits, 0, logits_n), h, w->head, NULL, RV_ACT_NONE);
+}
