@@ -9,6 +9,10 @@
 #include "engine/config.h"
 #include "loader/image_file.h"
 
+/* A caller's rv_image, of any ABI, checked and as upright pixels of the library's own; with
+ * header_only rgb stays NULL.  max_tiles receives what was asked for, 0 when nothing was. */
+rv_status rv_image_read(const rv_image *image, bool header_only, rv_pixels *out, int32_t *max_tiles, rv_error *err);
+
 typedef struct rv_canvas {
     int32_t rows, cols;                  /* tiles                                               */
     int32_t aspect_ratio_id;             /* 1-based                                             */
@@ -16,7 +20,7 @@ typedef struct rv_canvas {
 } rv_canvas;
 
 /* The reference's choice among the config's aspect ratios with at most max_tiles tiles.  Width
- * and height at least 1. */
+ * and height at least 1; max_tiles at least 1 (a 1x1 canvas is in every config). */
 rv_canvas rv_canvas_choose(uint32_t width, uint32_t height, const rv_vision_config *v, int32_t max_tiles);
 
 /* Bilinear with antialias, 8 bit in and out; out is [new_height x new_width x 3], the caller's.
