@@ -4,8 +4,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 . tools/packages.sh
-need $RV_BUILD_PACKAGES
-build cpu
+need $RV_BUILD_PACKAGES $RV_TEST_PACKAGES      # the tests are part of the build
+build cpu rvengine
 
 rvengine=build/cpu/rvengine
 echo
