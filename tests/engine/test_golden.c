@@ -78,9 +78,12 @@ static void check_case(golden *g, char which) {
     see_images(g, which);
     rig_read(&g->r, ids, prompt, 0, prompt);
     double hidden = 0, logits = 0;
-    for (int32_t layer = 0; layer <= t->layers; layer++) {
-        char name[8];
-        snprintf(name, sizeof name, "h%d", layer);
+    /* HF 5 lists no state for a layer that a text-only prompt skips. */
+    bool skips = !array(g, which, "pv", NULL) && !array(g, which, "h5", NULL);
+    for (int32_t layer = 0, k = 0; layer <= t->layers; layer++) {
+        char name[16];
+        if (skips && layer && t->cross[layer - 1]) continue;
+        snprintf(name, sizeof name, "h%d", k++);
         const float *expected = array(g, which, name, NULL);
         assert_non_null(expected);
         for (int32_t i = 0; i < prompt; i++)
