@@ -376,6 +376,7 @@ static void read_preprocess(const rv_section *s, const char *size_prefix, const 
     rv_section size = rv_section_open(s, "size", size_prefix);
     static const char *const edges[] = { "height", "width" };
     for (size_t i = 0; size.object && i < 2; i++) {
+        if (!rv_section_has(&size, edges[i])) rv_section_bad(&size, edges[i], "is missing");
         int32_t edge = rv_section_whole(&size, edges[i], 1, MAX_TILE, 0);
         if (edge != v->tile)
             rv_section_bad(&size, edges[i], "is %d, but the model's vision_config.image_size is %d", edge,

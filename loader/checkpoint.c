@@ -153,7 +153,8 @@ static rv_status collect(rv_checkpoint *c, rv_error *err) {
         const rv_tensor *a = &c->tensors[i - 1], *b = &c->tensors[i];
         if (strcmp(a->name, b->name) == 0)
             return rv_fail(err, RV_ERR_FORMAT, "tensor \"%.80s\": is there twice, as \"%.80s\" in %.80s and as "
-                           "\"%.80s\" in %.80s", a->name, a->file_name, file_part(a->file), b->file_name, file_part(b->file));
+                           "\"%.80s\" in %.80s",
+                           a->name, a->file_name, file_part(a->file), b->file_name, file_part(b->file));
     }
     return RV_OK;
 }

@@ -12,7 +12,8 @@ static void write_shard(const char *folder, const char *file, const char *const 
     size_t n = 8, count = 0;
     bytes[n++] = '{';
     for (; count < MAX_NAMES && names[count]; count++)
-        n += (size_t)snprintf(bytes + n, sizeof bytes - n, "%s\"%s\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[%zu,%zu]}",
+        n += (size_t)snprintf(bytes + n, sizeof bytes - n,
+            "%s\"%s\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[%zu,%zu]}",
                               count ? "," : "", names[count], count * 4, count * 4 + 4);
     bytes[n++] = '}';
     bytes[0] = (char)((n - 8) & 0xff);
@@ -52,34 +53,50 @@ static void index_fails(const char *index, rv_status code, const char *part) {
     static void sentence(void **state) { (void)state; index_fails(index, code, part); }
 #define MAP(entries) "{\"metadata\":{\"total_size\":8},\"weight_map\":{" entries "}}"
 
-INDEX_FAILS(an_index_that_names_a_missing_shard_is_an_error, MAP("\"a\":\"1.safetensors\",\"b\":\"3.safetensors\""), RV_ERR_IO,
+INDEX_FAILS(an_index_that_names_a_missing_shard_is_an_error, MAP("\"a\":\"1.safetensors\",\"b\":\"3.safetensors\""),
+        RV_ERR_IO,
             "3.safetensors: cannot open: No such file")
-INDEX_FAILS(a_tensor_that_no_shard_has_is_an_error, MAP("\"a\":\"1.safetensors\",\"b\":\"2.safetensors\",\"c\":\"2.safetensors\""),
+INDEX_FAILS(a_tensor_that_no_shard_has_is_an_error,
+        MAP("\"a\":\"1.safetensors\",\"b\":\"2.safetensors\",\"c\":\"2.safetensors\""),
             RV_ERR_FORMAT, "tensor \"c\": the index places it in a file that does not have it")
-INDEX_FAILS(a_tensor_in_another_shard_is_an_error, MAP("\"a\":\"2.safetensors\",\"b\":\"1.safetensors\""), RV_ERR_FORMAT,
+INDEX_FAILS(a_tensor_in_another_shard_is_an_error, MAP("\"a\":\"2.safetensors\",\"b\":\"1.safetensors\""),
+        RV_ERR_FORMAT,
             "tensor \"a\": the index places it in 2.safetensors, but it is in")
-INDEX_FAILS(an_index_with_a_path_is_an_error, MAP("\"a\":\"sub/1.safetensors\""), RV_ERR_FORMAT, "leads out of the model's folder")
-INDEX_FAILS(an_index_with_an_absolute_path_is_an_error, MAP("\"a\":\"/etc/passwd\""), RV_ERR_FORMAT, "leads out of the model's folder")
+INDEX_FAILS(an_index_with_a_path_is_an_error, MAP("\"a\":\"sub/1.safetensors\""), RV_ERR_FORMAT,
+        "leads out of the model's folder")
+INDEX_FAILS(an_index_with_an_absolute_path_is_an_error, MAP("\"a\":\"/etc/passwd\""), RV_ERR_FORMAT,
+        "leads out of the model's folder")
 INDEX_FAILS(an_index_with_dot_dot_is_an_error, MAP("\"a\":\"..\""), RV_ERR_FORMAT, "leads out of the model's folder")
-INDEX_FAILS(an_index_with_an_escaped_slash_is_an_error, MAP("\"a\":\"..\\u002f1.safetensors\""), RV_ERR_FORMAT, "leads out")
+INDEX_FAILS(an_index_with_an_escaped_slash_is_an_error, MAP("\"a\":\"..\\u002f1.safetensors\""), RV_ERR_FORMAT,
+        "leads out")
 INDEX_FAILS(an_index_with_a_backslash_is_an_error, MAP("\"a\":\"x\\\\1.safetensors\""), RV_ERR_FORMAT, "leads out")
 INDEX_FAILS(an_index_of_bin_files_is_unsupported, MAP("\"a\":\"pytorch_model-1.bin\""), RV_ERR_UNSUPPORTED,
             "\"pytorch_model-1.bin\" is not a .safetensors file")
-INDEX_FAILS(an_index_with_an_empty_file_name_is_unsupported, MAP("\"a\":\"\""), RV_ERR_UNSUPPORTED, "\"\" is not a .safetensors file")
-INDEX_FAILS(an_index_with_a_nul_in_a_file_name_is_an_error, MAP("\"a\":\"1.safetensors\\u0000x\""), RV_ERR_FORMAT, "NUL character")
-INDEX_FAILS(an_index_that_lists_a_tensor_twice_is_an_error, MAP("\"a\":\"1.safetensors\",\"a\":\"1.safetensors\""), RV_ERR_FORMAT,
+INDEX_FAILS(an_index_with_an_empty_file_name_is_unsupported, MAP("\"a\":\"\""), RV_ERR_UNSUPPORTED,
+        "\"\" is not a .safetensors file")
+INDEX_FAILS(an_index_with_a_nul_in_a_file_name_is_an_error, MAP("\"a\":\"1.safetensors\\u0000x\""), RV_ERR_FORMAT,
+        "NUL character")
+INDEX_FAILS(an_index_that_lists_a_tensor_twice_is_an_error, MAP("\"a\":\"1.safetensors\",\"a\":\"1.safetensors\""),
+        RV_ERR_FORMAT,
             "a: is in weight_map twice")
-INDEX_FAILS(an_index_entry_that_is_a_number_is_an_error, MAP("\"a\":1"), RV_ERR_FORMAT, "a file name in weight_map was expected")
-INDEX_FAILS(an_index_entry_that_is_null_is_an_error, MAP("\"a\":null"), RV_ERR_FORMAT, "a file name in weight_map was expected")
-INDEX_FAILS(an_index_entry_that_is_a_list_is_an_error, MAP("\"a\":[]"), RV_ERR_FORMAT, "a file name in weight_map was expected")
+INDEX_FAILS(an_index_entry_that_is_a_number_is_an_error, MAP("\"a\":1"), RV_ERR_FORMAT,
+        "a file name in weight_map was expected")
+INDEX_FAILS(an_index_entry_that_is_null_is_an_error, MAP("\"a\":null"), RV_ERR_FORMAT,
+        "a file name in weight_map was expected")
+INDEX_FAILS(an_index_entry_that_is_a_list_is_an_error, MAP("\"a\":[]"), RV_ERR_FORMAT,
+        "a file name in weight_map was expected")
 INDEX_FAILS(an_index_without_weight_map_is_an_error, "{\"metadata\":{}}", RV_ERR_FORMAT, "weight_map: is missing")
-INDEX_FAILS(an_index_with_two_weight_maps_is_an_error, "{\"weight_map\":{\"a\":\"1.safetensors\"},\"weight_map\":{}}", RV_ERR_FORMAT,
+INDEX_FAILS(an_index_with_two_weight_maps_is_an_error, "{\"weight_map\":{\"a\":\"1.safetensors\"},\"weight_map\":{}}",
+        RV_ERR_FORMAT,
             "weight_map: is given twice")
 INDEX_FAILS(an_empty_weight_map_is_an_error, "{\"weight_map\":{}}", RV_ERR_FORMAT, "weight_map: is empty")
-INDEX_FAILS(a_weight_map_that_is_a_list_is_an_error, "{\"weight_map\":[]}", RV_ERR_FORMAT, "weight_map as an object was expected")
-INDEX_FAILS(a_total_size_that_is_a_string_is_an_error, "{\"metadata\":{\"total_size\":\"8\"},\"weight_map\":{}}", RV_ERR_FORMAT,
+INDEX_FAILS(a_weight_map_that_is_a_list_is_an_error, "{\"weight_map\":[]}", RV_ERR_FORMAT,
+        "weight_map as an object was expected")
+INDEX_FAILS(a_total_size_that_is_a_string_is_an_error, "{\"metadata\":{\"total_size\":\"8\"},\"weight_map\":{}}",
+        RV_ERR_FORMAT,
             "total_size as a number was expected")
-INDEX_FAILS(metadata_that_is_a_number_is_an_error, "{\"metadata\":8,\"weight_map\":{}}", RV_ERR_FORMAT, "metadata as an object")
+INDEX_FAILS(metadata_that_is_a_number_is_an_error, "{\"metadata\":8,\"weight_map\":{}}", RV_ERR_FORMAT,
+        "metadata as an object")
 INDEX_FAILS(an_index_that_is_a_list_is_an_error, "[]", RV_ERR_FORMAT, "an object was expected")
 INDEX_FAILS(an_index_that_is_cut_short_is_an_error, "{\"weight_map\":{\"a\":\"1.safe", RV_ERR_FORMAT,
             "not valid JSON: a string that never ends")
@@ -93,7 +110,8 @@ static void a_good_index_opens_both_shards(void **state) {
     SHARD(path, "1.safetensors", "a");
     SHARD(path, "2.safetensors", "b", "unlisted");
     folder_write_text(path, INDEX,
-                      "{\"other\":[1],\"metadata\":{\"total_size\":9.5,\"x\":{}},\"weight_map\":{\"b\":\"2.safetensors\",\"a\":\"1.safetensors\"}}");
+                      "{\"other\":[1],\"metadata\":{\"total_size\":9.5,\"x\":{}},"
+                      "\"weight_map\":{\"b\":\"2.safetensors\",\"a\":\"1.safetensors\"}}");
     rv_checkpoint *c = open_ok(path);
     assert_int_equal(rv_checkpoint_count(c), 3);          /* like HF: what a shard has, the model has */
     assert_int_equal(rv_checkpoint_files(c), 2);
@@ -133,14 +151,16 @@ static void a_single_file_opens_by_folder_or_by_name(void **state) {
     snprintf(file, sizeof file, "%s/other.safetensors", path);
     c = open_ok(file);
     assert_non_null(rv_checkpoint_find(c, "x"));
-    assert_int_equal(rv_checkpoint_file_bytes(c), 8 + strlen("{\"x\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}") + 4);
+    assert_int_equal(rv_checkpoint_file_bytes(c),
+        8 + strlen("{\"x\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}") + 4);
     rv_checkpoint_close(c);
 }
 
 static void a_folder_without_weights_says_what_is_there_instead(void **state) {
     (void)state;
     static const struct { const char *file, *part; } cases[] = {
-        { "adapter_model.safetensors", "holds a LoRA adapter" }, { "pytorch_model.bin.index.json", "PyTorch .bin files" },
+        { "adapter_model.safetensors", "holds a LoRA adapter" }, { "pytorch_model.bin.index.json",
+            "PyTorch .bin files" },
         { "pytorch_model.bin", "a PyTorch .bin file" }, { "consolidated.00.pth", "Meta's original .pth" },
         { "consolidated.pth", "Meta's original .pth" } };
     char path[1024];
@@ -230,7 +250,8 @@ static void the_old_layout_folds(void **state) {
     (void)state;
     names_fold(NAMES("language_model.model.layers.3.cross_attn.q_proj.weight", "language_model.lm_head.weight",
                      "vision_model.class_embedding", "multi_modal_projector.bias", "language_model.model.norm.weight"),
-               NAMES("text.layers.3.cross_attn.q_proj.weight", "lm_head.weight", "vision.class_embedding", "projector.bias",
+               NAMES("text.layers.3.cross_attn.q_proj.weight", "lm_head.weight", "vision.class_embedding",
+                   "projector.bias",
                      "text.norm.weight"), RV_LAYOUT_OLD);
 }
 
@@ -238,7 +259,8 @@ static void the_new_layout_folds(void **state) {
     (void)state;
     names_fold(NAMES("model.language_model.layers.3.cross_attn.q_proj.weight", "lm_head.weight",
                      "model.vision_model.class_embedding", "model.multi_modal_projector.bias"),
-               NAMES("text.layers.3.cross_attn.q_proj.weight", "lm_head.weight", "vision.class_embedding", "projector.bias"),
+               NAMES("text.layers.3.cross_attn.q_proj.weight", "lm_head.weight", "vision.class_embedding",
+                   "projector.bias"),
                RV_LAYOUT_NEW);
 }
 
@@ -253,14 +275,17 @@ static void a_peft_merge_folds_in_both_layouts(void **state) {
     names_fold(NAMES("base_model.model.model.language_model.norm.weight", "base_model.model.lm_head.weight",
                      "base_model.model.model.vision_model.class_embedding"),
                NAMES("text.norm.weight", "lm_head.weight", "vision.class_embedding"), RV_LAYOUT_NEW);
-    names_fold(NAMES("base_model.model.language_model.model.norm.weight", "base_model.model.language_model.lm_head.weight",
+    names_fold(NAMES("base_model.model.language_model.model.norm.weight",
+        "base_model.model.language_model.lm_head.weight",
                      "base_model.model.vision_model.class_embedding", "base_model.model.multi_modal_projector.weight"),
-               NAMES("text.norm.weight", "lm_head.weight", "vision.class_embedding", "projector.weight"), RV_LAYOUT_OLD);
+               NAMES("text.norm.weight", "lm_head.weight", "vision.class_embedding", "projector.weight"),
+                   RV_LAYOUT_OLD);
 }
 
 static void rotary_tables_are_left_out(void **state) {
     (void)state;
-    names_fold(NAMES("language_model.model.layers.0.self_attn.rotary_emb.inv_freq", "language_model.model.rotary_emb.inv_freq",
+    names_fold(NAMES("language_model.model.layers.0.self_attn.rotary_emb.inv_freq",
+        "language_model.model.rotary_emb.inv_freq",
                      "rope_freqs", "rope_freqs.weight", "language_model.model.norm.weight", "x_rope_freqs"),
                NAMES(NULL, NULL, NULL, NULL, "text.norm.weight", "x_rope_freqs"), RV_LAYOUT_OLD);
 }
@@ -377,7 +402,8 @@ int main(void) {
         S(a_text_only_model_folds), S(a_peft_merge_folds_in_both_layouts), S(rotary_tables_are_left_out),
         S(unknown_names_stay_as_they_are), S(two_tensors_with_one_canonical_name_are_an_error),
         S(an_adapter_that_is_not_merged_is_unsupported), S(the_golden_checkpoints_open_in_their_layouts),
-        S(golden_values_read_through_the_checkpoint), S(the_demo_model_opens_from_three_shards), S(closing_nothing_is_fine),
+        S(golden_values_read_through_the_checkpoint), S(the_demo_model_opens_from_three_shards),
+            S(closing_nothing_is_fine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

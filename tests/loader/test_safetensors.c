@@ -38,7 +38,8 @@ static void accepts(const char *header, size_t data_bytes) {
 
 REJECTS(an_overlap_is_an_error, "{" T("a", "U8", "4", 0, 4) "," T("b", "U8", "4", 2, 6) "}", 6,
         "\"b\": data_offsets: overlaps another tensor")
-REJECTS(two_tensors_on_the_same_bytes_are_an_error, "{" T("a", "U8", "4", 0, 4) "," T("b", "U8", "4", 0, 4) "}", 4, "overlaps")
+REJECTS(two_tensors_on_the_same_bytes_are_an_error, "{" T("a", "U8", "4", 0, 4) "," T("b", "U8", "4", 0, 4) "}", 4,
+        "overlaps")
 REJECTS(a_gap_between_tensors_is_an_error, "{" T("a", "U8", "4", 0, 4) "," T("b", "U8", "4", 6, 10) "}", 10,
         "\"b\": data_offsets: 2 bytes before it belong to no tensor")
 REJECTS(a_gap_at_the_start_is_an_error, "{" T("a", "U8", "4", 1, 5) "}", 5, "1 bytes before it belong to no tensor")
@@ -46,13 +47,17 @@ REJECTS(trailing_bytes_are_an_error, "{" T("a", "U8", "4", 0, 4) "}", 7, "3 byte
 REJECTS(data_without_tensors_is_an_error, "{}", 1, "1 bytes after the last tensor")
 REJECTS(data_that_is_cut_short_is_an_error, "{" T("a", "F32", "4", 0, 16) "}", 15,
         "ends at byte 16 of the data, but the file holds only 15")
-REJECTS(an_offset_of_2_to_the_64_less_1_is_an_error, "{" T("a", "U8", "4", 0, 18446744073709551615) "}", 4, "ends at byte")
-REJECTS(an_offset_of_2_to_the_64_is_an_error, "{" T("a", "U8", "4", 0, 18446744073709551616) "}", 4, "data_offsets: must hold")
+REJECTS(an_offset_of_2_to_the_64_less_1_is_an_error, "{" T("a", "U8", "4", 0, 18446744073709551615) "}", 4,
+        "ends at byte")
+REJECTS(an_offset_of_2_to_the_64_is_an_error, "{" T("a", "U8", "4", 0, 18446744073709551616) "}", 4,
+        "data_offsets: must hold")
 REJECTS(an_end_before_the_beginning_is_an_error, "{" T("a", "U8", "4", 4, 0) "}", 4, "the end is before the beginning")
 REJECTS(a_negative_offset_is_an_error, "{" T("a", "U8", "4", -1, 3) "}", 4, "data_offsets: must hold two whole numbers")
-REJECTS(a_fractional_offset_is_an_error, "{" T("a", "U8", "4", 0.0, 4) "}", 4, "data_offsets: must hold two whole numbers")
+REJECTS(a_fractional_offset_is_an_error, "{" T("a", "U8", "4", 0.0, 4) "}", 4,
+        "data_offsets: must hold two whole numbers")
 REJECTS(a_string_as_offset_is_an_error, "{" T("a", "U8", "4", "0", 4) "}", 4, "a number in data_offsets was expected")
-REJECTS(one_offset_is_an_error, "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0]}}", 4, "a number in data_offsets")
+REJECTS(one_offset_is_an_error, "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0]}}", 4,
+        "a number in data_offsets")
 REJECTS(three_offsets_are_an_error, "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4,4]}}", 4,
         "after two data_offsets")
 REJECTS(offsets_that_are_no_list_are_an_error, "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":4}}", 4,
@@ -64,27 +69,34 @@ REJECTS(a_shape_whose_product_overflows_is_an_error, "{" T("a", "U8", "429496729
         "the size does not fit in 64 bits")
 REJECTS(an_overflow_that_a_zero_would_hide_is_an_error, "{" T("a", "U8", "4294967296,4294967296,0", 0, 0) "}", 0,
         "the size does not fit in 64 bits")
-REJECTS(a_shape_whose_bits_overflow_is_an_error, "{" T("a", "F32", "4611686018427387905", 0, 4) "}", 4, "does not fit in 64")
+REJECTS(a_shape_whose_bits_overflow_is_an_error, "{" T("a", "F32", "4611686018427387905", 0, 4) "}", 4,
+        "does not fit in 64")
 REJECTS(half_a_byte_is_an_error, "{" T("a", "F4", "3", 0, 1) "}", 1, "not a whole number of bytes")
 REJECTS(a_negative_extent_is_an_error, "{" T("a", "U8", "-4", 0, 4) "}", 4, "shape: must hold whole numbers from 0")
 REJECTS(a_fractional_extent_is_an_error, "{" T("a", "U8", "4.0", 0, 4) "}", 4, "shape: must hold whole numbers from 0")
-REJECTS(an_extent_with_an_exponent_is_an_error, "{" T("a", "U8", "4e0", 0, 4) "}", 4, "shape: must hold whole numbers from 0")
+REJECTS(an_extent_with_an_exponent_is_an_error, "{" T("a", "U8", "4e0", 0, 4) "}", 4,
+        "shape: must hold whole numbers from 0")
 REJECTS(an_extent_of_2_to_the_63_is_an_error, "{" T("a", "U8", "9223372036854775808", 0, 4) "}", 4, "shape: must hold")
 REJECTS(a_null_extent_is_an_error, "{" T("a", "U8", "null", 0, 4) "}", 4, "a number in shape was expected")
-REJECTS(a_shape_that_is_no_list_is_an_error, "{\"a\":{\"dtype\":\"U8\",\"shape\":4,\"data_offsets\":[0,4]}}", 4, "shape as an array")
+REJECTS(a_shape_that_is_no_list_is_an_error, "{\"a\":{\"dtype\":\"U8\",\"shape\":4,\"data_offsets\":[0,4]}}", 4,
+        "shape as an array")
 REJECTS(an_unknown_dtype_is_an_error, "{" T("a", "BF17", "4", 0, 8) "}", 8, "dtype: \"BF17\" is no safetensors type")
 REJECTS(a_dtype_in_lower_case_is_an_error, "{" T("a", "bf16", "4", 0, 8) "}", 8, "\"bf16\" is no safetensors type")
-REJECTS(an_endless_dtype_is_cut_in_the_message, "{" T("a", "F3232323232323232323232323232323232323232323232323232", "4", 0, 8) "}",
+REJECTS(an_endless_dtype_is_cut_in_the_message, "{" T("a", "F3232323232323232323232323232323232323232323232323232", "4",
+        0, 8) "}",
         8, "F323232323232323232323232323232323232323\" is no")
-REJECTS(a_dtype_that_is_no_string_is_an_error, "{\"a\":{\"dtype\":8,\"shape\":[4],\"data_offsets\":[0,4]}}", 4, "dtype as a string")
+REJECTS(a_dtype_that_is_no_string_is_an_error, "{\"a\":{\"dtype\":8,\"shape\":[4],\"data_offsets\":[0,4]}}", 4,
+        "dtype as a string")
 REJECTS(a_missing_dtype_is_an_error, "{\"a\":{\"shape\":[4],\"data_offsets\":[0,4]}}", 4, "\"a\": dtype is missing")
 REJECTS(a_missing_shape_is_an_error, "{\"a\":{\"dtype\":\"U8\",\"data_offsets\":[0,4]}}", 4, "\"a\": shape is missing")
 REJECTS(missing_offsets_are_an_error, "{\"a\":{\"dtype\":\"U8\",\"shape\":[4]}}", 4, "\"a\": data_offsets is missing")
-REJECTS(a_shape_given_twice_is_an_error, "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"shape\":[4],\"data_offsets\":[0,4]}}", 4,
+REJECTS(a_shape_given_twice_is_an_error,
+        "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"shape\":[4],\"data_offsets\":[0,4]}}", 4,
         "is given twice")
 REJECTS(an_escaped_repeat_of_a_key_is_an_error,
         "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"sh\\u0061pe\":[4],\"data_offsets\":[0,4]}}", 4, "is given twice")
-REJECTS(a_tensor_named_twice_is_an_error, "{" T("a", "U8", "4", 0, 4) "," T("a", "U8", "4", 4, 8) "}", 8, "\"a\": is there twice")
+REJECTS(a_tensor_named_twice_is_an_error, "{" T("a", "U8", "4", 0, 4) "," T("a", "U8", "4", 4, 8) "}", 8,
+        "\"a\": is there twice")
 REJECTS(an_escaped_repeat_of_a_name_is_an_error, "{" T("a", "U8", "4", 0, 4) "," T("\\u0061", "U8", "4", 4, 8) "}", 8,
         "\"a\": is there twice")
 REJECTS(a_name_with_a_nul_is_an_error, "{" T("a\\u0000b", "U8", "4", 0, 4) "}", 4, "the name holds a NUL character")
@@ -93,14 +105,16 @@ REJECTS(a_null_tensor_is_an_error, "{\"a\":null}", 0, "a tensor's object was exp
 REJECTS(metadata_that_is_no_object_is_an_error, "{\"__metadata__\":\"pt\"}", 0, "__metadata__ as an object")
 REJECTS(metadata_with_a_number_is_an_error, "{\"__metadata__\":{\"format\":1}}", 0, "a string inside __metadata__")
 REJECTS(metadata_with_an_object_is_an_error, "{\"__metadata__\":{\"format\":{}}}", 0, "a string inside __metadata__")
-REJECTS(metadata_given_twice_is_an_error, "{\"__metadata__\":{},\"__metadata__\":{}}", 0, "\"__metadata__\": is given twice")
+REJECTS(metadata_given_twice_is_an_error, "{\"__metadata__\":{},\"__metadata__\":{}}", 0,
+        "\"__metadata__\": is given twice")
 REJECTS(a_header_that_is_a_list_is_an_error, "[]", 0, "does not begin with {")
 REJECTS(a_header_with_a_leading_blank_is_an_error, " {}", 0, "does not begin with {")
 REJECTS(a_header_with_a_byte_order_mark_is_an_error, "\xef\xbb\xbf{}", 0, "does not begin with {")
 REJECTS(a_header_that_is_cut_short_is_an_error, "{\"a\":{\"dtype\":\"U8\"", 0, "the text ends too early")
 REJECTS(a_comma_too_many_is_an_error, "{" T("a", "U8", "4", 0, 4) ",}", 4, "a key in quotes was expected")
 REJECTS(text_after_the_header_is_an_error, "{}x", 0, "something follows the end")
-REJECTS(a_name_that_is_not_utf8_is_an_error, "{" T("a\xff", "U8", "4", 0, 4) "}", 4, "bytes that are not UTF-8 at byte 11")
+REJECTS(a_name_that_is_not_utf8_is_an_error, "{" T("a\xff", "U8", "4", 0, 4) "}", 4,
+        "bytes that are not UTF-8 at byte 11")
 REJECTS(a_lone_surrogate_in_a_name_is_an_error, "{" T("a\\ud800", "U8", "4", 0, 4) "}", 4, "a bad escape in a string")
 REJECTS(an_empty_header_is_an_error, "", 0, "does not begin with {")
 REJECTS(an_unclosed_brace_alone_is_an_error, "{", 0, "does not begin with {")
@@ -119,7 +133,8 @@ static void nesting_without_end_is_an_error(void **state) {
 
 static void nine_dimensions_are_unsupported(void **state) {
     (void)state;
-    rejects("{" T("a", "U8", "1,1,1,1,1,1,1,1,1", 0, 1) "}", 1, RV_ERR_UNSUPPORTED, "\"a\": has more than 8 dimensions");
+    rejects("{" T("a", "U8", "1,1,1,1,1,1,1,1,1", 0, 1) "}", 1, RV_ERR_UNSUPPORTED,
+        "\"a\": has more than 8 dimensions");
     accepts("{" T("a", "U8", "1,1,1,1,1,1,1,1", 0, 1) "}", 1);
 }
 
@@ -127,7 +142,8 @@ static void a_header_of_2_to_the_60_bytes_is_an_error(void **state) {
     (void)state;
     rv_error err = { 0 };
     rv_status st = read_with(UINT64_C(1) << 60, "{}", 2, 0, &err);
-    expect_error(st, &err, RV_ERR_FORMAT, "claims a header of 1152921504606846976 bytes, more than the format's 100000000");
+    expect_error(st, &err, RV_ERR_FORMAT,
+        "claims a header of 1152921504606846976 bytes, more than the format's 100000000");
     st = read_with(UINT64_MAX, "{}", 2, 0, &err);
     expect_error(st, &err, RV_ERR_FORMAT, "claims a header of 18446744073709551615 bytes");
     st = read_with(UINT64_MAX - 7, "{}", 2, 0, &err);
@@ -138,7 +154,8 @@ static void a_header_longer_than_the_file_is_an_error(void **state) {
     (void)state;
     rv_error err = { 0 };
     expect_error(read_with(3, "{}", 2, 0, &err), &err, RV_ERR_FORMAT, "the header of 3 bytes is longer than the file");
-    expect_error(read_with(100000000, "{}", 2, 0, &err), &err, RV_ERR_FORMAT, "the header of 100000000 bytes is longer");
+    expect_error(read_with(100000000, "{}", 2, 0, &err), &err, RV_ERR_FORMAT,
+        "the header of 100000000 bytes is longer");
     expect_error(read_with(100000001, "{}", 2, 0, &err), &err, RV_ERR_FORMAT, "claims a header of 100000001 bytes");
 }
 
@@ -167,7 +184,8 @@ static void a_git_lfs_pointer_is_named(void **state) {
     static const char text[] = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4976698672\n";
     rv_safetensors s;
     rv_error err = { 0 };
-    expect_error(rv_safetensors_read(text, sizeof text - 1, "x", &s, &err), &err, RV_ERR_FORMAT, "run \"git lfs pull\"");
+    expect_error(rv_safetensors_read(text, sizeof text - 1, "x", &s, &err), &err, RV_ERR_FORMAT,
+        "run \"git lfs pull\"");
 }
 
 static void a_pytorch_archive_is_named(void **state) {
@@ -188,7 +206,8 @@ static void every_dtype_is_known(void **state) {
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         char file[256] = { 0 };
         unsigned bytes = types[i].bits * 3 * 4 / 8;
-        int n = snprintf(file + 8, sizeof file - 8, "{\"a\":{\"dtype\":\"%s\",\"shape\":[3,4],\"data_offsets\":[0,%u]}}",
+        int n = snprintf(file + 8, sizeof file - 8,
+            "{\"a\":{\"dtype\":\"%s\",\"shape\":[3,4],\"data_offsets\":[0,%u]}}",
                          types[i].name, bytes);
         file[0] = (char)n;
         rv_safetensors s;
@@ -268,17 +287,23 @@ int main(void) {
         S(a_shape_whose_bits_overflow_is_an_error), S(half_a_byte_is_an_error), S(a_negative_extent_is_an_error),
         S(a_fractional_extent_is_an_error), S(an_extent_with_an_exponent_is_an_error),
         S(an_extent_of_2_to_the_63_is_an_error), S(a_null_extent_is_an_error), S(a_shape_that_is_no_list_is_an_error),
-        S(an_unknown_dtype_is_an_error), S(a_dtype_in_lower_case_is_an_error), S(an_endless_dtype_is_cut_in_the_message),
+        S(an_unknown_dtype_is_an_error), S(a_dtype_in_lower_case_is_an_error),
+            S(an_endless_dtype_is_cut_in_the_message),
         S(a_dtype_that_is_no_string_is_an_error), S(a_missing_dtype_is_an_error), S(a_missing_shape_is_an_error),
         S(missing_offsets_are_an_error), S(a_shape_given_twice_is_an_error), S(an_escaped_repeat_of_a_key_is_an_error),
-        S(a_tensor_named_twice_is_an_error), S(an_escaped_repeat_of_a_name_is_an_error), S(a_name_with_a_nul_is_an_error),
-        S(a_tensor_that_is_no_object_is_an_error), S(a_null_tensor_is_an_error), S(metadata_that_is_no_object_is_an_error),
-        S(metadata_with_a_number_is_an_error), S(metadata_with_an_object_is_an_error), S(metadata_given_twice_is_an_error),
+        S(a_tensor_named_twice_is_an_error), S(an_escaped_repeat_of_a_name_is_an_error),
+            S(a_name_with_a_nul_is_an_error),
+        S(a_tensor_that_is_no_object_is_an_error), S(a_null_tensor_is_an_error),
+            S(metadata_that_is_no_object_is_an_error),
+        S(metadata_with_a_number_is_an_error), S(metadata_with_an_object_is_an_error),
+            S(metadata_given_twice_is_an_error),
         S(a_header_that_is_a_list_is_an_error), S(a_header_with_a_leading_blank_is_an_error),
         S(a_header_with_a_byte_order_mark_is_an_error), S(a_header_that_is_cut_short_is_an_error),
         S(a_comma_too_many_is_an_error), S(text_after_the_header_is_an_error), S(a_name_that_is_not_utf8_is_an_error),
-        S(a_lone_surrogate_in_a_name_is_an_error), S(an_empty_header_is_an_error), S(an_unclosed_brace_alone_is_an_error),
-        S(nesting_without_end_is_an_error), S(nine_dimensions_are_unsupported), S(a_header_of_2_to_the_60_bytes_is_an_error),
+        S(a_lone_surrogate_in_a_name_is_an_error), S(an_empty_header_is_an_error),
+            S(an_unclosed_brace_alone_is_an_error),
+        S(nesting_without_end_is_an_error), S(nine_dimensions_are_unsupported),
+            S(a_header_of_2_to_the_60_bytes_is_an_error),
         S(a_header_longer_than_the_file_is_an_error), S(a_header_that_ends_inside_its_json_is_an_error),
         S(a_file_shorter_than_eight_bytes_is_an_error), S(a_git_lfs_pointer_is_named), S(a_pytorch_archive_is_named),
         S(every_dtype_is_known), S(tensors_come_sorted_by_name_with_shape_and_place), S(legal_oddities_are_accepted),

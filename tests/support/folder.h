@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,9 +16,15 @@
 
 #include "engine/base/file.h"
 
-/* An empty folder below RV_TEST_TMP; whatever files an earlier run left there are removed. */
+/* The folder of that name of this test program: programs may run at the same time. */
+static inline const char *folder_path(char path[1024], const char *name) {
+    snprintf(path, 1024, "%s/%s.%s", RV_TEST_TMP, program_invocation_short_name, name);
+    return path;
+}
+
+/* The same, made, and empty: whatever files an earlier run left there are removed. */
 static inline const char *folder_new(char path[1024], const char *name) {
-    snprintf(path, 1024, "%s/%s", RV_TEST_TMP, name);
+    folder_path(path, name);
     mkdir(path, 0755);
     DIR *d = opendir(path);
     assert_non_null(d);
