@@ -191,7 +191,8 @@ def to_bytes(x, dtype):
     if dtype == "F16":
         return x.astype(np.float16).tobytes()
     bits = x.view(np.uint32)
-    return ((bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16).tobytes()
+    even = bits >> np.uint32(16) & np.uint32(1)
+    return ((bits + np.uint32(0x7FFF) + even) >> np.uint32(16)).astype(np.uint16).tobytes()
 
 
 def stored(config, weights):

@@ -161,7 +161,8 @@ def forward(model, x, dtype=torch.float32):
     args["pixel_values"] = args["pixel_values"].to(dtype)
     out = model(**args, output_hidden_states=True, use_cache=False)
     hook.remove()
-    return seen["vis"][0].numpy(), [h[0].numpy() for h in out.hidden_states], out.logits[0].numpy()
+    wide = [t[0].float() if dtype == torch.bfloat16 else t[0] for t in (seen["vis"], out.logits, *out.hidden_states)]
+    return wide[0].numpy(), [h.numpy() for h in wide[2:]], wide[1].numpy()
 
 
 @torch.no_grad()
@@ -191,10 +192,15 @@ def run_case(folder, name, c, seed, f64):
     if c["hidden"]:
         out["rows"] = rows
         out.update((f"h{i}", h[rows]) for i, h in enumerate(hidden))
+        vis16, _, logits16 = forward(model.to(torch.bfloat16), x, torch.bfloat16)
+        off = [np.abs(vis16 - vis)[at[:, 0], at[:, 1], at[:, 2]], np.abs(logits16 - logits)]
+        out["bf16"] = np.array([f(o) for o in off for f in (np.max, lambda e: np.sqrt(np.mean(e * e)))], np.float32)
     best = np.sort(glog, -1)
     gap = float((best[:, -1] - best[:, -2]).min())
     noise = {"|vis|": float(np.abs(vis).max()), "|h|": float(max(np.abs(h).max() for h in hidden)),
              "|logits|": float(np.abs(logits).max())}
+    if "bf16" in out:
+        noise.update(zip(("bf16 vis", "rms", "bf16 logits", "rms "), out["bf16"].tolist()))
     if f64:
         del model
         vis2, hidden2, logits2 = forward(load(folder, c["leaving"], torch.float64), x, torch.float64)
