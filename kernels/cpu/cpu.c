@@ -1,0 +1,179 @@
+/* cpu.c - the CPU backend: opening, memory, weights, and its table of operations.
+ *
+ * The one idea: operations run at once, on the caller and the pool; "device" memory is plain
+ * memory, and weights are read where the file is mapped, except those that oneDNN wants packed.
+ */
+#include <stdlib.h>
+#include "kernels/cpu/cpu.h"
+
+enum { ALIGN = 256, MOST_THREADS = 1024 };
+
+static void *memory_new(rv_backend *be, uint64_t bytes) {
+    (void)be;
+    if (bytes > SIZE_MAX - 2 * ALIGN) return NULL;
+    char *whole = calloc(1, (size_t)bytes + 2 * ALIGN);      /* large: fresh zero pages, not touched yet */
+    if (!whole) return NULL;
+    char *at = (char *)(((uintptr_t)whole + 2 * ALIGN - 1) / ALIGN * ALIGN);
+    ((void **)at)[-1] = whole;
+    return at;
+}
+
+static void memory_free(rv_backend *be, void *memory) {
+    (void)be;
+    if (memory) free(((void **)memory)[-1]);
+}
+
+static void move(rv_backend *be, void *dst, const void *src, uint64_t bytes) {
+    (void)be;
+    if (bytes) memmove(dst, src, (size_t)bytes);
+}
+
+static void finish(rv_backend *be) { (void)be; }
+
+static bool wants_packing(const rv_cpu *cpu, const rv_weight_spec *spec) {
+    return cpu->onednn && cpu->be.act == RV_BF16 && spec->use == RV_USE_VISION;
+}
+
+static uint64_t weight_bytes(rv_backend *be, const rv_weight_spec *spec) {
+    rv_cpu *cpu = (rv_cpu *)be;
+#ifdef RV_ONEDNN
+    if (wants_packing(cpu, spec)) return rv_onednn_packed_bytes(cpu->onednn, spec->rows, spec->cols, &be->error);
+#else
+    (void)wants_packing;
+#endif
+    (void)cpu;
+    (void)spec;
+    return 0;
+}
+
+static rv_weight *weight_new(rv_backend *be, const rv_weight_spec *spec, void *memory) {
+    rv_cpu *cpu = (rv_cpu *)be;
+    rv_weight *w = calloc(1, sizeof *w);
+    if (!w) {
+        rv_fail_memory(&be->error, spec->name);
+        return NULL;
+    }
+    w->head = (rv_weight_head){ spec->rows, spec->cols, spec->use, spec->order };
+    w->n_parts = spec->n_parts;
+    memcpy(w->part, spec->part, sizeof w->part);
+    (void)cpu;
+    (void)memory;
+#ifdef RV_ONEDNN
+    if (wants_packing(cpu, spec)) {
+        if (rv_onednn_pack(cpu->onednn, w, memory, &be->error)) {
+            free(w);
+            return NULL;
+        }
+        w->packed = memory;
+    }
+#endif
+    return w;
+}
+
+static void weight_free(rv_backend *be, rv_weight *w) {
+    (void)be;
+    free(w);
+}
+
+static void linear(rv_backend *be, rv_mat out, rv_mat x, const rv_weight *w, const float *bias, rv_act act) {
+    rv_cpu_product p = { .out = out, .x = x, .w = w, .bias = bias, .act = act };
+    rv_cpu_product_run((rv_cpu *)be, &p);
+}
+
+static void linear_add(rv_backend *be, rv_mat x, rv_mat h, const rv_weight *w, const float *bias, float scale,
+                       const float *row_scale) {
+    rv_cpu_product p = { .out = x, .x = h, .w = w, .bias = bias, .add = true, .scale = scale, .row_scale = row_scale };
+    rv_cpu_product_run((rv_cpu *)be, &p);
+}
+
+static void cpu_close(rv_backend *be) {
+    rv_cpu *cpu = (rv_cpu *)be;
+    if (!cpu) return;
+#ifdef RV_ONEDNN
+    rv_onednn_close(cpu->onednn);
+#endif
+    rv_cpu_attend_close(cpu);
+    rv_pool_close(cpu->pool);
+    free(cpu->product_scratch);
+    free((void *)cpu->be.ops);
+    free(cpu);
+}
+
+static rv_backend_ops *table_new(void) {
+    rv_backend_ops *ops = calloc(1, sizeof *ops);
+    if (!ops) return NULL;
+    *ops = (rv_backend_ops){
+        .name = "cpu", .alloc = memory_new, .release = memory_free, .upload = move, .download = move, .finish = finish,
+        .weight_bytes = weight_bytes, .weight_new = weight_new, .weight_free = weight_free,
+        .linear = linear, .linear_add = linear_add, .attend = rv_cpu_attend, .close = cpu_close,
+    };
+    rv_cpu_rows_table(ops);
+    return ops;
+}
+
+static const rv_cpu_kernels *kernels_of(rv_cpu_level level) {
+    switch (level) {
+    case CPU_BASE: return &rv_cpu_base;
+#if defined(__x86_64__)
+    case CPU_AVX2: return &rv_cpu_avx2;
+    case CPU_AVX512: return &rv_cpu_avx512;
+    case CPU_AVX512_BF16: return &rv_cpu_avx512_bf16;
+#endif
+    default: return &rv_cpu_reference;
+    }
+}
+
+rv_status rv_cpu_open_level(const rv_cpu_options *o, rv_cpu_level level, bool onednn, rv_backend **out, rv_error *err) {
+    rv_status st = RV_OK;
+    if (o->threads < 0 || o->threads > MOST_THREADS)
+        return rv_fail(err, RV_ERR_ARGUMENT, "CPU backend: %d threads asked for; 0 (one a core) to %d are possible",
+                       (int)o->threads, MOST_THREADS);
+    if (o->act != RV_F32 && o->act != RV_BF16)
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "CPU backend: activations can be f32 or bf16 on a CPU");
+    if (!rv_cpu_has_level(level))
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "CPU backend: this CPU lacks the instructions for %s kernels",
+                       kernels_of(level)->name);
+    rv_cpu *cpu = calloc(1, sizeof *cpu);
+    if (!cpu) return rv_fail_memory(err, "CPU backend");
+    cpu->level = level;
+    cpu->kernels = kernels_of(level);
+    cpu->threads = o->threads ? o->threads : rv_pool_cores();
+    if (cpu->threads > MOST_THREADS) cpu->threads = MOST_THREADS;
+    cpu->be.act = o->act;
+    if (!(cpu->be.ops = table_new()) ||
+        !(cpu->product_scratch = calloc((size_t)cpu->threads * rv_cpu_product_floats(), sizeof(float)))) {
+        st = rv_fail_memory(err, "CPU backend");
+        goto done;
+    }
+    TRY(rv_pool_open(cpu->threads, &cpu->pool, err));
+    TRY(rv_cpu_attend_open(cpu, err));
+#ifdef RV_ONEDNN
+    if (onednn && level > CPU_BASE && o->act == RV_BF16) TRY(rv_onednn_open(cpu, &cpu->onednn, err));
+#else
+    (void)onednn;
+#endif
+done:
+    if (st) cpu_close(&cpu->be);
+    else *out = &cpu->be;
+    return st;
+}
+
+rv_status rv_cpu_open(const rv_cpu_options *o, rv_backend **out, rv_error *err) {
+    rv_cpu_level level = CPU_LEVELS;
+    *out = NULL;
+    if (o->reference) return rv_cpu_open_level(o, CPU_REFERENCE, false, out, err);
+    if (o->act == RV_BF16 && !rv_cpu_has_level(CPU_AVX512_BF16))
+        return rv_fail(err, RV_ERR_UNSUPPORTED,
+                       "CPU backend: bf16 activations need a CPU with AVX512-BF16, which this one lacks (use f32)");
+    do level--;
+    while (!rv_cpu_has_level(level));
+    return rv_cpu_open_level(o, level, true, out, err);
+}
+
+const char *rv_cpu_library(void) {
+#ifdef RV_ONEDNN
+    return rv_onednn_version();
+#else
+    return "none";
+#endif
+}

@@ -1,0 +1,167 @@
+/* cpu.h - what the files of the CPU backend share.
+ *
+ * The one idea: every operation is cut into items at bounds fixed by its shape (pool.h), and an
+ * item's inner loops come from a table of kernels chosen once for this CPU (rv_cpu_kernels).
+ * The same source (kernels.inl) makes that table for each vector width; reference.c makes it
+ * from plain loops.
+ */
+#ifndef RV_KERNELS_CPU_H
+#define RV_KERNELS_CPU_H
+#include <stdatomic.h>
+#include "kernels/backend.h"
+#include "kernels/cpu/pool.h"
+
+enum {
+    CPU_KEYS      = 512,         /* attention treats keys in runs of this many, at fixed multiples */
+    CPU_HEAD_DIM  = 256,         /* the widest head                                            */
+    CPU_GROUP     = 4,           /* query heads of one K/V head treated at a time (few rows)   */
+    CPU_PAIRS     = 256,         /* (row, head) pairs of an attention item (many rows)         */
+    CPU_MANY_ROWS = 1024,        /* rows of a product item (many rows, own kernel)             */
+    CPU_DEPTH     = 512,         /* input columns packed at a time (many rows, own kernel)     */
+    CPU_PARTIALS  = 48,          /* a thread's share of attention's intermediate results       */
+    CPU_PANEL     = 48,          /* the widest panel of output columns, any level              */
+    CPU_TILE_ROWS = 8            /* the most rows of a micro-kernel, any level                 */
+};
+
+typedef enum { CPU_REFERENCE, CPU_BASE, CPU_AVX2, CPU_AVX512, CPU_AVX512_BF16, CPU_LEVELS } rv_cpu_level;
+
+struct rv_weight {
+    rv_weight_head  head;        /* first: backend.c reads it                                  */
+    rv_weight_part  part[RV_WEIGHT_PARTS];
+    int32_t         n_parts;
+    const void     *packed;      /* oneDNN's layout, or NULL                                   */
+};
+
+/* out = act(x W^T + bias), or out += scale * row_scale[r] * (x W^T + bias). */
+typedef struct rv_cpu_product {
+    rv_mat           out, x;
+    const rv_weight *w;
+    const float     *bias;
+    rv_act           act;
+    bool             add;
+    float            scale;
+    const float     *row_scale;
+} rv_cpu_product;
+
+/* Softmax over a run of keys, not yet divided: l = sum e^(s - m), o = sum e^(s - m) v. */
+typedef struct rv_cpu_partial { float m, l, o[CPU_HEAD_DIM]; } rv_cpu_partial;
+
+/* One thread's memory for attention over many rows (taken in attend.c). */
+typedef struct rv_cpu_attend_room {
+    float   *keys;               /* packed K of a run: panels of [head_dim x panel]            */
+    float   *values;             /* packed V of a run: panels of [CPU_KEYS x panel]            */
+    float   *queries;            /* [CPU_PAIRS x head_dim]                                     */
+    float   *sums;               /* [CPU_PAIRS x CPU_HEAD_DIM + CPU_PANEL]                     */
+    float   *scores;             /* [CPU_TILE_ROWS x CPU_KEYS + CPU_PANEL]                     */
+    float   *m, *l;              /* [CPU_PAIRS]                                                */
+    float   *bias;               /* [CPU_KEYS]                                                 */
+    int32_t *rows;               /* [CPU_KEYS] physical rows of a run of keys                  */
+} rv_cpu_attend_room;
+
+/* Query rows [row, row + n_rows) of one sequence against one K/V head. */
+typedef struct rv_cpu_attend_item { int32_t row, n_rows, kv_head; } rv_cpu_attend_item;
+
+typedef struct rv_cpu_kernels {
+    const char *name;
+    /* n elements; F32, BF16 and F16 to F32 or BF16 */
+    void (*convert)(void *to, rv_dtype to_type, const void *from, rv_dtype from_type, int64_t n);
+    void (*norm)(void *out, rv_dtype out_type, const void *x, rv_dtype x_type, const rv_norm *n);
+    void (*swiglu)(void *out, rv_dtype out_type, const void *gate, const void *up, rv_dtype type, int64_t n);
+    /* one row of heads */
+    void (*rope)(void *row, rv_dtype type, const float *cos_sin, int32_t heads, int32_t head_dim);
+    void (*add_scaled)(float *x, const void *row, rv_dtype type, float scale, int64_t n);
+    /* output columns [from, to), all rows */
+    void (*product_few)(const rv_cpu_product *p, int32_t from, int32_t to);
+    /* output columns [from, from + n), n <= panel, rows [row, row + n_rows); NULL in the reference */
+    void (*product_many)(const rv_cpu_product *p, int32_t from, int32_t n, int32_t row, int32_t n_rows, float *scratch);
+    /* row_sums[j] of rows [row, row + n_rows) [x n], not finished: for oneDNN's f32 results */
+    void (*finish_row)(const rv_cpu_product *p, int32_t row, int32_t from, int32_t n, float *sums);
+    /* heads [head, head + n_heads) of query row r over the n keys in physical rows[] */
+    void (*attend_few)(const rv_attention *a, int32_t r, int32_t head, int32_t n_heads, const int32_t *rows,
+                       int32_t n, rv_cpu_partial *out);
+    /* one item; false when a key lies outside the cache; NULL in the reference */
+    bool (*attend_many)(const rv_attention *a, const rv_cpu_attend_item *item, rv_cpu_attend_room *room);
+    int32_t panel;               /* output columns of product_many                             */
+} rv_cpu_kernels;
+
+typedef struct rv_onednn rv_onednn;
+
+typedef struct rv_cpu {
+    rv_backend            be;    /* first                                                      */
+    rv_cpu_level          level;
+    const rv_cpu_kernels *kernels;
+    rv_pool              *pool;
+    int32_t               threads;
+    rv_onednn            *onednn;                /* NULL: own kernels only                     */
+    float                *product_scratch;       /* [threads x rv_cpu_product_floats()]        */
+    rv_cpu_attend_room   *attend_room;           /* [threads]                                  */
+    rv_cpu_partial       *partials;              /* [threads x CPU_PARTIALS]                   */
+} rv_cpu;
+
+/* As rv_cpu_open, at a given level; for tests.  RV_ERR_UNSUPPORTED if this CPU lacks it.
+ * onednn false: own kernels only. */
+rv_status rv_cpu_open_level(const rv_cpu_options *options, rv_cpu_level level, bool onednn, rv_backend **out,
+                            rv_error *err);
+bool rv_cpu_has_level(rv_cpu_level level);
+
+extern const rv_cpu_kernels rv_cpu_reference, rv_cpu_base;
+#if defined(__x86_64__)
+extern const rv_cpu_kernels rv_cpu_avx2, rv_cpu_avx512, rv_cpu_avx512_bf16;
+#endif
+
+/* The elements of row r of m. */
+static inline void *rv_cpu_row(rv_mat m, int64_t r) {
+    return (char *)m.data + (uint64_t)(r * m.ld) * rv_dtype_size(m.type);
+}
+
+/* The row of the weight that makes output column o, and its type. */
+static inline const void *rv_cpu_weight_row(const rv_weight *w, int32_t o, rv_dtype *type) {
+    int32_t i = 0;
+    while (o >= w->part[i].rows) o -= w->part[i++].rows;
+    *type = w->part[i].type;
+    return (const char *)w->part[i].data + (uint64_t)o * (uint64_t)w->head.cols * rv_dtype_size(*type);
+}
+
+static inline float rv_cpu_load(const void *p, rv_dtype type, int64_t i) {
+    if (type == RV_F32) {
+        float f;
+        memcpy(&f, (const char *)p + i * 4, 4);
+        return f;
+    }
+    uint16_t h;
+    memcpy(&h, (const char *)p + i * 2, 2);
+    return type == RV_BF16 ? rv_bf16_to_f32(h) : rv_f16_to_f32(h);
+}
+
+static inline void rv_cpu_store(void *p, rv_dtype type, int64_t i, float f) {
+    if (type == RV_F32) {
+        memcpy((char *)p + i * 4, &f, 4);
+    } else {
+        uint16_t h = rv_f32_to_bf16(f);
+        memcpy((char *)p + i * 2, &h, 2);
+    }
+}
+
+/* Physical rows of keys [key, key + n) of a sequence; false when one lies outside the cache. */
+bool rv_cpu_keys(const rv_kv *kv, int32_t slot, int32_t key, int32_t n, int32_t *rows);
+/* into = both, in this order; exact when one of them is empty (l = 0). */
+void rv_cpu_merge(rv_cpu_partial *into, const rv_cpu_partial *next, int32_t head_dim);
+
+/* ---- operations, linear.c and attend.c and rows.c ---- */
+void rv_cpu_product_run(rv_cpu *cpu, const rv_cpu_product *p);
+uint64_t rv_cpu_product_floats(void);            /* scratch of one thread                      */
+void rv_cpu_attend(rv_backend *be, const rv_attention *a);
+rv_status rv_cpu_attend_open(rv_cpu *cpu, rv_error *err);
+void rv_cpu_attend_close(rv_cpu *cpu);
+void rv_cpu_rows_table(rv_backend_ops *ops);     /* fills in the row by row operations         */
+
+/* ---- onednn.c (with RV_ONEDNN) ---- */
+const char *rv_onednn_version(void);          /* "oneDNN 2.6.3"                             */
+rv_status rv_onednn_open(rv_cpu *cpu, rv_onednn **out, rv_error *err);
+void      rv_onednn_close(rv_onednn *o);
+uint64_t  rv_onednn_packed_bytes(rv_onednn *o, int32_t rows, int32_t cols, rv_error *err);
+/* bf16, from parts of any type */
+rv_status rv_onednn_pack(rv_onednn *o, const rv_weight *w, void *memory, rv_error *err);
+/* x and the weight's parts bf16, or the weight packed */
+void      rv_onednn_product(rv_onednn *o, const rv_cpu_product *p);
+#endif

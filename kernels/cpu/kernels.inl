@@ -1,0 +1,22 @@
+/* kernels.inl - the inner loops, compiled once for each instruction set (kernels_*.c).
+ *
+ * The one idea: whatever is blocked for speed (several rows a weight load, several outputs in
+ * flight), each single result is summed in one order that depends on the summed length alone.
+ * So a row's result is the same bits whatever stands beside it.
+ *
+ * Compiled with -ffp-contract=fast: a * b + c is one fused operation where the CPU has it.
+ */
+#include <math.h>
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/simd.h"
+#include "kernels/cpu/rows.inl"
+#include "kernels/cpu/few.inl"
+#include "kernels/cpu/many.inl"
+#include "kernels/cpu/attend.inl"
+
+const rv_cpu_kernels RV_KERNELS = {
+    .name = RV_KERNELS_NAME,
+    .convert = convert, .norm = norm, .swiglu = swiglu, .rope = rope, .add_scaled = add_scaled,
+    .product_few = product_few, .product_many = product_many, .finish_row = finish_row,
+    .attend_few = attend_few, .attend_many = attend_many, .panel = PANEL,
+};

@@ -1,0 +1,9 @@
+/* kernels_avx512_bf16.c - as kernels_avx512.c, with bf16 dot products. */
+#if defined(__x86_64__)
+#define RV_KERNELS rv_cpu_avx512_bf16
+#define RV_KERNELS_NAME "avx512-bf16"
+#define RV_DOT_BF16
+#include "kernels/cpu/kernels.inl"
+#else
+typedef int rv_nothing;                          /* no x86: an empty file is no C                */
+#endif
