@@ -155,7 +155,7 @@ static void print_findings(const findings *f) {
     json_t *value;
     size_t i;
     printf("rvengine %s\n\nbuild\n", rv_version());
-    json_object_foreach(f->build, key, value) printf("  %-14s %s\n", key, json_string_value(value));
+    json_object_foreach(f->build, key, value) printf("  %-18s %s\n", key, json_string_value(value));
     printf("\ndevices\n");
     json_array_foreach(f->devices, i, value) {
         printf("  %s %llu          %s\n", text_of(value, "backend"), (unsigned long long)number_of(value, "index"),

@@ -112,6 +112,17 @@ static rv_status check_stdin(const run_options *o, rv_error *err) {
     return n <= 1 ? RV_OK : usage(err, "stdin (-) can be read only once");
 }
 
+/* A stop text that no answer can contain would be ignored for ever. */
+static rv_status check_stop(const run_options *o, rv_error *err) {
+    for (size_t i = 0; i < o->stop.count; i++) {
+        json_t *text = json_string(o->stop.items[i]);          /* NULL: not UTF-8 */
+        if (!text) return fail(err, RV_ERR_FORMAT, "--stop: text %zu is not valid UTF-8", i + 1);
+        json_decref(text);
+        if (!o->stop.items[i][0]) return usage(err, "--stop: must not be empty");
+    }
+    return RV_OK;
+}
+
 static rv_status check(const run_options *o, rv_error *err) {
     int ways = (o->prompt || o->prompt_file) + (o->raw || o->raw_file) + (o->messages != NULL);
     bool greedy = o->temperature_given ? o->temperature <= 0 : !o->sample;
@@ -127,8 +138,6 @@ static rv_status check(const run_options *o, rv_error *err) {
     if (o->logprobs && !o->json) return usage(err, "--logprobs needs --json");
     if (greedy && (o->top_k_given || o->top_p_given || o->seed_given))
         return usage(err, "--top-k, --top-p and --seed change nothing without sampling: add --sample or --temperature");
-    for (size_t i = 0; i < o->stop.count; i++)
-        if (!o->stop.items[i][0]) return usage(err, "--stop: must not be empty");
     return check_stdin(o, err);
 }
 
@@ -144,15 +153,34 @@ static double model_temperature(const char *dir) {
     return t > 0 && t <= 100 ? t : DEFAULT_TEMPERATURE;
 }
 
+/* The folder's files and whether it fits, in milliseconds. */
+static rv_status check_model(const run_options *o, rv_error *err) {
+    rv_load_options options = load_options(&o->load);
+    rv_memory memory = { .size = sizeof memory };
+    return rv_memory_plan(o->load.model, &options, NULL, &memory, err);
+}
+
+/* "image 2: why" as "receipt.png: why": the library knows images by number only. */
+static rv_status name_image(const run *r, rv_error *err) {
+    unsigned number;
+    int length = 0;
+    rv_error why = *err;
+    if (sscanf(why.message, "image %u: %n", &number, &length) != 1 || length == 0) return err->code;
+    if (number < 1 || number > r->talk.n_images) return err->code;
+    return fail(err, why.code, "%.200s: %.300s", r->talk.files[number - 1].name, why.message + length);
+}
+
 static rv_status read_inputs(run *r, rv_error *err) {
     run_options *o = &r->o;
     image_choice how = { .max_tiles = TILES[o->max_tiles], .ignore_exif = o->no_exif };
     const char *file = o->prompt_file ? o->prompt_file : o->raw_file;
-    rv_status st;
+    rv_status st = check_stop(o, err);
+    if (st) return st;
     if (file) {
         if ((st = input_read_text(file, &r->text, err))) return st;
         *(o->prompt_file ? &o->prompt : &o->raw) = r->text.data;
     }
+    if ((st = check_model(o, err))) return st;
     if (o->messages) st = conversation_read(o->messages, &o->images, &how, &r->talk, err);
     else st = conversation_images(&o->images, &how, &r->talk, err);
     if (st) return st;
@@ -231,6 +259,7 @@ static rv_status generate(run *r, rv_error *err) {
     rv_request request = request_of(r);
     uint32_t active = 1;
     rv_status st = rv_submit(r->session, &request, &r->job, err);
+    if (st) return name_image(r, err);
     while (st == RV_OK && active > 0) {
         if (interrupted()) rv_cancel(r->job);
         st = rv_step(r->session, &active, err);

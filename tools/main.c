@@ -1,6 +1,7 @@
 /* main.c - rvengine: which subcommand, and help about all of them. */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tools/commands.h"
 #include "tools/files.h"
@@ -64,8 +65,10 @@ static int help(const char *topic) {
 }
 
 int main(int argc, char **argv) {
+    static char buffer[1 << 16];       /* errno of a failed write stays known until the end of a shorter answer */
     stdout_prepare();
     signals_prepare();
+    if (!isatty(STDOUT_FILENO)) setvbuf(stdout, buffer, _IOFBF, sizeof buffer);
     if (argc < 2) {
         say("rvengine: a command is missing: run, inspect, plan, doctor or tokenize (see rvengine --help)");
         return EXIT_USAGE;

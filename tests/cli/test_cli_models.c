@@ -86,6 +86,7 @@ static void config_values_of_the_wrong_kind_name_the_key(void **state) {
         snprintf(to, sizeof to, "\"hidden_size\": %s,", values[i]);
         file_replace(in(model, "config.json"), "\"hidden_size\": 256,", to);
         if (strcmp(values[i], "null") == 0) all_refuse(__LINE__, 4, "hidden_size|text\\.", model);
+        else if (values[i][0] == '9') all_refuse(__LINE__, 4, "config\\.json.*too big integer at line 19", model);
         else all_refuse(__LINE__, 4, "config\\.json.*text_config\\.hidden_size", model);
     }
 }
@@ -130,12 +131,17 @@ static void config_of_another_size_names_tensor_and_file(void **state) {
 
 static void tokenizer_of_another_model_is_an_error(void **state) {
     (void)state;
-    const char *model = model_copy("tokenizer", "tokenizer.json");
-    file_replace(in(model, "tokenizer.json"), "\"<|image|>\"", "\"<|imago|>\"");
-    refuses(4, "<\\|image\\|>", "run", "-m", model, "-i", RECEIPT);
-    model = model_copy("tokenizer", "tokenizer.json");
-    file_replace(in(model, "tokenizer.json"), "\"id\": 1016", "\"id\": 128256");
-    refuses(4, "tokenizer", "run", "-m", model, "-i", RECEIPT);
+    static const char *const changes[][3] = {
+        { "\"id\": 1016", "\"id\": 128256", "wrong tokenizer: its ids go up to 128256" },
+        { "\"id\": 1016", "\"id\": 1017", "wrong tokenizer: its <\\|image\\|> is 1017" },
+        { "\"<|eot_id|>\"", "\"<|eot_xx|>\"", "wrong tokenizer: it has no <\\|eot_id\\|>" },
+        { "\"<|begin_of_text|>\"", "\"<s>\"", "<\\|begin_of_text\\|>" },
+    };
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        const char *model = model_copy("tokenizer", "tokenizer.json");
+        file_replace(in(model, "tokenizer.json"), changes[i][0], changes[i][1]);
+        refuses(4, changes[i][2], "run", "-m", model, "-i", RECEIPT);
+    }
 }
 
 static void damaged_tokenizer_is_an_error(void **state) {
@@ -182,7 +188,7 @@ static void plan_says_whether_it_fits(void **state) {
 static void unsupported_weights_and_devices_are_refused(void **state) {
     (void)state;
     refuses(5, "int8", "run", "-m", MODEL, "-p", "x", "--weights", "int8");
-    refuses(5, "CUDA", "run", "-m", MODEL, "-p", "x", "--backend", "cuda");
+    refuses(5, "backend cuda", "run", "-m", MODEL, "-p", "x", "--backend", "cuda");
 }
 
 int main(void) {

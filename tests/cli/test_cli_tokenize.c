@@ -72,7 +72,7 @@ static void wrong_lines_are_named_by_number(void **state) {
         { "\"a\"\n5\n", "line 2: must be a JSON string" },
         { "\"a\"\n\n", "line 2: not JSON" },
         { "\"a\"\n\"b\"\n\"c\n", "line 3: not JSON" },
-        { "\"\xff\"\n", "line 1: not JSON: .*UTF-8" },
+        { "\"\xff\"\n", "line 1: not JSON: unable to decode byte 0xff" },
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -61,7 +61,7 @@ static const char *judge(const char *file, const char *target) {
 typedef struct tally { int files, includes, wrong; } tally;
 
 static void read_source(const char *file, tally *t) {
-    char path[4096], line[4096], target[256];
+    char path[8192], line[4096], target[256];
     struct stat st;
     int number = 0;
     snprintf(path, sizeof path, "%s/%s", RV_TEST_ROOT, file);
