@@ -213,7 +213,8 @@ static void integers_are_exact_or_refused(void **state) {
         { "-9223372036854775808", false, true, 0, INT64_MIN }, { "-9223372036854775809", false, false, 0, 0 },
         { "18446744073709551615", true, false, UINT64_MAX, 0 }, { "18446744073709551616", false, false, 0, 0 },
         { "184467440737095516150", false, false, 0, 0 }, { "-18446744073709551616", false, false, 0, 0 },
-        { "1.0", false, false, 0, 0 }, { "1e3", false, false, 0, 0 }, { "-1.5", false, false, 0, 0 } };
+        { "1.0", false, false, 0, 0 }, { "0.5", false, false, 0, 0 }, { "0e1", false, false, 0, 0 }, { "1e3", false,
+            false, 0, 0 }, { "-1.5", false, false, 0, 0 } };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         rv_json j = rv_json_open(cases[i].text, strlen(cases[i].text));
         uint64_t u = 77;

@@ -148,6 +148,15 @@ static void end_tokens_come_from_the_first_file_that_has_them(void **state) {
     assert_true(c.bos == 11 && c.pad == 128263);
 }
 
+static void default_ids_beyond_a_small_vocabulary_mean_none(void **state) {
+    (void)state;
+    rv_config c;
+    LOADS(&c, { CONFIG, "text_config.vocab_size", "120" }, { CONFIG, "image_token_index", "120" },
+          { CONFIG, "text_config.bos_token_id", NULL }, { CONFIG, "text_config.pad_token_id", NULL },
+          { CONFIG, "text_config.eos_token_id", NULL }, { GENERATION, NULL, NULL });
+    assert_true(c.image_token == 120 && c.bos == -1 && c.pad == -1 && c.generation.n_eos == 0);
+}
+
 static void sampling_defaults_are_those_of_hugging_face(void **state) {
     (void)state;
     rv_config c;
@@ -316,6 +325,7 @@ int main(void) {
         S(the_published_instruct_files_load), S(the_base_model_has_448_pixel_tiles), S(the_90b_model_loads),
         S(absent_keys_take_the_defaults_of_hugging_face), S(transformers_5_files_load), S(rope_forms_mean_the_same),
         S(aliases_are_read), S(end_tokens_come_from_the_first_file_that_has_them),
+        S(default_ids_beyond_a_small_vocabulary_mean_none),
         S(sampling_defaults_are_those_of_hugging_face), S(preprocessor_defaults_are_those_of_hugging_face),
         S(a_nested_image_processor_wins), S(the_golden_and_demo_models_load),
         S(a_value_of_the_wrong_kind_names_file_and_key), S(no_value_at_all_crashes),

@@ -92,6 +92,10 @@ static void aspect_ratios_must_be_sound(void **state) {
           { { CONFIG, key, "[[65536,65536]]" }, BAD, "item 1 must be a pair of whole numbers from 1 to 16" },
           { { CONFIG, "vision_config.max_num_tiles", "2" }, BAD, "needs more tiles than max_num_tiles 2" },
           { { CONFIG, "vision_config.max_num_tiles", "17" }, BAD, "must be a whole number from 1 to 16, is 17" });
+    char many[RV_MAX_RATIOS * 6 + 16] = "[[1,1]";
+    for (int i = 0; i < RV_MAX_RATIOS; i++) strcat(many, ",[1,1]");
+    strcat(many, "]");
+    FAILS(BAD, "must be a list of 1 to 64 pairs [height, width], is a list of 65", { CONFIG, key, many });
     FAILS(BAD, "is missing, and its default needs max_num_tiles 4, not 6", { CONFIG, key, NULL },
           { CONFIG, "vision_config.max_num_tiles", "6" });
 }

@@ -55,7 +55,7 @@ static void index_fails(const char *index, rv_status code, const char *part) {
 
 INDEX_FAILS(an_index_that_names_a_missing_shard_is_an_error, MAP("\"a\":\"1.safetensors\",\"b\":\"3.safetensors\""),
         RV_ERR_IO,
-            "3.safetensors: cannot open: No such file")
+            "shard 2 of 2: ")
 INDEX_FAILS(a_tensor_that_no_shard_has_is_an_error,
         MAP("\"a\":\"1.safetensors\",\"b\":\"2.safetensors\",\"c\":\"2.safetensors\""),
             RV_ERR_FORMAT, "tensor \"c\": the index places it in a file that does not have it")
@@ -89,6 +89,11 @@ INDEX_FAILS(an_index_without_weight_map_is_an_error, "{\"metadata\":{}}", RV_ERR
 INDEX_FAILS(an_index_with_two_weight_maps_is_an_error, "{\"weight_map\":{\"a\":\"1.safetensors\"},\"weight_map\":{}}",
         RV_ERR_FORMAT,
             "weight_map: is given twice")
+INDEX_FAILS(a_missing_shard_is_named_with_the_reason, MAP("\"b\":\"3.safetensors\""), RV_ERR_IO,
+        "3.safetensors: cannot open: No such file")
+INDEX_FAILS(metadata_given_twice_is_an_error,
+        "{\"metadata\":{},\"metadata\":{},\"weight_map\":{\"a\":\"1.safetensors\"}}",
+        RV_ERR_FORMAT, "metadata: is given twice")
 INDEX_FAILS(an_empty_weight_map_is_an_error, "{\"weight_map\":{}}", RV_ERR_FORMAT, "weight_map: is empty")
 INDEX_FAILS(a_weight_map_that_is_a_list_is_an_error, "{\"weight_map\":[]}", RV_ERR_FORMAT,
         "weight_map as an object was expected")
@@ -375,6 +380,18 @@ static void the_demo_model_opens_from_three_shards(void **state) {
     rv_checkpoint_close(c);
 }
 
+static void closing_gives_every_file_back(void **state) {
+    (void)state;
+    int before = dup(0), after;
+    close(before);
+    rv_checkpoint_close(open_ok(RV_TEST_DEMO "/model"));
+    open_fails(RV_TEST_DEMO "/receipts", RV_ERR_IO, "has neither");
+    open_fails(RV_TEST_DEMO "/README.md", RV_ERR_FORMAT, "not a safetensors file");
+    after = dup(0);
+    close(after);
+    assert_int_equal(after, before);
+}
+
 static void closing_nothing_is_fine(void **state) {
     (void)state;
     rv_checkpoint_close(NULL);
@@ -392,6 +409,7 @@ int main(void) {
         S(an_index_entry_that_is_a_number_is_an_error), S(an_index_entry_that_is_null_is_an_error),
         S(an_index_entry_that_is_a_list_is_an_error), S(an_index_without_weight_map_is_an_error),
         S(an_index_with_two_weight_maps_is_an_error), S(an_empty_weight_map_is_an_error),
+        S(a_missing_shard_is_named_with_the_reason), S(metadata_given_twice_is_an_error),
         S(a_weight_map_that_is_a_list_is_an_error), S(a_total_size_that_is_a_string_is_an_error),
         S(metadata_that_is_a_number_is_an_error), S(an_index_that_is_a_list_is_an_error),
         S(an_index_that_is_cut_short_is_an_error), S(an_empty_index_is_an_error), S(a_good_index_opens_both_shards),
@@ -403,7 +421,7 @@ int main(void) {
         S(unknown_names_stay_as_they_are), S(two_tensors_with_one_canonical_name_are_an_error),
         S(an_adapter_that_is_not_merged_is_unsupported), S(the_golden_checkpoints_open_in_their_layouts),
         S(golden_values_read_through_the_checkpoint), S(the_demo_model_opens_from_three_shards),
-            S(closing_nothing_is_fine),
+            S(closing_gives_every_file_back), S(closing_nothing_is_fine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
