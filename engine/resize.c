@@ -164,9 +164,9 @@ static void resizer_close(resizer *s) {
 
 static bool edge_ok(uint32_t edge) { return edge >= 1 && edge <= RV_IMAGE_MAX_EDGE; }
 
-static rv_status resize_with(const rv_resize_kernels *kernels, const uint8_t *rgb, uint32_t width, uint32_t height,
-                             uint32_t new_width, uint32_t new_height, rv_resize how, rv_row_fn *row, void *user,
-                             rv_error *err) {
+rv_status rv_resize_rows_with(const rv_resize_kernels *kernels, const uint8_t *rgb, uint32_t width, uint32_t height,
+                              uint32_t new_width, uint32_t new_height, rv_resize how, rv_row_fn *row, void *user,
+                              rv_error *err) {
     if (!rgb || !edge_ok(width) || !edge_ok(height) || !edge_ok(new_width) || !edge_ok(new_height))
         return rv_fail(err, RV_ERR_ARGUMENT, "resize: %ux%u to %ux%u: edges must be 1 to %d pixels", width, height,
                        new_width, new_height, RV_IMAGE_MAX_EDGE);
@@ -191,7 +191,7 @@ static rv_status resize_with(const rv_resize_kernels *kernels, const uint8_t *rg
 
 rv_status rv_resize_rows(const uint8_t *rgb, uint32_t width, uint32_t height, uint32_t new_width, uint32_t new_height,
                          rv_resize how, rv_row_fn *row, void *user, rv_error *err) {
-    return resize_with(rv_resize_fastest(), rgb, width, height, new_width, new_height, how, row, user, err);
+    return rv_resize_rows_with(rv_resize_fastest(), rgb, width, height, new_width, new_height, how, row, user, err);
 }
 
 typedef struct copy { uint8_t *out; size_t bytes; } copy;

@@ -29,6 +29,10 @@ typedef struct rv_resize_kernels {
     /* Result row i from count[i] rows of `bytes` bytes. */
     void (*down)(const rv_weights *w, uint32_t i, const uint8_t *const *rows, size_t bytes, uint8_t *out);
 } rv_resize_kernels;
+/* rv_resize_rows with kernels of one's choice, for tests and benches. */
+rv_status rv_resize_rows_with(const rv_resize_kernels *kernels, const uint8_t *rgb, uint32_t width, uint32_t height,
+                              uint32_t new_width, uint32_t new_height, rv_resize how, rv_row_fn *row, void *user,
+                              rv_error *err);
 extern const rv_resize_kernels rv_resize_plain;
 const rv_resize_kernels *rv_resize_fastest(void);   /* what this CPU runs */
 enum { RV_GROUP_TAPS = 4, RV_GROUP_WORDS = 32 };    /* k16: a group of 4 taps is 32 words */
