@@ -1,6 +1,7 @@
 /* image.c - pixels to the tiles that the vision tower reads. */
 #include "engine/image.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -52,6 +53,7 @@ rv_canvas rv_canvas_choose(uint32_t width, uint32_t height, const rv_vision_conf
         if (rows * cols > max_tiles || scale_for(v->ratios[i], v->tile, width, height) != pick) continue;
         if (!best.rows || rows * cols < best.rows * best.cols) best = (rv_canvas){ rows, cols, i + 1, 0, 0 };
     }
+    assert(best.rows > 0);                       /* every config has 1x1 */
     fit(&best, width, height, (uint32_t)v->tile);
     return best;
 }
