@@ -5,11 +5,12 @@
 #include "engine/image.h"
 
 static inline uint32_t crc_of(const void *data, size_t bytes) {
-    uint32_t c = 0xffffffffu;
-    for (size_t i = 0; i < bytes; i++) {
-        c ^= ((const uint8_t *)data)[i];
-        for (int k = 0; k < 8; k++) c = c >> 1 ^ (0xedb88320u & (0u - (c & 1)));
+    uint32_t table[256], c = 0xffffffffu;
+    for (uint32_t i = 0; i < 256; i++) {
+        table[i] = i;
+        for (int k = 0; k < 8; k++) table[i] = table[i] >> 1 ^ (0xedb88320u & (0u - (table[i] & 1)));
     }
+    for (size_t i = 0; i < bytes; i++) c = table[(c ^ ((const uint8_t *)data)[i]) & 255] ^ c >> 8;
     return ~c;
 }
 
