@@ -91,7 +91,8 @@ static void a_character_is_handed_out_with_its_last_byte(void **state) {
 static void control_tokens_are_shown_or_skipped(void **state) {
     (void)state;
     rv_tokenizer *t = open_tokenizer(DEMO_TOKENIZER);
-    int32_t ids[] = { byte_token(t, 'a'), byte_token(t, 0xc3), rv_tokenizer_control(t, "<|eot_id|>"), byte_token(t, 0xa9) };
+    int32_t ids[] = { byte_token(t, 'a'), byte_token(t, 0xc3), rv_tokenizer_control(t, "<|eot_id|>"),
+                      byte_token(t, 0xa9) };
     char text[64];
     size_t bytes;
     rv_error err = { 0 };
@@ -111,7 +112,8 @@ static void an_id_that_nobody_has_is_an_error(void **state) {
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         size_t bytes;
         rv_error err = { 0 };
-        expect_error(rv_tokenizer_decode(t, &bad[i], 1, 0, NULL, 0, &bytes, &err), &err, RV_ERR_ARGUMENT, "no token's id");
+        expect_error(rv_tokenizer_decode(t, &bad[i], 1, 0, NULL, 0, &bytes, &err), &err, RV_ERR_ARGUMENT,
+                     "no token's id");
         assert_null(rv_tokenizer_bytes(t, bad[i], &bytes));
         assert_false(rv_tokenizer_is_control(t, bad[i]));
     }

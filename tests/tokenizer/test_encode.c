@@ -228,8 +228,9 @@ static double seconds(void) {
 /* What costs n^2 would take minutes for a megabyte. */
 static void a_megabyte_of_anything_takes_no_long_time(void **state) {
     (void)state;
-    static const char *const patterns[] = { "a", " ", "\n", "\r\n ", "<", "<|", "<|eot_id|", "'", "1", "\xe4\xb8\xad", "ab1 ",
-                                            "\xf0\x9f\x98\x80", "thequickbrownfoxjumpsoverthelazydog", "-", " -", "\xcc\x81" };
+    static const char *const patterns[] = {
+        "a", " ", "\n", "\r\n ", "<", "<|", "<|eot_id|", "'", "1", "\xe4\xb8\xad", "ab1 ", "\xf0\x9f\x98\x80",
+        "thequickbrownfoxjumpsoverthelazydog", "-", " -", "\xcc\x81" };
     enum { BYTES = 1 << 20 };
     rv_tokenizer *t = open_real();
     if (!t) t = open_tokenizer(DEMO_TOKENIZER);

@@ -37,7 +37,8 @@ static rv_ids ids_of(const rv_tokenizer *t, const char *text) {
 }
 
 static void expect_same_ids(const rv_tokenizer *a, const rv_tokenizer *b) {
-    static const char *const texts[] = { "Extract the receipt as KEY: VALUE lines.", "<|eot_id|> \"quoted\" \\ \xc3\xa9\n\n", "Tyres" };
+    static const char *const texts[] = { "Extract the receipt as KEY: VALUE lines.",
+                                         "<|eot_id|> \"quoted\" \\ \xc3\xa9\n\n", "Tyres" };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         rv_ids x = ids_of(a, texts[i]), y = ids_of(b, texts[i]);
         assert_int_equal(x.count, y.count);
@@ -110,7 +111,8 @@ static void truncation_and_unknown_keys_do_not_matter(void **state) {
     (void)state;
     rv_tokenizer *t;
     rv_error err = { 0 };
-    expect_ok(open_changed("\"truncation\": null", "\"truncation\": {\"max_length\": 4}, \"later\": [1, {\"x\": 2}]", &t, &err), &err);
+    expect_ok(open_changed("\"truncation\": null", "\"truncation\": {\"max_length\": 4}, \"later\": [1, {\"x\": 2}]",
+                           &t, &err), &err);
     rv_tokenizer_free(t);
     expect_ok(open_changed("\"dropout\": null", "\"dropout\": 0.0", &t, &err), &err);
     rv_tokenizer_free(t);
@@ -231,13 +233,15 @@ static void any_changed_byte_is_survived(void **state) {
     size_t bytes, opened = 0, refused = 0;
     rv_error err = { 0 };
     uint64_t seed = 99;
+    static const char likely[] = "{}[]\",:0123456789-tfn\\ ";
     expect_ok(rv_file_read(DEMO_TOKENIZER, 1 << 24, &text, &bytes, &err), &err);
     folder_new(folder, "mutated");
-    for (int round = 0; round < 3000; round++) {
+    for (int round = 0; round < 2000; round++) {
         size_t at = random_below(&seed, (uint32_t)bytes);
         char old = text[at];
         rv_tokenizer *t = NULL;
-        text[at] = random_below(&seed, 2) ? (char)random_below(&seed, 256) : "{}[]\",:0123456789-tfn\\ "[random_below(&seed, 23)];
+        text[at] = random_below(&seed, 2) ? (char)random_below(&seed, 256)
+                                          : likely[random_below(&seed, sizeof likely - 1)];
         folder_write(folder, "tokenizer.json", text, bytes);
         rv_status st = rv_tokenizer_open(folder, &t, &err);
         text[at] = old;

@@ -20,10 +20,13 @@ static void every_golden_string_has_the_ids_of_hugging_face(void **state) {
         json_t *text = json_object_get(item, "text"), *ids = json_object_get(item, "ids");
         rv_ids got = { 0 };
         rv_error err = { 0 };
-        expect_ok(rv_tokenizer_append(t, json_string_value(text), json_string_length(text), RV_ENCODE_CONTROL, &got, &err), &err);
-        if (got.count != json_array_size(ids)) fail_msg("string %zu \"%s\": %zu ids", i, json_string_value(text), got.count);
+        expect_ok(rv_tokenizer_append(t, json_string_value(text), json_string_length(text), RV_ENCODE_CONTROL, &got,
+                                      &err), &err);
+        if (got.count != json_array_size(ids))
+            fail_msg("string %zu \"%s\": %zu ids", i, json_string_value(text), got.count);
         json_array_foreach(ids, k, id)
-            if (json_integer_value(id) != got.data[k]) fail_msg("string %zu \"%s\": id %zu", i, json_string_value(text), k);
+            if (json_integer_value(id) != got.data[k])
+                fail_msg("string %zu \"%s\": id %zu", i, json_string_value(text), k);
 
         got.count = 0;                                         /* and with begin-of-text in front */
         expect_ok(rv_tokenizer_append(t, json_string_value(text), json_string_length(text),
@@ -68,7 +71,8 @@ static void the_published_examples_have_their_ids(void **state) {
         { "Describe this image in two sentences", { 75885, 420, 2217, 304, 1403, 23719 }, 6 },
         { " Test sentence   ", { 3475, 11914, 262 }, 3 }, { "ok\n", { 564, 198 }, 2 },
         { "This is a test sentence.", { 2028, 374, 264, 1296, 11914, 13 }, 6 }, { "\n\n", { 271 }, 1 },
-        { "system", { 9125 }, 1 }, { "user", { 882 }, 1 }, { "assistant", { 78191 }, 1 }, { "ipython", { 23799, 4690 }, 2 } };
+        { "system", { 9125 }, 1 }, { "user", { 882 }, 1 }, { "assistant", { 78191 }, 1 },
+        { "ipython", { 23799, 4690 }, 2 } };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int32_t ids[8];
         size_t n;

@@ -17,7 +17,8 @@ static double seconds(void) {
 
 /* Ordinary text, four megabytes: this project's own sources and pages. */
 static size_t read_corpus(char **out) {
-    static const char *const files[] = { "engine/rvengine.h", "tokenizer/bpe.c", "tokenizer/vocabulary.c", "engine/prompt.c",
+    static const char *const files[] = { "engine/rvengine.h", "tokenizer/bpe.c", "tokenizer/vocabulary.c",
+                                         "engine/prompt.c",
                                          "tools/demo/README.md", "tests/CMakeLists.txt" };
     enum { WANTED = 4 << 20 };
     char *text = malloc(WANTED);
@@ -63,7 +64,8 @@ static void ordinary_text_is_tokenized_at_megabytes_a_second(void **state) {
 
 static void opening_takes_milliseconds(void **state) {
     (void)state;
-    static const struct { const char *path; double limit_s; } files[] = { { DEMO_TOKENIZER, 0.1 }, { REAL_TOKENIZER, 2 } };
+    static const struct { const char *path; double limit_s; } files[] = {
+        { DEMO_TOKENIZER, 0.1 }, { REAL_TOKENIZER, 2 } };
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         if (!rv_file_exists(files[i].path)) continue;
         double best = 1e9;

@@ -99,7 +99,8 @@ static void punctuation_takes_a_space_before_and_newlines_behind(void **state) {
 static pcre2_code *compile(const char *pattern) {
     int code;
     PCRE2_SIZE where;
-    pcre2_code *re = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code, &where, NULL);
+    pcre2_code *re = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &code, &where,
+                                   NULL);
     assert_non_null(re);
     return re;
 }
@@ -126,7 +127,8 @@ static void every_assigned_character_has_the_class_that_the_pattern_sees(void **
     size_t checked = 0;
     for (uint32_t code = 0; code < 0x110000; code++) {
         char text[4];
-        if ((code >= 0xd800 && code <= 0xdfff) || code == 0x180e) continue;   /* U+180E: a space to PCRE2, not to Unicode */
+        /* U+180E: a space to PCRE2, not to Unicode */
+        if ((code >= 0xd800 && code <= 0xdfff) || code == 0x180e) continue;
         size_t bytes = rv_utf8_write(code, text);
         if (match_end(unassigned, match, text, bytes, 0)) continue;
         checked++;

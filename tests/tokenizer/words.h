@@ -29,17 +29,19 @@ static inline uint64_t random_next(uint64_t *state) {          /* xorshift64* */
     return *state * UINT64_C(2685821657736338717);
 }
 
-static inline uint32_t random_below(uint64_t *state, uint32_t n) { return (uint32_t)((random_next(state) >> 32) * n >> 32); }
+static inline uint32_t random_below(uint64_t *state, uint32_t n) {
+    return (uint32_t)((random_next(state) >> 32) * n >> 32);
+}
 
 /* Characters at which the pattern's alternatives part. */
 static inline uint32_t random_code(uint64_t *state) {
     static const uint32_t odd[] = {
-        '\'', '\'', '\n', '\r', '\t', ' ', ' ', ' ', 0x0b, 0x0c, 0x1c, 0x85, 0xa0, 0x1680, 0x2003, 0x200b, 0x2028, 0x2029,
-        0x202f, 0x205f, 0x3000, 0xfeff, 0x200d, 0x17f, 0x212a, 's', 'S', 't', 'T', 'r', 'e', 'E', 'v', 'V', 'm', 'l',
-        'L', 'd', 'D', 'a', 'Z', '0', '9', '5', '.', ',', '!', '_', '<', '|', '>', 0xe9, 0xdf, 0x130, 0x1c5, 0x2b0, 0x300,
-        0x301, 0x903, 0x915, 0x93f, 0x416, 0x3b1, 0x5d0, 0x627, 0x661, 0x967, 0xb2, 0xbd, 0x2160, 0x2167, 0x3007, 0x4e2d,
-        0x6587, 0x3042, 0x30ab, 0xac00, 0x1f600, 0x1f1e6, 0x1f3fd, 0xfe0f, 0x20ac, 0xa3, 0x2014, 0x2026, 0xad, 0x10000,
-        0x1d400, 0x1d7ce, 0x20000, 0xe0001, 0xfffd, 0xfb05, 0xfb06, 0, 0x7f };
+        '\'', '\'', '\n', '\r', '\t', ' ', ' ', ' ', 0x0b, 0x0c, 0x1c, 0x85, 0xa0, 0x1680, 0x2003, 0x200b, 0x2028,
+        0x2029, 0x202f, 0x205f, 0x3000, 0xfeff, 0x200d, 0x17f, 0x212a, 's', 'S', 't', 'T', 'r', 'e', 'E', 'v', 'V',
+        'm', 'l', 'L', 'd', 'D', 'a', 'Z', '0', '9', '5', '.', ',', '!', '_', '<', '|', '>', 0xe9, 0xdf, 0x130,
+        0x1c5, 0x2b0, 0x300, 0x301, 0x903, 0x915, 0x93f, 0x416, 0x3b1, 0x5d0, 0x627, 0x661, 0x967, 0xb2, 0xbd,
+        0x2160, 0x2167, 0x3007, 0x4e2d, 0x6587, 0x3042, 0x30ab, 0xac00, 0x1f600, 0x1f1e6, 0x1f3fd, 0xfe0f, 0x20ac,
+        0xa3, 0x2014, 0x2026, 0xad, 0x10000, 0x1d400, 0x1d7ce, 0x20000, 0xe0001, 0xfffd, 0xfb05, 0xfb06, 0, 0x7f };
     uint32_t kind = random_below(state, 16), code;
     if (kind < 10) return odd[random_below(state, sizeof odd / sizeof *odd)];
     if (kind < 13) return 0x20 + random_below(state, 0x5f);
@@ -51,7 +53,8 @@ static inline uint32_t random_code(uint64_t *state) {
 /* Up to `most` characters of valid UTF-8; returns the bytes. */
 static inline size_t random_text(uint64_t *state, uint32_t most, char *out) {
     size_t bytes = 0;
-    for (uint32_t n = random_below(state, most + 1); n > 0; n--) bytes += rv_utf8_write(random_code(state), out + bytes);
+    for (uint32_t n = random_below(state, most + 1); n > 0; n--)
+        bytes += rv_utf8_write(random_code(state), out + bytes);
     return bytes;
 }
 #endif
