@@ -68,13 +68,21 @@ static inline void put(void *p, rv_dtype type, int64_t i, float f) {
 }
 static inline float get(const void *p, rv_dtype type, int64_t i) { return rv_cpu_load(p, type, i); }
 
-/* Memory of n elements whose start is not aligned; random or small integers. Free with free_odd. */
+/* Memory of n elements aligned to an element only. */
 static inline void *odd_memory(int64_t n, rv_dtype type) {
-    char *p = calloc(1, (size_t)n * rv_dtype_size(type) + 2);
+    char *p = calloc(1, (size_t)n * rv_dtype_size(type) + 4);
     assert_non_null(p);
-    return p + 2;                                /* f32 too: safetensors promise nothing           */
+    return p + 4;
 }
-static inline void free_odd(void *p) { if (p) free((char *)p - 2); }
+static inline void free_odd(void *p) { if (p) free((char *)p - 4); }
+
+/* The same for weights, aligned to nothing: safetensors promise no more. */
+static inline void *odd_weights(int64_t n, rv_dtype type) {
+    char *p = calloc(1, (size_t)n * rv_dtype_size(type) + 3);
+    assert_non_null(p);
+    return p + 3;
+}
+static inline void free_weights(void *p) { if (p) free((char *)p - 3); }
 
 static inline void fill(void *p, rv_dtype type, int64_t n, bool integers, uint32_t seed) {
     uint32_t state = seed * 2654435761u + 1;

@@ -33,7 +33,7 @@ static data make(rv_backend *be, const problem *p) {
     d.spec = (rv_weight_spec){ .name = "test", .rows = p->outs, .cols = p->cols, .n_parts = p->n_parts, .use = p->use };
     for (int i = 0; i < p->n_parts; i++) {
         int64_t n = (int64_t)p->part_rows[i] * p->cols;
-        d.parts[i] = odd_memory(n, p->weight_type);
+        d.parts[i] = odd_weights(n, p->weight_type);
         fill(d.parts[i], p->weight_type, n, p->integers, 10 + (uint32_t)i);
         d.spec.part[i] = (rv_weight_part){ d.parts[i], p->weight_type, p->part_rows[i] };
     }
@@ -49,7 +49,7 @@ static void drop(rv_backend *be, data *d) {
     rv_device_release(be, d->memory);
     free_odd(d->x.data);
     free_odd(d->out.data);
-    for (int i = 0; i < RV_WEIGHT_PARTS; i++) free_odd(d->parts[i]);
+    for (int i = 0; i < RV_WEIGHT_PARTS; i++) free_weights(d->parts[i]);
     free(d->bias);
     free(d->row_scale);
 }
