@@ -2,8 +2,8 @@
  *
  * The one idea: rv_submit may be called from any thread at any time; a single thread owns the loop
  * "rv_wait, then rv_step" and is the only one that computes.  Eight workers send every image at
- * once through a queue that is too small on purpose; each answer must equal what one rv_generate
- * alone gives.
+ * once through a queue that is too small on purpose, half of them as a picture whose work is shared;
+ * each answer must equal what one rv_generate alone gives.
  *
  *     service MODEL_DIR IMAGE..      exit code 0: every answer was the same
  */
@@ -21,6 +21,7 @@ enum { WORKERS = 8, SLOTS = 4, QUEUE = 4, MAX_IMAGES = 64 };
 typedef struct service {
     rv_session *session;
     rv_image    images[MAX_IMAGES];
+    rv_picture *pictures[MAX_IMAGES];      /* the same images; seen once, whoever asks about them */
     char       *expected[MAX_IMAGES];      /* what rv_generate says */
     int         n_images;
     atomic_int  stop, answers, wrong, waited;
@@ -28,10 +29,7 @@ typedef struct service {
 
 typedef struct worker { service *s; pthread_t thread; int number; } worker;
 
-static rv_request request_for(const service *s, int i) {
-    return (rv_request){ .size = sizeof(rv_request), .images = &s->images[i], .n_images = 1,
-                         .prompt = "Extract the receipt as KEY: VALUE lines." };
-}
+static const char PROMPT[] = "Extract the receipt as KEY: VALUE lines.";
 
 /* ---- the thread that computes --------------------------------------------------------------- */
 
@@ -60,18 +58,27 @@ static void check(service *s, int i, rv_job *job) {
             rv_job_get_error(job, &err) ? err.message : "another answer", text, s->expected[i]);
 }
 
-/* One request: submit, trying again while the queue is full (a server would answer 503). */
-static void serve(service *s, int i) {
-    rv_request request = request_for(s, i);
-    rv_error err;
-    rv_job *job = NULL;
+/* Tries again while the queue is full (a server would answer 503). */
+static rv_status submit(service *s, const rv_request *request, rv_job **job, rv_error *err) {
     rv_status st;
-    while ((st = rv_submit(s->session, &request, &job, &err)) == RV_ERR_FULL) {
-        s->waited++;
+    while ((st = rv_submit(s->session, request, job, err)) == RV_ERR_FULL) {
         struct timespec pause = { .tv_nsec = 2000000 };
+        s->waited++;
         nanosleep(&pause, NULL);
     }
-    if (st) {
+    return st;
+}
+
+/* One request: the image itself, or a message with the picture that others share. */
+static void serve(service *s, int i, int shared) {
+    rv_part parts[2] = { { .size = sizeof(rv_part), .picture = s->pictures[i] },
+                         { .size = sizeof(rv_part), .text = PROMPT } };
+    rv_message message = { .size = sizeof message, .role = "user", .parts = parts, .n_parts = 2 };
+    rv_request alone = { .size = sizeof alone, .images = &s->images[i], .n_images = 1, .prompt = PROMPT };
+    rv_request sharing = { .size = sizeof sharing, .messages = &message, .n_messages = 1 };
+    rv_error err;
+    rv_job *job;
+    if (submit(s, shared ? &sharing : &alone, &job, &err)) {
         s->answers++;
         s->wrong++;
         fprintf(stderr, "service: image %d: %s\n", i + 1, err.message);
@@ -84,7 +91,7 @@ static void serve(service *s, int i) {
 
 static void *work(void *user) {
     worker *w = user;
-    for (int i = 0; i < w->s->n_images; i++) serve(w->s, (i + w->number) % w->s->n_images);
+    for (int i = 0; i < w->s->n_images; i++) serve(w->s, (i + w->number) % w->s->n_images, w->number % 2);
     return NULL;
 }
 
@@ -105,13 +112,14 @@ static int read_image(const char *path, rv_image *out) {
 /* One request after the other, with nothing else running. */
 static rv_status answer_alone(service *s, rv_error *err) {
     for (int i = 0; i < s->n_images; i++) {
-        rv_request request = request_for(s, i);
+        rv_request request = { .size = sizeof request, .images = &s->images[i], .n_images = 1, .prompt = PROMPT };
         rv_job *job;
         rv_status st = rv_generate(s->session, &request, &job, err);
         if (st) return st;
         s->expected[i] = strdup(rv_job_text(job, NULL));
         rv_job_free(job);
         if (!s->expected[i]) return RV_ERR_MEMORY;
+        if ((st = rv_picture_new(s->session, &s->images[i], &s->pictures[i], err))) return st;
     }
     return RV_OK;
 }
@@ -137,12 +145,12 @@ int main(int argc, char **argv) {
     rv_error err = { RV_OK, "out of memory" };
     rv_model *model = NULL;
     rv_load_options load = { .size = sizeof load };
-    rv_session_options room = { .size = sizeof room, .slots = SLOTS, .queue = QUEUE };
     s.n_images = argc - 2;
     if (s.n_images < 1 || s.n_images > MAX_IMAGES) return fputs("usage: service MODEL_DIR IMAGE..\n", stderr), 2;
     for (int i = 0; i < s.n_images; i++)
         if (!read_image(argv[i + 2], &s.images[i])) return fprintf(stderr, "service: cannot read %s\n", argv[i + 2]), 1;
 
+    rv_session_options room = { .size = sizeof room, .slots = SLOTS, .queue = QUEUE, .images = (uint32_t)s.n_images + SLOTS };
     rv_status st = rv_model_load(argv[1], &load, &model, &err);
     if (st == RV_OK) st = rv_session_new(model, &room, &s.session, &err);
     if (st == RV_OK) st = answer_alone(&s, &err);
@@ -150,6 +158,7 @@ int main(int argc, char **argv) {
     if (st) fprintf(stderr, "service: %s\n", err.message);
     else printf("%d answers from %d threads, %d wrong (%d times the queue was full)\n", s.answers, WORKERS, s.wrong, s.waited);
 
+    for (int i = 0; i < s.n_images; i++) rv_picture_free(s.pictures[i]);
     rv_session_free(s.session);
     rv_model_free(model);
     for (int i = 0; i < s.n_images; i++) {
