@@ -17,6 +17,10 @@ enum { AHEAD = 16 };                   /* how early a table's slot is asked for 
 static size_t bytes_of_letters(const char *text, size_t n, char *out) {
     size_t used = 0;
     for (size_t i = 0; i < n; used++) {
+        if (text[i] > 0x20 && text[i] < 0x7f) {
+            out[used] = text[i++];
+            continue;
+        }
         uint8_t a = (uint8_t)text[i], b = i + 1 < n ? (uint8_t)text[i + 1] : 0;
         uint32_t code = a < 0x80 ? a : (uint32_t)(a & 0x1f) << 6 | (b & 0x3fu);
         i += a < 0x80 ? 1 : 2;
@@ -24,7 +28,7 @@ static size_t bytes_of_letters(const char *text, size_t n, char *out) {
         if (code >= 0x100 && code < 0x144) {
             uint32_t nth = code - 0x100;
             out[used] = (char)(nth < 33 ? nth : nth < 67 ? 0x7f + nth - 33 : 0xad);
-        } else if ((code >= 0x21 && code <= 0x7e) || (code >= 0xa1 && code <= 0xff && code != 0xad)) {
+        } else if (code >= 0xa1 && code <= 0xff && code != 0xad) {
             out[used] = (char)code;
         } else {
             return SIZE_MAX;
@@ -138,12 +142,21 @@ typedef struct merge_list {
     size_t   n_waiting, used;          /* used: bytes of the pool that they take */
 } merge_list;
 
-static rv_status find_pair(const rv_load *l, const waiting *w, size_t nth, rv_pair *out) {
+/* Merges mostly come in the order of what they make: then it is the token of the merge before, or
+ * the next, which lies where we just looked.  RV_NO_TOKEN: neither. */
+static uint32_t guess_result(const rv_tokenizer *t, const char *text, size_t bytes, uint32_t before) {
+    for (uint32_t id = before; id < t->n_vocab && id <= before + 1; id++)
+        if (t->tokens[id].bytes == bytes && !memcmp(t->pool + t->tokens[id].at, text, bytes)) return id;
+    return RV_NO_TOKEN;
+}
+
+static rv_status find_pair(const rv_load *l, const waiting *w, size_t nth, uint32_t before, rv_pair *out) {
     const rv_tokenizer *t = l->t;
     static const char *const what[] = { "left part", "right part", "result" };
     const size_t from[] = { 0, w->left, 0 }, bytes[] = { w->left, w->right, w->left + w->right };
     uint32_t ids[3];
-    for (int i = 0; i < 3; i++) {
+    ids[2] = guess_result(t, t->pool + w->at, bytes[2], before);
+    for (int i = 0; i < (ids[2] == RV_NO_TOKEN ? 3 : 2); i++) {
         const rv_piece *slot = rv_piece_slot(t, t->pool + w->at + from[i], bytes[i]);
         if (!slot->bytes)
             return rv_fail(l->err, RV_ERR_FORMAT,
@@ -165,7 +178,10 @@ static rv_status find_batch(const rv_load *l, merge_list *list) {
         list->capacity = capacity;
     }
     for (size_t i = 0; i < list->n_waiting; i++, list->count++)
-        TRY(find_pair(l, &list->batch[i], list->count, &list->data[list->count]));
+        {
+        uint32_t before = list->count ? list->data[list->count - 1].merged : 255;
+        TRY(find_pair(l, &list->batch[i], list->count, before, &list->data[list->count]));
+    }
     list->n_waiting = list->used = 0;
 done:
     return st;
@@ -210,7 +226,6 @@ static rv_status read_merges(rv_load *l, merge_list *list) {
         else return rv_load_wrong(l, "model.merges", "\"left right\" or [\"left\", \"right\"]");
         rv_piece_hint(l->t, l->t->pool + w.at, w.left);
         rv_piece_hint(l->t, l->t->pool + w.at + w.left, w.right);
-        rv_piece_hint(l->t, l->t->pool + w.at, w.left + w.right);
         list->used += w.left + w.right;
         list->batch[list->n_waiting++] = w;
         if (list->n_waiting == AHEAD) TRY(find_batch(l, list));

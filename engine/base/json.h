@@ -118,7 +118,13 @@ static inline size_t rv_json_plain(const char *s, size_t bytes) {
         uint64_t w;
         memcpy(&w, s + n, 8);
         uint64_t quote = w ^ ones * '"', slash = w ^ ones * '\\';
-        if ((((w - ones * 0x20) | (quote - ones) | (slash - ones) | w) & tops) != 0) break;
+        uint64_t stop = ((w - ones * 0x20) | (quote - ones) | (slash - ones) | w) & tops;
+        if (!stop) continue;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+        return n + (size_t)__builtin_ctzll(stop) / 8;     /* borrows only mark bytes behind a true stop */
+#else
+        break;
+#endif
     }
     while (n < bytes && (uint8_t)s[n] >= 0x20 && (uint8_t)s[n] < 0x80 && s[n] != '"' && s[n] != '\\') n++;
     return n;
