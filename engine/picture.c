@@ -2,45 +2,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/abi.h"
 #include "engine/session.h"
 
-static rv_status read_pixels(const rv_image *image, rv_pixels *out, rv_error *err) {
-    if (!image->data) return rv_fail(err, RV_ERR_ARGUMENT, "rv_image.data: is NULL");
-    if (!image->width && !image->height) return rv_image_decode(image->data, image->bytes, image->ignore_exif != 0, out, err);
-    uint64_t row = (uint64_t)image->width * 3, stride = image->stride ? image->stride : row;
-    if (!image->width || !image->height || image->width > RV_IMAGE_MAX_EDGE || image->height > RV_IMAGE_MAX_EDGE ||
-        (uint64_t)image->width * image->height > RV_IMAGE_MAX_PIXELS)
-        return rv_fail(err, RV_ERR_TOO_LONG, "rv_image: %u x %u pixels: each edge must be 1 to %d, and the area at most %llu",
-                       image->width, image->height, RV_IMAGE_MAX_EDGE, (unsigned long long)RV_IMAGE_MAX_PIXELS);
-    if (stride < row || stride > UINT32_MAX) return rv_fail(err, RV_ERR_ARGUMENT, "rv_image.stride: %zu is less than width * 3", image->stride);
-    if ((image->height - 1) * stride + row > image->bytes)
-        return rv_fail(err, RV_ERR_ARGUMENT, "rv_image.bytes: %zu bytes are too few for %u x %u pixels", image->bytes, image->width, image->height);
-    uint8_t *rgb = malloc(row * image->height);
-    if (!rgb) return rv_fail_memory(err, "image");
-    for (uint32_t y = 0; y < image->height; y++) memcpy(rgb + y * row, (const char *)image->data + y * stride, row);
-    *out = (rv_pixels){ .rgb = rgb, .width = image->width, .height = image->height, .orientation = 1, .format = "pixels" };
-    return RV_OK;
-}
-
-rv_status rv_picture_open(rv_session *s, const rv_image *given, rv_picture **out, rv_error *err) {
+rv_status rv_picture_open(rv_session *s, const rv_image *image, rv_picture **out, rv_error *err) {
     const rv_config *config = &s->model->files.config;
     const int32_t tile = config->vision.tile;
     double start = rv_now_ms();
-    rv_image image;
+    int32_t max_tiles;
     rv_pixels pixels = { 0 };
     rv_picture *p = NULL;
     rv_status st = RV_OK;
-    if (!given) return rv_fail(err, RV_ERR_ARGUMENT, "image: is NULL");
-    TRY(rv_abi_read(&image, sizeof image, given, "rv_image", err));
-    if (image.max_tiles > 4 || image.max_tiles == 3)
-        TRY(rv_fail(err, RV_ERR_ARGUMENT, "rv_image.max_tiles: must be 1, 2 or 4 (0: 4), is %u", image.max_tiles));
-    TRY(read_pixels(&image, &pixels, err));
+    TRY(rv_image_read(image, false, &pixels, &max_tiles, err));
     p = calloc(1, sizeof *p);
     if (!p) TRY(rv_fail_memory(err, "picture"));
     atomic_init(&p->refs, 1);
     p->canvas = rv_canvas_choose(pixels.width, pixels.height, &config->vision,
-                                 image.max_tiles ? (int32_t)image.max_tiles : config->vision.max_tiles);
+                                 max_tiles ? max_tiles : config->vision.max_tiles);
     size_t tiles = (size_t)p->canvas.rows * (size_t)p->canvas.cols;
     p->tiles = malloc(tiles * RV_CHANNELS * (size_t)tile * (size_t)tile);
     if (!p->tiles) TRY(rv_fail_memory(err, "tiles of an image"));

@@ -176,7 +176,7 @@ static rv_status measure(const rv_files *files, rv_backend *be, const rv_session
     if (session) {
         s->options = *session;
         TRY(rv_session_resolve(&files->config, &s->options, err));
-        rv_session_place(s, &files->config, be->act, &cache, &scratch);
+        rv_session_place(s, &files->config, be, &cache, &scratch);
         out->cache = cache.used;
         out->scratch = scratch.used;
     }

@@ -14,15 +14,15 @@ double rv_now_ms(void) {
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
-void rv_session_place(rv_session *s, const rv_config *config, rv_dtype act, rv_arena *cache, rv_arena *scratch) {
+void rv_session_place(rv_session *s, const rv_config *config, const rv_backend *be, rv_arena *cache, rv_arena *scratch) {
     const rv_session_options *o = &s->options;
-    int32_t rows = o->slots > RV_CHUNK_ROWS ? (int32_t)o->slots : RV_CHUNK_ROWS;
+    int32_t rows = (int32_t)o->slots > be->chunk_rows ? (int32_t)o->slots : be->chunk_rows;
     s->cache.slots = (int32_t)o->slots;
     s->cache.context = (int32_t)o->context;
     s->cache.images = (int32_t)o->images;
-    rv_cache_place(&s->cache, config, act, cache);
-    rv_vision_place(&s->vision_scratch, config, act, scratch);
-    rv_text_place(&s->text_scratch, config, act, rows, (int32_t)o->slots, (int32_t)o->context, scratch);
+    rv_cache_place(&s->cache, config, be->act, cache);
+    rv_vision_place(&s->vision_scratch, config, be->act, scratch);
+    rv_text_place(&s->text_scratch, config, be->act, rows, (int32_t)o->slots, (int32_t)o->context, scratch);
 }
 
 /* ---- making one ---- */
@@ -66,7 +66,7 @@ static rv_status take_device(rv_session *s, rv_error *err) {
     TRY(rv_finish(m->be, err));
     if (!s->cache_memory || !s->scratch_memory) TRY(rv_fail_memory(err, "session"));
     rv_arena cache = { s->cache_memory, 0, s->cache_bytes }, scratch = { s->scratch_memory, 0, s->scratch_bytes };
-    rv_session_place(s, &m->files.config, m->be->act, &cache, &scratch);
+    rv_session_place(s, &m->files.config, m->be, &cache, &scratch);
     TRY(take_host(s, err));
     rv_cache_start(&s->cache, m->be, s->vision_scratch.host);
     size_t floats = s->options.context * (size_t)m->files.config.text.head_dim;
@@ -109,7 +109,7 @@ rv_status rv_session_new(rv_model *model, const rv_session_options *options, rv_
     rv_model_retain(model);
     TRY(rv_abi_read(&s->options, sizeof s->options, options, "rv_session_options", err));
     TRY(rv_session_resolve(&model->files.config, &s->options, err));
-    rv_session_place(s, &model->files.config, model->be->act, &cache, &scratch);
+    rv_session_place(s, &model->files.config, model->be, &cache, &scratch);
     TRY(reserve(model, cache.used + scratch.used, err));
     s->cache_bytes = cache.used;
     s->scratch_bytes = scratch.used;

@@ -13,8 +13,6 @@
 #include "engine/text.h"
 #include "engine/vision.h"
 
-enum { RV_CHUNK_ROWS = 256 };            /* prefill runs at multiples of this                   */
-
 typedef enum { RV_PICTURE_NEW, RV_PICTURE_HELD, RV_PICTURE_READY } rv_picture_state;
 
 struct rv_picture {
@@ -99,7 +97,7 @@ double rv_now_ms(void);
 void rv_session_retain(rv_session *s);
 void rv_session_release(rv_session *s);
 /* Places cache and scratch of resolved options; measuring or for real (both arenas alike). */
-void rv_session_place(rv_session *s, const rv_config *config, rv_dtype act, rv_arena *cache, rv_arena *scratch);
+void rv_session_place(rv_session *s, const rv_config *config, const rv_backend *be, rv_arena *cache, rv_arena *scratch);
 
 /* engine/step.c: ends every queued and running job as cancelled. */
 void rv_session_cancel_all(rv_session *s);

@@ -238,7 +238,7 @@ static bool see(rv_session *s, rv_job *job, int32_t steps, rv_error *err) {
 
 static bool read_chunk(rv_session *s, rv_job *job, rv_error *err) {
     double start = rv_now_ms();
-    int32_t from = job->in_cache, to = from + RV_CHUNK_ROWS - from % RV_CHUNK_ROWS, end = (int32_t)job->prompt.count;
+    int32_t chunk = s->model->be->chunk_rows, from = job->in_cache, to = from + chunk - from % chunk, end = (int32_t)job->prompt.count;
     if (to > end) to = end;
     if (from == 0 && job->n_pictures) upload_pages(s, job);
     clear_rows(&s->rows);

@@ -131,6 +131,8 @@ struct rv_backend {
     rv_error error;              /* code RV_OK until something failed                          */
     rv_dtype act;                /* type of matrix operands and K/V: F32, BF16 or F16          */
     uint64_t saturated;          /* f16: values clamped so far (after finish)                  */
+    uint64_t own_bytes;          /* device memory the backend took for itself when it was opened */
+    int32_t  chunk_rows;         /* rows of a prefill pass that suit it                         */
 };
 
 /* ---- the CPU ---- */
@@ -146,6 +148,25 @@ rv_status rv_cpu_open(const rv_cpu_options *options, rv_backend **out, rv_error 
 typedef struct rv_cpu_features { bool f16c, avx2, fma, avx512, avx512_bf16, avx512_vnni, amx_bf16, amx_int8; } rv_cpu_features;
 rv_cpu_features rv_cpu_detect(void);
 const char *rv_cpu_library(void);  /* the matrix library, "oneDNN 2.6.3", or "none"             */
+
+/* ---- CUDA (only in builds that have it: RV_CUDA) ---- */
+typedef struct rv_cuda_options {
+    int32_t  device;
+    int32_t  arch;               /* kernel set 80 or 90; 0: the newest that the GPU runs        */
+    rv_dtype act;                /* RV_BF16 or RV_F16                                           */
+    bool     plain_attention;    /* for comparison: simple attention kernels                    */
+} rv_cuda_options;
+
+typedef struct rv_cuda_device_info {
+    char     name[64];
+    int32_t  capability, arch, multiprocessors;   /* arch 0: too old for every kernel set here  */
+    uint64_t memory_total, memory_free;
+} rv_cuda_device_info;
+
+int32_t   rv_cuda_count(void);   /* GPUs; 0 without a driver                                    */
+rv_status rv_cuda_device(int32_t i, rv_cuda_device_info *out, rv_error *err);
+/* RV_ERR_UNSUPPORTED: no driver, one too old, no GPU, or one without a kernel set. */
+rv_status rv_cuda_open(const rv_cuda_options *options, rv_backend **out, rv_error *err);
 
 void rv_backend_close(rv_backend *be);                               /* NULL is fine            */
 

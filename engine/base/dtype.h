@@ -40,4 +40,21 @@ static inline float rv_f16_to_f32(uint16_t h) {
     memcpy(&f, &bits, sizeof f);
     return f;
 }
+
+/* Round to nearest even; beyond +-65504 saturates (infinity too), NaN stays NaN. */
+static inline uint16_t rv_f32_to_f16(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    uint16_t sign = (uint16_t)(bits >> 16 & 0x8000u);
+    bits &= 0x7fffffffu;
+    if (bits > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
+    if (bits >= 0x477ff000u) return (uint16_t)(sign | 0x7bffu);          /* would round beyond 65504 */
+    if (bits >= 0x38800000u)                                               /* normal in f16 */
+        return (uint16_t)(sign | (((bits + 0xfffu + (bits >> 13 & 1u)) >> 13) - (112u << 10)));
+    float magnitude, shifted;                                              /* subnormal: let the f32 adder round */
+    memcpy(&magnitude, &bits, sizeof magnitude);
+    shifted = magnitude + 0.5f;                                            /* one ulp of 0.5 is 2^-24 */
+    memcpy(&bits, &shifted, sizeof bits);
+    return (uint16_t)(sign | (bits - 0x3f000000u));
+}
 #endif

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include "kernels/cpu/cpu.h"
 
-enum { ALIGN = 256, MOST_THREADS = 1024 };
+enum { ALIGN = 256, MOST_THREADS = 1024, CHUNK_ROWS = 256 };
 
 static void *memory_new(rv_backend *be, uint64_t bytes) {
     (void)be;
@@ -140,6 +140,7 @@ rv_status rv_cpu_open_level(const rv_cpu_options *o, rv_cpu_level level, bool on
     cpu->threads = o->threads ? o->threads : rv_pool_cores();
     if (cpu->threads > MOST_THREADS) cpu->threads = MOST_THREADS;
     cpu->be.act = o->act;
+    cpu->be.chunk_rows = CHUNK_ROWS;
     if (!(cpu->be.ops = table_new()) ||
         !(cpu->product_scratch = calloc((size_t)cpu->threads * rv_cpu_product_floats(), sizeof(float)))) {
         st = rv_fail_memory(err, "CPU backend");

@@ -1,5 +1,5 @@
 /* attend.c - attention at every level, against f64. */
-#include "helpers.h"
+#include "tests/kernels/helpers.h"
 
 typedef struct problem {
     int32_t rows, heads, kv_heads, head_dim, slots, longest;

@@ -1,5 +1,5 @@
 /* checks.c - calls that do not fit are caught, named, and stop all that follows. */
-#include "helpers.h"
+#include "tests/kernels/helpers.h"
 
 static rv_backend *open_f32(void) {
     rv_backend *be = NULL;

@@ -1,5 +1,5 @@
 /* pool.c - the threads: every item once, none lost, asleep or awake. */
-#include "helpers.h"
+#include "tests/kernels/helpers.h"
 #include <time.h>
 
 typedef struct work { int32_t n; int32_t *times; _Atomic int64_t sum; _Atomic int32_t wrong; int32_t threads; } work;

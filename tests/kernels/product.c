@@ -1,5 +1,5 @@
 /* product.c - linear and linear_add at every level, against f64. */
-#include "helpers.h"
+#include "tests/kernels/helpers.h"
 
 typedef struct problem {
     int32_t rows, outs, cols, n_parts, part_rows[RV_WEIGHT_PARTS];

@@ -1,5 +1,5 @@
 /* rows.c - the row by row operations at every level, against f64. */
-#include "helpers.h"
+#include "tests/kernels/helpers.h"
 
 static void finish(rv_backend *be) {
     rv_error err = { 0 };

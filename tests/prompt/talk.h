@@ -2,7 +2,7 @@
 #ifndef RV_TESTS_TALK_H
 #define RV_TESTS_TALK_H
 #include "engine/prompt.h"
-#include "support/folder.h"
+#include "tests/support/folder.h"
 
 #define DEMO_MODEL RV_TEST_DEMO "/model"
 #define DATE "26 Jul 2024"

@@ -1,7 +1,7 @@
 /* words.h - the tokenizers that the tests open, and random text to feed them. */
 #ifndef RV_TESTS_WORDS_H
 #define RV_TESTS_WORDS_H
-#include "support/folder.h"
+#include "tests/support/folder.h"
 #include "tokenizer/parts.h"
 
 #define REAL_TOKENIZER RV_TEST_SHARED "/tokenizer/tokenizer.json"
