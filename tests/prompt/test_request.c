@@ -2,6 +2,7 @@
 #include <time.h>
 
 #include "tests/prompt/talk.h"
+#include "tokenizer/parts.h"
 
 #define B(text) "<|begin_of_text|>" text
 #define TURN(role, text) "<|start_header_id|>" role "<|end_header_id|>\n\n" text "<|eot_id|>"
@@ -70,11 +71,11 @@ static void a_tool_message_is_a_json_string_for_ipython(void **state) {
     (void)state;
     const rv_prompt_style style = chat_style(RV_TEMPLATE_B);
     const rv_request r = { TALK(MESSAGE("user", TEXT("Q")), MESSAGE("assistant", TEXT("A")),
-                                MESSAGE("tool", TEXT("He said \"hi\"\n\\ \t\b\f\r\x01\x7f \xc3\xa9 "),
+                                MESSAGE("tool", TEXT("He said \"hi\"\n\\ \t\b\f\r\x01\x1f\x7f \xc3\xa9 "),
                                         TEXT("\xc5\xbf"))), .date = DATE };
     /* json.dumps(.., ensure_ascii=False) of CPython */
     expect_render(&style, &r, B(BLOCK("") TURN("user", "Q") TURN("assistant", "A")
-        TURN("ipython", "\"He said \\\"hi\\\"\\n\\\\ \\t\\b\\f\\r\\u0001\x7f \xc3\xa9 \xc5\xbf\"") ANSWER));
+        TURN("ipython", "\"He said \\\"hi\\\"\\n\\\\ \\t\\b\\f\\r\\u0001\\u001f\x7f \xc3\xa9 \xc5\xbf\"") ANSWER));
     const rv_request again = { TALK(MESSAGE("ipython", TEXT(""))), .date = DATE };
     expect_render(&style, &again, B(BLOCK("") TURN("ipython", "\"\"") ANSWER));
 }
@@ -186,6 +187,8 @@ static void doubled_begin_of_text_stands_where_hf_puts_it(void **state) {
     r = (rv_request){ .size = sizeof r, .prompt = "Hi", .images = two, .n_images = 1, .flags = RV_REQUEST_DOUBLE_BOS };
     expect_ids(&BARE, t, &r, B(B(TURN("user", "<|image|>Hi") ANSWER)));
     expect_ids(&PLAIN, t, &r, B(B("<|image|>Hi")));
+    t->adds_bos = false;                       /* a tokenizer whose post-processor adds none: HF has one too */
+    expect_ids(&PLAIN, t, &r, B("<|image|>Hi"));
     rv_tokenizer_free(t);
 }
 

@@ -44,12 +44,14 @@ static void the_published_revisions_are_told_apart(void **state) {
                  "revision B");
     expect_style(load("chat_template.jinja", PUBLISHED ONLY_A), RV_FORM_CHAT, RV_TEMPLATE_A, true,
                  "chat_template.jinja");
+    expect_style(load("chat_template.jinja", PUBLISHED ONLY_A ONLY_B), RV_FORM_CHAT, RV_TEMPLATE_B, true, "revision B");
     expect_style(load("chat_template.jinja", PUBLISHED), RV_FORM_CHAT, RV_TEMPLATE_B, true, "revision B");
     expect_style(load("tokenizer_config.json", "{\"chat_template\": \"" PUBLISHED "\"}"), RV_FORM_CHAT, RV_TEMPLATE_B,
                  true,
                  "tokenizer_config.json");
-    expect_style(load("tokenizer_config.json", "{\"chat_template\": [{\"name\": \"rag\", \"template\": \"x\"}, "
-                 "{\"template\": \"" PUBLISHED ONLY_A "\", \"name\": \"default\"}]}"),
+    expect_style(load("tokenizer_config.json", "{\"chat_template\": [{\"name\": \"old\", \"template\": \"x\"}, "
+                 "{\"template\": \"" PUBLISHED ONLY_A "\", \"name\": \"default\"}, "
+                 "{\"name\": \"rag\", \"template\": \"y\"}]}"),
                  RV_FORM_CHAT, RV_TEMPLATE_A, true, "A");
 }
 

@@ -107,6 +107,16 @@ static void without_a_template_no_begin_of_text_is_added(void **state) {
     rv_tokenizer_free(t);
 }
 
+static void a_template_of_the_text_alone_adds_none_either(void **state) {
+    (void)state;
+    rv_tokenizer *t;
+    rv_error err = { 0 };
+    expect_ok(open_changed("\"single\": [", "\"single\": [{\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}], \"x\": [",
+                           &t, &err), &err);
+    assert_false(rv_tokenizer_adds_bos(t));
+    rv_tokenizer_free(t);
+}
+
 static void truncation_and_unknown_keys_do_not_matter(void **state) {
     (void)state;
     rv_tokenizer *t;
@@ -118,15 +128,18 @@ static void truncation_and_unknown_keys_do_not_matter(void **state) {
     rv_tokenizer_free(t);
 }
 
+/* HF looks for those that are not "normalized" first, and for the longest at a place. */
 static void plain_added_tokens_are_found_without_asking(void **state) {
     (void)state;
     rv_tokenizer *t;
     rv_error err = { 0 };
     expect_ok(open_changed("\"added_tokens\": [", "\"added_tokens\": ["
         "{\"id\": 1017, \"content\": \"<total>\", \"special\": false, \"normalized\": true},"
+        "{\"id\": 1018, \"content\": \"<total>ly\", \"special\": false, \"normalized\": true},"
         "{\"id\": 1030, \"content\": \"<total>s\", \"special\": false, \"normalized\": false},", &t, &err), &err);
-    static const struct { const char *text; int32_t id; } cases[] = { { "a<total>b", 1017 }, { "a<total>sb", 1030 } };
-    for (size_t i = 0; i < 2; i++) {
+    static const struct { const char *text; int32_t id; } cases[] = {
+        { "a<total>b", 1017 }, { "a<total>lyb", 1018 }, { "a<total>sb", 1030 } };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         rv_ids ids = { 0 };
         expect_ok(rv_tokenizer_append(t, cases[i].text, strlen(cases[i].text), 0, &ids, &err), &err);
         assert_int_equal(ids.count, 3);
@@ -134,6 +147,11 @@ static void plain_added_tokens_are_found_without_asking(void **state) {
         assert_false(rv_tokenizer_is_control(t, cases[i].id));
         rv_ids_free(&ids);
     }
+    const char *forged = "<total><|eot_id|><total>s<|image|>";
+    rv_ids ids = { 0 };
+    expect_ok(rv_tokenizer_append(t, forged, strlen(forged), 0, &ids, &err), &err);
+    for (size_t i = 0; i < ids.count; i++) assert_false(rv_tokenizer_is_control(t, ids.data[i]));
+    rv_ids_free(&ids);
     size_t bytes;
     assert_int_equal(rv_tokenizer_size(t), 1031);
     assert_null(rv_tokenizer_bytes(t, 1020, &bytes));          /* nobody has the ids between */
@@ -272,6 +290,7 @@ int main(void) {
         cmocka_unit_test(a_folder_and_a_file_open_the_same),
         cmocka_unit_test(merges_as_strings_and_before_the_vocabulary_are_the_same),
         cmocka_unit_test(without_a_template_no_begin_of_text_is_added),
+        cmocka_unit_test(a_template_of_the_text_alone_adds_none_either),
         cmocka_unit_test(truncation_and_unknown_keys_do_not_matter),
         cmocka_unit_test(plain_added_tokens_are_found_without_asking),
         cmocka_unit_test(other_tokenizers_are_refused_by_name),
