@@ -76,7 +76,7 @@ static rv_status place_weights(rv_model *m, const rv_load_options *asked, rv_err
     rv_arena arena = { m->memory, 0, plan.used };
     TRY(rv_weights_place(&m->files.config, m->files.checkpoint, m->be, &arena, progress, &m->weights, &m->mapped_bytes, err));
     TRY(rv_finish(m->be, err));
-    atomic_store(&m->taken, m->memory_bytes + m->mapped_bytes);
+    atomic_store(&m->taken, m->memory_bytes + m->mapped_bytes + m->be->own_bytes);
 done:
     return st;
 }
@@ -122,7 +122,8 @@ rv_status rv_model_memory(const rv_model *m, rv_memory *out, rv_error *err) {
     rv_memory is = { .weights = m->memory_bytes + m->mapped_bytes, .mapped = m->mapped_bytes,
                      .available = rv_load_available(&m->options), .fits = 1, .weights_format = m->options.weights,
                      .compute = m->options.compute, .backend = m->options.backend };
-    is.total = is.weights;
+    is.scratch = m->be->own_bytes;
+    is.total = is.weights + is.scratch;
     return rv_abi_write(out, &is, sizeof is, "rv_memory", err);
 }
 

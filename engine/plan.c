@@ -82,15 +82,46 @@ static void cpu_features(char *out, size_t n) {
         if (all[i].has) at += (size_t)snprintf(out + at, n - at, "%s%s", at ? " " : "", all[i].name);
 }
 
-uint32_t rv_device_count(rv_backend_id backend) { return backend == RV_BACKEND_AUTO || backend == RV_BACKEND_CPU; }
+/* ---- devices: the CPU first, then the GPUs ---- */
+
+#ifdef RV_CUDA
+static uint32_t gpu_count(void) { return (uint32_t)rv_cuda_count(); }
+
+static rv_status gpu_get(uint32_t i, rv_device *d, rv_error *err) {
+    rv_cuda_device_info g;
+    rv_status st = rv_cuda_device((int32_t)i, &g, err);
+    if (st) return st;
+    *d = (rv_device){ .backend = RV_BACKEND_CUDA, .index = (int32_t)i, .arch = g.arch, .cores = g.multiprocessors,
+                      .memory_total = g.memory_total, .memory_free = g.memory_free };
+    snprintf(d->name, sizeof d->name, "%s", g.name);
+    snprintf(d->features, sizeof d->features, "compute_%d%s", g.capability, g.arch ? "" : " (too old for this build)");
+    return RV_OK;
+}
+#else
+static uint32_t gpu_count(void) { return 0; }
+
+static rv_status gpu_get(uint32_t i, rv_device *d, rv_error *err) {
+    (void)d;
+    return rv_fail(err, RV_ERR_UNSUPPORTED, "GPU %u: this build has no CUDA backend", i);
+}
+#endif
+
+uint32_t rv_device_count(rv_backend_id backend) {
+    return (backend != RV_BACKEND_CUDA) + (backend != RV_BACKEND_CPU ? gpu_count() : 0);
+}
 
 rv_status rv_device_get(rv_backend_id backend, uint32_t i, rv_device *out, rv_error *err) {
     if (i >= rv_device_count(backend))
         return rv_fail(err, RV_ERR_ARGUMENT, "device %u: there %s %u", i, rv_device_count(backend) == 1 ? "is" : "are", rv_device_count(backend));
     rv_device d = { .backend = RV_BACKEND_CPU, .cores = cpu_cores() };
-    cpu_name(d.name, sizeof d.name);
-    cpu_features(d.features, sizeof d.features);
-    cpu_memory(&d.memory_total, &d.memory_free);
+    if (backend == RV_BACKEND_CUDA || i > 0) {
+        rv_status st = gpu_get(backend == RV_BACKEND_CUDA ? i : i - 1, &d, err);
+        if (st) return st;
+    } else {
+        cpu_name(d.name, sizeof d.name);
+        cpu_features(d.features, sizeof d.features);
+        cpu_memory(&d.memory_total, &d.memory_free);
+    }
     return rv_abi_write(out, &d, sizeof d, "rv_device", err);
 }
 
@@ -115,18 +146,10 @@ done:
     return st;
 }
 
-rv_status rv_load_resolve(const rv_config *config, rv_load_options *o, rv_error *err) {
+static rv_status resolve_cpu(const rv_config *config, rv_load_options *o, rv_error *err) {
     const rv_cpu_features cpu = rv_cpu_detect();
-    rv_status st = check_options(o, err);
-    if (st) return st;
-    if (o->backend == RV_BACKEND_CUDA)
-        return rv_fail(err, RV_ERR_UNSUPPORTED, "backend cuda: this build has none; use the cpu backend");
     o->backend = RV_BACKEND_CPU;
     if (o->device != 0) return rv_fail(err, RV_ERR_ARGUMENT, "device %d: the CPU is device 0", o->device);
-    if (o->weights == RV_WEIGHTS_INT8 || o->weights == RV_WEIGHTS_NF4)
-        return rv_fail(err, RV_ERR_UNSUPPORTED, "weights %s: this version reads 16-bit (and f32) weights only; use 16bit or auto",
-                       o->weights == RV_WEIGHTS_INT8 ? "int8" : "nf4");
-    o->weights = RV_WEIGHTS_16BIT;
     if (o->compute == RV_COMPUTE_F16)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "compute f16: the CPU backend computes in f32 or bf16");
     if (o->compute == RV_COMPUTE_AUTO)
@@ -134,7 +157,37 @@ rv_status rv_load_resolve(const rv_config *config, rv_load_options *o, rv_error 
     return RV_OK;
 }
 
+static rv_status resolve_cuda(const rv_config *config, rv_load_options *o, rv_error *err) {
+#ifdef RV_CUDA
+    o->backend = RV_BACKEND_CUDA;
+    if (o->compute == RV_COMPUTE_F32)
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "compute f32: the CUDA backend computes in bf16 or f16");
+    if (o->compute == RV_COMPUTE_AUTO) o->compute = config->dtype == RV_F16 ? RV_COMPUTE_F16 : RV_COMPUTE_BF16;
+    return RV_OK;
+#else
+    (void)config, (void)o;
+    return rv_fail(err, RV_ERR_UNSUPPORTED, "backend cuda: this build has none; use the cpu backend, or build with: cmake --preset cuda");
+#endif
+}
+
+rv_status rv_load_resolve(const rv_config *config, rv_load_options *o, rv_error *err) {
+    rv_status st = check_options(o, err);
+    if (st) return st;
+    if (o->weights == RV_WEIGHTS_INT8 || o->weights == RV_WEIGHTS_NF4)
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "weights %s: this version reads 16-bit (and f32) weights only; use 16bit or auto",
+                       o->weights == RV_WEIGHTS_INT8 ? "int8" : "nf4");
+    o->weights = RV_WEIGHTS_16BIT;
+    bool gpu = o->backend == RV_BACKEND_CUDA || (o->backend == RV_BACKEND_AUTO && gpu_count() > 0);
+    return gpu ? resolve_cuda(config, o, err) : resolve_cpu(config, o, err);
+}
+
 rv_status rv_load_backend(const rv_load_options *o, rv_backend **out, rv_error *err) {
+#ifdef RV_CUDA
+    if (o->backend == RV_BACKEND_CUDA) {
+        rv_cuda_options cuda = { .device = o->device, .act = o->compute == RV_COMPUTE_F16 ? RV_F16 : RV_BF16 };
+        return rv_cuda_open(&cuda, out, err);
+    }
+#endif
     rv_cpu_options cpu = { .threads = o->threads, .act = o->compute == RV_COMPUTE_BF16 ? RV_BF16 : RV_F32 };
     return rv_cpu_open(&cpu, out, err);
 }
@@ -142,7 +195,9 @@ rv_status rv_load_backend(const rv_load_options *o, rv_backend **out, rv_error *
 uint64_t rv_load_available(const rv_load_options *o) {
     uint64_t total, unused;
     if (o->memory_limit) return o->memory_limit;
-    cpu_memory(&total, &unused);
+    rv_device gpu = { .size = sizeof gpu };
+    if (o->backend == RV_BACKEND_CUDA) unused = gpu_get((uint32_t)o->device, &gpu, NULL) ? 0 : gpu.memory_free;
+    else cpu_memory(&total, &unused);
     return unused - unused / 20;
 }
 
@@ -180,6 +235,7 @@ static rv_status measure(const rv_files *files, rv_backend *be, const rv_session
         out->cache = cache.used;
         out->scratch = scratch.used;
     }
+    out->scratch += be->own_bytes;
     out->total = out->weights + out->cache + out->scratch;
 done:
     free(unused);

@@ -20,12 +20,16 @@ const char *rv_build_info(void) {
     return "version: " RV_VERSION "\n"
            "abi: " TEXT(RV_ABI) "\n"
            "compiler: " __VERSION__ SANITIZER "\n"
+#ifdef RV_CUDA
+           "backends: cpu, cuda\n"
+#else
            "backends: cpu\n"
+#endif
            "cpu matrix library: "
 #ifdef RV_ONEDNN
            "oneDNN\n"
 #else
            "none (own kernels only)\n"
 #endif
-           "images: libjpeg-turbo, stb_image\n";
+           "images: libjpeg-turbo, libpng, giflib\n";
 }

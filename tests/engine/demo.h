@@ -3,6 +3,13 @@
 #define RV_TESTS_ENGINE_DEMO_H
 #include "engine/rvengine.h"
 
+/* The device and number format under test: the CPU in f32, or with RV_TEST_GPU a GPU in bf16. */
+#ifdef RV_TEST_GPU
+enum { DEMO_BACKEND = RV_BACKEND_CUDA, DEMO_COMPUTE = RV_COMPUTE_BF16, DEMO_OTHER_COMPUTE = RV_COMPUTE_F16 };
+#else
+enum { DEMO_BACKEND = RV_BACKEND_CPU, DEMO_COMPUTE = RV_COMPUTE_F32, DEMO_OTHER_COMPUTE = RV_COMPUTE_BF16 };
+#endif
+
 enum { DEMO_RECEIPTS = 8, DEMO_TOKENS = 256 };
 
 typedef struct demo_receipt {
@@ -17,6 +24,6 @@ typedef struct demo_receipt {
 /* Reads all of tools/demo/receipts; fails the running test when something is missing. */
 void demo_read(demo_receipt out[DEMO_RECEIPTS]);
 void demo_free(demo_receipt receipts[DEMO_RECEIPTS]);
-/* The demo model, in f32 unless `compute` says else. */
+/* The demo model; compute 0: DEMO_COMPUTE. */
 rv_model *demo_model(rv_compute compute);
 #endif

@@ -11,24 +11,40 @@ static void must(rv_status st, const rv_error *err) {
     if (st) fail_msg("%s: %s", rv_status_name(st), err->message);
 }
 
+/* Brings device rows to the host as f32. */
+static void read_back(rig *r, float *out, rv_mat rows) {
+    rv_mat room = rv_mat_of(r->row.data, rows.rows, rows.cols, RV_F32);
+    assert_true((int64_t)rows.rows * rows.cols <= (int64_t)r->row.rows * r->row.cols);
+    rv_copy(r->be, room, rows);
+    rv_download(r->be, out, room.data, (uint64_t)rows.rows * (uint64_t)rows.cols * sizeof *out);
+}
+
 static void keep_hidden(void *user, int32_t layer, rv_mat x) {
     rig *r = user;
-    size_t width = (size_t)r->config.text.hidden;
-    for (int32_t i = 0; i < x.rows; i++) {
-        float *out = r->hidden + ((size_t)layer * RIG_ROWS + (size_t)i) * width;
-        rv_copy(r->be, rv_mat_of(out, 1, x.cols, RV_F32), rv_rows(x, i, 1));      /* the CPU backend's memory is the host's */
+    read_back(r, r->hidden + (size_t)layer * RIG_ROWS * (size_t)r->config.text.hidden, x);
+}
+
+static void open_backend(rig *r, const rig_options *o) {
+    rv_error err;
+    rv_cpu_options cpu = { .threads = 2, .act = o->act, .reference = o->plain_loops };
+#ifdef RV_CUDA
+    rv_cuda_options cuda = { .act = o->act, .arch = o->arch, .plain_attention = o->plain_attention };
+    if (o->gpu) {
+        must(rv_cuda_open(&cuda, &r->be, &err), &err);
+        return;
     }
+#endif
+    must(rv_cpu_open(&cpu, &r->be, &err), &err);
 }
 
 void rig_open(rig *r, const rig_options *o) {
     rv_error err;
-    rv_cpu_options cpu = { .threads = 2, .act = o->act, .reference = o->plain_loops };
     uint64_t mapped;
     memset(r, 0, sizeof *r);
     must(rv_config_load(o->dir, &r->config, &err), &err);
     must(rv_checkpoint_open(o->dir, &r->checkpoint, &err), &err);
     must(rv_weights_check(&r->config, r->checkpoint, &err), &err);
-    must(rv_cpu_open(&cpu, &r->be, &err), &err);
+    open_backend(r, o);
     rv_arena plan = { 0 };
     must(rv_weights_place(&r->config, r->checkpoint, r->be, &plan, (rv_weights_progress){ 0 }, &r->weights, &mapped, &err), &err);
     r->weights_memory = rv_device_alloc(r->be, plan.used);
@@ -51,8 +67,16 @@ void rig_open(rig *r, const rig_options *o) {
     r->vision_scratch.host = malloc((rv_vision_host_ints(&r->config) + RIG_CONTEXT) * sizeof(int32_t));
     r->vision_scratch.host_pixels = malloc(rv_vision_host_pixels(&r->config) * sizeof(float));
     r->hidden = malloc((size_t)(r->config.text.layers + 1) * RIG_ROWS * (size_t)r->config.text.hidden * sizeof(float));
+    r->logits = malloc((size_t)RIG_ROWS * (size_t)r->config.text.vocab * sizeof(float));
+    int32_t widest = r->config.text.hidden > r->config.vision.output_dim ? r->config.text.hidden : r->config.vision.output_dim;
+    r->row = rv_mat_of(rv_device_alloc(r->be, (uint64_t)RIG_ROWS * (uint64_t)widest * sizeof(float)), RIG_ROWS, widest, RV_F32);
     rv_cache_start(&r->cache, r->be, r->vision_scratch.host);
-    rv_text_rotary(&r->config.text, RIG_CONTEXT, r->text_scratch.cos_sin);
+    size_t floats = (size_t)RIG_CONTEXT * (size_t)r->config.text.head_dim;
+    float *rotary = malloc(floats * sizeof *rotary);
+    rv_text_rotary(&r->config.text, RIG_CONTEXT, rotary);
+    rv_upload(r->be, r->text_scratch.cos_sin, rotary, floats * sizeof *rotary);
+    must(rv_finish(r->be, &err), &err);
+    free(rotary);
     r->vision = (rv_vision){ &r->config, &r->weights, r->be, &r->vision_scratch, &r->cache, o->taps, o->reference };
     r->text = (rv_text){ &r->config, &r->weights, r->be, &r->text_scratch, &r->cache, o->reference, keep_hidden, r };
     if (o->full_padding) r->weights.pads_are_equal = false;
@@ -64,12 +88,14 @@ void rig_close(rig *r) {
     rv_device_release(r->be, r->weights_memory);
     rv_device_release(r->be, r->cache_memory);
     rv_device_release(r->be, r->scratch_memory);
+    rv_device_release(r->be, r->row.data);
     rv_backend_close(r->be);
     rv_checkpoint_close(r->checkpoint);
     rv_text_rows_free(&r->rows);
     free(r->vision_scratch.host);
     free(r->vision_scratch.host_pixels);
     free(r->hidden);
+    free(r->logits);
 }
 
 void rig_forget(rig *r) { r->n_pictures = r->used_pages = r->image_keys = 0; }
@@ -87,11 +113,11 @@ void rig_see(rig *r, const float *pixels, int32_t tiles, int32_t aspect_ratio_id
     must(rv_finish(r->be, &err), &err);
 }
 
-void rig_feature(const rig *r, int32_t slot, int32_t token, float *out) {
+void rig_feature(rig *r, int32_t slot, int32_t token, float *out) {
     const rv_vision_layout *l = &r->pictures[r->n_pictures - 1].layout;
     if (slot >= l->tiles + l->pad_tiles) slot = l->tiles;            /* padding tiles computed once */
     rv_mat row = rv_rows(r->vision_scratch.features, slot * r->config.vision.tokens + token, 1);
-    rv_copy(r->be, rv_mat_of(out, 1, row.cols, RV_F32), row);
+    read_back(r, out, row);
 }
 
 static void upload_pages(rig *r) {
@@ -133,11 +159,12 @@ void rig_read(rig *r, const int32_t *ids, int32_t prompt, int32_t from, int32_t 
         rows->row_on[row] = on;
     }
     rv_text_run(&r->text, rows, 0, rows->n);
+    rv_download(r->be, r->logits, r->text_scratch.logits.data, (uint64_t)rows->n * (uint64_t)r->config.text.vocab * sizeof(float));
     must(rv_finish(r->be, &err), &err);
 }
 
 const float *rig_logits(const rig *r, int32_t row) {
-    return (const float *)r->text_scratch.logits.data + (size_t)row * (size_t)r->config.text.vocab;
+    return r->logits + (size_t)row * (size_t)r->config.text.vocab;
 }
 
 const float *rig_hidden(const rig *r, int32_t layer, int32_t row) {

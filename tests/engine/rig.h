@@ -23,6 +23,8 @@ typedef struct rig {
     rv_text text;
     void *weights_memory, *cache_memory, *scratch_memory;
     float *hidden;                       /* [layers + 1][RIG_ROWS][hidden], of the last pass    */
+    float *logits;                       /* [RIG_ROWS][vocab], of the last pass                 */
+    rv_mat row;                          /* device f32: room for reading back                   */
     rv_vision_job pictures[RIG_IMAGES];
     int32_t pages[RIG_IMAGES][RV_MAX_TILES], n_pictures, used_pages, image_keys;
 } rig;
@@ -33,6 +35,9 @@ typedef struct rig_options {
     rv_taps      taps;
     rv_reference reference;
     bool         plain_loops, full_padding;
+    bool         gpu;                    /* the CUDA backend, in `act` BF16 or F16              */
+    int32_t      arch;                   /* its kernel set, 0: the newest                       */
+    bool         plain_attention;
 } rig_options;
 
 /* All fail the running cmocka test on an error. */
@@ -44,9 +49,9 @@ void rig_forget(rig *r);                 /* before the next conversation        
  * gives them, are then rig_feature(r, t, n). */
 void rig_see(rig *r, const float *pixels, int32_t tiles, int32_t aspect_ratio_id);
 /* f32 [output_dim] into out; slot may be a padding tile. */
-void rig_feature(const rig *r, int32_t slot, int32_t token, float *out);
+void rig_feature(rig *r, int32_t slot, int32_t token, float *out);
 /* Feeds tokens [from, to) of ids (all of the conversation so far); logits of all rows are in
- * text_scratch.logits. */
+ * rig_logits. */
 void rig_read(rig *r, const int32_t *ids, int32_t prompt, int32_t from, int32_t to);
 const float *rig_logits(const rig *r, int32_t row);
 const float *rig_hidden(const rig *r, int32_t layer, int32_t row);

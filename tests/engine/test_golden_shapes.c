@@ -14,7 +14,9 @@
 #include "tests/support/golden.h"
 #include "tests/support/hash_checkpoint.h"
 
+#ifndef RV_TEST_GPU
 static const double tolerance = 1e-4;
+#endif
 
 /* How far results are from Hugging Face's. */
 typedef struct error { double max, squares, n; } error;
@@ -55,7 +57,8 @@ static void *room(size_t n, size_t size) {
     return p;
 }
 
-static shapes *open_case(const char *folder, const char *name, rv_dtype act, bool full_padding) {
+/* How the engine runs: rig.h's options, less what the golden says. */
+static shapes *open_case(const char *folder, const char *name, rig_options how) {
     char dir[512], file[512], model[512];
     rv_error err = { 0 };
     shapes *g = room(1, sizeof *g);
@@ -66,9 +69,10 @@ static shapes *open_case(const char *folder, const char *name, rv_dtype act, boo
     g->name = name;
     g->golden = golden_open(file);
     bool leaving = golden_i64(array(g, "leaving", RV_I64, NULL), 0) != 0;
-    rig_open(&g->r, &(rig_options){ .dir = model, .act = act, .taps = leaving ? RV_TAPS_LEAVING : RV_TAPS_ENTERING,
-                                    .full_padding = full_padding });
-    assert_int_equal(g->r.weights.pads_are_equal, g->spec.zero_unused && !full_padding);
+    how.dir = model;
+    how.taps = leaving ? RV_TAPS_LEAVING : RV_TAPS_ENTERING;
+    rig_open(&g->r, &how);
+    assert_int_equal(g->r.weights.pads_are_equal, g->spec.zero_unused && !how.full_padding);
     return g;
 }
 
@@ -165,6 +169,7 @@ static void read_prompt(shapes *g, int32_t *ids) {
 }
 
 /* Greedy steps: the tokens are HF's, and so are the logits. */
+#ifndef RV_TEST_GPU
 static void continue_prompt(shapes *g, int32_t *ids) {
     int64_t steps, n_glog;
     const void *gen = array(g, "gen", RV_I64, &steps), *glog = array(g, "glog", RV_F32, &n_glog);
@@ -184,7 +189,7 @@ static void continue_prompt(shapes *g, int32_t *ids) {
 
 static void check_f32(const char *folder, const char *name, bool full_padding) {
     int32_t ids[RIG_CONTEXT];
-    shapes *g = open_case(folder, name, RV_F32, full_padding);
+    shapes *g = open_case(folder, name, (rig_options){ .act = RV_F32, .full_padding = full_padding });
     see_images(g);
     read_prompt(g, ids);
     continue_prompt(g, ids);
@@ -196,15 +201,16 @@ static void check_f32(const char *folder, const char *name, bool full_padding) {
     assert_true(g->logits.max <= tolerance);
     close_case(g);
 }
+#endif
 
-/* Rounding operands to bf16 costs at most twice what it costs Hugging Face. */
-static void check_bf16(const char *folder, const char *name) {
+/* Rounding operands to 16 bits costs at most twice what bf16 costs Hugging Face. */
+static void check_16bit(const char *folder, const char *name, rig_options how) {
     int32_t ids[RIG_CONTEXT];
-    if (!rv_cpu_detect().avx512_bf16) {
+    if (!how.gpu && !rv_cpu_detect().avx512_bf16) {
         print_message("skipped: this CPU has no AVX512-BF16\n");
         skip();
     }
-    shapes *g = open_case(folder, name, RV_BF16, false);
+    shapes *g = open_case(folder, name, how);
     const void *hf = array(g, "bf16", RV_F32, NULL);
     see_images(g);
     read_prompt(g, ids);
@@ -217,6 +223,49 @@ static void check_bf16(const char *folder, const char *name) {
     close_case(g);
 }
 
+#ifdef RV_TEST_GPU
+static void check_gpu(const char *folder, const char *name, rv_dtype act, int32_t arch, bool full, bool plain) {
+    check_16bit(folder, name, (rig_options){ .gpu = true, .act = act, .arch = arch, .full_padding = full, .plain_attention = plain });
+}
+
+static void bf16_with_the_newest_kernels_is_as_exact_as_hfs(void **state) {
+    (void)state;
+    check_gpu("g560", "a", RV_BF16, 0, false, false);
+    check_gpu("g448", "a", RV_BF16, 0, false, false);
+    check_gpu("g448_bf16", "a", RV_BF16, 0, false, false);
+    check_gpu("g448_f16", "a", RV_BF16, 0, false, false);
+}
+static void f16_is_as_exact_as_hfs(void **state) {
+    (void)state;
+    check_gpu("g560", "a", RV_F16, 0, false, false);
+    check_gpu("g448_f16", "a", RV_F16, 0, false, false);
+}
+static void the_sm80_kernels_are_as_exact_as_hfs(void **state) {
+    (void)state;
+    check_gpu("g560", "a", RV_BF16, 80, false, false);
+    check_gpu("g448", "a", RV_F16, 80, false, false);
+}
+static void padding_computed_in_full_is_as_exact_as_hfs(void **state) {
+    (void)state;
+    check_gpu("g560", "a", RV_BF16, 0, true, false);
+}
+static void plain_attention_is_as_exact_as_hfs(void **state) {
+    (void)state;
+    check_gpu("g448_bf16", "a", RV_BF16, 0, false, true);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bf16_with_the_newest_kernels_is_as_exact_as_hfs),
+        cmocka_unit_test(f16_is_as_exact_as_hfs),
+        cmocka_unit_test(the_sm80_kernels_are_as_exact_as_hfs),
+        cmocka_unit_test(padding_computed_in_full_is_as_exact_as_hfs),
+        cmocka_unit_test(plain_attention_is_as_exact_as_hfs),
+    };
+    if (rv_cuda_count() == 0) return puts("skipped: no GPU"), 77;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+#else
 static void two_images_of_560_pixel_tiles_equal_hf(void **state) { (void)state; check_f32("g560", "a", false); }
 static void padding_computed_in_full_equals_hf(void **state) { (void)state; check_f32("g560", "a", true); }
 static void taps_leaving_the_layers_equal_hf(void **state) { (void)state; check_f32("g560", "b", false); }
@@ -224,8 +273,8 @@ static void four_tiles_and_text_heads_of_64_equal_hf(void **state) { (void)state
 static void padding_tiles_with_filled_tables_equal_hf(void **state) { (void)state; check_f32("g448", "b", false); }
 static void a_bf16_checkpoint_equals_hf(void **state) { (void)state; check_f32("g448_bf16", "a", false); }
 static void an_f16_checkpoint_and_three_tiles_equal_hf(void **state) { (void)state; check_f32("g448_f16", "a", false); }
-static void bf16_arithmetic_is_as_exact_as_hfs(void **state) { (void)state; check_bf16("g448_bf16", "a"); }
-static void bf16_arithmetic_on_two_images_is_as_exact_as_hfs(void **state) { (void)state; check_bf16("g560", "a"); }
+static void bf16_arithmetic_is_as_exact_as_hfs(void **state) { (void)state; check_16bit("g448_bf16", "a", (rig_options){ .act = RV_BF16 }); }
+static void bf16_arithmetic_on_two_images_is_as_exact_as_hfs(void **state) { (void)state; check_16bit("g560", "a", (rig_options){ .act = RV_BF16 }); }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
@@ -241,3 +290,4 @@ int main(void) {
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
+#endif

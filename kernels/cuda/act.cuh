@@ -1,0 +1,54 @@
+/* act.cuh - the two 16-bit types behind one set of names, for templates over T. */
+#ifndef RV_KERNELS_CUDA_ACT_CUH
+#define RV_KERNELS_CUDA_ACT_CUH
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <stdint.h>
+
+/* f32 -> T, round to nearest even; f16 saturates at +-65504 (NaN stays NaN). */
+template <typename T> __device__ __forceinline__ T to_act(float x);
+template <> __device__ __forceinline__ float to_act<float>(float x) { return x; }
+template <> __device__ __forceinline__ __nv_bfloat16 to_act<__nv_bfloat16>(float x) { return __float2bfloat16_rn(x); }
+template <> __device__ __forceinline__ __half to_act<__half>(float x) {
+    float c = x > 65504.f ? 65504.f : x < -65504.f ? -65504.f : x;
+    return __float2half_rn(c);
+}
+__device__ __forceinline__ float to_f32(float x) { return x; }
+__device__ __forceinline__ float to_f32(__nv_bfloat16 x) { return __bfloat162float(x); }
+__device__ __forceinline__ float to_f32(__half x) { return __half2float(x); }
+
+/* Two neighbours as the 32-bit register that tensor cores take: low half first. */
+__device__ __forceinline__ uint32_t pack2(float a, float b, __nv_bfloat16) {
+    __nv_bfloat162 v = __floats2bfloat162_rn(a, b);
+    return *reinterpret_cast<uint32_t *>(&v);
+}
+__device__ __forceinline__ uint32_t pack2(float a, float b, __half) {
+    __half2 v = __halves2half2(to_act<__half>(a), to_act<__half>(b));
+    return *reinterpret_cast<uint32_t *>(&v);
+}
+
+/* d += a (16 x 16, row) * b (16 x 8, col), f32 accumulators. */
+__device__ __forceinline__ void mma(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1,
+                                    __nv_bfloat16) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+__device__ __forceinline__ void mma(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1,
+                                    __half) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+/* Programmatic dependent launch (sm_90): wait until what this kernel reads has been written; let the next
+ * kernel start its prologue. No-ops elsewhere. */
+__device__ __forceinline__ void wait_for_previous() {
+#if defined __CUDA_ARCH__ && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void let_next_start() {
+#if defined __CUDA_ARCH__ && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+#endif

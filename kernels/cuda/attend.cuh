@@ -1,0 +1,99 @@
+/* attend.cuh - what the attention kernels share: their arguments, the way from a key's number to
+ * its row, and single instructions by name.
+ *
+ * The one idea: a key is looked up once (key_row), the result, a physical row or NO_KEY, then
+ * stands for it everywhere; a NO_KEY is loaded as zeros and scored -inf.
+ */
+#ifndef RV_KERNELS_CUDA_ATTEND_CUH
+#define RV_KERNELS_CUDA_ATTEND_CUH
+#include "kernels/cuda/act.cuh"
+#include "kernels/cuda/cuda.h"
+
+enum { NO_KEY = -1 };
+
+/* rv_attention with types and without what follows from it. */
+template <typename T> struct attend_args {
+    const T *q, *k, *v;
+    T *out;
+    int64_t q_ld, k_ld, v_ld, out_ld;
+    const int32_t *pages;
+    const float *bias;
+    const int32_t *slot, *first, *last;
+    int32_t page_rows, max_pages, rows, heads, group, head_dim;
+    float scale;
+};
+
+template <typename T> static attend_args<T> args_of(const rv_attention *a) {
+    attend_args<T> g;
+    g.q = (const T *)a->q.data;
+    g.k = (const T *)a->kv.k.data;
+    g.v = (const T *)a->kv.v.data;
+    g.out = (T *)a->out.data;
+    g.q_ld = a->q.ld;
+    g.k_ld = a->kv.k.ld;
+    g.v_ld = a->kv.v.ld;
+    g.out_ld = a->out.ld;
+    g.pages = a->kv.pages;
+    g.bias = a->kv.bias;
+    g.slot = a->slot;
+    g.first = a->first;
+    g.last = a->last;
+    g.page_rows = a->kv.page_rows;
+    g.max_pages = a->kv.max_pages;
+    g.rows = a->q.rows;
+    g.heads = a->heads;
+    g.group = a->heads / a->kv_heads;
+    g.head_dim = a->q.cols / a->heads;
+    g.scale = a->scale;
+    return g;
+}
+
+/* Rows that 16-byte loads may be used on. */
+static inline bool rows_are_aligned(rv_mat m) { return (uintptr_t)m.data % 16 == 0 && m.ld % 8 == 0; }
+
+template <typename T> __device__ __forceinline__ int32_t key_row(const attend_args<T> &a, int32_t slot, int32_t key) {
+    if (!a.pages) return key;
+    int32_t page = key / a.page_rows;
+    return a.pages[(int64_t)slot * a.max_pages + page] * a.page_rows + (key - page * a.page_rows);
+}
+
+__device__ __forceinline__ float minus_infinity() { return __int_as_float((int)0xff800000); }
+
+/* 2^x; 0 at -inf. */
+__device__ __forceinline__ float exp2_fast(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+__device__ __forceinline__ uint32_t shared_address(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
+
+/* Copies in the background, zeros where !valid; done after copies_commit and copies_wait. */
+__device__ __forceinline__ void copy16(uint32_t to, const void *from, bool valid) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0) : "memory");
+}
+__device__ __forceinline__ void copy4(uint32_t to, const void *from, bool valid) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(valid ? 4 : 0) : "memory");
+}
+__device__ __forceinline__ void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int N> __device__ __forceinline__ void copies_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
+
+/* Four 8 x 8 matrices of 16-bit elements, lane 8 i + r giving the address of row r of matrix i. */
+__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t from) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(from));
+}
+__device__ __forceinline__ void load_matrices_transposed(uint32_t (&r)[4], uint32_t from) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(from));
+}
+
+/* The rotation of one pair, its roundings fixed: everything that rotates must give the same bits. */
+__device__ __forceinline__ void rotate_pair(float &a, float &b, float c, float s) {
+    float x = __fmaf_rn(a, c, -__fmul_rn(b, s)), y = __fmaf_rn(b, c, __fmul_rn(a, s));
+    a = x;
+    b = y;
+}
+
+#define RV_LOG2E 1.4426950408889634f
+#endif

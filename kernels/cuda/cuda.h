@@ -1,0 +1,71 @@
+/* cuda.h - the CUDA backend from the inside.
+ *
+ * The one idea: host code is C (open.c, weight.c, load.c, gemm.c, ops.c, tape.c) and only knows launchers,
+ * plain C functions declared here; the .cu files hold kernels and their launchers and know no
+ * policy.  Launchers queue on `stream` and return the launch's error.
+ *
+ * Types: "act" is the 16-bit type of matrix operands, bf16 or f16; a launcher takes it as rv_dtype.
+ */
+#ifndef RV_KERNELS_CUDA_CUDA_H
+#define RV_KERNELS_CUDA_CUDA_H
+#include <cuda_runtime_api.h>
+#include "kernels/backend.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { RV_CUDA_GATE_BLOCK = 8,           /* GATE_UP weights: 8 rows of gate, 8 of up, and so on */
+       RV_CUDA_SPLIT_KEYS = 512 };       /* decode attention splits keys at multiples of this   */
+
+/* ---- rows.cu: one row at a time; all memory-bound ---- */
+cudaError_t rv_cuda_zero(rv_mat x, cudaStream_t stream);
+cudaError_t rv_cuda_copy(rv_mat dst, rv_mat src, cudaStream_t stream);
+cudaError_t rv_cuda_patches(rv_mat out, rv_mat pixels, int32_t channels, int32_t patch, cudaStream_t stream);
+cudaError_t rv_cuda_embed(rv_mat out, rv_mat table, const int32_t *ids, cudaStream_t stream);
+cudaError_t rv_cuda_add_rows(rv_mat x, rv_mat table, const int32_t *ids, float scale, cudaStream_t stream);
+cudaError_t rv_cuda_norm(rv_mat out, rv_mat x, rv_norm n, cudaStream_t stream);
+cudaError_t rv_cuda_swiglu(rv_mat out, rv_mat gate_up, cudaStream_t stream);
+cudaError_t rv_cuda_rope(rv_mat qk, const float *cos_sin, const int32_t *pos, int32_t head_dim, cudaStream_t stream);
+cudaError_t rv_cuda_kv_store(rv_kv kv, rv_mat k, rv_mat v, const int32_t *slot, const int32_t *pos, cudaStream_t stream);
+cudaError_t rv_cuda_concat_taps(rv_mat out, rv_mat last, const rv_mat *taps, int32_t n_taps, cudaStream_t stream);
+/* In place on what a large GEMM left: out = act(x + bias), x and out of any type. */
+cudaError_t rv_cuda_bias_act(rv_mat out, rv_mat x, const float *bias, rv_act act, cudaStream_t stream);
+/* x f32 += scale * row_scale[r] * (y + bias); y act or f32. */
+cudaError_t rv_cuda_add_scaled(rv_mat x, rv_mat y, const float *bias, float scale, const float *row_scale, cudaStream_t stream);
+
+/* ---- few.cu: products with 1 to 64 rows, at the memory's speed ----
+ * w: act [rows x cols] row-major, 16-byte aligned, cols a multiple of 8.  Sums in an order fixed by
+ * (rows, cols) alone, so that a row's result never depends on how many rows there are. */
+typedef struct rv_few {
+    rv_mat       x;                      /* act [n x cols], n 1..64                             */
+    const void  *w;
+    int32_t      rows, cols;
+    const float *bias;
+    rv_mat       out;                    /* STORE: act or f32 [n x rows]; SWIGLU: act [n x rows / 2];
+                                            ADD: f32 [n x rows], added to                       */
+    enum { RV_FEW_STORE, RV_FEW_GELU, RV_FEW_SWIGLU, RV_FEW_ADD } how;
+    float        scale;                  /* ADD: out += scale * row_scale * (x W^T + bias)      */
+    const float *row_scale;
+} rv_few;
+cudaError_t rv_cuda_few(const rv_few *p, bool overlap, cudaStream_t stream);
+
+/* ---- attention ----
+ * flash.cu: many rows; head_dim 64, 80, 128 on tensor cores, any other (<= 256) by plain loops.
+ * decode.cu: few rows, keys split at fixed multiples of RV_CUDA_SPLIT_KEYS; `partial` holds
+ * rv_cuda_decode_bytes(rows, heads, head_dim, longest) bytes, zeroed before its first use (the
+ * kernel leaves its counters zeroed, so one buffer serves any sequence of calls on one stream).
+ * decode_rope: rope of q and k, kv_store of k and v (row r becomes key pos[r]) and decode in one launch, to
+ * the same bits.  a->q and k hold the rows before rope and may be rotated in place; pos[r] < 0:
+ * nothing stored.  Rows must be of different sequences: a row does not wait for another's key. */
+cudaError_t rv_cuda_flash(const rv_attention *a, int32_t arch, cudaStream_t stream);
+cudaError_t rv_cuda_attend_plain(const rv_attention *a, cudaStream_t stream);
+cudaError_t rv_cuda_decode(const rv_attention *a, void *partial, bool overlap, cudaStream_t stream);
+cudaError_t rv_cuda_decode_rope(const rv_attention *a, rv_mat k, rv_mat v, const float *cos_sin, const int32_t *pos, void *partial,
+                                bool overlap, cudaStream_t stream);
+uint64_t    rv_cuda_decode_bytes(int32_t rows, int32_t heads, int32_t head_dim, int32_t longest);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

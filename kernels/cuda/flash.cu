@@ -1,0 +1,377 @@
+/* flash.cu - attention with many rows: the tensor-core kernel for SM80 and newer, and the plain one.
+ *
+ * The one idea: a block of 128 threads owns 64 or 128 rows of one head and walks the key blocks that
+ * any of them sees, scores in registers, softmax as it goes; the next key block is copied
+ * meanwhile.  Scores start from bias / scale instead of 0, so a bias costs nothing.
+ *
+ * Rows of different sequences in one tile: the tile's keys are walked once for each run of rows of
+ * one sequence, the others masked.  Slow, and never the case in a prefill.
+ */
+#include "kernels/cuda/attend.cuh"
+
+enum { WARPS = 4, THREADS = 32 * WARPS, KEYS = 64 };
+
+/* ---- shared memory of one block ---- */
+
+/* Rows are padded by 16 bytes: an odd number of 16-byte columns, so 8 rows never meet in a bank. */
+template <typename T, int D, int MT> struct flash_room {
+    enum { ROWS = 16 * MT * WARPS, LD = D + 8 };
+    T q[ROWS][LD], k[2][KEYS][LD], v[2][KEYS][LD];
+    float bias[2][KEYS];
+    int32_t key_rows[2][KEYS];
+    int32_t first[ROWS], last[ROWS], slot[ROWS];
+    int32_t lowest, highest, full_from, full_to;
+};
+
+/* The run of rows [from, to) of the tile that one walk over the keys serves. */
+struct flash_run { int32_t from, to, slot, lowest, highest, full_from, full_to; };
+
+template <typename T, int D, int MT>
+static __device__ __forceinline__ flash_run next_run(flash_room<T, D, MT> &room, bool slots, int32_t from, int32_t rows) {
+    flash_run run;
+    run.from = from;
+    run.to = rows;
+    run.slot = slots ? room.slot[from] : 0;
+    if (slots)
+        for (run.to = from + 1; run.to < rows && room.slot[run.to] == run.slot; run.to++) {}
+    int32_t r = (int32_t)threadIdx.x, big = 0x7fffffff;
+    if (r == 0) {
+        room.lowest = room.full_to = big;
+        room.highest = room.full_from = -1;
+    }
+    __syncthreads();
+    bool sees = r >= run.from && r < run.to && room.last[r < room.ROWS ? r : 0] >= room.first[r < room.ROWS ? r : 0];
+    if (sees) {
+        atomicMin(&room.lowest, room.first[r]);
+        atomicMax(&room.full_from, room.first[r]);
+        atomicMax(&room.highest, room.last[r]);
+        atomicMin(&room.full_to, room.last[r]);
+    }
+    __syncthreads();
+    run.lowest = room.lowest;
+    run.highest = room.highest;
+    run.full_from = room.full_from;
+    run.full_to = room.full_to;
+    return run;
+}
+
+template <typename T>
+static __device__ __forceinline__ int32_t key_row_of(const attend_args<T> &a, const flash_run &run, int32_t key) {
+    return key >= run.lowest && key <= run.highest ? key_row(a, run.slot, key) : (int32_t)NO_KEY;
+}
+
+template <typename T, int D, int MT>
+static __device__ __forceinline__ void copy_keys(const attend_args<T> &a, flash_room<T, D, MT> &room, int32_t kv_column, int32_t stage) {
+    const T *k = a.k + kv_column, *v = a.v + kv_column;
+#pragma unroll
+    for (int32_t j = 0; j < KEYS * (D / 8) / THREADS; j++) {
+        int32_t i = (int32_t)threadIdx.x + j * THREADS, key = i / (D / 8), c = i % (D / 8) * 8;
+        int32_t row = room.key_rows[stage][key];
+        int64_t at = row < 0 ? 0 : row;
+        copy16(shared_address(&room.k[stage][key][c]), k + at * a.k_ld + c, row >= 0);
+        copy16(shared_address(&room.v[stage][key][c]), v + at * a.v_ld + c, row >= 0);
+    }
+    if (a.bias && threadIdx.x < KEYS) {
+        int32_t row = room.key_rows[stage][threadIdx.x];
+        copy4(shared_address(&room.bias[stage][threadIdx.x]), a.bias + (row < 0 ? 0 : row), row >= 0);
+    }
+    copies_commit();
+}
+
+/* ---- one warp's part: 16 MT rows ---- */
+
+template <int D, int MT> struct flash_sums {
+    float o[MT][D / 8][4], m[MT][2], l[MT][2];
+    int32_t first[MT][2], last[MT][2];     /* what the thread's rows see in this run              */
+};
+
+template <typename T, int D, int MT>
+static __device__ __forceinline__ void score(const flash_room<T, D, MT> &room, const uint32_t (&q)[MT][D / 16][4], int32_t stage,
+                                             bool bias, float by, float (&s)[MT][KEYS / 8][4]) {
+    int32_t lane = (int32_t)threadIdx.x % 32;
+#pragma unroll
+    for (int32_t n = 0; n < KEYS / 8; n++) {
+        float2 b = make_float2(0.f, 0.f);
+        if (bias) b = *reinterpret_cast<const float2 *>(&room.bias[stage][8 * n + lane % 4 * 2]);
+#pragma unroll
+        for (int32_t t = 0; t < MT; t++) {
+            s[t][n][0] = s[t][n][2] = b.x * by;
+            s[t][n][1] = s[t][n][3] = b.y * by;
+        }
+    }
+    uint32_t at = shared_address(&room.k[stage][lane % 8 + lane / 16 * 8][lane / 8 % 2 * 8]);
+#pragma unroll
+    for (int32_t c = 0; c < D / 16; c++)
+#pragma unroll
+        for (int32_t n = 0; n < KEYS / 16; n++) {
+            uint32_t b[4];
+            load_matrices(b, at + (uint32_t)((16 * n * room.LD + 16 * c) * 2));
+#pragma unroll
+            for (int32_t t = 0; t < MT; t++) {
+                mma(s[t][2 * n], q[t][c][0], q[t][c][1], q[t][c][2], q[t][c][3], b[0], b[1], T());
+                mma(s[t][2 * n + 1], q[t][c][0], q[t][c][1], q[t][c][2], q[t][c][3], b[2], b[3], T());
+            }
+        }
+}
+
+template <int D, int MT>
+static __device__ __forceinline__ void mask(const flash_sums<D, MT> &f, int32_t key, float (&s)[MT][KEYS / 8][4]) {
+    int32_t lane = (int32_t)threadIdx.x % 32;
+#pragma unroll
+    for (int32_t t = 0; t < MT; t++)
+#pragma unroll
+        for (int32_t n = 0; n < KEYS / 8; n++)
+#pragma unroll
+            for (int32_t e = 0; e < 4; e++) {
+                int32_t at = key + 8 * n + lane % 4 * 2 + e % 2;
+                if (at < f.first[t][e / 2] || at > f.last[t][e / 2]) s[t][n][e] = minus_infinity();
+            }
+}
+
+/* s becomes exp2(scale (s - max)); sums and o follow a changed maximum. */
+template <int D, int MT>
+static __device__ __forceinline__ void softmax(flash_sums<D, MT> &f, float scale, float (&s)[MT][KEYS / 8][4]) {
+#pragma unroll
+    for (int32_t t = 0; t < MT; t++) {
+        float by[2];
+#pragma unroll
+        for (int32_t h = 0; h < 2; h++) {
+            float m = f.m[t][h];
+#pragma unroll
+            for (int32_t n = 0; n < KEYS / 8; n++) m = fmaxf(m, fmaxf(s[t][n][2 * h], s[t][n][2 * h + 1]));
+            m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
+            m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
+            float scaled = m == minus_infinity() ? 0.f : __fmul_rn(m, scale), l = 0;
+            by[h] = exp2_fast(__fmul_rn(f.m[t][h], scale) - scaled);
+#pragma unroll
+            for (int32_t n = 0; n < KEYS / 8; n++) {
+                s[t][n][2 * h] = exp2_fast(fmaf(s[t][n][2 * h], scale, -scaled));
+                s[t][n][2 * h + 1] = exp2_fast(fmaf(s[t][n][2 * h + 1], scale, -scaled));
+                l += s[t][n][2 * h] + s[t][n][2 * h + 1];
+            }
+            f.m[t][h] = m;
+            f.l[t][h] = f.l[t][h] * by[h] + l;
+        }
+        if (__any_sync(~0u, by[0] != 1.f || by[1] != 1.f)) {
+#pragma unroll
+            for (int32_t n = 0; n < D / 8; n++)
+#pragma unroll
+                for (int32_t e = 0; e < 4; e++) f.o[t][n][e] *= by[e / 2];
+        }
+    }
+}
+
+template <typename T, int D, int MT>
+static __device__ __forceinline__ void add_values(const flash_room<T, D, MT> &room, const float (&s)[MT][KEYS / 8][4], int32_t stage,
+                                                  flash_sums<D, MT> &f) {
+    int32_t lane = (int32_t)threadIdx.x % 32;
+    uint32_t at = shared_address(&room.v[stage][lane % 16][lane / 16 * 8]);
+#pragma unroll
+    for (int32_t c = 0; c < KEYS / 16; c++) {
+        uint32_t p[MT][4];
+#pragma unroll
+        for (int32_t t = 0; t < MT; t++) {
+            p[t][0] = pack2(s[t][2 * c][0], s[t][2 * c][1], T());
+            p[t][1] = pack2(s[t][2 * c][2], s[t][2 * c][3], T());
+            p[t][2] = pack2(s[t][2 * c + 1][0], s[t][2 * c + 1][1], T());
+            p[t][3] = pack2(s[t][2 * c + 1][2], s[t][2 * c + 1][3], T());
+        }
+#pragma unroll
+        for (int32_t n = 0; n < D / 16; n++) {
+            uint32_t b[4];
+            load_matrices_transposed(b, at + (uint32_t)((16 * c * room.LD + 16 * n) * 2));
+#pragma unroll
+            for (int32_t t = 0; t < MT; t++) {
+                mma(f.o[t][2 * n], p[t][0], p[t][1], p[t][2], p[t][3], b[0], b[1], T());
+                mma(f.o[t][2 * n + 1], p[t][0], p[t][1], p[t][2], p[t][3], b[2], b[3], T());
+            }
+        }
+    }
+}
+
+/* ---- the kernel ---- */
+
+template <typename T, int D, int MT>
+static __device__ __forceinline__ void walk(const attend_args<T> &a, flash_room<T, D, MT> &room, const flash_run &run, bool whole,
+                                            int32_t kv_column, const uint32_t (&q)[MT][D / 16][4], flash_sums<D, MT> &f) {
+    int32_t from = run.lowest / KEYS, n = run.highest / KEYS - from + 1, t = (int32_t)threadIdx.x;
+    if (t < KEYS) {
+        room.key_rows[0][t] = key_row_of(a, run, from * KEYS + t);
+        room.key_rows[1][t] = key_row_of(a, run, (from + 1) * KEYS + t);
+    }
+    __syncthreads();
+    copy_keys(a, room, kv_column, 0);
+    for (int32_t i = 0; i < n; i++) {
+        int32_t key = (from + i) * KEYS, later = NO_KEY;
+        copies_wait<0>();
+        __syncthreads();
+        if (i + 1 < n) copy_keys(a, room, kv_column, (i + 1) % 2);
+        if (t < KEYS) later = key_row_of(a, run, key + 2 * KEYS + t);
+        float s[MT][KEYS / 8][4];
+        score(room, q, i % 2, a.bias != nullptr, 1.f / a.scale, s);
+        if (!whole || key < run.full_from || key + KEYS - 1 > run.full_to) mask(f, key, s);
+        softmax(f, a.scale * RV_LOG2E, s);
+        add_values(room, s, i % 2, f);
+        if (t < KEYS) room.key_rows[i % 2][t] = later;
+    }
+}
+
+template <typename T, int D, int MT>
+static __device__ __forceinline__ void store(const attend_args<T> &a, const flash_room<T, D, MT> &room, flash_sums<D, MT> &f, int32_t row0,
+                                             int32_t rows, int32_t head) {
+    int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32;
+#pragma unroll
+    for (int32_t t = 0; t < MT; t++)
+#pragma unroll
+        for (int32_t h = 0; h < 2; h++) {
+            int32_t r = (warp * MT + t) * 16 + 8 * h + lane / 4;
+            float l = f.l[t][h];
+            l += __shfl_xor_sync(~0u, l, 1);
+            l += __shfl_xor_sync(~0u, l, 2);
+            float by = l == 0 || room.last[r] < room.first[r] ? 0.f : 1.f / l;
+            if (r >= rows) continue;
+            T *to = a.out + (int64_t)(row0 + r) * a.out_ld + head * D + lane % 4 * 2;
+#pragma unroll
+            for (int32_t n = 0; n < D / 8; n++) {
+                float x = by == 0 ? 0.f : f.o[t][n][2 * h] * by, y = by == 0 ? 0.f : f.o[t][n][2 * h + 1] * by;
+                *reinterpret_cast<uint32_t *>(to + 8 * n) = pack2(x, y, T());
+            }
+        }
+}
+
+template <typename T, int D, int MT> static __global__ void __launch_bounds__(THREADS, 2) flash_kernel(attend_args<T> a) {
+    extern __shared__ uint4 memory[];
+    typedef flash_room<T, D, MT> room_type;
+    room_type &room = *reinterpret_cast<room_type *>(memory);
+    /* Last rows first: under a causal mask they are the longest. */
+    int32_t row0 = (int32_t)(gridDim.x - 1 - blockIdx.x) * room_type::ROWS, head = (int32_t)blockIdx.y, t = (int32_t)threadIdx.x;
+    int32_t rows = a.rows - row0 < room_type::ROWS ? a.rows - row0 : (int32_t)room_type::ROWS, lane = t % 32, warp = t / 32;
+    for (int32_t i = t; i < room_type::ROWS * (D / 8); i += THREADS) {
+        int32_t r = i / (D / 8), c = i % (D / 8) * 8;
+        copy16(shared_address(&room.q[r][c]), a.q + (int64_t)(row0 + (r < rows ? r : 0)) * a.q_ld + head * D + c, r < rows);
+    }
+    copies_commit();
+    if (t < room_type::ROWS) {
+        int32_t row = row0 + t;
+        room.first[t] = t < rows ? a.first ? a.first[row] : 0 : 0;
+        room.last[t] = t < rows ? a.last[row] : -1;
+        room.slot[t] = t < rows && a.slot ? a.slot[row] : 0;
+    }
+    copies_wait<0>();
+    __syncthreads();
+
+    uint32_t q[MT][D / 16][4];
+    flash_sums<D, MT> f;
+#pragma unroll
+    for (int32_t m = 0; m < MT; m++) {
+#pragma unroll
+        for (int32_t c = 0; c < D / 16; c++)
+            load_matrices(q[m][c], shared_address(&room.q[(warp * MT + m) * 16 + lane % 16][16 * c + lane / 16 * 8]));
+#pragma unroll
+        for (int32_t n = 0; n < D / 8; n++)
+#pragma unroll
+            for (int32_t e = 0; e < 4; e++) f.o[m][n][e] = 0;
+        f.m[m][0] = f.m[m][1] = minus_infinity();
+        f.l[m][0] = f.l[m][1] = 0;
+    }
+    for (int32_t from = 0; from < rows;) {
+        flash_run run = next_run(room, a.slot != nullptr, from, rows);
+#pragma unroll
+        for (int32_t m = 0; m < MT; m++)
+#pragma unroll
+            for (int32_t h = 0; h < 2; h++) {
+                int32_t r = (warp * MT + m) * 16 + 8 * h + lane / 4;
+                bool in = r >= run.from && r < run.to;
+                f.first[m][h] = in ? room.first[r] : 0;
+                f.last[m][h] = in ? room.last[r] : -1;
+            }
+        if (run.highest >= 0) walk(a, room, run, run.from == 0 && run.to == rows, head / a.group * D, q, f);
+        from = run.to;
+    }
+    store(a, room, f, row0, rows, head);
+}
+
+template <typename T, int D, int MT> static cudaError_t flash(const rv_attention *a, cudaStream_t stream) {
+    int bytes = (int)sizeof(flash_room<T, D, MT>);
+    cudaError_t e = cudaFuncSetAttribute(flash_kernel<T, D, MT>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    if (e != cudaSuccess) return e;
+    dim3 grid((unsigned)((a->q.rows - 1) / flash_room<T, D, MT>::ROWS + 1), (unsigned)a->heads);
+    flash_kernel<T, D, MT><<<grid, THREADS, (size_t)bytes, stream>>>(args_of<T>(a));
+    return cudaGetLastError();
+}
+
+template <typename T> static cudaError_t flash_of(const rv_attention *a, cudaStream_t stream) {
+    switch (a->q.cols / a->heads) {
+    case 64: return flash<T, 64, 2>(a, stream);
+    case 80: return flash<T, 80, 2>(a, stream);
+    case 128: return flash<T, 128, 1>(a, stream);
+    default: return rv_cuda_attend_plain(a, stream);
+    }
+}
+
+cudaError_t rv_cuda_flash(const rv_attention *a, int32_t arch, cudaStream_t stream) {
+    if (a->q.rows == 0) return cudaSuccess;
+    /* A scale of 0 or less would turn masks or the order of scores around. */
+    if (!(a->scale > 0) || !rows_are_aligned(a->q) || !rows_are_aligned(a->kv.k) || !rows_are_aligned(a->kv.v) || a->out.ld % 2 != 0 ||
+        (uintptr_t)a->out.data % 4 != 0)
+        return rv_cuda_attend_plain(a, stream);
+    (void)arch;
+    return a->q.type == RV_F16 ? flash_of<__half>(a, stream) : flash_of<__nv_bfloat16>(a, stream);
+}
+
+/* ---- plain loops: any head of up to 256 columns ---- */
+
+enum { PLAIN_THREADS = 128, PLAIN_COLUMNS = 256 };
+
+/* The block's result of a sum or a maximum, in an order fixed by the thread numbers. */
+template <typename F> static __device__ float over_block(float x, float *room, F f) {
+    for (int32_t d = 16; d > 0; d /= 2) x = f(x, __shfl_xor_sync(~0u, x, d));
+    if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = x;
+    __syncthreads();
+    x = f(f(room[0], room[1]), f(room[2], room[3]));
+    __syncthreads();
+    return x;
+}
+
+/* One block: one row of one head. */
+template <typename T> static __global__ void plain_kernel(attend_args<T> a) {
+    __shared__ float q[PLAIN_COLUMNS], p[PLAIN_THREADS], room[PLAIN_THREADS / 32];
+    __shared__ int32_t key_rows[PLAIN_THREADS];
+    int32_t r = (int32_t)blockIdx.x, head = (int32_t)blockIdx.y, t = (int32_t)threadIdx.x, d = a.head_dim;
+    int32_t slot = a.slot ? a.slot[r] : 0, first = a.first ? a.first[r] : 0, last = a.last[r];
+    int64_t column = (int64_t)(head / a.group) * d;
+    float m = minus_infinity(), l = 0, o[2] = { 0, 0 };
+    for (int32_t c = t; c < d; c += PLAIN_THREADS) q[c] = to_f32(a.q[(int64_t)r * a.q_ld + (int64_t)head * d + c]);
+    for (int32_t key = first; key <= last; key += PLAIN_THREADS) {
+        int32_t n = last - key + 1 < PLAIN_THREADS ? last - key + 1 : (int32_t)PLAIN_THREADS;
+        float s = minus_infinity();
+        __syncthreads();
+        if (t < n) {
+            int32_t row = key_rows[t] = key_row(a, slot, key + t);
+            s = 0;
+            for (int32_t c = 0; c < d; c++) s += q[c] * to_f32(a.k[row * a.k_ld + column + c]);
+            s = s * a.scale + (a.bias ? a.bias[row] : 0.f);
+        }
+        float top = fmaxf(m, over_block(s, room, [](float x, float y) { return fmaxf(x, y); }));
+        float base = top == minus_infinity() ? 0.f : top, by = expf(m - base);
+        p[t] = expf(s - base);
+        l = l * by + over_block(p[t], room, [](float x, float y) { return x + y; });
+        m = top;
+        for (int32_t c = t, i = 0; c < d; c += PLAIN_THREADS, i++) {
+            o[i] *= by;
+            for (int32_t j = 0; j < n; j++)
+                o[i] += to_f32(to_act<T>(p[j])) * to_f32(a.v[key_rows[j] * a.v_ld + column + c]);
+        }
+    }
+    for (int32_t c = t, i = 0; c < d; c += PLAIN_THREADS, i++)
+        a.out[(int64_t)r * a.out_ld + (int64_t)head * d + c] = to_act<T>(l == 0 ? 0.f : o[i] / l);
+}
+
+cudaError_t rv_cuda_attend_plain(const rv_attention *a, cudaStream_t stream) {
+    if (a->q.rows == 0) return cudaSuccess;
+    if (a->q.cols / a->heads > PLAIN_COLUMNS) return cudaErrorInvalidValue;
+    dim3 grid((unsigned)a->q.rows, (unsigned)a->heads);
+    if (a->q.type == RV_F16) plain_kernel<__half><<<grid, PLAIN_THREADS, 0, stream>>>(args_of<__half>(a));
+    else plain_kernel<__nv_bfloat16><<<grid, PLAIN_THREADS, 0, stream>>>(args_of<__nv_bfloat16>(a));
+    return cudaGetLastError();
+}

@@ -1,0 +1,208 @@
+/* load.c - weights from mapped files to the device, as fast as the slower of disk and bus.
+ *
+ * The one idea: several threads each take a piece of the next tensor, touch its pages (which reads them
+ * from disk), copy or convert it into their own pinned buffer, and send it off on their own stream; the
+ * two buffers of a thread take turns.
+ */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "kernels/cuda/open.h"
+
+enum { READERS = 8, BUFFERS = 2 };
+#define PIECE_BYTES (UINT64_C(8) << 20)
+
+typedef struct reader {
+    rv_loader   *loader;
+    pthread_t    thread;
+    cudaStream_t stream;
+    cudaEvent_t  free[BUFFERS];
+    void        *buffer[BUFFERS];
+    int          turn;
+    bool         started;
+} reader;
+
+struct rv_loader {
+    rv_cuda        *cuda;
+    pthread_mutex_t lock;
+    pthread_cond_t  work, idle;
+    rv_load_item   *items;
+    size_t          n_items, room, at;   /* `at`: the item pieces are cut from                    */
+    int32_t         row;                 /* its next row                                          */
+    int             busy;
+    bool            closing;
+    cudaError_t     error;
+    reader          readers[READERS];
+};
+
+typedef struct piece { rv_load_item item; int32_t from, rows; } piece;
+
+/* Cuts the next piece: whole rows (whole blocks, where rows go in blocks), at most a buffer full. */
+static bool next_piece(rv_loader *l, piece *p) {
+    if (l->at == l->n_items) return false;
+    rv_load_item *item = &l->items[l->at];
+    uint64_t row = (uint64_t)item->cols * rv_dtype_size(l->cuda->be.act);
+    int32_t rows = (int32_t)(PIECE_BYTES / row);
+    if (rows < 1) rows = 1;
+    if (item->block && rows > item->block) rows -= rows % item->block;
+    if (rows > item->rows - l->row) rows = item->rows - l->row;
+    *p = (piece){ *item, l->row, rows };
+    l->row += rows;
+    if (l->row == item->rows) l->at++, l->row = 0;
+    return true;
+}
+
+static float read_one(const void *from, rv_dtype type, uint64_t i) {
+    if (type == RV_F32) {
+        float f;
+        memcpy(&f, (const char *)from + i * 4, 4);
+        return f;
+    }
+    uint16_t h;
+    memcpy(&h, (const char *)from + i * 2, 2);
+    return type == RV_BF16 ? rv_bf16_to_f32(h) : rv_f16_to_f32(h);
+}
+
+static void convert(uint16_t *to, rv_dtype to_type, const void *from, rv_dtype type, uint64_t n) {
+    if (to_type == type) memcpy(to, from, n * 2);
+    else
+        for (uint64_t i = 0; i < n; i++) {
+            float f = read_one(from, type, i);
+            to[i] = to_type == RV_BF16 ? rv_f32_to_bf16(f) : rv_f32_to_f16(f);
+        }
+}
+
+/* Reads the pages in one go instead of fault by fault; only a hint, so failure does not matter. */
+static void populate(const void *from, uint64_t bytes) {
+#ifdef MADV_POPULATE_READ
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)from & ~(page - 1);
+    madvise((void *)start, (uintptr_t)from + bytes - start, MADV_POPULATE_READ);
+#else
+    (void)from, (void)bytes;
+#endif
+}
+
+static cudaError_t send(reader *r, const piece *p) {
+    rv_dtype act = r->loader->cuda->be.act;
+    uint64_t cols = (uint64_t)p->item.cols, row = cols * rv_dtype_size(act), size = rv_dtype_size(p->item.type_from);
+    const char *from = (const char *)p->item.from + (uint64_t)p->from * cols * size;
+    int i = r->turn++ % BUFFERS;
+    cudaError_t e = cudaEventSynchronize(r->free[i]);
+    if (e) return e;
+    populate(from, (uint64_t)p->rows * cols * size);
+    convert(r->buffer[i], act, from, p->item.type_from, (uint64_t)p->rows * cols);
+    if (!p->item.block)
+        e = cudaMemcpyAsync((char *)p->item.to + (uint64_t)p->from * row, r->buffer[i], (uint64_t)p->rows * row, cudaMemcpyHostToDevice, r->stream);
+    else {
+        uint64_t block = (uint64_t)p->item.block * row, stride = (uint64_t)p->item.stride * row;
+        e = cudaMemcpy2DAsync((char *)p->item.to + (uint64_t)(p->from / p->item.block) * stride, stride, r->buffer[i], block, block,
+                              (size_t)(p->rows / p->item.block), cudaMemcpyHostToDevice, r->stream);
+    }
+    return e ? e : cudaEventRecord(r->free[i], r->stream);
+}
+
+static void *run(void *user) {
+    reader *r = user;
+    rv_loader *l = r->loader;
+    piece p;
+    cudaSetDevice(l->cuda->device);
+    pthread_mutex_lock(&l->lock);
+    for (;;) {
+        while (!l->closing && l->at == l->n_items) pthread_cond_wait(&l->work, &l->lock);
+        if (!next_piece(l, &p)) break;
+        l->busy++;
+        pthread_mutex_unlock(&l->lock);
+        cudaError_t e = send(r, &p);
+        pthread_mutex_lock(&l->lock);
+        if (e && !l->error) l->error = e;
+        if (--l->busy == 0 && l->at == l->n_items) pthread_cond_broadcast(&l->idle);
+    }
+    pthread_mutex_unlock(&l->lock);
+    return NULL;
+}
+
+static cudaError_t open_reader(reader *r, rv_loader *l) {
+    r->loader = l;
+    cudaError_t e = cudaStreamCreateWithFlags(&r->stream, cudaStreamNonBlocking);
+    for (int i = 0; !e && i < BUFFERS; i++) {
+        e = cudaHostAlloc(&r->buffer[i], PIECE_BYTES, cudaHostAllocDefault);
+        if (!e) e = cudaEventCreateWithFlags(&r->free[i], cudaEventDisableTiming);
+    }
+    return e;
+}
+
+rv_loader *rv_loader_open(rv_cuda *c, rv_error *err) {
+    rv_loader *l = calloc(1, sizeof *l);
+    if (!l) return rv_fail_memory(err, "loader"), NULL;
+    l->cuda = c;
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->work, NULL);
+    pthread_cond_init(&l->idle, NULL);
+    for (int i = 0; i < READERS; i++) {
+        cudaError_t e = open_reader(&l->readers[i], l);
+        if (!e && pthread_create(&l->readers[i].thread, NULL, run, &l->readers[i])) e = cudaErrorMemoryAllocation;
+        if (e) {
+            rv_fail(err, RV_ERR_MEMORY, "loader: cannot start a reader with %d MB of pinned memory: %s", (int)(BUFFERS * (PIECE_BYTES >> 20)), cudaGetErrorString(e));
+            rv_loader_close(l);
+            return NULL;
+        }
+        l->readers[i].started = true;
+    }
+    return l;
+}
+
+void rv_loader_add(rv_loader *l, const rv_load_item *item) {
+    if ((uint64_t)item->cols * 2 > PIECE_BYTES || item->rows < 1) {
+        rv_fail(&l->cuda->be.error, RV_ERR_INTERNAL, "loader: row of %d columns", item->cols);
+        return;
+    }
+    pthread_mutex_lock(&l->lock);
+    if (l->n_items == l->room) {
+        size_t room = l->room ? 2 * l->room : 256;
+        rv_load_item *items = realloc(l->items, room * sizeof *items);
+        if (!items) l->error = cudaErrorMemoryAllocation;
+        else l->items = items, l->room = room;
+    }
+    if (l->n_items < l->room) {
+        l->items[l->n_items++] = *item;
+        pthread_cond_broadcast(&l->work);
+    }
+    pthread_mutex_unlock(&l->lock);
+}
+
+void rv_loader_finish(rv_loader *l) {
+    pthread_mutex_lock(&l->lock);
+    while (l->busy || l->at < l->n_items) pthread_cond_wait(&l->idle, &l->lock);
+    cudaError_t e = l->error;
+    l->n_items = l->at = 0;
+    pthread_mutex_unlock(&l->lock);
+    for (int i = 0; !e && i < READERS; i++) e = cudaStreamSynchronize(l->readers[i].stream);
+    if (e) rv_cuda_failed(l->cuda, e, "copying weights to the device");
+}
+
+void rv_loader_close(rv_loader *l) {
+    if (!l) return;
+    pthread_mutex_lock(&l->lock);
+    l->closing = true;
+    l->n_items = l->at;
+    pthread_cond_broadcast(&l->work);
+    pthread_mutex_unlock(&l->lock);
+    for (int i = 0; i < READERS; i++) {
+        reader *r = &l->readers[i];
+        if (r->started) pthread_join(r->thread, NULL);
+        if (r->stream) cudaStreamSynchronize(r->stream);
+        for (int b = 0; b < BUFFERS; b++) {
+            if (r->free[b]) cudaEventDestroy(r->free[b]);
+            if (r->buffer[b]) cudaFreeHost(r->buffer[b]);
+        }
+        if (r->stream) cudaStreamDestroy(r->stream);
+    }
+    pthread_cond_destroy(&l->idle);
+    pthread_cond_destroy(&l->work);
+    pthread_mutex_destroy(&l->lock);
+    free(l->items);
+    free(l);
+}

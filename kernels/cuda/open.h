@@ -1,0 +1,58 @@
+/* open.h - one opened GPU, as the C files of this folder share it. */
+#ifndef RV_KERNELS_CUDA_OPEN_H
+#define RV_KERNELS_CUDA_OPEN_H
+#include <cublasLt.h>
+#include "kernels/cuda/cuda.h"
+
+enum { RV_GEMM_CACHE = 64 };
+#define RV_CUDA_WORKSPACE_BYTES (UINT64_C(32) << 20)
+#define RV_CUDA_PARTIAL_BYTES   (UINT64_C(64) << 20)
+
+typedef struct rv_gemm_key { int32_t m, n, k; int64_t ldx, ldd; rv_dtype out; int32_t add; } rv_gemm_key;
+typedef struct rv_gemm_plan { rv_gemm_key key; cublasLtMatmulAlgo_t algo; bool used; } rv_gemm_plan;
+
+struct rv_weight {
+    rv_weight_head head;
+    rv_mat         w;                    /* act [rows x cols] on the device                      */
+};
+
+typedef struct rv_loader rv_loader;      /* load.c: readers, pinned ring, copies                 */
+
+typedef struct rv_cuda {
+    rv_backend       be;
+    int32_t          device, arch;       /* kernel set: 80 or 90                                 */
+    bool             overlap;            /* programmatic dependent launch                        */
+    bool             plain_attention;
+    cudaStream_t     stream;
+    cublasLtHandle_t lt;
+    void            *workspace;          /* cuBLASLt's                                           */
+    void            *partial;            /* decode attention's, and products' f32 sums           */
+    rv_loader       *loader;
+    rv_gemm_plan     plans[RV_GEMM_CACHE];
+    uint32_t         next_plan;
+} rv_cuda;
+
+/* Records the first failure as the backend's sticky error. */
+void rv_cuda_failed(rv_cuda *c, cudaError_t e, const char *doing);
+
+/* ops.c: the operations' table and what follows from the act type. */
+void rv_cuda_fill(rv_backend *be, rv_dtype act);
+/* open.c: the table's `close`. */
+void rv_cuda_close(rv_backend *be);
+
+/* gemm.c: D [m x n] = alpha * x [m x k] w^T + (add ? D : 0); D act or f32. */
+void rv_cuda_gemm(rv_cuda *c, rv_mat out, rv_mat x, const rv_weight *w, float alpha, bool add);
+
+/* load.c: copies host tensors to the device in the background, converting to `type`. */
+typedef struct rv_load_item {
+    const void *from;                    /* host, `type_from`, rows x cols, row-major            */
+    rv_dtype    type_from;
+    void       *to;                      /* device                                               */
+    int32_t     rows, cols;
+    int32_t     block, stride;           /* rows go in blocks of `block`, one every `stride` rows; 0: all together */
+} rv_load_item;
+rv_loader *rv_loader_open(rv_cuda *c, rv_error *err);
+void       rv_loader_add(rv_loader *l, const rv_load_item *item);
+void       rv_loader_finish(rv_loader *l);   /* waits until all has arrived                      */
+void       rv_loader_close(rv_loader *l);
+#endif

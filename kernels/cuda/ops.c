@@ -1,0 +1,178 @@
+/* ops.c - the backend's table: each operation picks a kernel by its shape and queues it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cuda/open.h"
+
+enum { CHUNK_ROWS = 1024 };
+
+static rv_cuda *cuda_of(rv_backend *be) { return (rv_cuda *)be; }
+
+static void check(rv_backend *be, cudaError_t e, const char *what) {
+    if (e) rv_cuda_failed(cuda_of(be), e, what);
+}
+
+/* ---- memory ---- */
+
+static void *op_alloc(rv_backend *be, uint64_t bytes) {
+    void *p = NULL;
+    cudaError_t e = cudaMalloc(&p, bytes ? bytes : 1);
+    if (!e) e = cudaMemsetAsync(p, 0, bytes, cuda_of(be)->stream);
+    check(be, e, "taking device memory");
+    return e ? NULL : p;
+}
+
+static void op_release(rv_backend *be, void *p) {
+    cudaStreamSynchronize(cuda_of(be)->stream);
+    cudaFree(p);
+}
+
+/* Pageable memory: the call returns once the host bytes are read, so the caller may reuse them. */
+static void op_upload(rv_backend *be, void *dst, const void *host, uint64_t bytes) {
+    check(be, cudaMemcpyAsync(dst, host, bytes, cudaMemcpyHostToDevice, cuda_of(be)->stream), "upload");
+}
+
+static void op_download(rv_backend *be, void *host, const void *src, uint64_t bytes) {
+    cudaError_t e = cudaMemcpyAsync(host, src, bytes, cudaMemcpyDeviceToHost, cuda_of(be)->stream);
+    check(be, e ? e : cudaStreamSynchronize(cuda_of(be)->stream), "download");
+}
+
+static void op_finish(rv_backend *be) {
+    rv_cuda *c = cuda_of(be);
+    if (c->loader) {                     /* readers and their pinned memory are wanted while loading only */
+        rv_loader_finish(c->loader);
+        rv_loader_close(c->loader);
+        c->loader = NULL;
+    }
+    check(be, cudaStreamSynchronize(c->stream), "running the model");
+}
+
+/* ---- weights ---- */
+
+static uint64_t op_weight_bytes(rv_backend *be, const rv_weight_spec *s) {
+    (void)be;
+    return (uint64_t)s->rows * (uint64_t)s->cols * 2;
+}
+
+static rv_weight *op_weight_new(rv_backend *be, const rv_weight_spec *s, void *memory) {
+    rv_cuda *c = cuda_of(be);
+    rv_weight *w = malloc(sizeof *w);
+    if (!w) return rv_fail_memory(&be->error, s->name), NULL;
+    if (!c->loader && !(c->loader = rv_loader_open(c, &be->error))) return free(w), NULL;
+    w->head = (rv_weight_head){ s->rows, s->cols, s->use, s->order };
+    w->w = rv_mat_of(memory, s->rows, s->cols, be->act);
+    bool mixed = s->order == RV_ORDER_GATE_UP;
+    if (mixed && s->part[0].rows % RV_CUDA_GATE_BLOCK)
+        rv_fail(&be->error, RV_ERR_UNSUPPORTED, "%s: %d rows; the GPU needs a multiple of %d", s->name, s->part[0].rows, RV_CUDA_GATE_BLOCK);
+    int64_t row = 0;
+    for (int32_t i = 0; i < s->n_parts && !be->error.code; i++) {
+        int64_t first = mixed ? i * RV_CUDA_GATE_BLOCK : row;
+        rv_load_item item = { s->part[i].data, s->part[i].type, (char *)memory + (uint64_t)first * (uint64_t)s->cols * 2,
+                              s->part[i].rows, s->cols, mixed ? RV_CUDA_GATE_BLOCK : 0, mixed ? s->n_parts * RV_CUDA_GATE_BLOCK : 0 };
+        rv_loader_add(c->loader, &item);
+        row += s->part[i].rows;
+    }
+    return w;
+}
+
+static void op_weight_free(rv_backend *be, rv_weight *w) {
+    (void)be;
+    free(w);
+}
+
+/* ---- products ---- */
+
+/* Few rows stream the weights once; both operands are read in 16-byte pieces. */
+static bool is_few(rv_mat x, const rv_weight *w) {
+    return x.rows <= RV_FEW_ROWS && w->head.cols % 8 == 0 && x.ld % 8 == 0 && (uintptr_t)x.data % 16 == 0;
+}
+
+static void op_linear(rv_backend *be, rv_mat out, rv_mat x, const rv_weight *w, const float *bias, rv_act act) {
+    rv_cuda *c = cuda_of(be);
+    if (is_few(x, w)) {
+        rv_few p = { .x = x, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols, .bias = bias, .out = out,
+                     .how = act == RV_ACT_GELU ? RV_FEW_GELU : RV_FEW_STORE };
+        check(be, rv_cuda_few(&p, c->overlap, c->stream), "product");
+        return;
+    }
+    rv_cuda_gemm(c, out, x, w, 1, false);
+    if (bias || act != RV_ACT_NONE) check(be, rv_cuda_bias_act(out, out, bias, act, c->stream), "bias");
+}
+
+static void op_linear_add(rv_backend *be, rv_mat x, rv_mat h, const rv_weight *w, const float *bias, float scale, const float *row_scale) {
+    rv_cuda *c = cuda_of(be);
+    const rv_mat none = { NULL, x.rows, x.cols, x.ld, RV_F32 };
+    if (is_few(h, w)) {
+        rv_few p = { .x = h, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols, .bias = bias, .out = x, .how = RV_FEW_ADD,
+                     .scale = scale, .row_scale = row_scale };
+        check(be, rv_cuda_few(&p, c->overlap, c->stream), "product");
+        return;
+    }
+    if (!row_scale) {
+        rv_cuda_gemm(c, x, h, w, scale, true);
+        if (bias) check(be, rv_cuda_add_scaled(x, none, bias, scale, NULL, c->stream), "bias");
+        return;
+    }
+    /* Rows may be switched off: their product goes to scratch, as many rows at a time as fit. */
+    uint64_t row = (uint64_t)x.cols * sizeof(float);
+    int32_t most = (int32_t)(RV_CUDA_PARTIAL_BYTES / row);
+    for (int32_t from = 0; from < x.rows; from += most) {
+        int32_t n = x.rows - from < most ? x.rows - from : most;
+        rv_mat sums = rv_mat_of(c->partial, n, x.cols, RV_F32);
+        rv_cuda_gemm(c, sums, rv_rows(h, from, n), w, 1, false);
+        check(be, rv_cuda_add_scaled(rv_rows(x, from, n), sums, bias, scale, row_scale + from, c->stream), "sum");
+    }
+}
+
+/* ---- attention ---- */
+
+static void op_attend(rv_backend *be, const rv_attention *a) {
+    rv_cuda *c = cuda_of(be);
+    int32_t dim = a->q.cols / a->heads;
+    bool fast = (dim == 64 || dim == 80 || dim == 128) && !c->plain_attention;
+    uint64_t partial = rv_cuda_decode_bytes(a->q.rows, a->heads, dim, a->longest);
+    if (fast && a->q.rows <= RV_FEW_ROWS && partial <= RV_CUDA_PARTIAL_BYTES)
+        check(be, rv_cuda_decode(a, c->partial, c->overlap, c->stream), "attention");
+    else if (fast) check(be, rv_cuda_flash(a, c->arch, c->stream), "attention");
+    else check(be, rv_cuda_attend_plain(a, c->stream), "attention");
+}
+
+/* ---- rows ---- */
+
+#define QUEUE(call, what) check(be, call, what)
+static void op_zero(rv_backend *be, rv_mat x) { QUEUE(rv_cuda_zero(x, cuda_of(be)->stream), "zero"); }
+static void op_copy(rv_backend *be, rv_mat dst, rv_mat src) { QUEUE(rv_cuda_copy(dst, src, cuda_of(be)->stream), "copy"); }
+static void op_patches(rv_backend *be, rv_mat out, rv_mat pixels, int32_t channels, int32_t patch) {
+    QUEUE(rv_cuda_patches(out, pixels, channels, patch, cuda_of(be)->stream), "patches");
+}
+static void op_embed(rv_backend *be, rv_mat out, const rv_weight *table, const int32_t *ids) {
+    QUEUE(rv_cuda_embed(out, table->w, ids, cuda_of(be)->stream), "embed");
+}
+static void op_add_rows(rv_backend *be, rv_mat x, const rv_weight *table, const int32_t *ids, float scale) {
+    QUEUE(rv_cuda_add_rows(x, table->w, ids, scale, cuda_of(be)->stream), "add_rows");
+}
+static void op_norm(rv_backend *be, rv_mat out, rv_mat x, rv_norm n) { QUEUE(rv_cuda_norm(out, x, n, cuda_of(be)->stream), "norm"); }
+static void op_swiglu(rv_backend *be, rv_mat out, rv_mat gate_up) { QUEUE(rv_cuda_swiglu(out, gate_up, cuda_of(be)->stream), "swiglu"); }
+static void op_rope(rv_backend *be, rv_mat qk, const float *cos_sin, const int32_t *pos, int32_t head_dim) {
+    QUEUE(rv_cuda_rope(qk, cos_sin, pos, head_dim, cuda_of(be)->stream), "rope");
+}
+static void op_kv_store(rv_backend *be, rv_kv kv, rv_mat k, rv_mat v, const int32_t *slot, const int32_t *pos) {
+    QUEUE(rv_cuda_kv_store(kv, k, v, slot, pos, cuda_of(be)->stream), "kv_store");
+}
+static void op_concat_taps(rv_backend *be, rv_mat out, rv_mat last, const rv_mat *taps, int32_t n_taps) {
+    QUEUE(rv_cuda_concat_taps(out, last, taps, n_taps, cuda_of(be)->stream), "concat_taps");
+}
+
+void rv_cuda_fill(rv_backend *be, rv_dtype act) {
+    static const rv_backend_ops ops = {
+        .name = "cuda", .alloc = op_alloc, .release = op_release, .upload = op_upload, .download = op_download, .finish = op_finish,
+        .weight_bytes = op_weight_bytes, .weight_new = op_weight_new, .weight_free = op_weight_free,
+        .zero = op_zero, .copy = op_copy, .patches = op_patches, .embed = op_embed, .add_rows = op_add_rows, .norm = op_norm,
+        .linear = op_linear, .linear_add = op_linear_add, .swiglu = op_swiglu, .rope = op_rope, .kv_store = op_kv_store,
+        .attend = op_attend, .concat_taps = op_concat_taps, .close = rv_cuda_close,
+    };
+    be->ops = &ops;
+    be->act = act;
+    be->chunk_rows = CHUNK_ROWS;
+    be->own_bytes = RV_CUDA_WORKSPACE_BYTES + RV_CUDA_PARTIAL_BYTES;
+}

@@ -1,0 +1,263 @@
+/* rows.cu - operations that touch each row once: norms, lookups, rotations, copies.
+ *
+ * All are bound by memory or launch time; the one idea is one thread block (or warp) a row, f32 inside.
+ */
+#include "kernels/cuda/act.cuh"
+#include "kernels/cuda/cuda.h"
+
+enum { THREADS = 256 };
+
+/* A matrix view as kernels see it; T is in the template. */
+template <typename T> struct view {
+    T *data;
+    int32_t rows, cols;
+    int64_t ld;
+    __device__ T &at(int32_t r, int32_t c) const { return data[r * ld + c]; }
+};
+template <typename T> static view<T> as(rv_mat m) { return { (T *)m.data, m.rows, m.cols, m.ld }; }
+
+/* Calls f with a value of the C++ type that `type` names; false for any other. */
+template <typename F> static bool with_type(rv_dtype type, F f) {
+    switch (type) {
+    case RV_F32: return f(float()), true;
+    case RV_F16: return f(__half()), true;
+    case RV_BF16: return f(__nv_bfloat16()), true;
+    default: return false;
+    }
+}
+template <typename F> static cudaError_t with_types(rv_dtype a, rv_dtype b, F f) {
+    bool ok = false;
+    with_type(a, [&](auto x) { ok = with_type(b, [&](auto y) { f(x, y); }); });
+    return ok ? cudaGetLastError() : cudaErrorInvalidValue;
+}
+template <typename F> static cudaError_t with_one(rv_dtype a, F f) {
+    return with_type(a, f) ? cudaGetLastError() : cudaErrorInvalidValue;
+}
+
+static dim3 grid_of(int32_t rows, int32_t cols) {
+    return dim3((unsigned)((cols + THREADS - 1) / THREADS), (unsigned)(rows < 65535 ? rows : 65535));
+}
+
+/* ---- copies ---- */
+
+template <typename D, typename S> static __global__ void copy_kernel(view<D> dst, view<S> src) {
+    int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x);
+    if (c >= src.cols) return;
+    for (int32_t r = (int32_t)blockIdx.y; r < src.rows; r += (int32_t)gridDim.y) dst.at(r, c) = to_act<D>(to_f32(src.at(r, c)));
+}
+
+cudaError_t rv_cuda_copy(rv_mat dst, rv_mat src, cudaStream_t stream) {
+    return with_types(dst.type, src.type, [&](auto d, auto s) {
+        copy_kernel<<<grid_of(src.rows, src.cols), THREADS, 0, stream>>>(as<decltype(d)>(dst), as<decltype(s)>(src));
+    });
+}
+
+cudaError_t rv_cuda_zero(rv_mat x, cudaStream_t stream) {
+    size_t size = rv_dtype_size(x.type);
+    return cudaMemset2DAsync(x.data, (size_t)x.ld * size, 0, (size_t)x.cols * size, (size_t)x.rows, stream);
+}
+
+/* pixels f32 [tiles][channels][T][T] -> rows of patches */
+template <typename D> static __global__ void patches_kernel(view<D> out, const float *pixels, int32_t channels, int32_t patch, int32_t grid) {
+    int32_t tile = grid * patch, r = (int32_t)blockIdx.x, in_tile = r % (grid * grid);
+    const float *from = pixels + (int64_t)(r / (grid * grid)) * channels * tile * tile;
+    int32_t y0 = in_tile / grid * patch, x0 = in_tile % grid * patch;
+    for (int32_t c = (int32_t)threadIdx.x; c < out.cols; c += THREADS) {
+        int32_t plane = c / (patch * patch), y = c / patch % patch, x = c % patch;
+        out.at(r, c) = to_act<D>(from[((int64_t)plane * tile + y0 + y) * tile + x0 + x]);
+    }
+}
+
+cudaError_t rv_cuda_patches(rv_mat out, rv_mat pixels, int32_t channels, int32_t patch, cudaStream_t stream) {
+    int32_t grid = 1;
+    while (channels * (grid * patch) * (grid * patch) < pixels.cols) grid++;
+    return with_one(out.type, [&](auto d) {
+        patches_kernel<<<(unsigned)out.rows, THREADS, 0, stream>>>(as<decltype(d)>(out), (const float *)pixels.data, channels, patch, grid);
+    });
+}
+
+/* ---- lookups ---- */
+
+template <typename S> static __global__ void embed_kernel(view<float> out, view<S> table, const int32_t *ids) {
+    wait_for_previous();
+    let_next_start();
+    int32_t r = (int32_t)blockIdx.x, id = ids[r];
+    for (int32_t c = (int32_t)threadIdx.x; c < out.cols; c += THREADS) out.at(r, c) = id < 0 ? 0.f : to_f32(table.at(id, c));
+}
+
+cudaError_t rv_cuda_embed(rv_mat out, rv_mat table, const int32_t *ids, cudaStream_t stream) {
+    return with_one(table.type, [&](auto s) {
+        embed_kernel<<<(unsigned)out.rows, THREADS, 0, stream>>>(as<float>(out), as<decltype(s)>(table), ids);
+    });
+}
+
+template <typename S> static __global__ void add_rows_kernel(view<float> x, view<S> table, const int32_t *ids, float scale) {
+    int32_t r = (int32_t)blockIdx.x, id = ids[r];
+    if (id < 0) return;
+    for (int32_t c = (int32_t)threadIdx.x; c < x.cols; c += THREADS) x.at(r, c) += scale * to_f32(table.at(id, c));
+}
+
+cudaError_t rv_cuda_add_rows(rv_mat x, rv_mat table, const int32_t *ids, float scale, cudaStream_t stream) {
+    return with_one(table.type, [&](auto s) {
+        add_rows_kernel<<<(unsigned)x.rows, THREADS, 0, stream>>>(as<float>(x), as<decltype(s)>(table), ids, scale);
+    });
+}
+
+/* ---- norms ---- */
+
+/* Sum over the block (whole warps), the same in every thread, in an order fixed by the block's size. */
+static __device__ float block_sum(float v, float *shared) {
+    for (int m = 16; m; m >>= 1) v += __shfl_xor_sync(~0u, v, m);
+    if (blockDim.x == 32) return v;
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = v;
+    __syncthreads();
+    v = 0;
+    for (unsigned w = 0; w < blockDim.x / 32; w++) v += shared[w];
+    return v;
+}
+
+template <typename D, typename S, bool LAYER>
+static __global__ void norm_kernel(view<D> out, view<S> x, const float *weight, const float *bias, float eps, int32_t width) {
+    __shared__ float shared[32];
+    wait_for_previous();
+    let_next_start();
+    int32_t r = (int32_t)blockIdx.x, from = (int32_t)blockIdx.y * width;
+    float mean = 0, square = 0;
+    if (LAYER) {
+        for (int32_t c = (int32_t)threadIdx.x; c < width; c += (int32_t)blockDim.x) mean += to_f32(x.at(r, from + c));
+        mean = block_sum(mean, shared) / (float)width;
+    }
+    for (int32_t c = (int32_t)threadIdx.x; c < width; c += (int32_t)blockDim.x) {
+        float v = to_f32(x.at(r, from + c)) - mean;
+        square += v * v;
+    }
+    float scale = rsqrtf(block_sum(square, shared) / (float)width + eps);
+    for (int32_t c = (int32_t)threadIdx.x; c < width; c += (int32_t)blockDim.x) {
+        float v = (to_f32(x.at(r, from + c)) - mean) * scale * weight[c];
+        out.at(r, from + c) = to_act<D>(LAYER ? v + bias[c] : v);
+    }
+}
+
+cudaError_t rv_cuda_norm(rv_mat out, rv_mat x, rv_norm n, cudaStream_t stream) {
+    dim3 grid((unsigned)x.rows, (unsigned)(x.cols / n.width));
+    unsigned threads = n.width <= 256 ? 32 : n.width <= 2048 ? 128 : 512;
+    return with_types(out.type, x.type, [&](auto d, auto s) {
+        using D = decltype(d);
+        using S = decltype(s);
+        if (n.bias) norm_kernel<D, S, true><<<grid, threads, 0, stream>>>(as<D>(out), as<S>(x), n.weight, n.bias, n.eps, n.width);
+        else norm_kernel<D, S, false><<<grid, threads, 0, stream>>>(as<D>(out), as<S>(x), n.weight, n.bias, n.eps, n.width);
+    });
+}
+
+/* ---- between products ---- */
+
+static __device__ __forceinline__ float silu(float g) { return g / (1.f + expf(-g)); }
+static __device__ __forceinline__ float gelu(float x) { return 0.5f * x * (1.f + erff(x * 0.70710678118654752f)); }
+
+template <typename T> static __global__ void swiglu_kernel(view<T> out, view<T> in) {
+    int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x);
+    if (c >= out.cols) return;
+    int32_t at = c / RV_CUDA_GATE_BLOCK * 2 * RV_CUDA_GATE_BLOCK + c % RV_CUDA_GATE_BLOCK;
+    for (int32_t r = (int32_t)blockIdx.y; r < out.rows; r += (int32_t)gridDim.y)
+        out.at(r, c) = to_act<T>(silu(to_f32(in.at(r, at))) * to_f32(in.at(r, at + RV_CUDA_GATE_BLOCK)));
+}
+
+cudaError_t rv_cuda_swiglu(rv_mat out, rv_mat gate_up, cudaStream_t stream) {
+    return with_one(out.type, [&](auto t) {
+        using T = decltype(t);
+        swiglu_kernel<<<grid_of(out.rows, out.cols), THREADS, 0, stream>>>(as<T>(out), as<T>(gate_up));
+    });
+}
+
+template <typename D, typename S> static __global__ void bias_act_kernel(view<D> out, view<S> x, const float *bias, bool is_gelu) {
+    int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x);
+    if (c >= x.cols) return;
+    float b = bias ? bias[c] : 0.f;
+    for (int32_t r = (int32_t)blockIdx.y; r < x.rows; r += (int32_t)gridDim.y) {
+        float v = to_f32(x.at(r, c)) + b;
+        out.at(r, c) = to_act<D>(is_gelu ? gelu(v) : v);
+    }
+}
+
+cudaError_t rv_cuda_bias_act(rv_mat out, rv_mat x, const float *bias, rv_act act, cudaStream_t stream) {
+    return with_types(out.type, x.type, [&](auto d, auto s) {
+        bias_act_kernel<<<grid_of(x.rows, x.cols), THREADS, 0, stream>>>(as<decltype(d)>(out), as<decltype(s)>(x), bias, act == RV_ACT_GELU);
+    });
+}
+
+template <typename S>
+static __global__ void add_scaled_kernel(view<float> x, view<S> y, const float *bias, float scale, const float *row_scale) {
+    int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x);
+    if (c >= x.cols) return;
+    for (int32_t r = (int32_t)blockIdx.y; r < x.rows; r += (int32_t)gridDim.y) {
+        float by = row_scale ? scale * row_scale[r] : scale;
+        if (row_scale && row_scale[r] == 0.f) continue;
+        float v = (y.data ? to_f32(y.at(r, c)) : 0.f) + (bias ? bias[c] : 0.f);
+        x.at(r, c) += by * v;
+    }
+}
+
+cudaError_t rv_cuda_add_scaled(rv_mat x, rv_mat y, const float *bias, float scale, const float *row_scale, cudaStream_t stream) {
+    return with_one(y.type, [&](auto s) {
+        add_scaled_kernel<<<grid_of(x.rows, x.cols), THREADS, 0, stream>>>(as<float>(x), as<decltype(s)>(y), bias, scale, row_scale);
+    });
+}
+
+/* ---- positions and caches ---- */
+
+template <typename T> static __global__ void rope_kernel(view<T> qk, const float *cos_sin, const int32_t *pos, int32_t head_dim) {
+    int32_t r = (int32_t)blockIdx.x, half = head_dim / 2, p = pos[r];
+    if (p < 0) return;
+    const float *row = cos_sin + (int64_t)p * head_dim;
+    for (int32_t i = (int32_t)threadIdx.x; i < qk.cols / 2; i += THREADS) {
+        int32_t j = i % half, c = i / half * head_dim + j;
+        float a = to_f32(qk.at(r, c)), b = to_f32(qk.at(r, c + half)), co = row[j], si = row[half + j];
+        qk.at(r, c) = to_act<T>(a * co - b * si);
+        qk.at(r, c + half) = to_act<T>(b * co + a * si);
+    }
+}
+
+cudaError_t rv_cuda_rope(rv_mat qk, const float *cos_sin, const int32_t *pos, int32_t head_dim, cudaStream_t stream) {
+    return with_one(qk.type, [&](auto t) {
+        rope_kernel<<<(unsigned)qk.rows, THREADS, 0, stream>>>(as<decltype(t)>(qk), cos_sin, pos, head_dim);
+    });
+}
+
+template <typename T>
+static __global__ void kv_store_kernel(view<T> to_k, view<T> to_v, view<T> k, view<T> v, const int32_t *pages, int32_t page_rows,
+                                       int32_t max_pages, const int32_t *slot, const int32_t *pos) {
+    int32_t r = (int32_t)blockIdx.x, p = pos[r], s = slot ? slot[r] : 0;
+    if (p < 0) return;
+    int32_t row = pages ? pages[s * max_pages + p / page_rows] * page_rows + p % page_rows : p;
+    for (int32_t c = (int32_t)threadIdx.x; c < k.cols; c += THREADS) {
+        to_k.at(row, c) = k.at(r, c);
+        to_v.at(row, c) = v.at(r, c);
+    }
+}
+
+cudaError_t rv_cuda_kv_store(rv_kv kv, rv_mat k, rv_mat v, const int32_t *slot, const int32_t *pos, cudaStream_t stream) {
+    return with_one(k.type, [&](auto t) {
+        using T = decltype(t);
+        kv_store_kernel<<<(unsigned)k.rows, THREADS, 0, stream>>>(as<T>(kv.k), as<T>(kv.v), as<T>(k), as<T>(v), kv.pages, kv.page_rows,
+                                                                  kv.max_pages, slot, pos);
+    });
+}
+
+template <typename T> struct taps_view { view<T> of[16]; };
+
+template <typename T> static __global__ void concat_kernel(view<T> out, view<T> last, taps_view<T> taps, int32_t n) {
+    int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x), d = last.cols;
+    if (c >= out.cols) return;
+    for (int32_t r = (int32_t)blockIdx.y; r < out.rows; r += (int32_t)gridDim.y)
+        out.at(r, c) = c < d ? last.at(r, c) : taps.of[(c - d) % n].at(r, (c - d) / n);
+}
+
+cudaError_t rv_cuda_concat_taps(rv_mat out, rv_mat last, const rv_mat *taps, int32_t n_taps, cudaStream_t stream) {
+    return with_one(out.type, [&](auto t) {
+        using T = decltype(t);
+        taps_view<T> all = {};
+        for (int32_t i = 0; i < n_taps && i < 16; i++) all.of[i] = as<T>(taps[i]);
+        concat_kernel<<<grid_of(out.rows, out.cols), THREADS, 0, stream>>>(as<T>(out), as<T>(last), all, n_taps);
+    });
+}
