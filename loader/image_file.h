@@ -1,8 +1,9 @@
 /* image_file.h - image files to upright 8-bit RGB.
  *
  * The one idea: the numbers are those of Hugging Face's processor (Pillow): JPEG through libjpeg-turbo
- * with its slow integer DCT and fancy upsampling, CMYK inverted as Adobe writes it; PNG, GIF (first
- * frame), BMP and binary PNM are read here.  Alpha is composited over white, EXIF orientation applied.
+ * with its slow integer DCT and fancy upsampling, CMYK inverted as Adobe writes it; PNG through libpng,
+ * GIF (first frame) through giflib; BMP and binary PNM are read here.  Alpha is composited over white,
+ * EXIF orientation applied.
  * Three places differ on purpose: see image_png.c (16-bit grey, grey colour keys) and image_pnm.c.
  */
 #ifndef RV_LOADER_IMAGE_FILE_H

@@ -160,7 +160,7 @@ static void png_with_too_little_or_too_much_data_is_an_error(void **state) {
         begin_png(&b, 2, 1, 8, 2);
         add_stored(&b, raw, n);
         add_chunk(&b, "IEND", NULL, 0);
-        expect_refused(b.data, b.n, RV_ERR_FORMAT, "does not give the picture's size");
+        expect_refused(b.data, b.n, RV_ERR_FORMAT, n < 7 ? "Not enough image data" : "Too much image data");
     }
 }
 
@@ -170,26 +170,26 @@ static void png_chunks_out_of_order_are_errors(void **state) {
     builder b;
     begin_png(&b, 2, 1, 8, 2);
     add_chunk(&b, "IEND", NULL, 0);
-    expect_refused(b.data, b.n, RV_ERR_FORMAT, "no IDAT");
+    expect_refused(b.data, b.n, RV_ERR_FORMAT, "IEND: out of place");
     begin_png(&b, 2, 1, 8, 3);
     add_stored(&b, raw, 3);
     add_chunk(&b, "IEND", NULL, 0);
-    expect_refused(b.data, b.n, RV_ERR_FORMAT, "no palette");
+    expect_refused(b.data, b.n, RV_ERR_FORMAT, "Missing PLTE");
     begin_png(&b, 2, 1, 8, 2);
     add_stored(&b, raw, 7);
     add_chunk(&b, "teXt", "a", 1);
     add_stored(&b, raw, 7);
     add_chunk(&b, "IEND", NULL, 0);
-    expect_refused(b.data, b.n, RV_ERR_FORMAT, "not together");
+    expect_refused(b.data, b.n, RV_ERR_FORMAT, "Too many IDATs");
     begin_png(&b, 2, 1, 8, 2);
     add_chunk(&b, "NEWS", "a", 1);
-    expect_refused(b.data, b.n, RV_ERR_UNSUPPORTED, "critical chunk NEWS");
+    expect_refused(b.data, b.n, RV_ERR_UNSUPPORTED, "NEWS: unhandled critical chunk");
     begin_png(&b, 2, 1, 8, 2);
     add_stored(&b, raw, 7);
     expect_refused(b.data, b.n, RV_ERR_FORMAT, "truncated");
     begin_png(&b, 2, 1, 8, 3);
     add_chunk(&b, "PLTE", "abcd", 4);
-    expect_refused(b.data, b.n, RV_ERR_FORMAT, "PLTE has a wrong length");
+    expect_refused(b.data, b.n, RV_ERR_FORMAT, "PLTE: invalid");
 }
 
 static void png_header_values_out_of_range_are_errors(void **state) {
@@ -213,6 +213,98 @@ static void palette_index_beyond_the_palette_is_an_error(void **state) {
     add_stored(&b, (const uint8_t[]){ 0, 1, 2 }, 3);
     add_chunk(&b, "IEND", NULL, 0);
     expect_refused(b.data, b.n, RV_ERR_FORMAT, "beyond the palette");
+}
+
+/* The chunk's checksum is right, that of what is inside it is not. */
+static void a_wrong_checksum_of_the_compressed_data_is_an_error(void **state) {
+    (void)state;
+    builder b;
+    begin_png(&b, 2, 1, 8, 2);
+    size_t chunk = b.n;
+    add_stored(&b, (const uint8_t[]){ 0, 1, 2, 3, 4, 5, 6 }, 7);
+    b.data[b.n - 5] ^= 1;
+    put32(b.data + b.n - 4, crc_of(b.data + chunk + 4, b.n - chunk - 8));
+    add_chunk(&b, "IEND", NULL, 0);
+    expect_refused(b.data, b.n, RV_ERR_FORMAT, "incorrect data check");
+}
+
+static void a_critical_chunk_behind_the_picture_is_not_passed_over(void **state) {
+    (void)state;
+    builder b;
+    begin_png(&b, 2, 1, 8, 2);
+    add_stored(&b, (const uint8_t[7]){ 0 }, 7);
+    add_chunk(&b, "NEWS", "a", 1);
+    add_chunk(&b, "IEND", NULL, 0);
+    expect_refused(b.data, b.n, RV_ERR_UNSUPPORTED, "NEWS: unhandled critical chunk");
+}
+
+static void a_checksum_is_verified_in_chunks_that_are_not_used(void **state) {
+    (void)state;
+    for (int behind = 0; behind < 2; behind++) {
+        builder b;
+        begin_png(&b, 2, 1, 8, 2);
+        if (behind) add_stored(&b, (const uint8_t[7]){ 0 }, 7);
+        add_chunk(&b, "tEXt", "k\0v", 3);
+        b.data[b.n - 1] ^= 1;
+        if (!behind) add_stored(&b, (const uint8_t[7]){ 0 }, 7);
+        add_chunk(&b, "IEND", NULL, 0);
+        expect_refused(b.data, b.n, RV_ERR_FORMAT, "tEXt: CRC error");
+    }
+}
+
+static void chunks_that_change_nothing_may_hold_anything(void **state) {
+    (void)state;
+    builder b;
+    rv_error err = { 0 };
+    rv_pixels p = { 0 };
+    begin_png(&b, 2, 1, 8, 2);
+    add_chunk(&b, "iCCP", "nonsense", 8);
+    add_chunk(&b, "gAMA", "\0\0\0\0", 4);
+    add_chunk(&b, "tRNS", "\xff\xff\xff\xff\xff\xff", 6);
+    add_stored(&b, (const uint8_t[]){ 0, 255, 255, 255, 4, 5, 6 }, 7);
+    add_chunk(&b, "IEND", NULL, 0);
+    expect_ok(rv_image_decode(b.data, b.n, false, &p, &err), &err);
+    assert_memory_equal(p.rgb, ((const uint8_t[]){ 255, 255, 255, 4, 5, 6 }), 6);
+    rv_pixels_free(&p);
+}
+
+static void an_orientation_behind_the_picture_counts(void **state) {
+    (void)state;
+    static const uint8_t exif[] = { 'I', 'I', '*', 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0 };
+    builder b;
+    rv_error err = { 0 };
+    rv_pixels p = { 0 }, header = { 0 };
+    begin_png(&b, 2, 1, 8, 2);
+    add_stored(&b, (const uint8_t[]){ 0, 1, 2, 3, 4, 5, 6 }, 7);
+    add_chunk(&b, "eXIf", exif, sizeof exif);
+    add_chunk(&b, "IEND", NULL, 0);
+    expect_ok(rv_image_decode(b.data, b.n, false, &p, &err), &err);
+    expect_ok(rv_image_probe(b.data, b.n, false, &header, &err), &err);
+    assert_int_equal(p.orientation, 6);
+    assert_int_equal(header.orientation, 6);
+    assert_int_equal(p.height, 2);
+    assert_int_equal(header.height, 2);
+    rv_pixels_free(&p);
+}
+
+/* Clear, 0, 7, end: 6 is the largest code that can be there. */
+static void a_gif_code_that_stands_for_nothing_is_an_error(void **state) {
+    (void)state;
+    uint8_t gif[] = { 'G', 'I', 'F', '8', '9', 'a', 3, 0, 1, 0, 0, 0, 0, ',', 0, 0, 0, 0, 3, 0, 1, 0, 0,
+                      2, 2, 0xc4, 0x0b, 0, ';' };
+    expect_refused(gif, sizeof gif, RV_ERR_FORMAT, "a code that stands for nothing");
+    rv_error err = { 0 };
+    rv_pixels p = { 0 };
+    gif[25] = 0x84;                                              /* clear, 0, 6 (0 0), end */
+    expect_ok(rv_image_decode(gif, sizeof gif, false, &p, &err), &err);
+    assert_memory_equal(p.rgb, ((const uint8_t[9]){ 0 }), 9);
+    rv_pixels_free(&p);
+    gif[6] = gif[18] = 4;                                        /* one pixel more than there is */
+    expect_refused(gif, sizeof gif, RV_ERR_FORMAT, "incomplete");
+    gif[23] = 9;
+    expect_refused(gif, sizeof gif, RV_ERR_FORMAT, "GIF");
+    gif[23] = 0;
+    expect_refused(gif, sizeof gif, RV_ERR_FORMAT, "code size");
 }
 
 /* ---- bombs --------------------------------------------------------------------------------- */
@@ -273,7 +365,7 @@ static void a_png_that_inflates_to_more_than_its_picture_is_an_error(void **stat
     size_t n;
     uint8_t *file = picture_read("bomb_inflates.png", &n);
     long before = peak_kib();
-    expect_refused(file, n, RV_ERR_FORMAT, "does not give the picture's size");
+    expect_refused(file, n, RV_ERR_FORMAT, "Too much image data");
     assert_in_range(peak_kib() - before, 0, 20000);
     free(file);
 }
@@ -385,6 +477,12 @@ int main(void) {
         cmocka_unit_test(png_chunks_out_of_order_are_errors),
         cmocka_unit_test(png_header_values_out_of_range_are_errors),
         cmocka_unit_test(palette_index_beyond_the_palette_is_an_error),
+        cmocka_unit_test(a_wrong_checksum_of_the_compressed_data_is_an_error),
+        cmocka_unit_test(a_critical_chunk_behind_the_picture_is_not_passed_over),
+        cmocka_unit_test(a_checksum_is_verified_in_chunks_that_are_not_used),
+        cmocka_unit_test(chunks_that_change_nothing_may_hold_anything),
+        cmocka_unit_test(an_orientation_behind_the_picture_counts),
+        cmocka_unit_test(a_gif_code_that_stands_for_nothing_is_an_error),
         cmocka_unit_test(any_changed_byte_of_a_png_is_an_error),
         cmocka_unit_test(a_file_cut_anywhere_is_an_error_or_the_whole_picture),
         cmocka_unit_test(flipped_bytes_never_crash),
