@@ -75,12 +75,15 @@ static int32_t draw(const rv_candidate *c, int32_t n, float u) {
     return c[n - 1].id;
 }
 
+rv_status rv_sample_fail(rv_error *err) {
+    return rv_fail(err, RV_ERR_FORMAT, "the model computed NaN or infinite logits: its weights hold such values, or "
+                   "overflow in this number format (rvengine inspect --check finds them)");
+}
+
 rv_status rv_sample(const rv_sampling *s, float *logits, int32_t vocab, const uint8_t *seen, uint32_t index,
                     rv_candidate *room, int32_t *id, float *logprob, rv_error *err) {
     double norm = log_sum(logits, vocab);
-    if (isnan(norm))
-        return rv_fail(err, RV_ERR_FORMAT, "the model computed NaN or infinite logits: its weights hold such values, or "
-                       "overflow in this number format (rvengine inspect --check finds them)");
+    if (isnan(norm)) return rv_sample_fail(err);
     if (s->temperature <= 0 && s->repetition_penalty == 1.0f) {
         *id = best_of(logits, vocab);
         *logprob = (float)((double)logits[*id] - norm);

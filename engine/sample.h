@@ -24,6 +24,9 @@ typedef struct rv_candidate { float score; int32_t id; } rv_candidate;
 rv_status rv_sample(const rv_sampling *s, float *logits, int32_t vocab, const uint8_t *seen, uint32_t index,
                     rv_candidate *room, int32_t *id, float *logprob, rv_error *err);
 
+/* The error of a row whose logits hold NaN or +inf; returns its code. */
+rv_status rv_sample_fail(rv_error *err);
+
 /* Uniform in [0, 1), 24 bits, from Philox4x32-10 (Salmon et al., SC 2011). */
 float rv_random(uint64_t seed, uint32_t index);
 #endif

@@ -115,6 +115,7 @@ rv_status rv_session_new(rv_model *model, const rv_session_options *options, rv_
     s->scratch_bytes = scratch.used;
     TRY(take_device(s, err));
     start(s);
+    TRY(rv_decode_record(s, err));
 done:
     if (st) rv_session_free(s);
     else *out = s;
@@ -136,6 +137,7 @@ void rv_session_release(rv_session *s) {
 static void give_back(rv_session *s) {
     rv_model *m = s->model;
     pthread_mutex_lock(&m->device);
+    rv_decode_erase(s);
     rv_device_release(m->be, s->cache_memory);
     rv_device_release(m->be, s->scratch_memory);
     pthread_mutex_unlock(&m->device);

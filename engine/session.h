@@ -13,6 +13,8 @@
 #include "engine/text.h"
 #include "engine/vision.h"
 
+enum { RV_TAPE_SIZES = 7 };              /* 1 << 0 .. 1 << 6 = RV_FEW_ROWS                       */
+
 typedef enum { RV_PICTURE_NEW, RV_PICTURE_HELD, RV_PICTURE_READY } rv_picture_state;
 
 struct rv_picture {
@@ -86,6 +88,7 @@ struct rv_session {
     rv_text            text;
     rv_vision          vision;
     rv_text_rows       rows;
+    rv_tape           *tapes[RV_TAPE_SIZES][2];   /* decode with 1, 2, 4 .. rows; without and with images */
     float             *logits;           /* host [slots x vocab]                                 */
     uint8_t           *seen;             /* host [slots x vocab]                                 */
     rv_candidate      *room;
@@ -98,6 +101,13 @@ void rv_session_retain(rv_session *s);
 void rv_session_release(rv_session *s);
 /* Places cache and scratch of resolved options; measuring or for real (both arenas alike). */
 void rv_session_place(rv_session *s, const rv_config *config, const rv_backend *be, rv_arena *cache, rv_arena *scratch);
+
+/* engine/decode.c: one token for every answering job.  Recorded steps are made and erased with the session. */
+rv_status rv_decode_record(rv_session *s, rv_error *err);
+void      rv_decode_erase(rv_session *s);
+/* Runs the rows and brings the outcome to the host: for each row a token by greedy choice where the
+ * device can (id -1: the logits hold NaN), else its logits in s->logits. */
+rv_status rv_decode_run(rv_session *s, rv_text_rows *rows, bool all_greedy, rv_best *best, bool *has_best, rv_error *err);
 
 /* engine/step.c: ends every queued and running job as cancelled. */
 void rv_session_cancel_all(rv_session *s);

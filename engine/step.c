@@ -168,18 +168,30 @@ static void upload_pages(rv_session *s, rv_job *job) {
 
 /* ---- the three kinds of work ---- */
 
+static bool is_greedy(const rv_job *job) { return job->sampling.temperature <= 0 && job->sampling.repetition_penalty == 1.0f; }
+
+static void take_token(rv_session *s, rv_job *job, int32_t id, float logprob) {
+    rv_job_state state;
+    s->seen[(size_t)job->slot * (size_t)s->model->files.config.text.vocab + (size_t)id] = 1;
+    if (!rv_job_take(job, id, logprob, &state)) end_job(job, state);
+}
+
 static void sample_row(rv_session *s, rv_job *job, float *logits) {
     int32_t vocab = s->model->files.config.text.vocab, id;
     uint8_t *seen = s->seen + (size_t)job->slot * (size_t)vocab;
     float logprob;
-    rv_job_state state;
     rv_error error;
-    if (rv_sample(&job->sampling, logits, vocab, seen, (uint32_t)job->answer.count, s->room, &id, &logprob, &error)) {
+    if (rv_sample(&job->sampling, logits, vocab, seen, (uint32_t)job->answer.count, s->room, &id, &logprob, &error)) fail_job(job, &error);
+    else take_token(s, job, id, logprob);
+}
+
+static void take_best(rv_session *s, rv_job *job, rv_best best) {
+    rv_error error;
+    if (best.id >= 0) take_token(s, job, best.id, best.logprob);
+    else {
+        rv_sample_fail(&error);
         fail_job(job, &error);
-        return;
     }
-    seen[id] = 1;
-    if (!rv_job_take(job, id, logprob, &state)) end_job(job, state);
 }
 
 /* Runs the pass and brings `n` rows of logits to the host; false when the device failed.  The device is not held
@@ -197,22 +209,26 @@ static bool run_rows(rv_session *s, int32_t from, int32_t n, rv_error *err) {
 
 static bool decode(rv_session *s, rv_error *err) {
     rv_job *jobs[RV_FEW_ROWS];
+    rv_best best[RV_FEW_ROWS];
+    bool greedy = true, has_best;
     double start = rv_now_ms();
     clear_rows(&s->rows);
     for (int32_t i = 0; i < s->cache.slots; i++) {
         rv_job *job = s->slots[i];
         if (!job || stage_of(job) != ANSWERING) continue;
         jobs[s->rows.n] = job;
+        greedy &= is_greedy(job);
         add_row(&s->rows, job, job->answer.data[job->answer.count - 1], job->in_cache);
     }
     int32_t n = s->rows.n;
     if (n == 0) return true;
-    if (!run_rows(s, 0, n, err)) return false;
+    if (rv_decode_run(s, &s->rows, greedy, best, &has_best, err)) return false;
     float ms = (float)(rv_now_ms() - start);
     for (int32_t i = 0; i < n; i++) {
         jobs[i]->in_cache++;
         jobs[i]->stats.decode_ms += ms;
-        sample_row(s, jobs[i], s->logits + (size_t)i * (size_t)s->model->files.config.text.vocab);
+        if (has_best) take_best(s, jobs[i], best[i]);
+        else sample_row(s, jobs[i], s->logits + (size_t)i * (size_t)s->model->files.config.text.vocab);
     }
     return true;
 }

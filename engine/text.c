@@ -25,6 +25,7 @@ void rv_text_place(rv_text_scratch *s, const rv_config *config, rv_dtype act, in
     s->ff = take(arena, rows, t->ffn, act);
     s->logits = take(arena, logit_rows, t->vocab, RV_F32);
     s->rows = rv_arena_take(arena, (uint64_t)rows * ROW_ARRAYS * sizeof(int32_t));
+    s->best = rv_arena_take(arena, (uint64_t)logit_rows * sizeof *s->best);
     s->cos_sin = rv_arena_take(arena, (uint64_t)context * (uint64_t)t->head_dim * sizeof(float));
 }
 
@@ -146,11 +147,15 @@ static void cross_layer(const pass *p, const rv_text_layer *w, rv_kv images) {
     mlp(p, w, w->mlp_gate, p->row_on);
 }
 
-static pass upload_rows(const rv_text *t, const rv_text_rows *rows) {
+void rv_text_upload(const rv_text *t, const rv_text_rows *rows) {
     size_t n = (size_t)rows->n;
-    int32_t *d = t->scratch->rows;
     const void *const arrays[ROW_ARRAYS] = { rows->ids, rows->pos, rows->slot, rows->image_first, rows->image_last, rows->row_on };
-    for (size_t i = 0; i < ROW_ARRAYS; i++) rv_upload(t->be, d + i * n, arrays[i], n * sizeof *d);
+    for (size_t i = 0; i < ROW_ARRAYS; i++) rv_upload(t->be, t->scratch->rows + i * n, arrays[i], n * sizeof(int32_t));
+}
+
+static pass pass_of(const rv_text *t, const rv_text_rows *rows) {
+    const size_t n = (size_t)rows->n;
+    const int32_t *d = t->scratch->rows;
     return (pass){ .t = t, .x = rv_rows(t->scratch->x, 0, rows->n), .h = rv_rows(t->scratch->h, 0, rows->n),
                    .ids = d, .pos = d + n, .slot = d + 2 * n, .image_first = d + 3 * n, .image_last = d + 4 * n,
                    .row_on = (const float *)(const void *)(d + 5 * n), .n = rows->n,
@@ -158,9 +163,14 @@ static pass upload_rows(const rv_text *t, const rv_text_rows *rows) {
 }
 
 void rv_text_run(const rv_text *t, const rv_text_rows *rows, int32_t logits_from, int32_t logits_n) {
+    rv_text_upload(t, rows);
+    rv_text_queue(t, rows, logits_from, logits_n);
+}
+
+void rv_text_queue(const rv_text *t, const rv_text_rows *rows, int32_t logits_from, int32_t logits_n) {
     const rv_text_config *c = &t->config->text;
     const rv_weights *w = t->weights;
-    pass p = upload_rows(t, rows);
+    pass p = pass_of(t, rows);
     rv_embed(t->be, p.x, w->embed, p.ids);
     if (t->watch) t->watch(t->watch_user, 0, p.x);
     for (int32_t i = 0; i < c->layers; i++) {

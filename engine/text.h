@@ -22,6 +22,7 @@ typedef struct rv_text_rows {
 typedef struct rv_text_scratch {
     rv_mat   x, h, qkv, heads, gate_up, ff, logits;
     int32_t *rows;                       /* device: ids | pos | slot | first | last | row_on     */
+    rv_best *best;                       /* device, per row of logits                            */
     float   *cos_sin;                    /* device [context x head_dim]                          */
 } rv_text_scratch;
 
@@ -47,6 +48,11 @@ void rv_text_rotary(const rv_text_config *t, int32_t context, float *out);
 /* Runs the rows; keys and values of all of them are stored.  Logits (f32, scratch->logits row 0..)
  * are made for rows [from, from + n). Host arrays in `rows` are those of rv_text_rows_new. */
 void rv_text_run(const rv_text *t, const rv_text_rows *rows, int32_t logits_from, int32_t logits_n);
+
+/* The same in two halves: the rows' arrays, and the operations (which may be recorded). rows->n,
+ * longest_* and images must be the same in both. */
+void rv_text_upload(const rv_text *t, const rv_text_rows *rows);
+void rv_text_queue(const rv_text *t, const rv_text_rows *rows, int32_t logits_from, int32_t logits_n);
 
 rv_status rv_text_rows_new(rv_text_rows *rows, int32_t capacity, rv_error *err);
 void      rv_text_rows_free(rv_text_rows *rows);

@@ -230,3 +230,25 @@ void rv_concat_taps(rv_backend *be, rv_mat out, rv_mat last, const rv_mat *taps,
     }
     be->ops->concat_taps(be, out, last, taps, n_taps);
 }
+
+bool rv_can_record(const rv_backend *be) { return be->ops->best && be->ops->record; }
+
+void rv_best_rows(rv_backend *be, rv_best *out, rv_mat logits) {
+    if (failed(be)) return;
+    if (!check(be, out && is_mat(logits) && logits.type == RV_F32, "best", "logits must be f32", logits, logits)) return;
+    be->ops->best(be, out, logits);
+}
+
+void rv_record(rv_backend *be) {
+    if (!failed(be)) be->ops->record(be);
+}
+
+rv_tape *rv_recorded(rv_backend *be) { return be->ops->recorded(be); }   /* also after an error: recording must end */
+
+void rv_play(rv_backend *be, rv_tape *tape) {
+    if (!failed(be) && tape) be->ops->play(be, tape);
+}
+
+void rv_erase(rv_backend *be, rv_tape *tape) {
+    if (tape) be->ops->erase(be, tape);
+}

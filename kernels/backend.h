@@ -94,6 +94,10 @@ typedef struct rv_attention {
 typedef struct rv_norm { const float *weight, *bias; float eps; int32_t width; } rv_norm;
 
 typedef struct rv_backend rv_backend;
+typedef struct rv_tape    rv_tape;       /* a recorded run of operations (a CUDA graph)         */
+
+/* The most likely token of a row, and the natural logarithm of its probability. */
+typedef struct rv_best { int32_t id; float logprob; } rv_best;
 
 typedef struct rv_backend_ops {
     const char *name;            /* "cpu", "cuda"                                              */
@@ -124,6 +128,12 @@ typedef struct rv_backend_ops {
     void  (*attend)     (rv_backend *, const rv_attention *);
     void  (*concat_taps)(rv_backend *, rv_mat out, rv_mat last, const rv_mat *taps, int32_t n_taps);
     void  (*close)      (rv_backend *);
+    /* optional: NULL where a backend has none, and the engine does without */
+    void  (*best)       (rv_backend *, rv_best *out, rv_mat logits);
+    void  (*record)     (rv_backend *);
+    rv_tape *(*recorded)(rv_backend *);
+    void  (*play)       (rv_backend *, rv_tape *);
+    void  (*erase)      (rv_backend *, rv_tape *);
 } rv_backend_ops;
 
 struct rv_backend {
@@ -222,5 +232,17 @@ void rv_kv_store(rv_backend *be, rv_kv kv, rv_mat k, rv_mat v, const int32_t *sl
 void rv_attend(rv_backend *be, const rv_attention *a);
 /* out row = [last (d) | column d + c*n_taps + i = tap i's column c]: HF's channel-major order. */
 void rv_concat_taps(rv_backend *be, rv_mat out, rv_mat last, const rv_mat *taps, int32_t n_taps);
+
+/* ---- optional ones ---- */
+/* Whether best, record, recorded, play and erase are there. */
+bool rv_can_record(const rv_backend *be);
+/* out (device) per row of logits f32; first id on ties; id -1 when a logit is NaN or +inf. */
+void rv_best_rows(rv_backend *be, rv_best *out, rv_mat logits);
+/* Between the two, operations on device memory (no upload, download or alloc) are recorded, not run.
+ * NULL when recording failed (the sticky error says why). */
+void     rv_record(rv_backend *be);
+rv_tape *rv_recorded(rv_backend *be);
+void     rv_play(rv_backend *be, rv_tape *tape);
+void     rv_erase(rv_backend *be, rv_tape *tape);                    /* NULL is fine             */
 
 #endif

@@ -33,6 +33,7 @@ cudaError_t rv_cuda_concat_taps(rv_mat out, rv_mat last, const rv_mat *taps, int
 cudaError_t rv_cuda_bias_act(rv_mat out, rv_mat x, const float *bias, rv_act act, cudaStream_t stream);
 /* x f32 += scale * row_scale[r] * (y + bias); y act or f32. */
 cudaError_t rv_cuda_add_scaled(rv_mat x, rv_mat y, const float *bias, float scale, const float *row_scale, cudaStream_t stream);
+cudaError_t rv_cuda_best(rv_best *out, rv_mat logits, cudaStream_t stream);
 
 /* ---- few.cu: products with 1 to 64 rows, at the memory's speed ----
  * w: act [rows x cols] row-major, 16-byte aligned, cols a multiple of 8.  Sums in an order fixed by

@@ -23,6 +23,7 @@ typedef struct rv_cuda {
     int32_t          device, arch;       /* kernel set: 80 or 90                                 */
     bool             overlap;            /* programmatic dependent launch                        */
     bool             plain_attention;
+    bool             recording;
     cudaStream_t     stream;
     cublasLtHandle_t lt;
     void            *workspace;          /* cuBLASLt's                                           */
@@ -39,6 +40,12 @@ void rv_cuda_failed(rv_cuda *c, cudaError_t e, const char *doing);
 void rv_cuda_fill(rv_backend *be, rv_dtype act);
 /* open.c: the table's `close`. */
 void rv_cuda_close(rv_backend *be);
+
+/* tape.c */
+void     rv_cuda_record(rv_backend *be);
+rv_tape *rv_cuda_recorded(rv_backend *be);
+void     rv_cuda_play(rv_backend *be, rv_tape *tape);
+void     rv_cuda_erase(rv_backend *be, rv_tape *tape);
 
 /* gemm.c: D [m x n] = alpha * x [m x k] w^T + (add ? D : 0); D act or f32. */
 void rv_cuda_gemm(rv_cuda *c, rv_mat out, rv_mat x, const rv_weight *w, float alpha, bool add);

@@ -163,6 +163,8 @@ static void op_concat_taps(rv_backend *be, rv_mat out, rv_mat last, const rv_mat
     QUEUE(rv_cuda_concat_taps(out, last, taps, n_taps, cuda_of(be)->stream), "concat_taps");
 }
 
+static void op_best(rv_backend *be, rv_best *out, rv_mat logits) { QUEUE(rv_cuda_best(out, logits, cuda_of(be)->stream), "best"); }
+
 void rv_cuda_fill(rv_backend *be, rv_dtype act) {
     static const rv_backend_ops ops = {
         .name = "cuda", .alloc = op_alloc, .release = op_release, .upload = op_upload, .download = op_download, .finish = op_finish,
@@ -170,6 +172,7 @@ void rv_cuda_fill(rv_backend *be, rv_dtype act) {
         .zero = op_zero, .copy = op_copy, .patches = op_patches, .embed = op_embed, .add_rows = op_add_rows, .norm = op_norm,
         .linear = op_linear, .linear_add = op_linear_add, .swiglu = op_swiglu, .rope = op_rope, .kv_store = op_kv_store,
         .attend = op_attend, .concat_taps = op_concat_taps, .close = rv_cuda_close,
+        .best = op_best, .record = rv_cuda_record, .recorded = rv_cuda_recorded, .play = rv_cuda_play, .erase = rv_cuda_erase,
     };
     be->ops = &ops;
     be->act = act;

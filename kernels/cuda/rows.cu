@@ -261,3 +261,48 @@ cudaError_t rv_cuda_concat_taps(rv_mat out, rv_mat last, const rv_mat *taps, int
         concat_kernel<<<grid_of(out.rows, out.cols), THREADS, 0, stream>>>(as<T>(out), as<T>(last), all, n_taps);
     });
 }
+
+/* ---- the most likely token ---- */
+
+/* What one thread or warp has seen: the best logit and the sum of exp(logit - best). */
+struct seen { float best, sum; int32_t id; bool bad; };
+
+static __device__ seen join(seen a, seen b) {
+    bool second = b.best > a.best || (b.best == a.best && b.id < a.id);
+    float top = second ? b.best : a.best;
+    seen r;
+    r.best = top;
+    r.id = second ? b.id : a.id;
+    r.sum = (a.sum > 0 ? a.sum * expf(a.best - top) : 0.f) + (b.sum > 0 ? b.sum * expf(b.best - top) : 0.f);
+    r.bad = a.bad || b.bad;
+    return r;
+}
+
+static __global__ void best_kernel(rv_best *out, view<float> logits) {
+    __shared__ seen warps[32];
+    const float *row = logits.data + (int64_t)blockIdx.x * logits.ld;
+    seen s = { -INFINITY, 0.f, INT32_MAX, false };
+    for (int32_t i = (int32_t)threadIdx.x; i < logits.cols; i += (int32_t)blockDim.x) {
+        float v = row[i];
+        s.bad |= !(v < INFINITY);                          /* NaN and +inf */
+        if (v > s.best) s.sum = s.sum * expf(s.best - v) + 1.f, s.best = v, s.id = i;
+        else if (v > -INFINITY) s.sum += expf(v - s.best);
+    }
+    for (int m = 16; m; m >>= 1) {
+        seen o = { __shfl_xor_sync(~0u, s.best, m), __shfl_xor_sync(~0u, s.sum, m), __shfl_xor_sync(~0u, s.id, m),
+                   (bool)__shfl_xor_sync(~0u, (int)s.bad, m) };
+        s = threadIdx.x & (unsigned)m ? join(o, s) : join(s, o);       /* both lanes sum in the same order */
+    }
+    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = s;
+    __syncthreads();
+    if (threadIdx.x) return;
+    for (unsigned w = 1; w < blockDim.x / 32; w++) s = join(s, warps[w]);
+    bool none = s.bad || s.id == INT32_MAX;
+    out[blockIdx.x].id = none ? -1 : s.id;
+    out[blockIdx.x].logprob = none ? 0.f : -logf(s.sum);
+}
+
+cudaError_t rv_cuda_best(rv_best *out, rv_mat logits, cudaStream_t stream) {
+    best_kernel<<<(unsigned)logits.rows, 1024, 0, stream>>>(out, as<float>(logits));
+    return cudaGetLastError();
+}
