@@ -3,7 +3,7 @@
  * The one idea: rv_submit may be called from any thread at any time; a single thread owns the loop
  * "rv_wait, then rv_step" and is the only one that computes.  Eight workers send every image at
  * once through a queue that is too small on purpose, half of them as a picture whose work is shared;
- * each answer must equal what one rv_generate alone gives.
+ * each answer must equal what one rv_generate alone gives.  Each worker also gives one request up.
  *
  *     service MODEL_DIR IMAGE..      exit code 0: every answer was the same
  */
@@ -89,8 +89,30 @@ static void serve(service *s, int i, int shared) {
     rv_job_free(job);
 }
 
+/* A client that goes away: its request ends early (or just in time), and nobody else notices. */
+static void hang_up(service *s) {
+    rv_part parts[2] = { { .size = sizeof(rv_part), .picture = s->pictures[0] },
+                         { .size = sizeof(rv_part), .text = PROMPT } };
+    rv_message message = { .size = sizeof message, .role = "user", .parts = parts, .n_parts = 2 };
+    rv_request request = { .size = sizeof request, .messages = &message, .n_messages = 1 };
+    rv_error err;
+    rv_job *job;
+    rv_status st = submit(s, &request, &job, &err);
+    if (st == RV_OK) {
+        rv_job_wait(job, 5);
+        rv_cancel(job);
+        rv_job_wait(job, -1);
+        st = rv_job_get_error(job, &err);
+        rv_job_free(job);
+    }
+    if (st == RV_OK || st == RV_ERR_CANCELLED) return;
+    s->wrong++;
+    fprintf(stderr, "service: a cancelled request: %s\n", err.message);
+}
+
 static void *work(void *user) {
     worker *w = user;
+    hang_up(w->s);
     for (int i = 0; i < w->s->n_images; i++) serve(w->s, (i + w->number) % w->s->n_images, w->number % 2);
     return NULL;
 }
