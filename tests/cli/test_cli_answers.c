@@ -52,7 +52,8 @@ static void the_eight_receipts_give_the_reference_ids(void **state) {
     for (json_t *line; (line = expected(i)); i++, json_decref(line)) {
         char image[1024];
         snprintf(image, sizeof image, "%s/receipts/%s", RV_TEST_DEMO, json_string_value(json_object_get(line, "image")));
-        json_t *root = run_json(ARGS("run", "-m", MODEL, "-i", image, "--compute", "f32", "--json", "-p",
+        json_t *root = run_json(ARGS("run", "-m", MODEL, "-i", image, "--backend", "cpu", "--compute", "f32", "--json",
+                                     "-p",
                                      json_string_value(json_object_get(line, "prompt"))));
         assert_true(json_equal(json_object_get(root, "prompt_tokens"), json_object_get(line, "prompt_ids")));
         assert_true(json_equal(json_object_get(root, "tokens"), json_object_get(line, "answer_ids")));
@@ -139,7 +140,7 @@ static void two_images_get_an_answer(void **state) {
 
 static void json_has_what_help_promises(void **state) {
     (void)state;
-    json_t *root = run_json(ARGS("run", "-m", MODEL, "-i", RECEIPT, "--json", "--logprobs", "-n", "7"));
+    json_t *root = run_json(ARGS("run", "-m", MODEL, "-i", RECEIPT, "--backend", "cpu", "--json", "--logprobs", "-n", "7"));
     json_t *stats = json_object_get(root, "stats"), *image = json_array_get(json_object_get(root, "images"), 0);
     assert_string_equal(json_string_value(json_object_get(root, "finish_reason")), "length");
     assert_int_equal(json_array_size(json_object_get(root, "tokens")), 7);
