@@ -35,7 +35,7 @@ rv_status rv_decode_record(rv_session *s, rv_error *err) {
     pthread_mutex_lock(&s->model->device);
     for (int32_t i = 0; st == RV_OK && i <= size_index(s->cache.slots); i++)
         for (int images = 0; st == RV_OK && images < 2; images++) {
-            rv_text_rows rows = { .n = 1 << i };
+            rv_text_rows rows = { .n = 1 << i, .apart = true };
             if (rows.n > s->cache.slots) rows.n = s->cache.slots;        /* the last one: as many as there are slots */
             set_bounds(s, &rows, images);
             rv_record(be);

@@ -119,7 +119,7 @@ void rv_session_cancel_all(rv_session *s) {
 
 static void clear_rows(rv_text_rows *rows) {
     rows->n = rows->longest_self = rows->longest_image = 0;
-    rows->images = false;
+    rows->images = rows->apart = false;
 }
 
 static void add_row(rv_text_rows *rows, const rv_job *job, int32_t id, int32_t pos) {
@@ -222,6 +222,7 @@ static bool decode(rv_session *s, rv_error *err) {
     }
     int32_t n = s->rows.n;
     if (n == 0) return true;
+    s->rows.apart = true;
     if (rv_decode_run(s, &s->rows, greedy, best, &has_best, err)) return false;
     float ms = (float)(rv_now_ms() - start);
     for (int32_t i = 0; i < n; i++) {

@@ -89,6 +89,7 @@ typedef struct pass {                    /* device views of this pass's rows    
     const int32_t *ids, *pos, *slot, *image_first, *image_last;
     const float *row_on;
     int32_t n, longest_self, longest_image;
+    bool apart;
 } pass;
 
 static rv_norm rms(const pass *p, const float *weight, int32_t width) {
@@ -110,6 +111,15 @@ static rv_attention attention(const pass *p, rv_mat q, rv_kv kv) {
                            .heads = c->heads, .kv_heads = c->kv_heads, .scale = (float)(1 / sqrt((double)c->head_dim)) };
 }
 
+/* What a layer of either kind hands to the coarse entry. */
+static rv_decoder_block block(const pass *p, const rv_text_layer *w, rv_attention a) {
+    rv_text_scratch *s = p->t->scratch;
+    int32_t hidden = p->x.cols;
+    return (rv_decoder_block){ .x = p->x, .h = p->h, .qkv = rv_rows(s->qkv, 0, p->n), .ff = rv_rows(s->ff, 0, p->n), .in = w->qkv, .o = w->o,
+                               .gate_up = w->gate_up, .down = w->down, .norm1 = rms(p, w->norm1, hidden), .norm2 = rms(p, w->norm2, hidden),
+                               .attention = a, .attn_gate = 1, .mlp_gate = 1 };
+}
+
 static void self_layer(const pass *p, const rv_text_layer *w, rv_kv cache) {
     const rv_text_config *c = &p->t->config->text;
     rv_backend *be = p->t->be;
@@ -119,6 +129,10 @@ static void self_layer(const pass *p, const rv_text_layer *w, rv_kv cache) {
     rv_attention a = attention(p, q, cache);
     a.last = p->pos;
     a.longest = p->longest_self;
+    rv_decoder_block b = block(p, w, a);
+    b.cos_sin = p->t->scratch->cos_sin;
+    b.pos = p->pos;
+    if (p->apart && rv_decoder_layer(be, &b)) return;
 
     rv_norm_rows(be, p->h, p->x, rms(p, w->norm1, p->x.cols));
     rv_linear(be, qkv, p->h, w->qkv, NULL, RV_ACT_NONE);
@@ -138,6 +152,12 @@ static void cross_layer(const pass *p, const rv_text_layer *w, rv_kv images) {
     a.first = p->image_first;
     a.last = p->image_last;
     a.longest = p->longest_image;
+    rv_decoder_block b = block(p, w, a);
+    b.q_norm = rms(p, w->q_norm, c->head_dim);
+    b.attn_gate = w->attn_gate;
+    b.mlp_gate = w->mlp_gate;
+    b.row_on = p->row_on;
+    if (p->apart && rv_decoder_layer(be, &b)) return;
 
     rv_norm_rows(be, p->h, p->x, rms(p, w->norm1, p->x.cols));
     rv_linear(be, q, p->h, w->qkv, NULL, RV_ACT_NONE);
@@ -159,7 +179,7 @@ static pass pass_of(const rv_text *t, const rv_text_rows *rows) {
     return (pass){ .t = t, .x = rv_rows(t->scratch->x, 0, rows->n), .h = rv_rows(t->scratch->h, 0, rows->n),
                    .ids = d, .pos = d + n, .slot = d + 2 * n, .image_first = d + 3 * n, .image_last = d + 4 * n,
                    .row_on = (const float *)(const void *)(d + 5 * n), .n = rows->n,
-                   .longest_self = rows->longest_self, .longest_image = rows->longest_image };
+                   .longest_self = rows->longest_self, .longest_image = rows->longest_image, .apart = rows->apart };
 }
 
 void rv_text_run(const rv_text *t, const rv_text_rows *rows, int32_t logits_from, int32_t logits_n) {

@@ -17,6 +17,7 @@ typedef struct rv_text_rows {
     float   *row_on;                     /* 1, or 0 for a row that sees no image (its cross MLP counts 0) */
     int32_t  longest_self, longest_image;/* no row sees keys at or beyond these                 */
     bool     images;                     /* some row's sequence has images: cross layers run    */
+    bool     apart;                      /* every row is of another sequence (decode)           */
 } rv_text_rows;
 
 typedef struct rv_text_scratch {

@@ -231,6 +231,11 @@ void rv_concat_taps(rv_backend *be, rv_mat out, rv_mat last, const rv_mat *taps,
     be->ops->concat_taps(be, out, last, taps, n_taps);
 }
 
+bool rv_decoder_layer(rv_backend *be, const rv_decoder_block *b) {
+    if (failed(be)) return true;
+    return be->ops->decoder_block && !be->fine_only && be->ops->decoder_block(be, b);
+}
+
 bool rv_can_record(const rv_backend *be) { return be->ops->best && be->ops->record; }
 
 void rv_best_rows(rv_backend *be, rv_best *out, rv_mat logits) {

@@ -99,6 +99,19 @@ typedef struct rv_tape    rv_tape;       /* a recorded run of operations (a CUDA
 /* The most likely token of a row, and the natural logarithm of its probability. */
 typedef struct rv_best { int32_t id; float logprob; } rv_best;
 
+/* A decoder layer's rows, weights and scratch: what the coarse entry takes.  It does just what the engine's
+ * composition of fine operations does (engine/text.c), to the same bits. */
+typedef struct rv_decoder_block {
+    rv_mat           x, h, qkv, ff;      /* f32 residual; act scratch; ff [n x f]               */
+    const rv_weight *in, *o, *gate_up, *down;      /* in: [q; k; v], or q alone                 */
+    rv_norm          norm1, norm2, q_norm;         /* q_norm: cross layers                      */
+    rv_attention     attention;          /* q and out inside the scratch                        */
+    const float     *cos_sin;            /* self layers: rotary table; NULL: a cross layer      */
+    const int32_t   *pos;                /* self layers                                         */
+    float            attn_gate, mlp_gate;
+    const float     *row_on;             /* NULL: all                                           */
+} rv_decoder_block;
+
 typedef struct rv_backend_ops {
     const char *name;            /* "cpu", "cuda"                                              */
     /* memory and order */
@@ -129,6 +142,7 @@ typedef struct rv_backend_ops {
     void  (*concat_taps)(rv_backend *, rv_mat out, rv_mat last, const rv_mat *taps, int32_t n_taps);
     void  (*close)      (rv_backend *);
     /* optional: NULL where a backend has none, and the engine does without */
+    bool  (*decoder_block)(rv_backend *, const rv_decoder_block *);      /* false: not these rows, compose */
     void  (*best)       (rv_backend *, rv_best *out, rv_mat logits);
     void  (*record)     (rv_backend *);
     rv_tape *(*recorded)(rv_backend *);
@@ -143,6 +157,7 @@ struct rv_backend {
     uint64_t saturated;          /* f16: values clamped so far (after finish)                  */
     uint64_t own_bytes;          /* device memory the backend took for itself when it was opened */
     int32_t  chunk_rows;         /* rows of a prefill pass that suit it                         */
+    bool     fine_only;          /* coarse entries are not used: for comparison, in tests       */
 };
 
 /* ---- the CPU ---- */
@@ -234,6 +249,8 @@ void rv_attend(rv_backend *be, const rv_attention *a);
 void rv_concat_taps(rv_backend *be, rv_mat out, rv_mat last, const rv_mat *taps, int32_t n_taps);
 
 /* ---- optional ones ---- */
+/* The whole layer in few launches, for rows of different sequences; false: nothing was done, compose it of the operations above. */
+bool rv_decoder_layer(rv_backend *be, const rv_decoder_block *b);
 /* Whether best, record, recorded, play and erase are there. */
 bool rv_can_record(const rv_backend *be);
 /* out (device) per row of logits f32; first id on ties; id -1 when a logit is NaN or +inf. */

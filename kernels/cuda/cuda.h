@@ -22,9 +22,9 @@ enum { RV_CUDA_GATE_BLOCK = 8,           /* GATE_UP weights: 8 rows of gate, 8 o
 cudaError_t rv_cuda_zero(rv_mat x, cudaStream_t stream);
 cudaError_t rv_cuda_copy(rv_mat dst, rv_mat src, cudaStream_t stream);
 cudaError_t rv_cuda_patches(rv_mat out, rv_mat pixels, int32_t channels, int32_t patch, cudaStream_t stream);
-cudaError_t rv_cuda_embed(rv_mat out, rv_mat table, const int32_t *ids, cudaStream_t stream);
+cudaError_t rv_cuda_embed(rv_mat out, rv_mat table, const int32_t *ids, bool overlap, cudaStream_t stream);
 cudaError_t rv_cuda_add_rows(rv_mat x, rv_mat table, const int32_t *ids, float scale, cudaStream_t stream);
-cudaError_t rv_cuda_norm(rv_mat out, rv_mat x, rv_norm n, cudaStream_t stream);
+cudaError_t rv_cuda_norm(rv_mat out, rv_mat x, rv_norm n, bool overlap, cudaStream_t stream);
 cudaError_t rv_cuda_swiglu(rv_mat out, rv_mat gate_up, cudaStream_t stream);
 cudaError_t rv_cuda_rope(rv_mat qk, const float *cos_sin, const int32_t *pos, int32_t head_dim, cudaStream_t stream);
 cudaError_t rv_cuda_kv_store(rv_kv kv, rv_mat k, rv_mat v, const int32_t *slot, const int32_t *pos, cudaStream_t stream);
@@ -33,7 +33,7 @@ cudaError_t rv_cuda_concat_taps(rv_mat out, rv_mat last, const rv_mat *taps, int
 cudaError_t rv_cuda_bias_act(rv_mat out, rv_mat x, const float *bias, rv_act act, cudaStream_t stream);
 /* x f32 += scale * row_scale[r] * (y + bias); y act or f32. */
 cudaError_t rv_cuda_add_scaled(rv_mat x, rv_mat y, const float *bias, float scale, const float *row_scale, cudaStream_t stream);
-cudaError_t rv_cuda_best(rv_best *out, rv_mat logits, cudaStream_t stream);
+cudaError_t rv_cuda_best(rv_best *out, rv_mat logits, bool overlap, cudaStream_t stream);
 
 /* ---- few.cu: products with 1 to 64 rows, at the memory's speed ----
  * w: act [rows x cols] row-major, 16-byte aligned, cols a multiple of 8.  Sums in an order fixed by

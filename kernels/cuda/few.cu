@@ -11,6 +11,7 @@
  */
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/launch.cuh"
 
 enum { WARPS = 8, TILE = 16, DEPTH = 32 /* k per step: 4 threads x 8 */, AHEAD = 4 /* steps in flight */ };
 
@@ -131,16 +132,7 @@ static __global__ void __launch_bounds__(WARPS * 32, N8 <= 2 ? 2 : 1) few_kernel
 template <typename T, typename O, int HOW> static cudaError_t launch(const args &a, bool overlap, cudaStream_t stream) {
     static void (*const kernels[])(args) = { few_kernel<T, O, HOW, 1>, few_kernel<T, O, HOW, 2>, few_kernel<T, O, HOW, 4>, few_kernel<T, O, HOW, 8> };
     int which = a.n <= 8 ? 0 : a.n <= 16 ? 1 : a.n <= 32 ? 2 : 3;
-    cudaLaunchAttribute early = {};
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    early.val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = dim3((unsigned)((a.rows + TILE - 1) / TILE));
-    config.blockDim = dim3(WARPS * 32);
-    config.stream = stream;
-    config.attrs = &early;
-    config.numAttrs = overlap ? 1 : 0;
-    return cudaLaunchKernelEx(&config, kernels[which], a);
+    return launch_kernel(kernels[which], dim3((unsigned)((a.rows + TILE - 1) / TILE)), WARPS * 32, overlap, stream, a);
 }
 
 template <typename T> static cudaError_t launch_how(const rv_few *p, const args &a, bool overlap, cudaStream_t stream) {

@@ -55,6 +55,7 @@ static cudaError_t take(rv_cuda *c) {
     cudaError_t e = cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
     if (!e) e = cudaMalloc(&c->workspace, RV_CUDA_WORKSPACE_BYTES);
     if (!e) e = cudaMalloc(&c->partial, RV_CUDA_PARTIAL_BYTES);
+    if (!e) e = cudaMalloc(&c->sums, RV_CUDA_SUMS_BYTES);
     if (!e) e = cudaMemset(c->partial, 0, RV_CUDA_PARTIAL_BYTES);
     return e;
 }
@@ -92,6 +93,7 @@ void rv_cuda_close(rv_backend *be) {
     rv_loader_close(c->loader);
     if (c->stream) cudaStreamSynchronize(c->stream);
     if (c->lt) cublasLtDestroy(c->lt);
+    cudaFree(c->sums);
     cudaFree(c->partial);
     cudaFree(c->workspace);
     if (c->stream) cudaStreamDestroy(c->stream);

@@ -7,6 +7,7 @@
 enum { RV_GEMM_CACHE = 64 };
 #define RV_CUDA_WORKSPACE_BYTES (UINT64_C(32) << 20)
 #define RV_CUDA_PARTIAL_BYTES   (UINT64_C(64) << 20)
+#define RV_CUDA_SUMS_BYTES      (UINT64_C(16) << 20)
 
 typedef struct rv_gemm_key { int32_t m, n, k; int64_t ldx, ldd; rv_dtype out; int32_t add; } rv_gemm_key;
 typedef struct rv_gemm_plan { rv_gemm_key key; cublasLtMatmulAlgo_t algo; bool used; } rv_gemm_plan;
@@ -27,7 +28,8 @@ typedef struct rv_cuda {
     cudaStream_t     stream;
     cublasLtHandle_t lt;
     void            *workspace;          /* cuBLASLt's                                           */
-    void            *partial;            /* decode attention's, and products' f32 sums           */
+    void            *partial;            /* decode attention's: its counters must stay           */
+    void            *sums;               /* f32 results of large products that are added by row  */
     rv_loader       *loader;
     rv_gemm_plan     plans[RV_GEMM_CACHE];
     uint32_t         next_plan;

@@ -115,10 +115,10 @@ static void op_linear_add(rv_backend *be, rv_mat x, rv_mat h, const rv_weight *w
     }
     /* Rows may be switched off: their product goes to scratch, as many rows at a time as fit. */
     uint64_t row = (uint64_t)x.cols * sizeof(float);
-    int32_t most = (int32_t)(RV_CUDA_PARTIAL_BYTES / row);
+    int32_t most = (int32_t)(RV_CUDA_SUMS_BYTES / row);
     for (int32_t from = 0; from < x.rows; from += most) {
         int32_t n = x.rows - from < most ? x.rows - from : most;
-        rv_mat sums = rv_mat_of(c->partial, n, x.cols, RV_F32);
+        rv_mat sums = rv_mat_of(c->sums, n, x.cols, RV_F32);
         rv_cuda_gemm(c, sums, rv_rows(h, from, n), w, 1, false);
         check(be, rv_cuda_add_scaled(rv_rows(x, from, n), sums, bias, scale, row_scale + from, c->stream), "sum");
     }
@@ -137,6 +137,43 @@ static void op_attend(rv_backend *be, const rv_attention *a) {
     else check(be, rv_cuda_attend_plain(a, c->stream), "attention");
 }
 
+/* ---- a decoder layer of few rows: seven launches (cross: eight), each reading its weights while the one before ends ---- */
+
+static cudaError_t few(rv_cuda *c, rv_mat out, rv_mat x, const rv_weight *w, int how, float scale, const float *row_scale) {
+    rv_few p = { .x = x, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols, .out = out, .how = how, .scale = scale, .row_scale = row_scale };
+    return rv_cuda_few(&p, c->overlap, c->stream);
+}
+
+static bool takes_block(const rv_cuda *c, const rv_decoder_block *b) {
+    const rv_attention *a = &b->attention;
+    int32_t dim = a->q.cols / a->heads;
+    return (dim == 64 || dim == 128) && !c->plain_attention && is_few(b->h, b->in) && is_few(a->out, b->o) && is_few(b->ff, b->down) &&
+           rv_cuda_decode_bytes(a->q.rows, a->heads, dim, a->longest) <= RV_CUDA_PARTIAL_BYTES && b->x.rows <= RV_FEW_ROWS;
+}
+
+static bool op_decoder_block(rv_backend *be, const rv_decoder_block *b) {
+    rv_cuda *c = cuda_of(be);
+    const rv_attention *a = &b->attention;
+    cudaStream_t s = c->stream;
+    if (!takes_block(c, b)) return false;
+    cudaError_t e = rv_cuda_norm(b->h, b->x, b->norm1, c->overlap, s);
+    if (b->cos_sin) {
+        rv_mat k = rv_cols(b->qkv, a->q.cols, a->kv.k.cols), v = rv_cols(b->qkv, a->q.cols + a->kv.k.cols, a->kv.v.cols);
+        if (!e) e = few(c, b->qkv, b->h, b->in, RV_FEW_STORE, 0, NULL);
+        if (!e) e = rv_cuda_decode_rope(a, k, v, b->cos_sin, b->pos, c->partial, c->overlap, s);
+    } else {
+        if (!e) e = few(c, a->q, b->h, b->in, RV_FEW_STORE, 0, NULL);
+        if (!e) e = rv_cuda_norm(a->q, a->q, b->q_norm, c->overlap, s);
+        if (!e) e = rv_cuda_decode(a, c->partial, c->overlap, s);
+    }
+    if (!e) e = few(c, b->x, a->out, b->o, RV_FEW_ADD, b->attn_gate, NULL);
+    if (!e) e = rv_cuda_norm(b->h, b->x, b->norm2, c->overlap, s);
+    if (!e) e = few(c, b->ff, b->h, b->gate_up, RV_FEW_SWIGLU, 0, NULL);
+    if (!e) e = few(c, b->x, b->ff, b->down, RV_FEW_ADD, b->mlp_gate, b->row_on);
+    check(be, e, "decoder layer");
+    return true;
+}
+
 /* ---- rows ---- */
 
 #define QUEUE(call, what) check(be, call, what)
@@ -146,12 +183,12 @@ static void op_patches(rv_backend *be, rv_mat out, rv_mat pixels, int32_t channe
     QUEUE(rv_cuda_patches(out, pixels, channels, patch, cuda_of(be)->stream), "patches");
 }
 static void op_embed(rv_backend *be, rv_mat out, const rv_weight *table, const int32_t *ids) {
-    QUEUE(rv_cuda_embed(out, table->w, ids, cuda_of(be)->stream), "embed");
+    QUEUE(rv_cuda_embed(out, table->w, ids, cuda_of(be)->overlap, cuda_of(be)->stream), "embed");
 }
 static void op_add_rows(rv_backend *be, rv_mat x, const rv_weight *table, const int32_t *ids, float scale) {
     QUEUE(rv_cuda_add_rows(x, table->w, ids, scale, cuda_of(be)->stream), "add_rows");
 }
-static void op_norm(rv_backend *be, rv_mat out, rv_mat x, rv_norm n) { QUEUE(rv_cuda_norm(out, x, n, cuda_of(be)->stream), "norm"); }
+static void op_norm(rv_backend *be, rv_mat out, rv_mat x, rv_norm n) { QUEUE(rv_cuda_norm(out, x, n, cuda_of(be)->overlap, cuda_of(be)->stream), "norm"); }
 static void op_swiglu(rv_backend *be, rv_mat out, rv_mat gate_up) { QUEUE(rv_cuda_swiglu(out, gate_up, cuda_of(be)->stream), "swiglu"); }
 static void op_rope(rv_backend *be, rv_mat qk, const float *cos_sin, const int32_t *pos, int32_t head_dim) {
     QUEUE(rv_cuda_rope(qk, cos_sin, pos, head_dim, cuda_of(be)->stream), "rope");
@@ -163,7 +200,7 @@ static void op_concat_taps(rv_backend *be, rv_mat out, rv_mat last, const rv_mat
     QUEUE(rv_cuda_concat_taps(out, last, taps, n_taps, cuda_of(be)->stream), "concat_taps");
 }
 
-static void op_best(rv_backend *be, rv_best *out, rv_mat logits) { QUEUE(rv_cuda_best(out, logits, cuda_of(be)->stream), "best"); }
+static void op_best(rv_backend *be, rv_best *out, rv_mat logits) { QUEUE(rv_cuda_best(out, logits, cuda_of(be)->overlap, cuda_of(be)->stream), "best"); }
 
 void rv_cuda_fill(rv_backend *be, rv_dtype act) {
     static const rv_backend_ops ops = {
@@ -172,10 +209,10 @@ void rv_cuda_fill(rv_backend *be, rv_dtype act) {
         .zero = op_zero, .copy = op_copy, .patches = op_patches, .embed = op_embed, .add_rows = op_add_rows, .norm = op_norm,
         .linear = op_linear, .linear_add = op_linear_add, .swiglu = op_swiglu, .rope = op_rope, .kv_store = op_kv_store,
         .attend = op_attend, .concat_taps = op_concat_taps, .close = rv_cuda_close,
-        .best = op_best, .record = rv_cuda_record, .recorded = rv_cuda_recorded, .play = rv_cuda_play, .erase = rv_cuda_erase,
+        .decoder_block = op_decoder_block, .best = op_best, .record = rv_cuda_record, .recorded = rv_cuda_recorded, .play = rv_cuda_play, .erase = rv_cuda_erase,
     };
     be->ops = &ops;
     be->act = act;
     be->chunk_rows = CHUNK_ROWS;
-    be->own_bytes = RV_CUDA_WORKSPACE_BYTES + RV_CUDA_PARTIAL_BYTES;
+    be->own_bytes = RV_CUDA_WORKSPACE_BYTES + RV_CUDA_PARTIAL_BYTES + RV_CUDA_SUMS_BYTES;
 }

@@ -4,8 +4,9 @@
  */
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/launch.cuh"
 
-enum { THREADS = 256 };
+enum { THREADS = 256, LOADS = 8 };
 
 /* A matrix view as kernels see it; T is in the template. */
 template <typename T> struct view {
@@ -85,9 +86,9 @@ template <typename S> static __global__ void embed_kernel(view<float> out, view<
     for (int32_t c = (int32_t)threadIdx.x; c < out.cols; c += THREADS) out.at(r, c) = id < 0 ? 0.f : to_f32(table.at(id, c));
 }
 
-cudaError_t rv_cuda_embed(rv_mat out, rv_mat table, const int32_t *ids, cudaStream_t stream) {
+cudaError_t rv_cuda_embed(rv_mat out, rv_mat table, const int32_t *ids, bool overlap, cudaStream_t stream) {
     return with_one(table.type, [&](auto s) {
-        embed_kernel<<<(unsigned)out.rows, THREADS, 0, stream>>>(as<float>(out), as<decltype(s)>(table), ids);
+        launch_kernel(embed_kernel<decltype(s)>, dim3((unsigned)out.rows), THREADS, overlap, stream, as<float>(out), as<decltype(s)>(table), ids);
     });
 }
 
@@ -139,14 +140,14 @@ static __global__ void norm_kernel(view<D> out, view<S> x, const float *weight, 
     }
 }
 
-cudaError_t rv_cuda_norm(rv_mat out, rv_mat x, rv_norm n, cudaStream_t stream) {
+cudaError_t rv_cuda_norm(rv_mat out, rv_mat x, rv_norm n, bool overlap, cudaStream_t stream) {
     dim3 grid((unsigned)x.rows, (unsigned)(x.cols / n.width));
     unsigned threads = n.width <= 256 ? 32 : n.width <= 2048 ? 128 : 512;
     return with_types(out.type, x.type, [&](auto d, auto s) {
         using D = decltype(d);
         using S = decltype(s);
-        if (n.bias) norm_kernel<D, S, true><<<grid, threads, 0, stream>>>(as<D>(out), as<S>(x), n.weight, n.bias, n.eps, n.width);
-        else norm_kernel<D, S, false><<<grid, threads, 0, stream>>>(as<D>(out), as<S>(x), n.weight, n.bias, n.eps, n.width);
+        launch_kernel(n.bias ? norm_kernel<D, S, true> : norm_kernel<D, S, false>, grid, threads, overlap, stream, as<D>(out), as<S>(x),
+                      n.weight, n.bias, n.eps, n.width);
     });
 }
 
@@ -282,11 +283,20 @@ static __global__ void best_kernel(rv_best *out, view<float> logits) {
     __shared__ seen warps[32];
     const float *row = logits.data + (int64_t)blockIdx.x * logits.ld;
     seen s = { -INFINITY, 0.f, INT32_MAX, false };
-    for (int32_t i = (int32_t)threadIdx.x; i < logits.cols; i += (int32_t)blockDim.x) {
-        float v = row[i];
-        s.bad |= !(v < INFINITY);                          /* NaN and +inf */
-        if (v > s.best) s.sum = s.sum * expf(s.best - v) + 1.f, s.best = v, s.id = i;
-        else if (v > -INFINITY) s.sum += expf(v - s.best);
+    wait_for_previous();
+    for (int32_t from = (int32_t)threadIdx.x; from < logits.cols; from += LOADS * (int32_t)blockDim.x) {
+        float v[LOADS];
+#pragma unroll
+        for (int k = 0; k < LOADS; k++) {                      /* many loads in flight: one block reads a whole row */
+            int32_t i = from + k * (int32_t)blockDim.x;
+            v[k] = i < logits.cols ? row[i] : -INFINITY;
+        }
+#pragma unroll
+        for (int k = 0; k < LOADS; k++) {
+            s.bad |= !(v[k] < INFINITY);                       /* NaN and +inf */
+            if (v[k] > s.best) s.sum = s.sum * expf(s.best - v[k]) + 1.f, s.best = v[k], s.id = from + k * (int32_t)blockDim.x;
+            else if (v[k] > -INFINITY) s.sum += expf(v[k] - s.best);
+        }
     }
     for (int m = 16; m; m >>= 1) {
         seen o = { __shfl_xor_sync(~0u, s.best, m), __shfl_xor_sync(~0u, s.sum, m), __shfl_xor_sync(~0u, s.id, m),
@@ -302,7 +312,6 @@ static __global__ void best_kernel(rv_best *out, view<float> logits) {
     out[blockIdx.x].logprob = none ? 0.f : -logf(s.sum);
 }
 
-cudaError_t rv_cuda_best(rv_best *out, rv_mat logits, cudaStream_t stream) {
-    best_kernel<<<(unsigned)logits.rows, 1024, 0, stream>>>(out, as<float>(logits));
-    return cudaGetLastError();
+cudaError_t rv_cuda_best(rv_best *out, rv_mat logits, bool overlap, cudaStream_t stream) {
+    return launch_kernel(best_kernel, dim3((unsigned)logits.rows), 1024, overlap, stream, out, as<float>(logits));
 }

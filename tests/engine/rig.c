@@ -141,6 +141,7 @@ void rig_read(rig *r, const int32_t *ids, int32_t prompt, int32_t from, int32_t 
     rv_text_rows *rows = &r->rows;
     rows->n = to - from;
     rows->images = r->n_pictures > 0;
+    rows->apart = to - from == 1;
     rows->longest_self = to;
     rows->longest_image = r->image_keys;
     for (int32_t i = from; i < to; i++) {

@@ -1,0 +1,21 @@
+/* launch.cuh - launching a kernel so that it may begin while the one before still ends (sm_90). */
+#ifndef RV_KERNELS_CUDA_LAUNCH_CUH
+#define RV_KERNELS_CUDA_LAUNCH_CUH
+#include <cuda_runtime.h>
+
+/* overlap: with programmatic dependent launch; the kernel must call wait_for_previous() before it reads
+ * or writes anything that earlier kernels touch. */
+template <typename... P, typename... A>
+static cudaError_t launch_kernel(void (*kernel)(P...), dim3 grid, unsigned threads, bool overlap, cudaStream_t stream, A... args) {
+    cudaLaunchAttribute early;
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = dim3(threads);
+    config.stream = stream;
+    config.attrs = &early;
+    config.numAttrs = overlap ? 1 : 0;
+    return cudaLaunchKernelEx(&config, kernel, P(args)...);
+}
+#endif
