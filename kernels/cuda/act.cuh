@@ -39,6 +39,18 @@ __device__ __forceinline__ void mma(float (&d)[4], uint32_t a0, uint32_t a1, uin
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
+/* Sum over the block (whole warps), the same in every thread, in an order fixed by the block's size. */
+__device__ __forceinline__ float block_sum(float v, float *shared) {
+    for (int m = 16; m; m >>= 1) v += __shfl_xor_sync(~0u, v, m);
+    if (blockDim.x == 32) return v;
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = v;
+    __syncthreads();
+    v = 0;
+    for (unsigned w = 0; w < blockDim.x / 32; w++) v += shared[w];
+    return v;
+}
+
 /* Programmatic dependent launch (sm_90): wait until what this kernel reads has been written; let the next
  * kernel start its prologue. No-ops elsewhere. */
 __device__ __forceinline__ void wait_for_previous() {

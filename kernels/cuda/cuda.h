@@ -16,7 +16,10 @@ extern "C" {
 #endif
 
 enum { RV_CUDA_GATE_BLOCK = 8,           /* GATE_UP weights: 8 rows of gate, 8 of up, and so on */
-       RV_CUDA_SPLIT_KEYS = 512 };       /* decode attention splits keys at multiples of this   */
+       RV_CUDA_SPLIT_KEYS = 512,         /* decode attention splits keys at multiples of this   */
+       RV_CUDA_NORM_THREADS = 256,       /* of a whole row's norm, here and inside a product    */
+       RV_CUDA_NORM_MOST = 8192,         /* the widest that it norms                            */
+       RV_CUDA_NORM_ROWS = 2 };          /* a product norms its rows itself up to this many     */
 
 /* ---- rows.cu: one row at a time; all memory-bound ---- */
 cudaError_t rv_cuda_zero(rv_mat x, cudaStream_t stream);
@@ -39,7 +42,12 @@ cudaError_t rv_cuda_best(rv_best *out, rv_mat logits, bool overlap, cudaStream_t
  * w: act [rows x cols] row-major, 16-byte aligned, cols a multiple of 8.  Sums in an order fixed by
  * (rows, cols) alone, so that a row's result never depends on how many rows there are. */
 typedef struct rv_few {
-    rv_mat       x;                      /* act [n x cols], n 1..64                             */
+    rv_mat       x;                      /* act [n x cols], n 1..64; f32 with a norm            */
+    const float *norm;                   /* NULL, or f32[cols]: x is RMS-normed first, to the bits of
+                                            rv_cuda_norm; n at most RV_CUDA_NORM_ROWS           */
+    float        eps;
+    rv_dtype     act;                    /* the type of w                                       */
+    int32_t      multiprocessors;        /* of the GPU                                          */
     const void  *w;
     int32_t      rows, cols;
     const float *bias;

@@ -6,13 +6,14 @@
 /* overlap: with programmatic dependent launch; the kernel must call wait_for_previous() before it reads
  * or writes anything that earlier kernels touch. */
 template <typename... P, typename... A>
-static cudaError_t launch_kernel(void (*kernel)(P...), dim3 grid, unsigned threads, bool overlap, cudaStream_t stream, A... args) {
+static cudaError_t launch_kernel(void (*kernel)(P...), dim3 grid, unsigned threads, size_t shared_bytes, bool overlap, cudaStream_t stream, A... args) {
     cudaLaunchAttribute early;
     early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     early.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config = {};
     config.gridDim = grid;
     config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = shared_bytes;
     config.stream = stream;
     config.attrs = &early;
     config.numAttrs = overlap ? 1 : 0;

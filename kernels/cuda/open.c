@@ -72,6 +72,7 @@ rv_status rv_cuda_open(const rv_cuda_options *o, rv_backend **out, rv_error *err
     if (!c) return rv_fail_memory(err, "GPU");
     c->device = o->device;
     c->arch = arch;
+    c->multiprocessors = info.multiprocessors;
     c->overlap = arch >= 90;
     c->plain_attention = o->plain_attention;
     rv_cuda_fill(&c->be, o->act);

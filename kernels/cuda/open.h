@@ -25,6 +25,7 @@ typedef struct rv_cuda {
     bool             overlap;            /* programmatic dependent launch                        */
     bool             plain_attention;
     bool             recording;
+    int32_t          multiprocessors;
     cudaStream_t     stream;
     cublasLtHandle_t lt;
     void            *workspace;          /* cuBLASLt's                                           */

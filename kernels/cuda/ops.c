@@ -90,7 +90,7 @@ static bool is_few(rv_mat x, const rv_weight *w) {
 static void op_linear(rv_backend *be, rv_mat out, rv_mat x, const rv_weight *w, const float *bias, rv_act act) {
     rv_cuda *c = cuda_of(be);
     if (is_few(x, w)) {
-        rv_few p = { .x = x, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols, .bias = bias, .out = out,
+        rv_few p = { .x = x, .act = be->act, .multiprocessors = c->multiprocessors, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols, .bias = bias, .out = out,
                      .how = act == RV_ACT_GELU ? RV_FEW_GELU : RV_FEW_STORE };
         check(be, rv_cuda_few(&p, c->overlap, c->stream), "product");
         return;
@@ -103,7 +103,7 @@ static void op_linear_add(rv_backend *be, rv_mat x, rv_mat h, const rv_weight *w
     rv_cuda *c = cuda_of(be);
     const rv_mat none = { NULL, x.rows, x.cols, x.ld, RV_F32 };
     if (is_few(h, w)) {
-        rv_few p = { .x = h, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols, .bias = bias, .out = x, .how = RV_FEW_ADD,
+        rv_few p = { .x = h, .act = be->act, .multiprocessors = c->multiprocessors, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols, .bias = bias, .out = x, .how = RV_FEW_ADD,
                      .scale = scale, .row_scale = row_scale };
         check(be, rv_cuda_few(&p, c->overlap, c->stream), "product");
         return;
@@ -137,10 +137,22 @@ static void op_attend(rv_backend *be, const rv_attention *a) {
     else check(be, rv_cuda_attend_plain(a, c->stream), "attention");
 }
 
-/* ---- a decoder layer of few rows: seven launches (cross: eight), each reading its weights while the one before ends ---- */
+/* ---- a decoder layer of few rows: five launches (cross: six; more rows: two more), each reading its weights while the one before ends ---- */
 
 static cudaError_t few(rv_cuda *c, rv_mat out, rv_mat x, const rv_weight *w, int how, float scale, const float *row_scale) {
-    rv_few p = { .x = x, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols, .out = out, .how = how, .scale = scale, .row_scale = row_scale };
+    rv_few p = { .x = x, .act = c->be.act, .multiprocessors = c->multiprocessors, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols, .out = out, .how = how,
+                 .scale = scale, .row_scale = row_scale };
+    return rv_cuda_few(&p, c->overlap, c->stream);
+}
+
+/* The same of a normed x: inside the product while there are few rows, else through h. */
+static cudaError_t few_normed(rv_cuda *c, rv_mat out, rv_mat x, rv_mat h, rv_norm n, const rv_weight *w, int how) {
+    if (x.rows > RV_CUDA_NORM_ROWS || n.width <= RV_CUDA_NORM_THREADS || n.width > RV_CUDA_NORM_MOST) {
+        cudaError_t e = rv_cuda_norm(h, x, n, c->overlap, c->stream);
+        return e ? e : few(c, out, h, w, how, 0, NULL);
+    }
+    rv_few p = { .x = x, .norm = n.weight, .eps = n.eps, .act = c->be.act, .multiprocessors = c->multiprocessors, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols,
+                 .out = out, .how = how };
     return rv_cuda_few(&p, c->overlap, c->stream);
 }
 
@@ -156,19 +168,18 @@ static bool op_decoder_block(rv_backend *be, const rv_decoder_block *b) {
     const rv_attention *a = &b->attention;
     cudaStream_t s = c->stream;
     if (!takes_block(c, b)) return false;
-    cudaError_t e = rv_cuda_norm(b->h, b->x, b->norm1, c->overlap, s);
+    cudaError_t e;
     if (b->cos_sin) {
         rv_mat k = rv_cols(b->qkv, a->q.cols, a->kv.k.cols), v = rv_cols(b->qkv, a->q.cols + a->kv.k.cols, a->kv.v.cols);
-        if (!e) e = few(c, b->qkv, b->h, b->in, RV_FEW_STORE, 0, NULL);
+        e = few_normed(c, b->qkv, b->x, b->h, b->norm1, b->in, RV_FEW_STORE);
         if (!e) e = rv_cuda_decode_rope(a, k, v, b->cos_sin, b->pos, c->partial, c->overlap, s);
     } else {
-        if (!e) e = few(c, a->q, b->h, b->in, RV_FEW_STORE, 0, NULL);
+        e = few_normed(c, a->q, b->x, b->h, b->norm1, b->in, RV_FEW_STORE);
         if (!e) e = rv_cuda_norm(a->q, a->q, b->q_norm, c->overlap, s);
         if (!e) e = rv_cuda_decode(a, c->partial, c->overlap, s);
     }
     if (!e) e = few(c, b->x, a->out, b->o, RV_FEW_ADD, b->attn_gate, NULL);
-    if (!e) e = rv_cuda_norm(b->h, b->x, b->norm2, c->overlap, s);
-    if (!e) e = few(c, b->ff, b->h, b->gate_up, RV_FEW_SWIGLU, 0, NULL);
+    if (!e) e = few_normed(c, b->ff, b->x, b->h, b->norm2, b->gate_up, RV_FEW_SWIGLU);
     if (!e) e = few(c, b->x, b->ff, b->down, RV_FEW_ADD, b->mlp_gate, b->row_on);
     check(be, e, "decoder layer");
     return true;

@@ -88,7 +88,7 @@ template <typename S> static __global__ void embed_kernel(view<float> out, view<
 
 cudaError_t rv_cuda_embed(rv_mat out, rv_mat table, const int32_t *ids, bool overlap, cudaStream_t stream) {
     return with_one(table.type, [&](auto s) {
-        launch_kernel(embed_kernel<decltype(s)>, dim3((unsigned)out.rows), THREADS, overlap, stream, as<float>(out), as<decltype(s)>(table), ids);
+        launch_kernel(embed_kernel<decltype(s)>, dim3((unsigned)out.rows), THREADS, 0, overlap, stream, as<float>(out), as<decltype(s)>(table), ids);
     });
 }
 
@@ -105,18 +105,6 @@ cudaError_t rv_cuda_add_rows(rv_mat x, rv_mat table, const int32_t *ids, float s
 }
 
 /* ---- norms ---- */
-
-/* Sum over the block (whole warps), the same in every thread, in an order fixed by the block's size. */
-static __device__ float block_sum(float v, float *shared) {
-    for (int m = 16; m; m >>= 1) v += __shfl_xor_sync(~0u, v, m);
-    if (blockDim.x == 32) return v;
-    __syncthreads();
-    if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = v;
-    __syncthreads();
-    v = 0;
-    for (unsigned w = 0; w < blockDim.x / 32; w++) v += shared[w];
-    return v;
-}
 
 template <typename D, typename S, bool LAYER>
 static __global__ void norm_kernel(view<D> out, view<S> x, const float *weight, const float *bias, float eps, int32_t width) {
@@ -142,11 +130,11 @@ static __global__ void norm_kernel(view<D> out, view<S> x, const float *weight, 
 
 cudaError_t rv_cuda_norm(rv_mat out, rv_mat x, rv_norm n, bool overlap, cudaStream_t stream) {
     dim3 grid((unsigned)x.rows, (unsigned)(x.cols / n.width));
-    unsigned threads = n.width <= 256 ? 32 : n.width <= 2048 ? 128 : 512;
+    unsigned threads = n.width <= 256 ? 32 : RV_CUDA_NORM_THREADS;
     return with_types(out.type, x.type, [&](auto d, auto s) {
         using D = decltype(d);
         using S = decltype(s);
-        launch_kernel(n.bias ? norm_kernel<D, S, true> : norm_kernel<D, S, false>, grid, threads, overlap, stream, as<D>(out), as<S>(x),
+        launch_kernel(n.bias ? norm_kernel<D, S, true> : norm_kernel<D, S, false>, grid, threads, 0, overlap, stream, as<D>(out), as<S>(x),
                       n.weight, n.bias, n.eps, n.width);
     });
 }
@@ -313,5 +301,5 @@ static __global__ void best_kernel(rv_best *out, view<float> logits) {
 }
 
 cudaError_t rv_cuda_best(rv_best *out, rv_mat logits, bool overlap, cudaStream_t stream) {
-    return launch_kernel(best_kernel, dim3((unsigned)logits.rows), 1024, overlap, stream, out, as<float>(logits));
+    return launch_kernel(best_kernel, dim3((unsigned)logits.rows), 1024, 0, overlap, stream, out, as<float>(logits));
 }
