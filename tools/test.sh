@@ -4,7 +4,8 @@
 #   bash tools/test.sh          all tests, then all of them under the address and undefined behaviour
 #                               sanitizers, then those with threads under the thread sanitizer;
 #                               about ten minutes on two cores
-#   bash tools/test.sh --cpu    only the first;  --asan  only the second;  --tsan  only the third
+#   bash tools/test.sh --cpu    only the first;  --asan  only the second;  --tsan  only the third;
+#                               --cuda  the CUDA build and its tests (part of "all tests" where nvcc is)
 #   bash tools/test.sh --all    all tests under every one of the three
 #
 # The exit code is not 0 when anything failed; suites after a failed one still run.
@@ -27,13 +28,19 @@ suite() {
     $runner ctest --preset "$preset" -j "$(nproc 2> /dev/null || echo 2)" "$@" || failed=1
 }
 
+# The CUDA backend is built where nvcc is; its tests are skipped, visibly, where no GPU is.
+cuda() {
+    if command -v nvcc > /dev/null; then suite cuda; else echo "No nvcc on PATH: the CUDA backend is not built."; fi
+}
+
 need $RV_BUILD_PACKAGES $RV_TEST_PACKAGES
 case "${1-}" in
-"")     suite cpu; suite asan; suite tsan -R "$threaded" ;;
+"")     suite cpu; suite asan; cuda; suite tsan -R "$threaded" ;;
 --cpu)  suite cpu ;;
 --asan) suite asan ;;
 --tsan) suite tsan -R "$threaded" ;;
---all)  suite cpu; suite asan; suite tsan ;;
-*)      sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+--cuda) suite cuda ;;
+--all)  suite cpu; suite asan; cuda; suite tsan ;;
+*)      sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 exit $failed
