@@ -62,10 +62,8 @@ void rv_cpu_product_run(rv_cpu *cpu, const rv_cpu_product *p) {
         return;
     }
 #ifdef RV_ONEDNN
-    if (cpu->onednn && p->x.type == RV_BF16 && (p->w->packed || all_bf16(p->w))) {
-        rv_onednn_product(cpu->onednn, p);
+    if (cpu->onednn && p->x.type == RV_BF16 && (p->w->packed || all_bf16(p->w)) && rv_onednn_product(cpu->onednn, p))
         return;
-    }
 #endif
     run_many(cpu, p);
 }

@@ -15,30 +15,28 @@
 
 enum { BLOCK_ROWS = 256, BLOCK_COLS = 1024, BLOCK_STEP = 64, CACHED = 96, ALIGN = 256 };
 
-/* What distinguishes one primitive from another; no padding, compared as bytes. */
-typedef struct shape {
-    int64_t src_ld, dst_ld;
-    int32_t rows, cols, depth;
-    int32_t f32_out, bias, gelu, packed, unused;
-} shape;
+/* What distinguishes one primitive from another; no padding, compared as bytes.  Source and sums
+ * are dense: with any other row length oneDNN 2.6 falls back to plain loops. */
+typedef struct shape { int32_t rows, cols, depth, packed; } shape;
 
 typedef struct entry {
     shape            key;
     uint64_t         used;       /* the call that used it last; 0: empty                       */
-    dnnl_primitive_t primitive;
+    dnnl_primitive_t primitive;  /* NULL: oneDNN has plain loops only for this shape           */
     dnnl_memory_t   *memory;     /* [threads x ARGS]                                           */
 } entry;
 
-enum { SRC, WEIGHTS, BIAS, DST, SCRATCH, ARGS };
-static const int ARGUMENT[ARGS] = { DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_BIAS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD };
+enum { SRC, WEIGHTS, DST, SCRATCH, ARGS };
+static const int ARGUMENT[ARGS] = { DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD };
 
 struct rv_onednn {
     rv_cpu       *cpu;
     dnnl_engine_t engine;
     dnnl_stream_t *stream;       /* [threads]                                                  */
     void        **scratch;       /* [threads] oneDNN's own                                     */
-    size_t        scratch_bytes;
-    float        *sums;          /* [threads x BLOCK_ROWS x BLOCK_COLS] for linear_add         */
+    void        **rows;          /* [threads] BLOCK_ROWS rows of x, dense                      */
+    size_t        scratch_bytes, rows_bytes;
+    float        *sums;          /* [threads x BLOCK_ROWS x BLOCK_COLS]                        */
     entry         cache[CACHED];
     uint64_t      calls;
     void        (*set_width)(int);                   /* OpenMP's, NULL if it is not there      */
@@ -124,28 +122,27 @@ static void entry_clear(rv_onednn *o, entry *e) {
     memset(e, 0, sizeof *e);
 }
 
-static rv_status scratch_grow(rv_onednn *o, size_t bytes, rv_error *err) {
-    if (bytes <= o->scratch_bytes) return RV_OK;
+static rv_status grow(rv_onednn *o, void **buffers, size_t *have, size_t bytes, rv_error *err) {
+    if (bytes <= *have) return RV_OK;
     bytes = (bytes + ALIGN - 1) / ALIGN * ALIGN;
     for (int32_t t = 0; t < o->cpu->threads; t++) {
         void *p = aligned_alloc(ALIGN, bytes);
         if (!p) return rv_fail_memory(err, "oneDNN scratch");
-        free(o->scratch[t]);
-        o->scratch[t] = p;
+        free(buffers[t]);
+        buffers[t] = p;
     }
-    o->scratch_bytes = bytes;
+    *have = bytes;
     return RV_OK;
 }
 
 static rv_status describe(rv_onednn *o, const shape *s, dnnl_memory_desc_t md[ARGS], dnnl_matmul_desc_t *op, rv_error *err) {
     rv_status st = RV_OK;
     memset(md, 0, ARGS * sizeof *md);
-    DNN(matrix(&md[SRC], s->rows, s->depth, s->src_ld, 1, dnnl_bf16), "product");
+    DNN(matrix(&md[SRC], s->rows, s->depth, s->depth, 1, dnnl_bf16), "product");
     if (s->packed) TRY(packed_layout(o, s->depth, s->cols, &md[WEIGHTS], err));
     else DNN(matrix(&md[WEIGHTS], s->depth, s->cols, 1, s->depth, dnnl_bf16), "product");
-    DNN(matrix(&md[BIAS], 1, s->cols, s->cols, 1, dnnl_f32), "product");
-    DNN(matrix(&md[DST], s->rows, s->cols, s->dst_ld, 1, s->f32_out ? dnnl_f32 : dnnl_bf16), "product");
-    DNN(dnnl_matmul_desc_init(op, &md[SRC], &md[WEIGHTS], s->bias ? &md[BIAS] : NULL, &md[DST]), "product");
+    DNN(matrix(&md[DST], s->rows, s->cols, s->cols, 1, dnnl_f32), "product");
+    DNN(dnnl_matmul_desc_init(op, &md[SRC], &md[WEIGHTS], NULL, &md[DST]), "product");
 done:
     return st;
 }
@@ -155,30 +152,27 @@ static rv_status entry_make(rv_onednn *o, entry *e, const shape *s, rv_error *er
     dnnl_memory_desc_t md[ARGS];
     dnnl_matmul_desc_t op;
     dnnl_primitive_attr_t attr = NULL;
-    dnnl_post_ops_t ops = NULL;
     dnnl_primitive_desc_t pd = NULL;
+    const char *kind = NULL;
     entry_clear(o, e);
     TRY(describe(o, s, md, &op, err));
     DNN(dnnl_primitive_attr_create(&attr), "attributes");
     DNN(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user), "attributes");
-    if (s->gelu) {
-        DNN(dnnl_post_ops_create(&ops), "attributes");
-        DNN(dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_gelu_erf, 0, 0), "attributes");
-        DNN(dnnl_primitive_attr_set_post_ops(attr, ops), "attributes");
-    }
     DNN(dnnl_primitive_desc_create(&pd, &op, attr, o->engine, NULL), "product");
-    DNN(dnnl_primitive_create(&e->primitive, pd), "product");
+    e->key = *s;
+    DNN(dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &kind), "product");
+    if (strncmp(kind, "ref", 3) == 0) goto done;
     md[SCRATCH] = *dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
-    TRY(scratch_grow(o, dnnl_memory_desc_get_size(&md[SCRATCH]), err));
+    TRY(grow(o, o->scratch, &o->scratch_bytes, dnnl_memory_desc_get_size(&md[SCRATCH]), err));
+    TRY(grow(o, o->rows, &o->rows_bytes, (size_t)BLOCK_ROWS * (size_t)s->depth * 2, err));
     if (!(e->memory = calloc((size_t)o->cpu->threads * ARGS, sizeof *e->memory))) {
         st = rv_fail_memory(err, "oneDNN");
         goto done;
     }
     for (int32_t i = 0; i < o->cpu->threads * ARGS; i++)
         DNN(dnnl_memory_create(&e->memory[i], &md[i % ARGS], o->engine, DNNL_MEMORY_NONE), "memory");
-    e->key = *s;
+    DNN(dnnl_primitive_create(&e->primitive, pd), "product");
 done:
-    dnnl_post_ops_destroy(ops);
     dnnl_primitive_attr_destroy(attr);
     dnnl_primitive_desc_destroy(pd);
     if (st) entry_clear(o, e);
@@ -247,6 +241,14 @@ static block block_of(const rv_weight *w, int32_t index) {
     return b;
 }
 
+/* BLOCK_ROWS rows of x, dense: in place where they are. */
+static void *dense_rows(rv_onednn *o, rv_mat x, int32_t row, int32_t rows, int32_t thread) {
+    if (x.ld == x.cols) return rv_cpu_row(x, row);
+    size_t bytes = (size_t)x.cols * 2;
+    for (int32_t r = 0; r < rows; r++) memcpy((char *)o->rows[thread] + (size_t)r * bytes, rv_cpu_row(x, row + r), bytes);
+    return o->rows[thread];
+}
+
 static void product_item(void *context, int32_t item, int32_t thread) {
     product_job *j = context;
     const rv_cpu_product *p = j->p;
@@ -258,25 +260,22 @@ static void product_item(void *context, int32_t item, int32_t thread) {
     entry *e = j->kinds[b.part][last][b.last];
     dnnl_memory_t *m = e->memory + thread * ARGS;
     float *sums = o->sums + (int64_t)thread * BLOCK_ROWS * BLOCK_COLS;
-    void *dst = p->add ? (void *)sums : (char *)rv_cpu_row(p->out, row) + (size_t)b.from * rv_dtype_size(p->out.type);
-    void *handles[ARGS] = { rv_cpu_row(p->x, row), (void *)(uintptr_t)b.weights,
-                            p->bias ? (void *)(uintptr_t)(p->bias + b.from) : NULL, dst, o->scratch[thread] };
+    void *handles[ARGS] = { dense_rows(o, p->x, row, rows, thread), (void *)(uintptr_t)b.weights, sums, o->scratch[thread] };
     dnnl_exec_arg_t args[ARGS];
-    int before = narrow(o), n = 0;
+    int before = narrow(o);
     for (int i = 0; i < ARGS; i++) {
-        if (i == BIAS && !e->key.bias) continue;
         dnnl_memory_set_data_handle(m[i], handles[i]);
-        args[n++] = (dnnl_exec_arg_t){ ARGUMENT[i], m[i] };
+        args[i] = (dnnl_exec_arg_t){ ARGUMENT[i], m[i] };
     }
-    dnnl_status_t status = dnnl_primitive_execute(e->primitive, o->stream[thread], n, args);
+    dnnl_status_t status = dnnl_primitive_execute(e->primitive, o->stream[thread], ARGS, args);
     if (!status) status = dnnl_stream_wait(o->stream[thread]);
     widen(o, before);
     if (status) atomic_store(&j->status, (int32_t)status);
-    if (p->add)
-        for (int32_t r = 0; r < rows; r++) o->cpu->kernels->finish_row(p, row + r, b.from, b.cols, sums + (int64_t)r * b.cols);
+    for (int32_t r = 0; r < rows; r++) o->cpu->kernels->finish_row(p, row + r, b.from, b.cols, sums + (int64_t)r * b.cols);
 }
 
-/* The primitives that the blocks of a product need. */
+/* The primitives that the blocks of a product need; false when oneDNN has none worth using, or
+ * failed (sticky). */
 static bool find_kinds(product_job *j) {
     const rv_cpu_product *p = j->p;
     for (int32_t i = 0; i < j->col_blocks; i++) {
@@ -284,25 +283,24 @@ static bool find_kinds(product_job *j) {
         for (int last = j->row_blocks == 1; last < 2; last++) {
             entry **e = &j->kinds[b.part][last][b.last];
             if (*e) continue;
-            shape s = { .src_ld = p->x.ld, .dst_ld = p->add ? b.cols : p->out.ld, .cols = b.cols, .depth = p->x.cols,
-                        .rows = last ? p->x.rows - (j->row_blocks - 1) * BLOCK_ROWS : BLOCK_ROWS,
-                        .f32_out = p->add || p->out.type == RV_F32, .bias = p->bias && !p->add,
-                        .gelu = p->act == RV_ACT_GELU, .packed = p->w->packed != NULL };
-            if (!(*e = entry_of(j->o, &s, &j->o->cpu->be.error))) return false;
+            shape s = { .rows = last ? p->x.rows - (j->row_blocks - 1) * BLOCK_ROWS : BLOCK_ROWS, .cols = b.cols,
+                        .depth = p->x.cols, .packed = p->w->packed != NULL };
+            if (!(*e = entry_of(j->o, &s, &j->o->cpu->be.error)) || !(*e)->primitive) return false;
         }
     }
     return true;
 }
 
-void rv_onednn_product(rv_onednn *o, const rv_cpu_product *p) {
+bool rv_onednn_product(rv_onednn *o, const rv_cpu_product *p) {
     product_job j = { .o = o, .p = p, .row_blocks = (p->x.rows - 1) / BLOCK_ROWS + 1 };
     if (p->w->packed) j.col_blocks = block_count(p->w->head.rows);
     else for (int32_t i = 0; i < p->w->n_parts; i++) j.col_blocks += block_count(p->w->part[i].rows);
     o->calls++;
-    if (!find_kinds(&j)) return;
+    if (!find_kinds(&j)) return o->cpu->be.error.code != RV_OK;
     rv_pool_run(o->cpu->pool, j.row_blocks * j.col_blocks, product_item, &j);
     int32_t status = atomic_load(&j.status);
     if (status) fail(&o->cpu->be.error, (dnnl_status_t)status, "product");
+    return true;
 }
 
 /* ---- packing: 256 bytes that hold the size of a full block, then the blocks ---- */
@@ -380,8 +378,9 @@ rv_status rv_onednn_open(rv_cpu *cpu, rv_onednn **out, rv_error *err) {
     find_openmp(o);
     o->stream = calloc(threads, sizeof *o->stream);
     o->scratch = calloc(threads, sizeof *o->scratch);
+    o->rows = calloc(threads, sizeof *o->rows);
     o->sums = aligned_alloc(ALIGN, threads * BLOCK_ROWS * BLOCK_COLS * sizeof *o->sums);
-    if (!o->stream || !o->scratch || !o->sums) {
+    if (!o->stream || !o->scratch || !o->rows || !o->sums) {
         st = rv_fail_memory(err, "oneDNN");
         goto done;
     }
@@ -399,10 +398,12 @@ void rv_onednn_close(rv_onednn *o) {
     for (int32_t t = 0; t < o->cpu->threads; t++) {
         if (o->stream && o->stream[t]) dnnl_stream_destroy(o->stream[t]);
         if (o->scratch) free(o->scratch[t]);
+        if (o->rows) free(o->rows[t]);
     }
     if (o->engine) dnnl_engine_destroy(o->engine);
     free(o->stream);
     free(o->scratch);
+    free(o->rows);
     free(o->sums);
     free(o);
 }
