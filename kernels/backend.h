@@ -24,6 +24,10 @@
 #include "engine/base/dtype.h"
 #include "engine/base/status.h"
 
+#ifdef __cplusplus                 /* kernels and their tests are compiled as C++ by nvcc */
+extern "C" {
+#endif
+
 enum { RV_FEW_ROWS = 64,         /* the decode kernels' most rows                             */
        RV_WEIGHT_PARTS = 3 };
 
@@ -262,4 +266,7 @@ rv_tape *rv_recorded(rv_backend *be);
 void     rv_play(rv_backend *be, rv_tape *tape);
 void     rv_erase(rv_backend *be, rv_tape *tape);                    /* NULL is fine             */
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -159,7 +159,29 @@ cudaError_t rv_cuda_swiglu(rv_mat out, rv_mat gate_up, cudaStream_t stream) {
     });
 }
 
+/* Eight neighbours at once, as 16 bytes of act or 32 of f32. */
+template <typename T> struct alignas(sizeof(T) * 8 < 16 ? sizeof(T) * 8 : 16) eight { T of[8]; };
+
 template <typename D, typename S> static __global__ void bias_act_kernel(view<D> out, view<S> x, const float *bias, bool is_gelu) {
+    int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x) * 8;
+    if (c >= x.cols) return;
+    float b[8];
+#pragma unroll
+    for (int i = 0; i < 8; i++) b[i] = bias ? bias[c + i] : 0.f;
+    for (int32_t r = (int32_t)blockIdx.y; r < x.rows; r += (int32_t)gridDim.y) {
+        eight<S> in = *(const eight<S> *)&x.at(r, c);
+        eight<D> to;
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            float v = to_f32(in.of[i]) + b[i];
+            to.of[i] = to_act<D>(is_gelu ? gelu(v) : v);
+        }
+        *(eight<D> *)&out.at(r, c) = to;
+    }
+}
+
+/* The same for widths and addresses that eight neighbours do not fit. */
+template <typename D, typename S> static __global__ void bias_act_any_kernel(view<D> out, view<S> x, const float *bias, bool is_gelu) {
     int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x);
     if (c >= x.cols) return;
     float b = bias ? bias[c] : 0.f;
@@ -169,9 +191,15 @@ template <typename D, typename S> static __global__ void bias_act_kernel(view<D>
     }
 }
 
+static bool fits_eight(rv_mat m) { return m.cols % 8 == 0 && m.ld % 8 == 0 && (uintptr_t)m.data % 16 == 0; }
+
 cudaError_t rv_cuda_bias_act(rv_mat out, rv_mat x, const float *bias, rv_act act, cudaStream_t stream) {
+    const bool by_eight = fits_eight(out) && fits_eight(x), is_gelu = act == RV_ACT_GELU;
     return with_types(out.type, x.type, [&](auto d, auto s) {
-        bias_act_kernel<<<grid_of(x.rows, x.cols), THREADS, 0, stream>>>(as<decltype(d)>(out), as<decltype(s)>(x), bias, act == RV_ACT_GELU);
+        using D = decltype(d);
+        using S = decltype(s);
+        if (by_eight) bias_act_kernel<D, S><<<grid_of(x.rows, x.cols / 8), THREADS, 0, stream>>>(as<D>(out), as<S>(x), bias, is_gelu);
+        else bias_act_any_kernel<D, S><<<grid_of(x.rows, x.cols), THREADS, 0, stream>>>(as<D>(out), as<S>(x), bias, is_gelu);
     });
 }
 
