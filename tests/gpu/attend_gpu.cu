@@ -1,0 +1,493 @@
+/* attend_gpu.cu - the attention kernels on a GPU: against f64, against each other, bit for bit, and timed.
+ *
+ * The one idea: a case is a random call (heads, ranges, pages, slots, biases) whose inputs are
+ * column views of wider matrices, whose unused cache rows are NaN and whose output is NaN before the call.
+ * The error against f64 may be at most twice that of the plain kernel in the same types.
+ *
+ *     attend_gpu            checks, then times
+ *     attend_gpu check      only checks        (exit code 1: something failed; 77: no GPU)
+ *     attend_gpu time       only times
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <algorithm>
+#include <vector>
+#include "kernels/cuda/act.cuh"
+#include "kernels/cuda/cuda.h"
+
+static int failures = 0, arch = 0;
+
+#define MUST(call)                                                                                          \
+    do {                                                                                                    \
+        cudaError_t e_ = (call);                                                                            \
+        if (e_ != cudaSuccess) {                                                                            \
+            printf("FAILED %s:%d: %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(e_));            \
+            exit(1);                                                                                        \
+        }                                                                                                   \
+    } while (0)
+
+/* ---- random numbers and 16-bit types on the host ---- */
+
+static uint64_t seed = 1;
+static uint32_t random32() {
+    seed += 0x9e3779b97f4a7c15ull;
+    uint64_t z = seed;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return (uint32_t)(z >> 32);
+}
+static int random_below(int n) { return (int)(random32() % (uint32_t)n); }
+static float random_normal() {               /* a sum of 4 uniform numbers, variance 1         */
+    float s = 0;
+    for (int i = 0; i < 4; i++) s += (float)(random32() >> 8) / 16777216.f - 0.5f;
+    return s * 1.7320508f;
+}
+static uint16_t pack(float x, rv_dtype type) {
+    uint16_t bits;
+    if (type == RV_F16) {
+        __half h = __float2half_rn(x);
+        memcpy(&bits, &h, 2);
+    } else {
+        __nv_bfloat16 b = __float2bfloat16_rn(x);
+        memcpy(&bits, &b, 2);
+    }
+    return bits;
+}
+static double unpack(uint16_t bits, rv_dtype type) {
+    if (type == RV_F16) {
+        __half h;
+        memcpy(&h, &bits, 2);
+        return (double)__half2float(h);
+    }
+    __nv_bfloat16 b;
+    memcpy(&b, &bits, 2);
+    return (double)__bfloat162float(b);
+}
+
+template <typename V> static V *to_device(const std::vector<V> &x) {
+    V *p = nullptr;
+    if (x.empty()) return p;
+    MUST(cudaMalloc(&p, x.size() * sizeof(V)));
+    MUST(cudaMemcpy(p, x.data(), x.size() * sizeof(V), cudaMemcpyHostToDevice));
+    return p;
+}
+
+/* ---- a case ---- */
+
+enum range { ALL, CAUSAL, RANDOM };
+struct spec {
+    int head_dim, heads, kv_heads, rows, keys;
+    range ranges;
+    int page_rows, slots;                    /* page_rows 0: contiguous                        */
+    bool bias, mixed;                        /* mixed: every row of another slot than the last */
+    rv_dtype type;
+};
+
+struct call {
+    spec c;
+    rv_attention a;
+    std::vector<uint16_t> q, k, v;
+    std::vector<int32_t> first, last, slot, pages, pos;
+    std::vector<float> bias;
+    int q_ld, kv_ld;
+    void *d_q, *d_kv, *d_out;
+    size_t out_bytes;
+    std::vector<void *> owned;
+};
+
+static int row_of(const call &t, int slot, int key) {
+    if (!t.c.page_rows) return key;
+    int per = (int)t.pages.size() / t.c.slots;
+    return t.pages[(size_t)(slot * per + key / t.c.page_rows)] * t.c.page_rows + key % t.c.page_rows;
+}
+
+static void make_ranges(call &t) {
+    const spec &c = t.c;
+    for (int r = 0; r < c.rows; r++) {
+        int first = 0, last = c.keys - 1, slot = 0;
+        if (c.slots > 1) slot = c.mixed ? r % c.slots : r * c.slots / c.rows;
+        if (c.ranges == CAUSAL) last = c.keys - c.rows + r;
+        if (c.ranges == RANDOM) {
+            first = random_below(c.keys);
+            last = first + random_below(c.keys - first);
+            if (random_below(3) == 0) first = 0;
+            if (random_below(6) == 0) last = first - 1;
+        }
+        t.first.push_back(first);
+        t.last.push_back(last);
+        t.slot.push_back(slot);
+    }
+}
+
+/* Pages in a random order; rows that no page holds, and keys beyond the last, are NaN. */
+static void make_cache(call &t) {
+    const spec &c = t.c;
+    int per = c.page_rows ? (c.keys - 1) / c.page_rows + 1 : 0, total = c.page_rows ? (per * c.slots + 3) * c.page_rows : c.keys + 70;
+    for (int i = 0; i < per * c.slots + 3 && c.page_rows; i++) t.pages.push_back(i);
+    for (int i = (int)t.pages.size() - 1; i > 0; i--) std::swap(t.pages[(size_t)i], t.pages[(size_t)random_below(i + 1)]);
+    if (c.page_rows) t.pages.resize((size_t)(per * c.slots));
+    int width = c.kv_heads * c.head_dim;
+    t.kv_ld = 2 * width + 8;
+    t.k.assign((size_t)total * (size_t)t.kv_ld, 0xffff);
+    t.v.assign(8, 0);
+    for (int s = 0; s < c.slots; s++)
+        for (int i = 0; i < c.keys; i++) {
+            size_t at = (size_t)row_of(t, s, i) * (size_t)t.kv_ld;
+            for (int j = 0; j < 2 * width; j++) t.k[at + (size_t)j] = pack(random_normal(), c.type);
+        }
+    for (int i = 0; i < total && c.bias; i++) t.bias.push_back(random_below(2) ? 0.f : 3.f * random_normal());
+}
+
+static call make(const spec &c) {
+    call t;
+    t.c = c;
+    make_ranges(t);
+    make_cache(t);
+    int width = c.heads * c.head_dim;
+    t.q_ld = width + 16;
+    for (size_t i = 0; i < (size_t)c.rows * (size_t)t.q_ld; i++) t.q.push_back(pack(1.5f * random_normal(), c.type));
+    t.out_bytes = (size_t)c.rows * (size_t)t.q_ld * 2;
+    t.d_q = to_device(t.q);
+    t.d_kv = to_device(t.k);
+    MUST(cudaMalloc(&t.d_out, t.out_bytes));
+    memset(&t.a, 0, sizeof t.a);
+    int total = (int)(t.k.size() / (size_t)t.kv_ld);
+    t.a.q = rv_mat{ (char *)t.d_q + 32, c.rows, width, t.q_ld, c.type };
+    t.a.q.data = (char *)t.d_q + 16;
+    t.a.out = rv_mat{ (char *)t.d_out + 16, c.rows, width, t.q_ld, c.type };
+    t.a.kv.k = rv_mat{ t.d_kv, total, c.kv_heads * c.head_dim, t.kv_ld, c.type };
+    t.a.kv.v = rv_mat{ (char *)t.d_kv + 2 * c.kv_heads * c.head_dim, total, c.kv_heads * c.head_dim, t.kv_ld, c.type };
+    t.a.kv.pages = to_device(t.pages);
+    t.a.kv.page_rows = c.page_rows;
+    t.a.kv.max_pages = c.page_rows ? (int)t.pages.size() / c.slots : 0;
+    t.a.kv.bias = to_device(t.bias);
+    t.a.slot = c.slots > 1 ? to_device(t.slot) : nullptr;
+    t.a.first = c.ranges == RANDOM ? to_device(t.first) : nullptr;
+    t.a.last = to_device(t.last);
+    t.a.heads = c.heads;
+    t.a.kv_heads = c.kv_heads;
+    t.a.longest = c.keys;
+    t.a.scale = 1.f / sqrtf((float)c.head_dim);
+    t.owned = { t.d_q, t.d_kv, t.d_out, (void *)t.a.kv.pages, (void *)t.a.kv.bias, (void *)t.a.slot, (void *)t.a.first, (void *)t.a.last };
+    return t;
+}
+
+static void drop(call &t) {
+    for (void *p : t.owned) MUST(cudaFree(p));
+}
+
+/* ---- the reference: f64, one row and head ---- */
+
+static void reference(const call &t, int r, int h, std::vector<double> &out) {
+    const spec &c = t.c;
+    int d = c.head_dim, kv = h / (c.heads / c.kv_heads) * d, slot = t.slot[(size_t)r];
+    const uint16_t *q = &t.q[(size_t)r * (size_t)t.q_ld + 8 + (size_t)(h * d)];
+    std::vector<double> s;
+    double top = -INFINITY, sum = 0;
+    out.assign((size_t)d, 0);
+    for (int i = t.first[(size_t)r]; i <= t.last[(size_t)r]; i++) {
+        int row = row_of(t, slot, i);
+        const uint16_t *k = &t.k[(size_t)row * (size_t)t.kv_ld + (size_t)kv];
+        double x = 0;
+        for (int j = 0; j < d; j++) x += unpack(q[j], c.type) * unpack(k[j], c.type);
+        x = x * (double)t.a.scale + (c.bias ? (double)t.bias[(size_t)row] : 0);
+        s.push_back(x);
+        top = std::max(top, x);
+    }
+    for (size_t i = 0; i < s.size(); i++) {
+        const uint16_t *v = &t.k[(size_t)row_of(t, slot, t.first[(size_t)r] + (int)i) * (size_t)t.kv_ld + (size_t)(c.kv_heads * d + kv)];
+        double p = exp(s[i] - top);
+        sum += p;
+        for (int j = 0; j < d; j++) out[(size_t)j] += p * unpack(v[j], c.type);
+    }
+    for (int j = 0; j < d && sum > 0; j++) out[(size_t)j] /= sum;
+}
+
+/* ---- checks ---- */
+
+typedef std::vector<uint16_t> bits;
+
+static bits result(const call &t) {
+    bits out(t.out_bytes / 2);
+    MUST(cudaDeviceSynchronize());
+    MUST(cudaMemcpy(out.data(), t.d_out, t.out_bytes, cudaMemcpyDeviceToHost));
+    return out;
+}
+static void poison(const call &t) { MUST(cudaMemset(t.d_out, 0xff, t.out_bytes)); }
+
+/* ||out - ref|| / ||ref|| over sampled rows and heads; NaN or a nonzero empty row: infinity. */
+static double error_of(const call &t, const bits &out, int samples) {
+    const spec &c = t.c;
+    double diff = 0, norm = 0;
+    std::vector<double> ref;
+    bool every = (long)c.rows * c.heads <= samples;
+    for (int i = 0; i < (every ? c.rows * c.heads : samples); i++) {
+        int r = every ? i / c.heads : i == 0 ? c.rows - 1 : random_below(c.rows), h = every ? i % c.heads : random_below(c.heads);
+        reference(t, r, h, ref);
+        for (int j = 0; j < c.head_dim; j++) {
+            double x = unpack(out[(size_t)r * (size_t)t.q_ld + 8 + (size_t)(h * c.head_dim + j)], c.type);
+            if (!(fabs(x) < 1e9) || (t.last[(size_t)r] < t.first[(size_t)r] && x != 0)) return INFINITY;
+            diff += (x - ref[(size_t)j]) * (x - ref[(size_t)j]);
+            norm += ref[(size_t)j] * ref[(size_t)j];
+        }
+    }
+    return norm > 0 ? sqrt(diff / norm) : sqrt(diff);
+}
+
+/* Every element was written and close to the plain kernel's; nothing beside the view was. */
+static bool close_to(const call &t, const bits &a, const bits &b) {
+    double limit = t.c.type == RV_F16 ? 0.01 : 0.06;
+    int width = t.c.heads * t.c.head_dim;
+    for (size_t i = 0; i < a.size(); i++) {
+        int column = (int)(i % (size_t)t.q_ld) - 8;
+        if (column < 0 || column >= width) {
+            if (a[i] != 0xffff) return false;
+        } else if (!(fabs(unpack(a[i], t.c.type) - unpack(b[i], t.c.type)) < limit)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void describe(const spec &c) {
+    static const char *const names[] = { "all", "causal", "random" };
+    printf("%-4s d%-3d %2d/%-2d rows %-4d keys %-4d %-6s page %-4d slots %d%s%s", c.type == RV_F16 ? "f16" : "bf16", c.head_dim, c.heads,
+           c.kv_heads, c.rows, c.keys, names[c.ranges], c.page_rows, c.slots, c.mixed ? " mixed" : "", c.bias ? " bias" : "");
+}
+
+static void judge(bool ok, const char *what) {
+    if (ok) return;
+    failures++;
+    printf("FAILED: %s\n", what);
+}
+
+static void *partial = nullptr;
+static const uint64_t PARTIAL_BYTES = 64ull << 20;
+
+static void check(const spec &c) {
+    call t = make(c);
+    poison(t);
+    MUST(rv_cuda_attend_plain(&t.a, 0));
+    bits plain = result(t);
+    uint64_t keep = seed;
+    double e_plain = error_of(t, plain, 60), limit = c.type == RV_F16 ? 2e-3 : 1.2e-2;
+    describe(c);
+    printf("  plain %.2e", e_plain);
+    bool ok = e_plain < limit;
+    for (int pass = 0; pass < 3; pass++) {
+        if (pass == 2 && c.rows > RV_FEW_ROWS) break;
+        int a = pass == 0 ? 80 : arch;       /* the sm80 kernel, this GPU's, the one for few rows */
+        poison(t);
+        if (pass < 2) MUST(rv_cuda_flash(&t.a, a, 0));
+        else MUST(rv_cuda_decode(&t.a, partial, false, 0));
+        bits out = result(t);
+        seed = keep;
+        double e = error_of(t, out, 60);
+        bool good = e <= 2 * e_plain + 1e-6 && close_to(t, out, plain);
+        printf("  %s %.2e%s", pass == 2 ? "decode" : pass == 1 ? "flash" : "flash80", e, good ? "" : " WRONG");
+        ok = ok && good;
+    }
+    printf("\n");
+    judge(ok, "error against f64");
+    drop(t);
+}
+
+/* A row's bits do not depend on how many rows the call has, nor on `longest`. */
+static void check_decode_bits(const spec &c) {
+    call t = make(c);
+    static const int counts[] = { 1, 2, 7, 16, 33 };
+    poison(t);
+    MUST(rv_cuda_decode(&t.a, partial, false, 0));
+    bits all = result(t);
+    bool ok = true;
+    for (int n : counts) {
+        poison(t);
+        for (int from = 0; from < c.rows; from += n) {
+            rv_attention a = t.a;
+            int rows = std::min(n, c.rows - from);
+            a.q = rv_rows(a.q, from, rows);
+            a.out = rv_rows(a.out, from, rows);
+            if (a.slot) a.slot += from;
+            if (a.first) a.first += from;
+            a.last += from;
+            a.longest += n * 700;
+            MUST(rv_cuda_decode(&a, partial, false, 0));
+        }
+        if (result(t) != all) ok = false;
+    }
+    describe(c);
+    printf("  bits at 1, 2, 7, 16, 33 rows: %s\n", ok ? "same" : "DIFFERENT");
+    judge(ok, "decode bits");
+    drop(t);
+}
+
+/* decode_rope = rope, kv_store, decode: output and cache, bit for bit. */
+static void check_fused(spec c) {
+    c.ranges = ALL;
+    c.slots = c.rows;
+    c.mixed = true;
+    call t = make(c);
+    int d = c.head_dim, width = (c.heads + 2 * c.kv_heads) * d;
+    std::vector<uint16_t> qkv;
+    std::vector<float> cos_sin;
+    std::vector<int32_t> pos, last;
+    for (int r = 0; r < c.rows; r++) {
+        pos.push_back(r % 9 == 8 ? -1 : random_below(c.keys));
+        last.push_back(pos.back());
+        for (int i = 0; i < width; i++) qkv.push_back(pack(random_normal(), c.type));
+    }
+    for (int p = 0; p < c.keys; p++)
+        for (int j = 0; j < d; j++) {
+            double x = p * pow(500000.0, -2.0 * (j % (d / 2)) / d);
+            cos_sin.push_back((float)(j < d / 2 ? cos(x) : sin(x)));
+        }
+    void *d_qkv = to_device(qkv);
+    float *d_cs = to_device(cos_sin);
+    int32_t *d_pos = to_device(pos), *d_last = to_device(last);
+    rv_mat all = rv_mat_of(d_qkv, c.rows, width, c.type);
+    rv_mat q = rv_cols(all, 0, c.heads * d), k = rv_cols(all, c.heads * d, c.kv_heads * d),
+           v = rv_cols(all, (c.heads + c.kv_heads) * d, c.kv_heads * d);
+    rv_attention a = t.a;
+    a.q = q;
+    a.last = d_last;
+    bits out[2], cache[2];
+    for (int pass = 0; pass < 3; pass++) {
+        MUST(cudaMemcpy(d_qkv, qkv.data(), qkv.size() * 2, cudaMemcpyHostToDevice));
+        MUST(cudaMemcpy(t.d_kv, t.k.data(), t.k.size() * 2, cudaMemcpyHostToDevice));
+        poison(t);
+        if (pass == 0) {
+            MUST(rv_cuda_rope(q, d_cs, d_pos, d, 0));
+            MUST(rv_cuda_rope(k, d_cs, d_pos, d, 0));
+            MUST(rv_cuda_kv_store(a.kv, k, v, a.slot, d_pos, 0));
+            MUST(rv_cuda_decode(&a, partial, false, 0));
+        } else {
+            MUST(rv_cuda_decode_rope(&a, k, v, d_cs, d_pos, partial, pass == 2 && arch >= 90, 0));
+        }
+        bits o = result(t), kv(t.k.size());
+        MUST(cudaMemcpy(kv.data(), t.d_kv, kv.size() * 2, cudaMemcpyDeviceToHost));
+        if (pass == 0) {
+            out[0] = o;
+            cache[0] = kv;
+            continue;
+        }
+        describe(c);
+        printf("  decode_rope: output %s, cache %s\n", o == out[0] ? "same" : "DIFFERENT", kv == cache[0] ? "same" : "DIFFERENT");
+        judge(o == out[0] && kv == cache[0], "decode_rope bits");
+    }
+    drop(t);
+    for (void *p : { d_qkv, (void *)d_cs, (void *)d_pos, (void *)d_last }) MUST(cudaFree(p));
+}
+
+static void check_all() {
+    const rv_dtype types[] = { RV_BF16, RV_F16 };
+    for (rv_dtype y : types) {
+        check({ 80, 16, 16, 500, 500, ALL, 0, 1, true, false, y });
+        check({ 80, 4, 4, 321, 1283, ALL, 0, 1, false, false, y });
+        check({ 80, 4, 2, 130, 777, RANDOM, 0, 1, true, false, y });
+        check({ 64, 8, 2, 200, 333, CAUSAL, 64, 1, false, false, y });
+        check({ 64, 4, 4, 129, 515, RANDOM, 64, 3, true, true, y });
+        check({ 128, 8, 2, 200, 700, CAUSAL, 64, 2, false, false, y });
+        check({ 128, 4, 1, 77, 3300, ALL, 1601, 2, true, false, y });
+        check({ 128, 4, 4, 300, 300, RANDOM, 0, 1, true, false, y });
+        check({ 128, 8, 4, 65, 1, ALL, 64, 1, false, false, y });
+        check({ 80, 2, 2, 1, 1, ALL, 0, 1, false, false, y });
+        check({ 4, 4, 2, 100, 50, RANDOM, 64, 2, true, true, y });
+        check({ 16, 4, 4, 3, 300, ALL, 0, 1, false, false, y });
+        check({ 128, 32, 8, 7, 6404, ALL, 1601, 7, false, true, y });
+        check({ 128, 32, 8, 16, 1500, RANDOM, 64, 16, true, true, y });
+        check({ 128, 16, 1, 5, 1100, RANDOM, 64, 2, false, false, y });
+        check({ 64, 8, 8, 33, 700, CAUSAL, 64, 1, true, false, y });
+        check({ 64, 8, 4, 64, 513, RANDOM, 0, 1, true, false, y });
+    }
+    check_decode_bits({ 128, 32, 8, 64, 1300, RANDOM, 64, 8, false, true, RV_BF16 });
+    check_decode_bits({ 64, 8, 4, 64, 2100, RANDOM, 64, 8, true, true, RV_F16 });
+    check_decode_bits({ 16, 4, 2, 64, 300, RANDOM, 64, 8, true, true, RV_BF16 });
+    check_fused({ 128, 32, 8, 20, 1200, ALL, 64, 1, false, false, RV_BF16 });
+    check_fused({ 128, 16, 1, 5, 700, ALL, 64, 1, false, false, RV_F16 });
+    check_fused({ 64, 8, 2, 64, 600, ALL, 64, 1, false, false, RV_F16 });
+    check_fused({ 16, 4, 2, 10, 100, ALL, 64, 1, false, false, RV_BF16 });
+}
+
+/* ---- times ---- */
+
+/* Median of 20 runs, microseconds. */
+template <typename F> static float median_us(F run) {
+    std::vector<float> times;
+    cudaEvent_t from, to;
+    MUST(cudaEventCreate(&from));
+    MUST(cudaEventCreate(&to));
+    for (int i = 0; i < 23; i++) {
+        float ms = 0;
+        MUST(cudaEventRecord(from, 0));
+        MUST(run());
+        MUST(cudaEventRecord(to, 0));
+        MUST(cudaEventSynchronize(to));
+        MUST(cudaEventElapsedTime(&ms, from, to));
+        if (i >= 3) times.push_back(ms * 1e3f);
+    }
+    MUST(cudaEventDestroy(from));
+    MUST(cudaEventDestroy(to));
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
+}
+
+/* Bytes read and written by a device-to-device copy, GB/s. */
+static double copy_gbps() {
+    void *a, *b;
+    const size_t bytes = (size_t)1 << 30;
+    MUST(cudaMalloc(&a, bytes));
+    MUST(cudaMalloc(&b, bytes));
+    MUST(cudaMemset(a, 1, bytes));
+    float us = median_us([&] { return cudaMemcpyAsync(b, a, bytes, cudaMemcpyDeviceToDevice, 0); });
+    MUST(cudaFree(a));
+    MUST(cudaFree(b));
+    return 2e-3 * (double)bytes / us;
+}
+
+static void time_flash(const spec &c) {
+    call t = make(c);
+    double flops = 4.0 * c.rows * c.keys * c.heads * c.head_dim;
+    for (int a = 80; a <= arch; a += 10) {
+        float us = median_us([&] { return rv_cuda_flash(&t.a, a, 0); });
+        describe(c);
+        printf("  flash sm%d %8.1f us %6.0f TFLOP/s\n", a, us, flops / us * 1e-6);
+    }
+    drop(t);
+}
+
+static void time_decode(const spec &c, double ceiling) {
+    call t = make(c);
+    double bytes = 4.0 * c.rows * c.keys * c.kv_heads * c.head_dim;      /* keys and values, 2 bytes each */
+    float us = median_us([&] { return rv_cuda_decode(&t.a, partial, false, 0); });
+    describe(c);
+    printf("  decode %8.1f us %6.0f GB/s, %.0f %% of a copy's %.0f\n", us, bytes / us * 1e-3, bytes / us * 0.1 / ceiling, ceiling);
+    drop(t);
+}
+
+static void time_all() {
+    double ceiling = copy_gbps();
+    time_flash({ 80, 16, 16, 6405, 6405, ALL, 0, 1, true, false, RV_BF16 });
+    time_flash({ 80, 16, 16, 3203, 3203, ALL, 0, 1, true, false, RV_BF16 });
+    time_flash({ 128, 32, 8, 200, 6404, ALL, 1601, 1, true, false, RV_BF16 });
+    time_decode({ 128, 32, 8, 1, 6404, ALL, 1601, 1, true, false, RV_BF16 }, ceiling);
+    time_decode({ 128, 32, 8, 1, 700, ALL, 64, 1, false, false, RV_BF16 }, ceiling);
+    time_decode({ 128, 32, 8, 16, 6404, ALL, 1601, 16, true, true, RV_BF16 }, ceiling);
+}
+
+int main(int argc, char **argv) {
+    const char *only = argc > 1 ? argv[1] : "";
+    rv_cuda_device_info info;
+    rv_error err;
+    if (rv_cuda_count() == 0) return puts("skipped: no GPU"), 77;
+    if (rv_cuda_device(0, &info, &err)) return puts(err.message), 1;
+    arch = info.arch;
+    MUST(cudaMalloc(&partial, PARTIAL_BYTES));
+    MUST(cudaMemset(partial, 0, PARTIAL_BYTES));
+    if (strcmp(only, "time")) check_all();
+    if (strcmp(only, "check")) time_all();
+    MUST(cudaFree(partial));
+    printf("%d failed\n", failures);
+    return failures > 0;
+}
