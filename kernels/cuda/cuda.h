@@ -16,7 +16,7 @@ extern "C" {
 #endif
 
 enum { RV_CUDA_GATE_BLOCK = 8,           /* GATE_UP weights: 8 rows of gate, 8 of up, and so on */
-       RV_CUDA_SPLIT_KEYS = 512,         /* decode attention splits keys at multiples of this   */
+       RV_CUDA_SPLIT_KEYS = 256,         /* decode attention splits keys at multiples of this   */
        RV_CUDA_NORM_THREADS = 256,       /* of a whole row's norm, here and inside a product    */
        RV_CUDA_NORM_MOST = 8192,         /* the widest that it norms                            */
        RV_CUDA_NORM_ROWS = 2 };          /* a product norms its rows itself up to this many     */
@@ -67,11 +67,18 @@ cudaError_t rv_cuda_few(const rv_few *p, bool overlap, cudaStream_t stream);
  * decode_rope: rope of q and k, kv_store of k and v (row r becomes key pos[r]) and decode in one launch, to
  * the same bits.  a->q and k hold the rows before rope and may be rotated in place; pos[r] < 0:
  * nothing stored.  Rows must be of different sequences: a row does not wait for another's key. */
+typedef enum {
+    RV_CUDA_APART,                       /* begins when the launch before has ended             */
+    RV_CUDA_OVERLAP,                     /* programmatic dependent launch (sm_90)               */
+    RV_CUDA_EARLY                        /* also reads keys before that end: keys and values (but for decode_rope's
+                                            own), pages, bias, slot, first, last and pos were written by none of
+                                            the launches that overlap one another up to this one */
+} rv_cuda_order;
 cudaError_t rv_cuda_flash(const rv_attention *a, int32_t arch, cudaStream_t stream);
 cudaError_t rv_cuda_attend_plain(const rv_attention *a, cudaStream_t stream);
-cudaError_t rv_cuda_decode(const rv_attention *a, void *partial, bool overlap, cudaStream_t stream);
+cudaError_t rv_cuda_decode(const rv_attention *a, void *partial, rv_cuda_order order, cudaStream_t stream);
 cudaError_t rv_cuda_decode_rope(const rv_attention *a, rv_mat k, rv_mat v, const float *cos_sin, const int32_t *pos, void *partial,
-                                bool overlap, cudaStream_t stream);
+                                rv_cuda_order order, cudaStream_t stream);
 uint64_t    rv_cuda_decode_bytes(int32_t rows, int32_t heads, int32_t head_dim, int32_t longest);
 
 #ifdef __cplusplus

@@ -1,19 +1,24 @@
 /* decode.cu - attention for a few rows against many keys: at the memory's speed.
  *
  * The one idea: a block owns one row, one K/V head with up to 8 of its query heads, and one split of
- * 512 keys at a fixed multiple; a warp takes 16 keys at a time straight from memory into tensor-core
- * operands, no shared memory on the way.  Blocks of several splits leave (maximum, sum, values) in
- * `partial`, and the last to finish merges them in order.  Nothing depends on how many rows the
- * call has, nor on `longest`: a row's result is always the same bits.
+ * 256 keys at a fixed multiple; each of its 4 warps takes 32 keys at a time, the next ones on their way.  Blocks
+ * of several splits leave (maximum, sum, values) in `partial`, and the last to finish merges them in
+ * order.  Nothing depends on how many rows the call has, nor on `longest`: a row's result is always the same
+ * bits.
  *
- * How 16-byte loads become operands: a product sums over head columns in any order, so lane (g, t)
- * (g = lane / 4, t = lane % 4) takes the 8 columns from 8 (4c + t) of key g and of query head g for two
- * k-steps.  For the values it takes columns 8g .. 8g + 7 of keys 2t, 2t + 1, 2t + 8 and 2t + 9: byte
- * permutes pair up neighbouring keys, and output row g of a product is column 8g + j.
+ * A product sums over head columns in any order, so lane (g, t) (g = lane / 4, t = lane % 4) takes the 8
+ * columns from 8 (4c + t) of query head g and of key g for two k-steps: 16 bytes at a time.  Scores are
+ * [heads x keys], sums of values [columns x heads], so that scores turn into operands in place.
+ *
+ * With one row there is one warp a scheduler and nothing hides an instruction's latency, so a tile is large
+ * enough for many products at once, and the code small: between two launches gigabytes of weights pass
+ * through the caches, and its instructions come from memory every time.
  */
 #include "kernels/cuda/attend.cuh"
 
-enum { WARPS = 4, THREADS = 32 * WARPS, SPLIT = RV_CUDA_SPLIT_KEYS, TILE = 16, TILES = SPLIT / TILE, HEADS = 8,
+enum { WARPS = 4, THREADS = 32 * WARPS, SPLIT = RV_CUDA_SPLIT_KEYS, TILE = 32, HEADS = 8,
+       WARP_KEYS = SPLIT / WARPS,          /* a warp's keys of a split: tiles w, w + WARPS, ..        */
+       MOST_SPLITS = 2048,                 /* of one row: what merging has room for                */
        COUNTERS = 1 << 14 };               /* at the start of `partial`: one per row and block of heads */
 
 /* What the fused form adds: rotate q, rotate and store k, store v, then attend. */
@@ -25,142 +30,143 @@ template <typename T> struct rope_args {
     const int32_t *pos = nullptr;          /* NULL: not fused                                     */
 };
 
+/* Under 99 KB, for SM86 and SM89, and three times in an SM80's or SM90's memory. */
 template <int D> struct decode_room {
-    int32_t key_rows[SPLIT];
-    float o[WARPS][HEADS][D + 4], m[WARPS][HEADS], l[WARPS][HEADS];
-    uint4 k[D / 8], v[D / 8];              /* the fused form's own key and value                  */
+    struct tile { uint4 k[TILE][D / 8], v[TILE][D / 8]; };
+    union {
+        union { tile x; float o[HEADS][D + 4]; } warp[WARPS];      /* a warp's sums follow its keys */
+        float weight[HEADS][MOST_SPLITS];                          /* merging splits: theirs follow */
+    };
+    uint4 own_k[D / 8], own_v[D / 8];      /* the fused form's own key and value                  */
+    int32_t key_rows[WARPS][WARP_KEYS];
+    float m[WARPS][HEADS], l[WARPS][HEADS], sum[HEADS];
     bool merge;
 };
+
+/* Where 16-byte column c of a key lies in its tile's row, so that no two lanes meet in a bank. */
+static __device__ __forceinline__ int32_t k_column(int32_t key, int32_t c) { return c ^ (key & 1) * 4; }
+static __device__ __forceinline__ int32_t v_column(int32_t key, int32_t c) { return c ^ (key & 7); }
 
 /* A block's place in the call. */
 struct decode_place {
     int32_t row, slot, kv_head, head, heads;           /* heads: query heads here, 1 to 8         */
     int32_t split, splits, first, last;                /* split: its number among the row's; keys it sees */
     int32_t own;                                       /* fused: the row's own key, if it is here; else NO_KEY */
+    bool stores;                                       /* fused: of a K/V head's blocks, the one that stores */
 };
 
-/* What a lane holds of 16 keys. */
-template <int D> struct tile_data {
-    uint4 k[2][D / 32], v[D / 64][4];
-    float bias[2][2];
-};
-
-static __device__ __forceinline__ uint4 load16(const void *p, bool valid) {
-    uint4 x = make_uint4(0, 0, 0, 0);
-    if (valid) x = __ldcg(reinterpret_cast<const uint4 *>(p));
-    return x;
+/* The number of a warp's i-th tile's first key. */
+static __device__ __forceinline__ int32_t tile_key(int32_t warp, int32_t i) {
+    return (int32_t)blockIdx.x * SPLIT + (i * WARPS + warp) * TILE;
 }
 
-/* The number within a tile of the lane's i-th value key. */
-static __device__ __forceinline__ int32_t value_key(int32_t lane, int32_t i) { return lane % 4 * 2 + i % 2 + i / 2 * 8; }
-
-template <typename T, int D>
-static __device__ __forceinline__ void load_tile(const attend_args<T> &a, const decode_room<D> &room, const decode_place &p, int32_t key0,
-                                                 int32_t tile, tile_data<D> &x) {
-    int32_t lane = (int32_t)threadIdx.x % 32, own = p.own - key0 - tile * TILE;
-    const int32_t *rows = room.key_rows + tile * TILE;
-    const T *k = a.k + p.kv_head * D + lane % 4 * 8, *v = a.v + p.kv_head * D + lane / 4 * 8;
+/* Starts the copies of a warp's i-th tile, of K or of V; keys outside the range, and the row's own, become zeros. */
+template <bool V, typename T, int D>
+static __device__ __forceinline__ void copy_tile(const attend_args<T> &a, decode_room<D> &room, const decode_place &p, int32_t warp, int32_t i) {
+    enum { COLUMNS = D / 8, ROWS = 32 / COLUMNS };
+    int32_t lane = (int32_t)threadIdx.x % 32, c = lane % COLUMNS, r = lane / COLUMNS;
+    const T *from = (V ? a.v : a.k) + p.kv_head * D + c * 8;
+    int32_t own = p.own - tile_key(warp, i);
 #pragma unroll
-    for (int32_t i = 0; i < 2; i++) {
-        int32_t key = lane / 4 + 8 * i, row = key == own ? (int32_t)NO_KEY : rows[key];
-#pragma unroll
-        for (int32_t c = 0; c < D / 32; c++) x.k[i][c] = load16(k + row * a.k_ld + 32 * c, row >= 0);
+    for (int32_t j = 0; j < TILE / ROWS; j++) {
+        int32_t key = r + j * ROWS, row = key == own ? (int32_t)NO_KEY : room.key_rows[warp][i * TILE + key];
+        uint4 *to = V ? &room.warp[warp].x.v[key][v_column(key, c)] : &room.warp[warp].x.k[key][k_column(key, c)];
+        copy16(shared_address(to), from + (row < 0 ? 0 : row) * (V ? a.v_ld : a.k_ld), row >= 0);
     }
-#pragma unroll
-    for (int32_t i = 0; i < 4; i++) {
-        int32_t key = value_key(lane, i), row = key == own ? (int32_t)NO_KEY : rows[key];
-#pragma unroll
-        for (int32_t c = 0; c < D / 64; c++) x.v[c][i] = load16(v + row * a.v_ld + 64 * c, row >= 0);
-        if (a.bias) x.bias[i / 2][i % 2] = rows[key] >= 0 ? a.bias[rows[key]] * RV_LOG2E : 0.f;
-    }
-}
-
-/* The row's own key and value, which memory may not hold yet. */
-template <int D>
-static __device__ __forceinline__ void take_own(const decode_room<D> &room, int32_t own, tile_data<D> &x) {
-    int32_t lane = (int32_t)threadIdx.x % 32;
-#pragma unroll
-    for (int32_t i = 0; i < 2; i++)
-        if (lane / 4 + 8 * i == own)
-#pragma unroll
-            for (int32_t c = 0; c < D / 32; c++) x.k[i][c] = room.k[4 * c + lane % 4];
-#pragma unroll
-    for (int32_t i = 0; i < 4; i++)
-        if (value_key(lane, i) == own)
-#pragma unroll
-            for (int32_t c = 0; c < D / 64; c++) x.v[c][i] = room.v[8 * c + lane / 4];
 }
 
 /* ---- one warp's sums over its tiles: scores of head g, values of heads 2t and 2t + 1 ---- */
 
 template <int D> struct decode_sums { float o[D / 16][4], m, l; };
 
+/* s[i]: scores of head g and keys 8i + 2t, 8i + 2t + 1 (and two unused). */
 template <typename T, int D>
-static __device__ __forceinline__ void add_tile(const attend_args<T> &a, const decode_room<D> &room, int32_t tile,
-                                                const uint4 (&q)[D / 32], const tile_data<D> &x, decode_sums<D> &f) {
+static __device__ __forceinline__ void score(const typename decode_room<D>::tile &x, const uint4 (&q)[D / 32], float (&s)[TILE / 8][4]) {
     int32_t lane = (int32_t)threadIdx.x % 32;
-    const int32_t *rows = room.key_rows + tile * TILE;
-    float s[2][4] = { { 0, 0, 0, 0 }, { 0, 0, 0, 0 } }, scale = a.scale * RV_LOG2E, m = f.m;
+    float odd[TILE / 8][4];
+#pragma unroll
+    for (int32_t i = 0; i < TILE / 8; i++)
+#pragma unroll
+        for (int32_t e = 0; e < 4; e++) s[i][e] = odd[i][e] = 0;
 #pragma unroll
     for (int32_t c = 0; c < D / 32; c++)
 #pragma unroll
-        for (int32_t i = 0; i < 2; i++) {
-            mma(s[i], q[c].x, 0u, q[c].y, 0u, x.k[i][c].x, x.k[i][c].y, T());
-            mma(s[i], q[c].z, 0u, q[c].w, 0u, x.k[i][c].z, x.k[i][c].w, T());
+        for (int32_t i = 0; i < TILE / 8; i++) {
+            int32_t key = lane / 4 + 8 * i;
+            uint4 k = x.k[key][k_column(key, 4 * c + lane % 4)];
+            mma(s[i], q[c].x, 0u, q[c].y, 0u, k.x, k.y, T());
+            mma(odd[i], q[c].z, 0u, q[c].w, 0u, k.z, k.w, T());
         }
 #pragma unroll
-    for (int32_t i = 0; i < 2; i++)
+    for (int32_t i = 0; i < TILE / 8; i++) {
+        s[i][0] += odd[i][0];
+        s[i][1] += odd[i][1];
+    }
+}
+
+/* s becomes exp2(scale s + bias - max) for the tile's keys first .. last, 0 for others; by: what o must be scaled by. */
+template <int D>
+static __device__ __forceinline__ float weigh(float scale, const float (&bias)[TILE / 4], int32_t first, int32_t last, decode_sums<D> &f,
+                                              float (&s)[TILE / 8][4]) {
+    int32_t lane = (int32_t)threadIdx.x % 32;
+    float m = f.m;
 #pragma unroll
-        for (int32_t e = 0; e < 2; e++) {
-            s[i][e] = a.bias ? fmaf(s[i][e], scale, x.bias[i][e]) : s[i][e] * scale;
-            if (rows[value_key(lane, 2 * i + e)] < 0) s[i][e] = minus_infinity();
-            m = fmaxf(m, s[i][e]);
-        }
+    for (int32_t e = 0; e < TILE / 4; e++) {
+        int32_t key = e / 2 * 8 + lane % 4 * 2 + e % 2;
+        float y = fmaf(s[e / 2][e % 2], scale, bias[e]);
+        s[e / 2][e % 2] = key >= first && key <= last ? y : minus_infinity();
+        m = fmaxf(m, s[e / 2][e % 2]);
+    }
     m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
     m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
-    float base = m == minus_infinity() ? 0.f : m, by = exp2_fast(f.m - base);
-    f.m = m;
-    f.l *= by;
+    float base = m == minus_infinity() ? 0.f : m, by = exp2_fast(f.m - base), l = 0;
 #pragma unroll
-    for (int32_t i = 0; i < 2; i++)
-#pragma unroll
-        for (int32_t e = 0; e < 2; e++) {
-            s[i][e] = exp2_fast(s[i][e] - base);
-            f.l += s[i][e];
-        }
-    if (__any_sync(~0u, by != 1.f)) {
-        float by0 = __shfl_sync(~0u, by, lane % 4 * 8), by1 = __shfl_sync(~0u, by, lane % 4 * 8 + 4);
-#pragma unroll
-        for (int32_t n = 0; n < D / 16; n++)
-#pragma unroll
-            for (int32_t e = 0; e < 4; e++) f.o[n][e] *= e % 2 ? by1 : by0;
+    for (int32_t e = 0; e < TILE / 4; e++) {
+        s[e / 2][e % 2] = exp2_fast(s[e / 2][e % 2] - base);
+        l += s[e / 2][e % 2];
     }
-    uint32_t p0 = pack2(s[0][0], s[0][1], T()), p1 = pack2(s[1][0], s[1][1], T());
+    f.m = m;
+    f.l = fmaf(f.l, by, l);
+    return by;
+}
+
+template <typename T, int D>
+static __device__ __forceinline__ void add_values(const typename decode_room<D>::tile &x, const float (&s)[TILE / 8][4], float by, decode_sums<D> &f) {
+    int32_t lane = (int32_t)threadIdx.x % 32;
+    float by0 = __shfl_sync(~0u, by, lane % 4 * 8), by1 = __shfl_sync(~0u, by, lane % 4 * 8 + 4);
 #pragma unroll
-    for (int32_t c = 0; c < D / 64; c++) {
-        const uint32_t *v0 = &x.v[c][0].x, *v1 = &x.v[c][1].x, *v2 = &x.v[c][2].x, *v3 = &x.v[c][3].x;
+    for (int32_t n = 0; n < D / 16; n++)
 #pragma unroll
-        for (int32_t j = 0; j < 4; j++)
-            mma(f.o[4 * c + j], __byte_perm(v0[j], v1[j], 0x5410), __byte_perm(v0[j], v1[j], 0x7632),
-                __byte_perm(v2[j], v3[j], 0x5410), __byte_perm(v2[j], v3[j], 0x7632), p0, p1, T());
+        for (int32_t e = 0; e < 4; e++) f.o[n][e] *= e % 2 ? by1 : by0;
+#pragma unroll
+    for (int32_t k = 0; k < TILE / 16; k++) {
+        uint32_t p0 = pack2(s[2 * k][0], s[2 * k][1], T()), p1 = pack2(s[2 * k + 1][0], s[2 * k + 1][1], T());
+        int32_t key = 16 * k + lane % 8 + lane / 16 * 8;
+#pragma unroll
+        for (int32_t n = 0; n < D / 16; n++) {
+            uint32_t v[4];
+            load_matrices_transposed(v, shared_address(&x.v[key][v_column(key, 2 * n + lane / 8 % 2)]));
+            mma(f.o[n], v[0], v[1], v[2], v[3], p0, p1, T());
+        }
     }
 }
 
 /* ---- the fused form ---- */
 
-template <typename T> static __device__ __forceinline__ float element(const uint4 &x, int32_t i) {
-    return to_f32(reinterpret_cast<const T *>(&x)[i]);
-}
-
-/* Rotates 8 columns and the 8 half a head further, at column j < head_dim / 2. */
+/* Rotates 8 columns and the 8 half a head further; cos and sin of the first, 16-byte aligned. */
 template <typename T> static __device__ __forceinline__ void rotate8(uint4 &low, uint4 &high, const float *cos, const float *sin) {
     T *a = reinterpret_cast<T *>(&low), *b = reinterpret_cast<T *>(&high);
 #pragma unroll
-    for (int32_t i = 0; i < 8; i++) {
-        float x = to_f32(a[i]), y = to_f32(b[i]);
-        rotate_pair(x, y, cos[i], sin[i]);
-        a[i] = to_act<T>(x);
-        b[i] = to_act<T>(y);
+    for (int32_t j = 0; j < 2; j++) {
+        float4 cs = __ldg(reinterpret_cast<const float4 *>(cos) + j), sn = __ldg(reinterpret_cast<const float4 *>(sin) + j);
+        const float c[4] = { cs.x, cs.y, cs.z, cs.w }, s[4] = { sn.x, sn.y, sn.z, sn.w };
+#pragma unroll
+        for (int32_t i = 0; i < 4; i++) {
+            float x = to_f32(a[4 * j + i]), y = to_f32(b[4 * j + i]);
+            rotate_pair(x, y, c[i], s[i]);
+            a[4 * j + i] = to_act<T>(x);
+            b[4 * j + i] = to_act<T>(y);
+        }
     }
 }
 
@@ -174,33 +180,37 @@ static __device__ __forceinline__ void rotate_queries(const rope_args<T> &o, int
         rotate8<T>(q[c], q[c + D / 64], cos_sin + 32 * c + at, cos_sin + D / 2 + 32 * c + at);
 }
 
-/* Rotates the row's k, keeps it and v for this block and stores both. Threads 0 .. D / 8 - 1. */
+/* Rotates the row's k, keeps it and v for this block and, in one block of a K/V head's, stores both.
+ * One warp. */
 template <typename T, int D>
-static __device__ __forceinline__ void store_own(const attend_args<T> &a, const rope_args<T> &o, const decode_place &p, int32_t pos,
-                                                 bool stores, decode_room<D> &room) {
-    int32_t t = (int32_t)threadIdx.x;
-    if (t >= D / 8) return;
-    int64_t row = key_row(a, p.slot, pos);
-    const uint4 *k = reinterpret_cast<const uint4 *>(o.k + p.row * o.ld_k + p.kv_head * D);
-    uint4 *to_k = reinterpret_cast<uint4 *>(o.to_k + row * a.k_ld + p.kv_head * D);
-    uint4 *to_v = reinterpret_cast<uint4 *>(o.to_v + row * a.v_ld + p.kv_head * D);
-    room.v[t] = reinterpret_cast<const uint4 *>(o.v + p.row * o.ld_v + p.kv_head * D)[t];
-    if (stores) to_v[t] = room.v[t];
-    if (t >= D / 16) return;
-    uint4 low = k[t], high = k[t + D / 16];
-    const float *cos_sin = o.cos_sin + (int64_t)pos * D + 8 * t;
-    rotate8<T>(low, high, cos_sin, cos_sin + D / 2);
-    room.k[t] = low;
-    room.k[t + D / 16] = high;
-    if (!stores) return;
-    to_k[t] = low;
-    to_k[t + D / 16] = high;
+static __device__ __forceinline__ void store_own(const attend_args<T> &a, const rope_args<T> &o, const decode_place &p, decode_room<D> &room) {
+    int32_t t = (int32_t)threadIdx.x % 32;
+    if (t < D / 8) {
+        int64_t row = key_row(a, p.slot, p.own);
+        uint4 v = __ldcg(reinterpret_cast<const uint4 *>(o.v + p.row * o.ld_v + p.kv_head * D) + t);
+        room.own_v[t] = v;
+        if (p.stores) reinterpret_cast<uint4 *>(o.to_v + row * a.v_ld + p.kv_head * D)[t] = v;
+        if (t < D / 16) {
+            const uint4 *k = reinterpret_cast<const uint4 *>(o.k + p.row * o.ld_k + p.kv_head * D);
+            uint4 *to = reinterpret_cast<uint4 *>(o.to_k + row * a.k_ld + p.kv_head * D);
+            uint4 low = __ldcg(k + t), high = __ldcg(k + t + D / 16);
+            const float *cos_sin = o.cos_sin + (int64_t)p.own * D + 8 * t;
+            rotate8<T>(low, high, cos_sin, cos_sin + D / 2);
+            room.own_k[t] = low;
+            room.own_k[t + D / 16] = high;
+            if (p.stores) {
+                to[t] = low;
+                to[t + D / 16] = high;
+            }
+        }
+    }
+    __syncwarp();
 }
 
 /* ---- from warps to a block, from blocks to a row ---- */
 
-template <int D> static __device__ __forceinline__ void keep_sums(decode_room<D> &room, const decode_sums<D> &f) {
-    int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32;
+template <int D> static __device__ __forceinline__ void keep_sums(decode_room<D> &room, int32_t warp, const decode_sums<D> &f) {
+    int32_t lane = (int32_t)threadIdx.x % 32;
     float l = f.l;
     l += __shfl_xor_sync(~0u, l, 1);
     l += __shfl_xor_sync(~0u, l, 2);
@@ -212,71 +222,99 @@ template <int D> static __device__ __forceinline__ void keep_sums(decode_room<D>
     for (int32_t n = 0; n < D / 16; n++)
 #pragma unroll
         for (int32_t e = 0; e < 4; e++)
-            room.o[warp][lane % 4 * 2 + e % 2][n / 4 * 64 + lane / 4 * 8 + n % 4 * 2 + e / 2] = f.o[n][e];
+            room.warp[warp].o[lane % 4 * 2 + e % 2][16 * n + lane / 4 + e / 2 * 8] = f.o[n][e];
 }
 
-/* The sum of n parts' values at 4 columns; part i's are at o + i D. */
+static __device__ __forceinline__ void add_scaled(float4 &to, float by, float4 x) {
+    to.x = fmaf(by, x.x, to.x);
+    to.y = fmaf(by, x.y, to.y);
+    to.z = fmaf(by, x.z, to.z);
+    to.w = fmaf(by, x.w, to.w);
+}
+
+/* 4 columns of a head: the warps' sums, with their maximum and sum of weights. */
 template <int D>
-static __device__ __forceinline__ float4 merge_parts(const float *o, const float *m, const float *l, int32_t n, float &top, float &sum) {
+static __device__ __forceinline__ float4 merge_warps(const decode_room<D> &room, int32_t head, int32_t c, float &top, float &sum) {
     float4 x = make_float4(0, 0, 0, 0);
-    top = minus_infinity();
+    top = fmaxf(fmaxf(room.m[0][head], room.m[1][head]), fmaxf(room.m[2][head], room.m[3][head]));
     sum = 0;
-    for (int32_t i = 0; i < n; i++) top = fmaxf(top, __ldcg(m + i));
-    if (top == minus_infinity()) return x;
-#pragma unroll 4
-    for (int32_t i = 0; i < n; i++) {
-        float by = exp2_fast(__ldcg(m + i) - top);
-        float4 y = __ldcg(reinterpret_cast<const float4 *>(o + i * D));
-        sum = fmaf(by, __ldcg(l + i), sum);
-        x.x = fmaf(by, y.x, x.x);
-        x.y = fmaf(by, y.y, x.y);
-        x.z = fmaf(by, y.z, x.z);
-        x.w = fmaf(by, y.w, x.w);
-    }
-    return x;
-}
-
-template <int D> static __device__ __forceinline__ float4 merge_warps(const decode_room<D> &room, int32_t head, int32_t c, float &top, float &sum) {
-    float4 x = make_float4(0, 0, 0, 0);
-    top = minus_infinity();
-    sum = 0;
-#pragma unroll
-    for (int32_t w = 0; w < WARPS; w++) top = fmaxf(top, room.m[w][head]);
-    if (top == minus_infinity()) return x;
+    float base = top == minus_infinity() ? 0.f : top;
 #pragma unroll
     for (int32_t w = 0; w < WARPS; w++) {
-        float by = exp2_fast(room.m[w][head] - top);
-        float4 y = *reinterpret_cast<const float4 *>(&room.o[w][head][c]);
+        float by = exp2_fast(room.m[w][head] - base);
         sum = fmaf(by, room.l[w][head], sum);
-        x.x = fmaf(by, y.x, x.x);
-        x.y = fmaf(by, y.y, x.y);
-        x.z = fmaf(by, y.z, x.z);
-        x.w = fmaf(by, y.w, x.w);
+        add_scaled(x, by, *reinterpret_cast<const float4 *>(&room.warp[w].o[head][c]));
     }
     return x;
+}
+
+/* The splits' weights of one head, by one warp. */
+template <int D> static __device__ __forceinline__ void weigh_splits(decode_room<D> &room, int32_t head, const float *m, const float *l, int32_t n) {
+    int32_t lane = (int32_t)threadIdx.x % 32;
+    float top = minus_infinity(), sum = 0;
+    for (int32_t i = lane; i < n; i += 32) top = fmaxf(top, room.weight[head][i] = __ldcg(m + i));
+#pragma unroll
+    for (int32_t d = 16; d > 0; d /= 2) top = fmaxf(top, __shfl_xor_sync(~0u, top, d));
+    if (top == minus_infinity()) top = 0;
+    for (int32_t i = lane; i < n; i += 32) {
+        float by = exp2_fast(room.weight[head][i] - top);
+        room.weight[head][i] = by;
+        sum = fmaf(by, __ldcg(l + i), sum);
+    }
+#pragma unroll
+    for (int32_t d = 16; d > 0; d /= 2) sum += __shfl_xor_sync(~0u, sum, d);
+    if (lane == 0) room.sum[head] = sum;
 }
 
 template <typename T> static __device__ __forceinline__ void store4(T *to, float4 x, float sum) {
     float by = sum == 0 ? 0.f : 1.f / sum;
-    uint2 y = make_uint2(0, 0);
-    if (sum != 0) y = make_uint2(pack2(x.x * by, x.y * by, T()), pack2(x.z * by, x.w * by, T()));
-    *reinterpret_cast<uint2 *>(to) = y;
+    uint2 bits = make_uint2(0, 0);
+    if (sum != 0) bits = make_uint2(pack2(x.x * by, x.y * by, T()), pack2(x.z * by, x.w * by, T()));
+    *reinterpret_cast<uint2 *>(to) = bits;
+}
+
+/* What the row's blocks left at o (D values a head and split), m and l (one each), in order of splits. */
+template <typename T, int D>
+static __device__ __forceinline__ void merge_splits(decode_room<D> &room, const decode_place &p, T *out, const float *o, const float *m,
+                                                    const float *l, int32_t most_splits) {
+    enum { AT_ONCE = 13 };
+    for (int32_t h = (int32_t)threadIdx.x / 32; h < p.heads; h += WARPS)
+        weigh_splits(room, h, m + h * most_splits, l + h * most_splits, p.splits);
+    __syncthreads();
+#pragma unroll 1
+    for (int32_t i = (int32_t)threadIdx.x; i < p.heads * (D / 4); i += THREADS) {
+        int32_t h = i / (D / 4), c = i % (D / 4) * 4;
+        const float *from = o + (int64_t)h * most_splits * D + c;
+        float4 sum = make_float4(0, 0, 0, 0);
+#pragma unroll 1
+        for (int32_t s = 0; s < p.splits; s += AT_ONCE) {
+            float4 x[AT_ONCE];
+#pragma unroll
+            for (int32_t j = 0; j < AT_ONCE; j++)
+                if (s + j < p.splits) x[j] = __ldcg(reinterpret_cast<const float4 *>(from + (int64_t)(s + j) * D));
+#pragma unroll
+            for (int32_t j = 0; j < AT_ONCE; j++)
+                if (s + j < p.splits) add_scaled(sum, room.weight[h][s + j], x[j]);
+        }
+        store4(out + h * D + c, sum, room.sum[h]);
+    }
 }
 
 /* `partial`: counters, then D values of every row, head and split, then their maxima, then their sums. */
 template <typename T, int D>
 static __device__ __forceinline__ void finish_row(const attend_args<T> &a, decode_room<D> &room, const decode_place &p, void *partial,
                                                   int32_t most_splits) {
-    int64_t parts = (int64_t)a.rows * a.heads * most_splits;
+    int64_t parts = (int64_t)a.rows * a.heads * most_splits, row_part = ((int64_t)p.row * a.heads + p.head) * most_splits;
     float *o = reinterpret_cast<float *>(reinterpret_cast<int32_t *>(partial) + COUNTERS), *m = o + parts * D, *l = m + parts;
-    int32_t *counter = reinterpret_cast<int32_t *>(partial) + (int32_t)(blockIdx.z * gridDim.y + blockIdx.y);
+    T *out = a.out + p.row * a.out_ld + p.head * D;
+#pragma unroll 1
     for (int32_t i = (int32_t)threadIdx.x; i < p.heads * (D / 4); i += THREADS) {
         int32_t h = i / (D / 4), c = i % (D / 4) * 4;
-        int64_t at = ((int64_t)p.row * a.heads + p.head + h) * most_splits + p.split;
+        int64_t at = row_part + h * most_splits + p.split;
         float top, sum;
         float4 x = merge_warps(room, h, c, top, sum);
         if (p.splits == 1) {
-            store4(a.out + p.row * a.out_ld + (p.head + h) * D + c, x, sum);
+            store4(out + h * D + c, x, sum);
             continue;
         }
         __stcg(reinterpret_cast<float4 *>(o + at * D + c), x);
@@ -286,22 +324,16 @@ static __device__ __forceinline__ void finish_row(const attend_args<T> &a, decod
         }
     }
     if (p.splits == 1) return;
-    __threadfence();
     __syncthreads();
     if (threadIdx.x == 0) {
+        int32_t *counter = reinterpret_cast<int32_t *>(partial) + (int32_t)(blockIdx.z * gridDim.y + blockIdx.y);
+        __threadfence();                   /* the whole block's parts: the barrier comes before   */
         room.merge = atomicAdd(counter, 1) == p.splits - 1;
         if (room.merge) *counter = 0;      /* ready for the next launch                           */
         __threadfence();
     }
     __syncthreads();
-    if (!room.merge) return;
-    for (int32_t i = (int32_t)threadIdx.x; i < p.heads * (D / 4); i += THREADS) {
-        int32_t h = i / (D / 4), c = i % (D / 4) * 4;
-        int64_t at = ((int64_t)p.row * a.heads + p.head + h) * most_splits;
-        float top, sum;
-        float4 x = merge_parts<D>(o + at * D + c, m + at, l + at, p.splits, top, sum);
-        store4(a.out + p.row * a.out_ld + (p.head + h) * D + c, x, sum);
-    }
+    if (room.merge) merge_splits(room, p, out, o + row_part * D, m + row_part, l + row_part, most_splits);
 }
 
 /* ---- the kernel ---- */
@@ -314,73 +346,112 @@ static __device__ __forceinline__ bool find_place(const attend_args<T> &a, const
     p.kv_head = (int32_t)blockIdx.y / blocks;
     p.head = p.kv_head * a.group + part * HEADS;
     p.heads = a.group - part * HEADS < HEADS ? a.group - part * HEADS : (int32_t)HEADS;
+    p.stores = part == 0;
     p.slot = a.slot ? a.slot[p.row] : 0;
     p.first = a.first ? a.first[p.row] : 0;
     p.last = a.last[p.row];
     int32_t pos = o.pos ? o.pos[p.row] : -1;
     p.own = pos >= 0 && pos / SPLIT == split ? pos : (int32_t)NO_KEY;
-    if (p.last < p.first) {
-        p.splits = 0;
-        return false;
-    }
     p.split = split - p.first / SPLIT;
-    p.splits = p.last / SPLIT - p.first / SPLIT + 1;
+    p.splits = p.last < p.first ? 0 : p.last / SPLIT - p.first / SPLIT + 1;
     if (p.first < split * SPLIT) p.first = split * SPLIT;
     if (p.last > split * SPLIT + SPLIT - 1) p.last = split * SPLIT + SPLIT - 1;
     return p.first <= p.last;
 }
 
 template <typename T, int D>
-static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const decode_room<D> &room, const decode_place &p,
-                                                  const uint4 (&q)[D / 32], decode_sums<D> &f) {
-    int32_t warp = (int32_t)threadIdx.x / 32, key0 = (int32_t)blockIdx.x * SPLIT;
-    int32_t from = (p.first - key0) / TILE, to = (p.last - key0) / TILE;
-    int32_t tile = (from - warp + WARPS - 1) / WARPS * WARPS + warp;      /* the warp's first at or after from */
-    if (tile > to) return;
-    tile_data<D> now, next;
-    load_tile(a, room, p, key0, tile, now);
-#pragma unroll 2
-    for (; tile <= to; tile += WARPS) {
-        if (tile + WARPS <= to) load_tile(a, room, p, key0, tile + WARPS, next);
-        if (p.own != NO_KEY && (p.own - key0) / TILE == tile) take_own(room, (p.own - key0) % TILE, now);
-        add_tile(a, room, tile, q, now, f);
-        now = next;
-    }
-}
-
-template <typename T, int D>
-static __global__ void __launch_bounds__(THREADS) decode_kernel(attend_args<T> a, rope_args<T> o, void *partial, int32_t most_splits) {
-    __shared__ __align__(16) decode_room<D> room;
-    int32_t t = (int32_t)threadIdx.x, lane = t % 32, key0 = (int32_t)blockIdx.x * SPLIT;
-    decode_place p;
-    let_next_start();
-    wait_for_previous();
-    bool sees = find_place(a, o, p);
-    bool stores = p.head % a.group == 0;   /* one block of a K/V head's stores                    */
-    if (!sees) {
-        if (p.own != NO_KEY && stores) store_own(a, o, p, p.own, true, room);
-        if (p.splits == 0 && blockIdx.x == 0)
-            for (int32_t i = t; i < p.heads * (D / 4); i += THREADS)
-                store4(a.out + p.row * a.out_ld + (p.head + i / (D / 4)) * D + i % (D / 4) * 4, make_float4(0, 0, 0, 0), 0);
-        return;
-    }
-    uint4 q[D / 32];
+static __device__ __forceinline__ void load_queries(const attend_args<T> &a, const rope_args<T> &o, const decode_place &p, uint4 (&q)[D / 32]) {
+    int32_t lane = (int32_t)threadIdx.x % 32;
     const T *from = a.q + p.row * a.q_ld + (p.head + lane / 4) * D + lane % 4 * 8;
 #pragma unroll
-    for (int32_t c = 0; c < D / 32; c++) q[c] = load16(from + 32 * c, lane / 4 < p.heads);
-    for (int32_t i = t; i < SPLIT; i += THREADS)
-        room.key_rows[i] = key0 + i >= p.first && key0 + i <= p.last ? key_row(a, p.slot, key0 + i) : (int32_t)NO_KEY;
-    if (p.own != NO_KEY) store_own(a, o, p, p.own, stores, room);
+    for (int32_t c = 0; c < D / 32; c++) {
+        q[c] = make_uint4(0, 0, 0, 0);
+        if (lane / 4 < p.heads) q[c] = __ldcg(reinterpret_cast<const uint4 *>(from + 32 * c));
+    }
     if (o.pos) rotate_queries<T, D>(o, p.row, q);
-    __syncthreads();
+}
+
+/* One warp's tiles of the block's split. */
+template <typename T, int D>
+static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const rope_args<T> &o, decode_room<D> &room,
+                                                  const decode_place &p, int32_t warp, bool early, decode_sums<D> &f) {
+    int32_t lane = (int32_t)threadIdx.x % 32;
+    int32_t first = p.first - tile_key(warp, 0), last = p.last - tile_key(warp, 0);      /* its tiles start at 0, 128, .. */
+    int32_t from = first < TILE ? 0 : (first - TILE) / (WARPS * TILE) + 1, to = last < 0 ? 0 : last / (WARPS * TILE) + 1;
+    bool owner = p.own != NO_KEY && p.own / TILE % WARPS == warp;
+    uint4 q[D / 32];
+    if (from >= to) {
+        if (early) wait_for_previous();
+        return;
+    }
+#pragma unroll 1
+    for (int32_t i = from - 1; i < to; i++) {
+        typename decode_room<D>::tile &x = room.warp[warp].x;
+        float s[TILE / 8][4], bias[TILE / 4];
+        int32_t own = p.own - tile_key(warp, i);
+        bool here = i >= from && owner && own >= 0 && own < TILE && lane < D / 8;
+        if (i >= from) {
+#pragma unroll
+            for (int32_t e = 0; e < TILE / 4; e++) {
+                int32_t row = room.key_rows[warp][i * TILE + e / 2 * 8 + lane % 4 * 2 + e % 2];
+                bias[e] = a.bias && row >= 0 ? a.bias[row] * RV_LOG2E : 0.f;
+            }
+            copies_wait<1>();
+            if (here) x.k[own][k_column(own, lane)] = room.own_k[lane];
+            __syncwarp();
+            score<T, D>(x, q, s);
+            __syncwarp();
+        }
+        if (i + 1 < to) copy_tile<false>(a, room, p, warp, i + 1);
+        copies_commit();
+        if (i >= from) {
+            float by = weigh(a.scale * RV_LOG2E, bias, p.first - tile_key(warp, i), p.last - tile_key(warp, i), f, s);
+            copies_wait<1>();
+            if (here) x.v[own][v_column(own, lane)] = room.own_v[lane];
+            __syncwarp();
+            add_values<T, D>(x, s, by, f);
+            __syncwarp();
+        }
+        if (i + 1 < to) copy_tile<true>(a, room, p, warp, i + 1);
+        copies_commit();
+        if (i < from) {
+            if (early) wait_for_previous();
+            load_queries<T, D>(a, o, p, q);
+            if (owner) store_own(a, o, p, room);
+        }
+    }
+    copies_wait<0>();
+}
+
+/* early: keys, tables and ranges are older than the launches before; q (and the fused form's k and v) are not. */
+template <typename T, int D>
+static __global__ void __launch_bounds__(THREADS) decode_kernel(attend_args<T> a, rope_args<T> o, void *partial, int32_t most_splits, bool early) {
+    extern __shared__ uint4 memory[];
+    decode_room<D> &room = *reinterpret_cast<decode_room<D> *>(memory);
+    int32_t t = (int32_t)threadIdx.x, lane = t % 32, warp = t / 32;
+    decode_place p;
+    let_next_start();
+    if (!early) wait_for_previous();
+    if (!find_place(a, o, p)) {
+        if (early) wait_for_previous();
+        for (int32_t i = t; p.splits == 0 && blockIdx.x == 0 && i < p.heads * (D / 4); i += THREADS)
+            store4(a.out + p.row * a.out_ld + p.head * D + 4 * i, make_float4(0, 0, 0, 0), 0);
+        return;
+    }
+#pragma unroll
+    for (int32_t j = 0; j < WARP_KEYS / 32; j++) {
+        int32_t key = tile_key(warp, j * 32 / TILE) + lane;
+        room.key_rows[warp][32 * j + lane] = key >= p.first && key <= p.last ? key_row(a, p.slot, key) : (int32_t)NO_KEY;
+    }
+    __syncwarp();
 
     decode_sums<D> f;
 #pragma unroll
     for (int32_t n = 0; n < D / 16; n++) f.o[n][0] = f.o[n][1] = f.o[n][2] = f.o[n][3] = 0;
     f.m = minus_infinity();
     f.l = 0;
-    walk_tiles(a, room, p, q, f);
-    keep_sums(room, f);
+    walk_tiles(a, o, room, p, warp, early, f);
+    keep_sums(room, warp, f);
     __syncthreads();
     finish_row(a, room, p, partial, most_splits);
 }
@@ -393,7 +464,8 @@ uint64_t rv_cuda_decode_bytes(int32_t rows, int32_t heads, int32_t head_dim, int
 }
 
 template <typename T, int D>
-static cudaError_t decode(const rv_attention *a, const rope_args<T> &o, void *partial, bool overlap, cudaStream_t stream) {
+static cudaError_t decode(const rv_attention *a, const rope_args<T> &o, void *partial, rv_cuda_order order,
+                          cudaStream_t stream) {
     int32_t group = a->heads / a->kv_heads, splits = splits_of(a->longest);
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};
@@ -401,16 +473,18 @@ static cudaError_t decode(const rv_attention *a, const rope_args<T> &o, void *pa
     attribute.val.programmaticStreamSerializationAllowed = 1;
     config.gridDim = dim3((unsigned)splits, (unsigned)(a->kv_heads * ((group + HEADS - 1) / HEADS)), (unsigned)a->q.rows);
     config.blockDim = dim3(THREADS);
+    config.dynamicSmemBytes = sizeof(decode_room<D>);
     config.stream = stream;
     config.attrs = &attribute;
-    config.numAttrs = overlap ? 1 : 0;
-    if ((int64_t)config.gridDim.y * config.gridDim.z > COUNTERS) return cudaErrorInvalidValue;
-    return cudaLaunchKernelEx(&config, decode_kernel<T, D>, args_of<T>(a), o, partial, splits);
+    config.numAttrs = order == RV_CUDA_APART ? 0 : 1;
+    if ((int64_t)config.gridDim.y * config.gridDim.z > COUNTERS || splits > MOST_SPLITS) return cudaErrorInvalidValue;
+    cudaError_t e = cudaFuncSetAttribute(decode_kernel<T, D>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)sizeof(decode_room<D>));
+    return e != cudaSuccess ? e : cudaLaunchKernelEx(&config, decode_kernel<T, D>, args_of<T>(a), o, partial, splits, order == RV_CUDA_EARLY);
 }
 
 template <typename T>
-static cudaError_t decode_of(const rv_attention *a, const rope_args<T> &o, void *partial, bool overlap, cudaStream_t stream) {
-    return a->q.cols / a->heads == 64 ? decode<T, 64>(a, o, partial, overlap, stream) : decode<T, 128>(a, o, partial, overlap, stream);
+static cudaError_t decode_of(const rv_attention *a, const rope_args<T> &o, void *partial, rv_cuda_order order, cudaStream_t stream) {
+    return a->q.cols / a->heads == 64 ? decode<T, 64>(a, o, partial, order, stream) : decode<T, 128>(a, o, partial, order, stream);
 }
 
 static bool takes(const rv_attention *a) {
@@ -419,11 +493,11 @@ static bool takes(const rv_attention *a) {
            a->out.ld % 4 == 0 && (uintptr_t)a->out.data % 8 == 0;
 }
 
-cudaError_t rv_cuda_decode(const rv_attention *a, void *partial, bool overlap, cudaStream_t stream) {
+cudaError_t rv_cuda_decode(const rv_attention *a, void *partial, rv_cuda_order order, cudaStream_t stream) {
     if (a->q.rows == 0) return cudaSuccess;
     if (!takes(a)) return rv_cuda_attend_plain(a, stream);
-    if (a->q.type == RV_F16) return decode_of(a, rope_args<__half>(), partial, overlap, stream);
-    return decode_of(a, rope_args<__nv_bfloat16>(), partial, overlap, stream);
+    if (a->q.type == RV_F16) return decode_of(a, rope_args<__half>(), partial, order, stream);
+    return decode_of(a, rope_args<__nv_bfloat16>(), partial, order, stream);
 }
 
 template <typename T> static rope_args<T> rope_of(const rv_attention *a, rv_mat k, rv_mat v, const float *cos_sin, const int32_t *pos) {
@@ -440,15 +514,15 @@ template <typename T> static rope_args<T> rope_of(const rv_attention *a, rv_mat 
 }
 
 cudaError_t rv_cuda_decode_rope(const rv_attention *a, rv_mat k, rv_mat v, const float *cos_sin, const int32_t *pos, void *partial,
-                                bool overlap, cudaStream_t stream) {
+                                rv_cuda_order order, cudaStream_t stream) {
     if (a->q.rows == 0) return cudaSuccess;
-    if (!takes(a) || !rows_are_aligned(k) || !rows_are_aligned(v)) {
+    if (!takes(a) || !rows_are_aligned(k) || !rows_are_aligned(v) || (uintptr_t)cos_sin % 16 != 0) {
         int32_t d = a->q.cols / a->heads;
         cudaError_t e = rv_cuda_rope(a->q, cos_sin, pos, d, stream);
         if (e == cudaSuccess) e = rv_cuda_rope(k, cos_sin, pos, d, stream);
         if (e == cudaSuccess) e = rv_cuda_kv_store(a->kv, k, v, a->slot, pos, stream);
-        return e == cudaSuccess ? rv_cuda_decode(a, partial, false, stream) : e;
+        return e == cudaSuccess ? rv_cuda_decode(a, partial, RV_CUDA_APART, stream) : e;
     }
-    if (a->q.type == RV_F16) return decode_of(a, rope_of<__half>(a, k, v, cos_sin, pos), partial, overlap, stream);
-    return decode_of(a, rope_of<__nv_bfloat16>(a, k, v, cos_sin, pos), partial, overlap, stream);
+    if (a->q.type == RV_F16) return decode_of(a, rope_of<__half>(a, k, v, cos_sin, pos), partial, order, stream);
+    return decode_of(a, rope_of<__nv_bfloat16>(a, k, v, cos_sin, pos), partial, order, stream);
 }

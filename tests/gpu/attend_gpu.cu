@@ -281,7 +281,7 @@ static void check(const spec &c) {
         int a = pass == 0 ? 80 : arch;       /* the sm80 kernel, this GPU's, the one for few rows */
         poison(t);
         if (pass < 2) MUST(rv_cuda_flash(&t.a, a, 0));
-        else MUST(rv_cuda_decode(&t.a, partial, false, 0));
+        else MUST(rv_cuda_decode(&t.a, partial, RV_CUDA_APART, 0));
         bits out = result(t);
         seed = keep;
         double e = error_of(t, out, 60);
@@ -299,7 +299,7 @@ static void check_decode_bits(const spec &c) {
     call t = make(c);
     static const int counts[] = { 1, 2, 7, 16, 33 };
     poison(t);
-    MUST(rv_cuda_decode(&t.a, partial, false, 0));
+    MUST(rv_cuda_decode(&t.a, partial, RV_CUDA_APART, 0));
     bits all = result(t);
     bool ok = true;
     for (int n : counts) {
@@ -313,7 +313,7 @@ static void check_decode_bits(const spec &c) {
             if (a.first) a.first += from;
             a.last += from;
             a.longest += n * 700;
-            MUST(rv_cuda_decode(&a, partial, false, 0));
+            MUST(rv_cuda_decode(&a, partial, RV_CUDA_APART, 0));
         }
         if (result(t) != all) ok = false;
     }
@@ -361,9 +361,9 @@ static void check_fused(spec c) {
             MUST(rv_cuda_rope(q, d_cs, d_pos, d, 0));
             MUST(rv_cuda_rope(k, d_cs, d_pos, d, 0));
             MUST(rv_cuda_kv_store(a.kv, k, v, a.slot, d_pos, 0));
-            MUST(rv_cuda_decode(&a, partial, false, 0));
+            MUST(rv_cuda_decode(&a, partial, RV_CUDA_APART, 0));
         } else {
-            MUST(rv_cuda_decode_rope(&a, k, v, d_cs, d_pos, partial, pass == 2 && arch >= 90, 0));
+            MUST(rv_cuda_decode_rope(&a, k, v, d_cs, d_pos, partial, pass == 2 && arch >= 90 ? RV_CUDA_EARLY : RV_CUDA_APART, 0));
         }
         bits o = result(t), kv(t.k.size());
         MUST(cudaMemcpy(kv.data(), t.d_kv, kv.size() * 2, cudaMemcpyDeviceToHost));
@@ -406,7 +406,7 @@ static void check_all() {
     check_decode_bits({ 16, 4, 2, 64, 300, RANDOM, 64, 8, true, true, RV_BF16 });
     check_fused({ 128, 32, 8, 20, 1200, ALL, 64, 1, false, false, RV_BF16 });
     check_fused({ 128, 16, 1, 5, 700, ALL, 64, 1, false, false, RV_F16 });
-    check_fused({ 64, 8, 2, 64, 600, ALL, 64, 1, false, false, RV_F16 });
+    check_fused({ 64, 8, 2, 64, 600, ALL, 64, 1, true, false, RV_F16 });
     check_fused({ 16, 4, 2, 10, 100, ALL, 64, 1, false, false, RV_BF16 });
 }
 
@@ -460,7 +460,7 @@ static void time_flash(const spec &c) {
 static void time_decode(const spec &c, double ceiling) {
     call t = make(c);
     double bytes = 4.0 * c.rows * c.keys * c.kv_heads * c.head_dim;      /* keys and values, 2 bytes each */
-    float us = median_us([&] { return rv_cuda_decode(&t.a, partial, false, 0); });
+    float us = median_us([&] { return rv_cuda_decode(&t.a, partial, RV_CUDA_APART, 0); });
     describe(c);
     printf("  decode %8.1f us %6.0f GB/s, %.0f %% of a copy's %.0f\n", us, bytes / us * 1e-3, bytes / us * 0.1 / ceiling, ceiling);
     drop(t);
