@@ -415,12 +415,22 @@ static rv_status load_preprocess(const char *folder, rv_config *c, rv_error *err
     return f.st;
 }
 
+rv_status rv_config_of_json(rv_json_file *f, rv_config *out) {
+    rv_config c = { 0 };
+    rv_section top = { f, f->root, "" }, nothing = { f, NULL, "" };
+    if (!f->st) read_top(&top, &c);
+    if (f->st) return f->st;
+    read_generation(&nothing, c.text.vocab, &c.generation);
+    publish_preprocess(&c.preprocess);
+    *out = c;
+    return RV_OK;
+}
+
 rv_status rv_config_load(const char *model_dir, rv_config *out, rv_error *err) {
     rv_config c = { 0 };
     rv_json_file f = { .err = err };
     rv_json_file_open(&f, model_dir, "config.json", true);
-    rv_section top = { &f, f.root, "" };
-    if (!f.st) read_top(&top, &c);
+    rv_config_of_json(&f, &c);
     rv_json_file_close(&f);
     if (!f.st) {
         rv_json_file_open(&f, model_dir, "generation_config.json", false);

@@ -8,7 +8,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-#include "engine/base/status.h"
+#include "engine/config.h"
 
 typedef struct rv_json_file {
     const char *folder, *name;           /* "/models/x", "config.json"                         */
@@ -28,6 +28,10 @@ typedef struct rv_section {
  * and st before and closes in any case.  A missing file leaves root NULL: an error if `required`. */
 void rv_json_file_open(rv_json_file *f, const char *folder, const char *name, bool required);
 void rv_json_file_close(rv_json_file *f);
+
+/* config.json alone, as rv_config_load reads it, with the published preprocessing and HF's defaults for what stands
+ * in other files.  Returns f->st. */
+rv_status rv_config_of_json(rv_json_file *f, rv_config *out);
 
 /* "config.json: text_config.hidden_size: WHY (/models/x)"; only the first error is kept. */
 void rv_section_bad(const rv_section *s, const char *key, const char *why, ...)       /* RV_ERR_FORMAT      */

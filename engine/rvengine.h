@@ -27,7 +27,8 @@
  * Threads.  [any] safe from any thread at any time; [one] one thread at a time for this
  *   handle, else RV_ERR_BUSY; [done] safe from any thread once the job has ended.
  *   Callbacks run on the thread inside rv_step or rv_generate and may call only [any]
- *   functions.  The library starts no threads, except a pool inside a CPU-backend model.
+ *   functions.  The library starts no threads, except a pool inside a CPU-backend model, and
+ *   those of rv_synthesise while it runs.
  *
  * Errors.  Every function that can fail returns an rv_status (0 = RV_OK) and, when `err` is
  *   not NULL, writes what went wrong there.  An output argument is set only on RV_OK.  The
@@ -232,6 +233,47 @@ typedef struct rv_image_info {
 /* `model_dir` NULL: the published model's geometry (560-pixel tiles, at most 4). */
 RV_API rv_status rv_inspect_image(const rv_image *image, const char *model_dir,
                                   rv_image_info *out, rv_error *err);                   /* [any] */
+
+/* ---- synthetic models -------------------------------------------------------------------- */
+
+typedef int32_t rv_stored;        /* the type of weights in files                              */
+enum { RV_STORED_AUTO = 0, RV_STORED_BF16 = 1, RV_STORED_F16 = 2, RV_STORED_F32 = 3 };
+typedef int32_t rv_layout_names;  /* tensor names as transformers saved them up to 4.51, or keeps them since */
+enum { RV_NAMES_OLD = 0, RV_NAMES_NEW = 1 };
+
+typedef struct rv_synth_options {
+    size_t          size;
+    const char     *shape;        /* "11b" (default), "11b-base", "90b", "tiny", or the path of a config.json */
+    uint64_t        seed;         /* same seed, same bits; default 0                           */
+    rv_stored       type;         /* default: as the config says                               */
+    rv_layout_names names;
+    uint64_t        shard_bytes;  /* at most, a file; default 5 GB, as Hugging Face cuts       */
+    int32_t         outliers;     /* channels in which activations exceed 6.0 (LLM.int8's threshold);
+                                     default hidden_size / 512, at least 1; -1: none           */
+    int32_t         padding_nonzero;   /* non-zero: fill the unused slots of the tile tables too,
+                                     so that padding tiles have to be computed in full         */
+    int32_t         threads;      /* default one a core                                        */
+    rv_progress_fn  progress;     void *progress_user;     /* on the calling thread            */
+} rv_synth_options;
+
+typedef struct rv_synth_info {
+    size_t   size;
+    uint32_t tensors, files;
+    uint64_t parameters;
+    uint64_t bytes;               /* of all tensors: total_size of the index                   */
+    uint64_t file_bytes;          /* of all safetensors files                                  */
+} rv_synth_info;
+
+/* Writes a model folder with random weights: real names, shapes and sizes, values under which
+ * activations stay sane in every 16-bit type, a tokenizer of random words.  For benchmarks and tests
+ * without the published weights; what such a model answers means nothing.
+ * out_dir: made if missing, and must be empty (files of an interrupted run, *.partial, are
+ * replaced); NULL: nothing is written, *out is filled.  The folder is whole or, after an error,
+ * empty.  Files are not synced to the disk.  Memory: 4 MiB a thread (8 for f32), and for the
+ * tokenizer some 150 bytes a token.  Starts threads, which end before it returns.
+ * RV_ERR_CANCELLED when progress said stop.  */
+RV_API rv_status rv_synthesise(const char *out_dir, const rv_synth_options *options,
+                               rv_synth_info *out, rv_error *err);      /* [any] `out` may be NULL */
 
 /* ---- tokenizer -------------------------------------------------------------------------- */
 

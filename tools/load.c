@@ -16,8 +16,7 @@ void progress_end(void) {
     bar_percent = -1;
 }
 
-static int32_t on_progress(void *user, float done) {
-    (void)user;
+static int32_t show_progress(const char *what, float done) {
     if (interrupted()) return 1;
     if (!isatty(STDERR_FILENO)) return 0;
     int percent = done <= 0 ? 0 : done >= 1 ? 100 : (int)(done * 100);
@@ -25,9 +24,19 @@ static int32_t on_progress(void *user, float done) {
     char bar[BAR_WIDTH + 1];
     for (int i = 0; i < BAR_WIDTH; i++) bar[i] = i < percent * BAR_WIDTH / 100 ? '#' : '.';
     bar[BAR_WIDTH] = '\0';
-    fprintf(stderr, "\rloading [%s] %3d %%", bar, percent);
+    fprintf(stderr, "\r%s [%s] %3d %%", what, bar, percent);
     bar_percent = percent;
     return 0;
+}
+
+static int32_t on_progress(void *user, float done) {
+    (void)user;
+    return show_progress("loading", done);
+}
+
+int32_t progress_writing(void *user, float done) {
+    (void)user;
+    return show_progress("writing", done);
 }
 
 static void on_log(void *user, rv_log_level level, const char *line) {

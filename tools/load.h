@@ -38,5 +38,6 @@ typedef struct load_choice {
 /* Fills the library's options; log lines and the progress bar (terminals only) go to stderr.  `c`
  * must outlive them. */
 rv_load_options load_options(const load_choice *c);
+int32_t         progress_writing(void *user, float done);   /* an rv_progress_fn with such a bar */
 void            progress_end(void);       /* wipes the progress bar, if one is shown */
 #endif

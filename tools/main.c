@@ -19,6 +19,7 @@ static const command commands[] = {
     { "plan", "how much memory a model takes, without loading it", cmd_plan },
     { "doctor", "what this build and this machine can do", cmd_doctor },
     { "tokenize", "text to token ids and back", cmd_tokenize },
+    { "synth", "write a model with random weights, for benchmarks", cmd_synth },
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
@@ -70,7 +71,7 @@ int main(int argc, char **argv) {
     signals_prepare();
     if (!isatty(STDOUT_FILENO)) setvbuf(stdout, buffer, _IOFBF, sizeof buffer);
     if (argc < 2) {
-        say("rvengine: a command is missing: run, inspect, plan, doctor or tokenize (see rvengine --help)");
+        say("rvengine: a command is missing: run, inspect, plan, doctor, tokenize or synth (see rvengine --help)");
         return EXIT_USAGE;
     }
     const char *word = argv[1];

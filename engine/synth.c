@@ -1,0 +1,124 @@
+/* synth.c - rv_synthesise: options, the folder, and the order in which its files appear.
+ *
+ * The one idea: what makes a folder a model is written last, so that nobody can load half a checkpoint.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "engine/abi.h"
+#include "engine/base/file.h"
+#include "engine/synth.h"
+
+enum { CHANNELS_AN_OUTLIER = 512, MOST_THREADS = 1024 };
+#define OUTLIER_GAIN 16.0f               /* |x| > 6 in two of three rows                        */
+#define SHARD_BYTES UINT64_C(5000000000)
+
+/* ---- options ---- */
+
+static rv_status check_options(const rv_synth_options *o, rv_error *err) {
+    const struct { const char *name; int32_t value, low, high; } ranges[] = {
+        { "type", o->type, RV_STORED_AUTO, RV_STORED_F32 }, { "names", o->names, RV_NAMES_OLD, RV_NAMES_NEW },
+        { "outliers", o->outliers, -1, RV_SYNTH_MAX_OUTLIERS }, { "threads", o->threads, 0, MOST_THREADS } };
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
+        if (ranges[i].value < ranges[i].low || ranges[i].value > ranges[i].high)
+            return rv_fail(err, RV_ERR_ARGUMENT, "rv_synth_options.%s: must be from %d to %d, is %d", ranges[i].name,
+                           ranges[i].low, ranges[i].high, ranges[i].value);
+    return RV_OK;
+}
+
+/* Different channels of the residual stream, the same in every layer. */
+static void plant_outliers(rv_synth_spec *spec, int32_t wanted, int32_t hidden) {
+    const uint64_t key = rv_synth_key(spec->seed, "outliers");
+    if (wanted < 0) return;
+    if (wanted == 0) wanted = hidden / CHANNELS_AN_OUTLIER;
+    if (wanted == 0) wanted = 1;
+    if (wanted > hidden) wanted = hidden;
+    if (wanted > RV_SYNTH_MAX_OUTLIERS) wanted = RV_SYNTH_MAX_OUTLIERS;
+    for (uint64_t i = 0; spec->n_outliers < wanted; i++) {
+        int32_t channel = (int32_t)(rv_synth_hash(key, i) % (uint64_t)hidden);
+        bool taken = false;
+        for (int32_t k = 0; k < spec->n_outliers; k++) taken |= spec->outlier[k] == channel;
+        if (!taken) spec->outlier[spec->n_outliers++] = channel;
+    }
+    spec->outlier_gain = OUTLIER_GAIN;
+}
+
+/* ---- the folder ---- */
+
+/* Makes dir, or makes sure that it is empty; leftovers of an interrupted run do not count. */
+static rv_status folder_take(const char *dir, bool *made, rv_error *err) {
+    static const char partial[] = ".partial";
+    *made = mkdir(dir, 0777) == 0;
+    if (*made) return RV_OK;
+    if (errno != EEXIST) return rv_fail(err, RV_ERR_IO, "%s: cannot make the folder: %s", dir, strerror(errno));
+    DIR *d = opendir(dir);
+    if (!d) return rv_fail(err, RV_ERR_IO, "%s: cannot open the folder: %s", dir, strerror(errno));
+    rv_status st = RV_OK;
+    for (struct dirent *e; st == RV_OK && (e = readdir(d));) {
+        size_t n = strlen(e->d_name), m = sizeof partial - 1;
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || (n > m && !strcmp(e->d_name + n - m, partial))) continue;
+        st = rv_fail(err, RV_ERR_IO, "%s: is not empty, it holds %s: give a new folder, or empty this one", dir, e->d_name);
+    }
+    closedir(d);
+    return st;
+}
+
+static rv_status check_room(const char *dir, uint64_t bytes, rv_error *err) {
+    struct statvfs fs;
+    if (statvfs(dir, &fs) || fs.f_frsize == 0 || bytes / fs.f_frsize < fs.f_bavail) return RV_OK;
+    return rv_fail(err, RV_ERR_IO, "%s: the model needs %.2f GB, the disk has %.2f GB free", dir, (double)bytes / 1e9,
+                   (double)fs.f_bavail * (double)fs.f_frsize / 1e9);
+}
+
+static rv_status write_folder(const char *dir, const rv_synth_model *model, const rv_synth_set *set,
+                              const rv_synth_options *o, rv_error *err) {
+    bool made = false;
+    rv_status st = folder_take(dir, &made, err);
+    if (st) return st;
+    TRY(check_room(dir, set->file_bytes, err));
+    TRY(rv_synth_set_write(set, dir, o->progress, o->progress_user, err));
+    TRY(rv_synth_write_configs(model, dir, err));
+    TRY(rv_synth_write_tokenizer(model, o->seed, dir, err));
+    TRY(rv_synth_set_publish(set, dir, err));
+done:
+    if (st) {
+        rv_synth_set_remove(set, dir);
+        rv_synth_remove_configs(dir);
+        if (made) rmdir(dir);
+    }
+    return st;
+}
+
+rv_status rv_synthesise(const char *out_dir, const rv_synth_options *options, rv_synth_info *out, rv_error *err) {
+    static const rv_dtype types[] = { [RV_STORED_AUTO] = RV_DTYPE_COUNT, [RV_STORED_BF16] = RV_BF16,
+                                      [RV_STORED_F16] = RV_F16, [RV_STORED_F32] = RV_F32 };
+    rv_synth_options o;
+    rv_synth_set set = { 0 };
+    rv_status st = RV_OK;
+    rv_synth_model *model = calloc(1, sizeof *model);
+    if (!model) return rv_fail_memory(err, "synthetic checkpoint");
+    TRY(rv_abi_read(&o, sizeof o, options, "rv_synth_options", err));
+    TRY(check_options(&o, err));
+    rv_synth_spec spec = { .seed = o.seed, .type = types[o.type], .zero_unused = !o.padding_nonzero, .spread = rv_synth_spread,
+                           .layout = o.names == RV_NAMES_NEW ? RV_LAYOUT_NEW : RV_LAYOUT_OLD, .threads = o.threads,
+                           .shard_bytes = o.shard_bytes ? o.shard_bytes : SHARD_BYTES };
+    TRY(rv_synth_model_open(o.shape ? o.shape : "11b", &spec.type, model, err));
+    plant_outliers(&spec, o.outliers, model->config.text.hidden);
+    TRY(rv_synth_set_plan(&model->config, &spec, &set, err));
+    if (out_dir) TRY(write_folder(out_dir, model, &set, &o, err));
+    if (out) {
+        rv_synth_info info = { .tensors = (uint32_t)set.n, .files = (uint32_t)set.n_shards, .parameters = set.parameters,
+                               .bytes = set.bytes, .file_bytes = set.file_bytes };
+        TRY(rv_abi_write(out, &info, sizeof info, "rv_synth_info", err));
+    }
+done:
+    rv_synth_set_free(&set);
+    rv_synth_model_close(model);
+    free(model);
+    return st;
+}
