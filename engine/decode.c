@@ -1,15 +1,27 @@
 /* decode.c - the answering jobs' pass: one row each, recorded once where the backend can.
  *
  * The one idea: a decode step differs from the one before only in numbers that lie in device memory (ids,
- * positions, key ranges), so its operations are recorded once per row count and played back; row counts
- * are rounded up to a power of two with rows that see nothing and store nothing.
+ * positions, key ranges, how to choose), and its last operation moves those numbers to the next step.  So it is
+ * recorded once per row count and played again and again, and the host reads a step's tokens while the next one
+ * runs.  Row counts are rounded up to a power of two with rows that see nothing and store nothing.
+ *
+ * A row whose job has just ended computes one step more, unseen.  That is harmless: it stores one key in its own
+ * slot's pages and one flag in its slot's `seen`, and whoever gets the slot next writes both later on the same stream.
  */
+#include <string.h>
+
 #include "engine/session.h"
 
 static int32_t size_index(int32_t n) {
     int32_t i = 0;
     while (1 << i < n) i++;
     return i;
+}
+
+/* Rows of a recorded step for n jobs. */
+static int32_t padded(const rv_session *s, int32_t n) {
+    int32_t size = 1 << size_index(n);
+    return size < s->cache.slots ? size : s->cache.slots;
 }
 
 /* A row that changes nothing: no key, no position, no image. */
@@ -24,49 +36,174 @@ static void pad_rows(rv_text_rows *rows, int32_t n) {
 
 static void set_bounds(const rv_session *s, rv_text_rows *rows, bool images) {
     rows->images = images;
+    rows->apart = true;
     rows->longest_self = s->cache.context;
     rows->longest_image = s->cache.tile_pages * s->model->files.config.vision.tokens;
 }
 
-rv_status rv_decode_record(rv_session *s, rv_error *err) {
+static void choose(rv_session *s, const rv_text_rows *rows, int32_t from, int32_t n, rv_choice *how) {
+    rv_answering a = { .how = how, .seen = s->ahead.seen, .best = s->text_scratch.best };
+    rv_text_answering(&s->text, rows, from, &a);
+    rv_choose(s->model->be, &a, rv_rows(s->text_scratch.logits, 0, n));
+}
+
+/* ---- with the session ---- */
+
+void rv_decode_place(rv_session *s, const rv_config *config, const rv_backend *be, rv_arena *scratch) {
+    uint64_t slots = (uint64_t)s->cache.slots;
+    s->runs_ahead = rv_can_run_ahead(be);
+    if (!s->runs_ahead) return;
+    s->ahead.rows.device = rv_arena_take(scratch, slots * RV_ROW_ARRAYS * sizeof(int32_t));
+    s->ahead.device_how = rv_arena_take(scratch, (slots + 1) * sizeof *s->ahead.device_how);
+    s->ahead.seen = rv_arena_take(scratch, slots * (uint64_t)config->text.vocab);
+}
+
+static rv_status record(rv_session *s, int32_t n, bool images, rv_error *err) {
+    rv_backend *be = s->model->be;
+    rv_text_rows rows = { .n = n, .device = s->ahead.rows.device };
+    set_bounds(s, &rows, images);
+    rv_record(be);
+    rv_text_queue(&s->text, &rows, 0, n);
+    choose(s, &rows, 0, n, s->ahead.device_how);
+    s->ahead.tapes[size_index(n)][images] = rv_recorded(be);
+    return rv_finish(be, err);
+}
+
+rv_status rv_decode_open(rv_session *s, rv_error *err) {
     rv_backend *be = s->model->be;
     rv_status st = RV_OK;
-    if (!rv_can_record(be)) return RV_OK;
+    int32_t *device = s->ahead.rows.device;
+    if (!s->runs_ahead) return RV_OK;
     pthread_mutex_lock(&s->model->device);
-    for (int32_t i = 0; st == RV_OK && i <= size_index(s->cache.slots); i++)
-        for (int images = 0; st == RV_OK && images < 2; images++) {
-            rv_text_rows rows = { .n = 1 << i, .apart = true };
-            if (rows.n > s->cache.slots) rows.n = s->cache.slots;        /* the last one: as many as there are slots */
-            set_bounds(s, &rows, images);
-            rv_record(be);
-            rv_text_queue(&s->text, &rows, 0, rows.n);
-            rv_best_rows(be, s->text_scratch.best, rv_rows(s->text_scratch.logits, 0, rows.n));
-            s->tapes[i][images] = rv_recorded(be);
-            st = rv_finish(be, err);
-        }
+    TRY(rv_text_rows_new(&s->ahead.rows, s->cache.slots, err));
+    s->ahead.rows.device = device;
+    for (int i = 0; i < 2; i++) s->ahead.flights[i].tray = rv_tray_new(be, (uint64_t)s->cache.slots * sizeof(rv_best));
+    TRY(rv_finish(be, err));
+    for (int32_t i = 0; i <= size_index(s->cache.slots); i++)
+        for (int images = 0; images < 2; images++) TRY(record(s, padded(s, 1 << i), images, err));
+done:
     pthread_mutex_unlock(&s->model->device);
     return st;
 }
 
-void rv_decode_erase(rv_session *s) {
+void rv_decode_close(rv_session *s) {
+    rv_backend *be = s->model->be;
+    if (!s->runs_ahead) return;
+    rv_finish(be, NULL);                 /* a step that nobody waits for may still run           */
     for (int32_t i = 0; i < RV_TAPE_SIZES; i++)
-        for (int images = 0; images < 2; images++) rv_erase(s->model->be, s->tapes[i][images]);
+        for (int images = 0; images < 2; images++) rv_erase(be, s->ahead.tapes[i][images]);
+    for (int i = 0; i < 2; i++) rv_tray_free(be, s->ahead.flights[i].tray);
+    rv_text_rows_free(&s->ahead.rows);
 }
 
-rv_status rv_decode_run(rv_session *s, rv_text_rows *rows, bool all_greedy, rv_best *best, bool *has_best, rv_error *err) {
+/* ---- flights ---- */
+
+static rv_choice choice_of(const rv_job *job) {
+    const rv_sampling *g = &job->sampling;
+    return (rv_choice){ .seed = g->seed, .index = (uint32_t)job->answer.count, .top_k = g->top_k, .temperature = g->temperature, .top_p = g->top_p,
+                        .repetition_penalty = g->repetition_penalty, .last = (int32_t)job->prompt.count + job->limit - 2 };
+}
+
+/* model->device is held. */
+static rv_status play(rv_session *s, rv_job *const *jobs, int32_t n, rv_error *err) {
     rv_backend *be = s->model->be;
-    int32_t n = rows->n, size = size_index(n);
-    rv_tape *tape = s->tapes[size][rows->images];
+    rv_flight *f = &s->ahead.flights[s->ahead.flying];
+    rv_play(be, s->ahead.tapes[size_index(n)][s->ahead.rows.images]);
+    rv_fetch(be, f->tray, s->text_scratch.best, (uint64_t)n * sizeof(rv_best));
+    if (be->error.code) {
+        *err = be->error;
+        return err->code;
+    }
+    f->n = n;
+    memcpy(f->jobs, jobs, (size_t)n * sizeof *jobs);
+    s->ahead.flying++;
+    return RV_OK;
+}
+
+rv_status rv_decode_launch(rv_session *s, rv_job *const *jobs, rv_error *err) {
+    rv_ahead *a = &s->ahead;
+    int32_t n = a->rows.n;
+    for (int32_t r = 0; r < n; r++) a->how[r] = choice_of(jobs[r]);
+    pad_rows(&a->rows, padded(s, n));
+    set_bounds(s, &a->rows, a->rows.images);
     pthread_mutex_lock(&s->model->device);
-    if (tape) {
-        pad_rows(rows, 1 << size < s->cache.slots ? 1 << size : s->cache.slots);
-        rv_text_upload(&s->text, rows);
-        rv_play(be, tape);
-        rows->n = n;
-    } else rv_text_run(&s->text, rows, 0, n);
-    *has_best = tape && all_greedy;
-    if (*has_best) rv_download(be, best, s->text_scratch.best, (uint64_t)n * sizeof *best);
-    else rv_download(be, s->logits, s->text_scratch.logits.data, (uint64_t)n * (uint64_t)s->model->files.config.text.vocab * sizeof(float));
+    rv_text_upload(&s->text, &a->rows);
+    rv_upload(s->model->be, a->device_how, a->how, (uint64_t)n * sizeof *a->how);
+    rv_status st = play(s, jobs, n, err);
+    pthread_mutex_unlock(&s->model->device);
+    return st;
+}
+
+rv_status rv_decode_launch_next(rv_session *s, rv_error *err) {
+    const rv_flight *last = &s->ahead.flights[s->ahead.flying - 1];
+    pthread_mutex_lock(&s->model->device);
+    rv_status st = play(s, last->jobs, last->n, err);
+    pthread_mutex_unlock(&s->model->device);
+    return st;
+}
+
+/* The oldest flight is over: its tray is free for the flight after the next. */
+static void pop(rv_ahead *a) {
+    rv_flight oldest = a->flights[0];
+    a->flights[0] = a->flights[1];
+    a->flights[1] = oldest;
+    a->flying--;
+}
+
+rv_status rv_decode_land(rv_session *s, rv_flight *flight, rv_best best[RV_FEW_ROWS], rv_error *err) {
+    pthread_mutex_lock(&s->model->device);
+    *flight = s->ahead.flights[0];
+    const rv_best *tokens = rv_fetched(s->model->be, flight->tray, err);
+    if (tokens) memcpy(best, tokens, (size_t)flight->n * sizeof *best);
+    pop(&s->ahead);
+    pthread_mutex_unlock(&s->model->device);
+    return tokens ? RV_OK : s->model->be->error.code;
+}
+
+void rv_decode_forget(rv_session *s, const rv_job *job) {
+    rv_ahead *a = &s->ahead;
+    for (int32_t i = a->flying - 1; i >= 0; i--) {
+        bool wanted = false;
+        for (int32_t r = 0; r < a->flights[i].n; r++) {
+            if (a->flights[i].jobs[r] == job) a->flights[i].jobs[r] = NULL;
+            wanted |= a->flights[i].jobs[r] != NULL;
+        }
+        if (!wanted && i == a->flying - 1) a->flying--;
+    }
+}
+
+/* ---- prompts ---- */
+
+void rv_decode_prompt(rv_session *s, const rv_job *job) {
+    size_t vocab = (size_t)s->model->files.config.text.vocab;
+    if (!s->runs_ahead || job->sampling.repetition_penalty == 1.0f) return;
+    memset(s->seen, 0, vocab);
+    for (size_t i = 0; i < job->prompt.count; i++)
+        if ((size_t)job->prompt.data[i] < vocab) s->seen[job->prompt.data[i]] = 1;
+    pthread_mutex_lock(&s->model->device);
+    rv_upload(s->model->be, s->ahead.seen + (size_t)job->slot * vocab, s->seen, vocab);
+    pthread_mutex_unlock(&s->model->device);
+}
+
+rv_status rv_decode_first(rv_session *s, const rv_job *job, rv_best *best, rv_error *err) {
+    rv_backend *be = s->model->be;
+    rv_choice how = choice_of(job), *device = s->ahead.device_how + s->cache.slots;
+    pthread_mutex_lock(&s->model->device);
+    rv_text_run(&s->text, &s->rows, s->rows.n - 1, 1);
+    rv_upload(be, device, &how, sizeof how);
+    choose(s, &s->rows, s->rows.n - 1, 1, device);
+    rv_download(be, best, s->text_scratch.best, sizeof *best);
+    rv_status st = rv_finish(be, err);
+    pthread_mutex_unlock(&s->model->device);
+    return st;
+}
+
+rv_status rv_decode_run(rv_session *s, int32_t from, int32_t n, rv_error *err) {
+    rv_backend *be = s->model->be;
+    uint64_t bytes = (uint64_t)n * (uint64_t)s->model->files.config.text.vocab * sizeof(float);
+    pthread_mutex_lock(&s->model->device);
+    rv_text_run(&s->text, &s->rows, from, n);
+    if (n) rv_download(be, s->logits, s->text_scratch.logits.data, bytes);
     rv_status st = rv_finish(be, err);
     pthread_mutex_unlock(&s->model->device);
     return st;

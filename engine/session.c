@@ -23,6 +23,7 @@ void rv_session_place(rv_session *s, const rv_config *config, const rv_backend *
     rv_cache_place(&s->cache, config, be->act, cache);
     rv_vision_place(&s->vision_scratch, config, be->act, scratch);
     rv_text_place(&s->text_scratch, config, be->act, rows, (int32_t)o->slots, (int32_t)o->context, scratch);
+    rv_decode_place(s, config, be, scratch);
 }
 
 /* ---- making one ---- */
@@ -32,13 +33,16 @@ static rv_status take_host(rv_session *s, rv_error *err) {
     size_t slots = s->options.slots, vocab = (size_t)config->text.vocab;
     size_t ints = rv_vision_host_ints(config), pages = (size_t)s->cache.slots * (size_t)s->cache.self_max_pages;
     s->slots = calloc(slots, sizeof *s->slots);
-    s->logits = malloc(slots * vocab * sizeof *s->logits);
-    s->seen = malloc(slots * vocab);
-    s->room = malloc(vocab * sizeof *s->room);
+    s->seen = malloc(s->runs_ahead ? vocab : slots * vocab);
+    if (!s->runs_ahead) {
+        s->logits = malloc(slots * vocab * sizeof *s->logits);
+        s->room = malloc(vocab * sizeof *s->room);
+    }
     s->free_pages = malloc((size_t)s->cache.tile_pages * sizeof *s->free_pages);
     s->vision_scratch.host = malloc((ints > pages ? ints : pages) * sizeof(int32_t));
     s->vision_scratch.host_pixels = malloc(rv_vision_host_pixels(config) * sizeof(float));
-    if (!s->slots || !s->logits || !s->seen || !s->room || !s->free_pages || !s->vision_scratch.host || !s->vision_scratch.host_pixels)
+    if (!s->slots || !s->seen || (!s->runs_ahead && (!s->logits || !s->room)) || !s->free_pages || !s->vision_scratch.host ||
+        !s->vision_scratch.host_pixels)
         return rv_fail_memory(err, "session");
     return rv_text_rows_new(&s->rows, s->text_scratch.x.rows, err);
 }
@@ -115,7 +119,7 @@ rv_status rv_session_new(rv_model *model, const rv_session_options *options, rv_
     s->scratch_bytes = scratch.used;
     TRY(take_device(s, err));
     start(s);
-    TRY(rv_decode_record(s, err));
+    TRY(rv_decode_open(s, err));
 done:
     if (st) rv_session_free(s);
     else *out = s;
@@ -137,7 +141,7 @@ void rv_session_release(rv_session *s) {
 static void give_back(rv_session *s) {
     rv_model *m = s->model;
     pthread_mutex_lock(&m->device);
-    rv_decode_erase(s);
+    rv_decode_close(s);
     rv_device_release(m->be, s->cache_memory);
     rv_device_release(m->be, s->scratch_memory);
     pthread_mutex_unlock(&m->device);

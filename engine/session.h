@@ -63,6 +63,24 @@ struct rv_job {
     rv_job          *next;               /* in session->queue                                    */
 };
 
+/* A step that was played and whose tokens nobody has taken yet. */
+typedef struct rv_flight {
+    rv_tray *tray;                       /* rv_best of each row                                 */
+    int32_t  n;
+    rv_job  *jobs[RV_FEW_ROWS];          /* by row; NULL: has ended since, its token is dropped  */
+} rv_flight;
+
+/* Where the backend can: recorded steps, and the answering rows as they stand on the device. */
+typedef struct rv_ahead {
+    rv_tape     *tapes[RV_TAPE_SIZES][2];/* steps of 1, 2, 4 .. rows; without and with images   */
+    rv_text_rows rows;                   /* as last uploaded; the device has moved on since      */
+    rv_choice    how[RV_FEW_ROWS];       /* host                                                */
+    rv_choice   *device_how;             /* [slots + 1]; the last for a prompt's last row        */
+    uint8_t     *seen;                   /* device [slots x vocab]                              */
+    rv_flight    flights[2];             /* `flying` of them, the oldest first                  */
+    int32_t      flying;
+} rv_ahead;
+
 struct rv_session {
     rv_model          *model;
     rv_session_options options;          /* resolved                                             */
@@ -88,9 +106,10 @@ struct rv_session {
     rv_text            text;
     rv_vision          vision;
     rv_text_rows       rows;
-    rv_tape           *tapes[RV_TAPE_SIZES][2];   /* decode with 1, 2, 4 .. rows; without and with images */
+    bool               runs_ahead;       /* tokens are chosen on the device: `ahead`; else on the host */
+    rv_ahead           ahead;
     float             *logits;           /* host [slots x vocab]                                 */
-    uint8_t           *seen;             /* host [slots x vocab]                                 */
+    uint8_t           *seen;             /* host [slots x vocab]; ahead: room for one            */
     rv_candidate      *room;
 };
 
@@ -102,12 +121,24 @@ void rv_session_release(rv_session *s);
 /* Places cache and scratch of resolved options; measuring or for real (both arenas alike). */
 void rv_session_place(rv_session *s, const rv_config *config, const rv_backend *be, rv_arena *cache, rv_arena *scratch);
 
-/* engine/decode.c: one token for every answering job.  Recorded steps are made and erased with the session. */
-rv_status rv_decode_record(rv_session *s, rv_error *err);
-void      rv_decode_erase(rv_session *s);
-/* Runs the rows and brings the outcome to the host: for each row a token by greedy choice where the
- * device can (id -1: the logits hold NaN), else its logits in s->logits. */
-rv_status rv_decode_run(rv_session *s, rv_text_rows *rows, bool all_greedy, rv_best *best, bool *has_best, rv_error *err);
+/* engine/decode.c: one token for every answering job.
+ * Where s->runs_ahead, steps are recorded once and played: a flight is a step whose tokens are on their way. */
+void      rv_decode_place(rv_session *s, const rv_config *config, const rv_backend *be, rv_arena *scratch);
+rv_status rv_decode_open(rv_session *s, rv_error *err);      /* after placing for real           */
+void      rv_decode_close(rv_session *s);                    /* model->device is held            */
+/* Plays a step of s->ahead.rows and .how, whose row r is of jobs[r]; or one more, as the last flight left the rows. */
+rv_status rv_decode_launch(rv_session *s, rv_job *const *jobs, rv_error *err);
+rv_status rv_decode_launch_next(rv_session *s, rv_error *err);
+/* Waits for the oldest flight; its tokens by row, and whose they are. */
+rv_status rv_decode_land(rv_session *s, rv_flight *flight, rv_best best[RV_FEW_ROWS], rv_error *err);
+/* The job has ended: what its rows still compute is nobody's.  Flights without any job are dropped, not waited for. */
+void      rv_decode_forget(rv_session *s, const rv_job *job);
+/* A prompt that begins: tells the device which ids it holds. */
+void      rv_decode_prompt(rv_session *s, const rv_job *job);
+/* Runs s->rows, the last of which ends the job's prompt, and chooses its first token. */
+rv_status rv_decode_first(rv_session *s, const rv_job *job, rv_best *best, rv_error *err);
+/* Without running ahead: runs s->rows; logits of rows [from, from + n) come to s->logits. */
+rv_status rv_decode_run(rv_session *s, int32_t from, int32_t n, rv_error *err);
 
 /* engine/step.c: ends every queued and running job as cancelled. */
 void rv_session_cancel_all(rv_session *s);

@@ -29,6 +29,7 @@ static void end_job(rv_job *job, rv_job_state state) {
     job->stats.total_ms = (float)(rv_now_ms() - job->submitted_ms);
     job->stats.device_bytes = s->cache_bytes + s->scratch_bytes;
     job->stats.saturated = s->model->be->saturated;
+    rv_decode_forget(s, job);
     pthread_mutex_lock(&s->lock);
     if (job->slot >= 0) {
         for (uint32_t i = 0; i < job->n_pictures; i++) job->pictures[i]->users--;
@@ -62,15 +63,17 @@ static rv_job *unlink_first(rv_session *s) {
 }
 
 static void start_job(rv_session *s, rv_job *job, int32_t slot) {
-    const rv_config *config = &s->model->files.config;
-    uint8_t *seen = s->seen + (size_t)slot * (size_t)config->text.vocab;
     job->slot = slot;
     s->slots[slot] = job;
     s->running++;
     job->stats.queue_ms = (float)(rv_now_ms() - job->submitted_ms) - job->stats.image_ms;
-    memset(seen, 0, (size_t)config->text.vocab);
-    for (size_t i = 0; i < job->prompt.count; i++)
-        if (job->prompt.data[i] < config->text.vocab) seen[job->prompt.data[i]] = 1;
+    if (!s->runs_ahead) {
+        const rv_config *config = &s->model->files.config;
+        uint8_t *seen = s->seen + (size_t)slot * (size_t)config->text.vocab;
+        memset(seen, 0, (size_t)config->text.vocab);
+        for (size_t i = 0; i < job->prompt.count; i++)
+            if (job->prompt.data[i] < config->text.vocab) seen[job->prompt.data[i]] = 1;
+    }
     atomic_store(&job->state, RV_JOB_RUNNING);
 }
 
@@ -168,11 +171,8 @@ static void upload_pages(rv_session *s, rv_job *job) {
 
 /* ---- the three kinds of work ---- */
 
-static bool is_greedy(const rv_job *job) { return job->sampling.temperature <= 0 && job->sampling.repetition_penalty == 1.0f; }
-
-static void take_token(rv_session *s, rv_job *job, int32_t id, float logprob) {
+static void take_token(rv_job *job, int32_t id, float logprob) {
     rv_job_state state;
-    s->seen[(size_t)job->slot * (size_t)s->model->files.config.text.vocab + (size_t)id] = 1;
     if (!rv_job_take(job, id, logprob, &state)) end_job(job, state);
 }
 
@@ -181,57 +181,97 @@ static void sample_row(rv_session *s, rv_job *job, float *logits) {
     uint8_t *seen = s->seen + (size_t)job->slot * (size_t)vocab;
     float logprob;
     rv_error error;
-    if (rv_sample(&job->sampling, logits, vocab, seen, (uint32_t)job->answer.count, s->room, &id, &logprob, &error)) fail_job(job, &error);
-    else take_token(s, job, id, logprob);
+    if (rv_sample(&job->sampling, logits, vocab, seen, (uint32_t)job->answer.count, s->room, &id, &logprob, &error)) {
+        fail_job(job, &error);
+        return;
+    }
+    seen[id] = 1;
+    take_token(job, id, logprob);
 }
 
-static void take_best(rv_session *s, rv_job *job, rv_best best) {
+/* A token that the device chose. */
+static void take_best(rv_job *job, rv_best best) {
     rv_error error;
-    if (best.id >= 0) take_token(s, job, best.id, best.logprob);
+    if (best.id >= 0) take_token(job, best.id, best.logprob);
     else {
         rv_sample_fail(&error);
         fail_job(job, &error);
     }
 }
 
-/* Runs the pass and brings `n` rows of logits to the host; false when the device failed.  The device is not held
- * while callbacks run: they may make or free sessions of this model. */
-static bool run_rows(rv_session *s, int32_t from, int32_t n, rv_error *err) {
-    rv_backend *be = s->model->be;
-    uint64_t bytes = (uint64_t)n * (uint64_t)s->model->files.config.text.vocab * sizeof(float);
-    pthread_mutex_lock(&s->model->device);
-    rv_text_run(&s->text, &s->rows, from, n);
-    if (n) rv_download(be, s->logits, s->text_scratch.logits.data, bytes);
-    rv_status st = rv_finish(be, err);
-    pthread_mutex_unlock(&s->model->device);
-    return st == RV_OK;
+/* The answering jobs, by slot; how many. */
+static int32_t answering_jobs(const rv_session *s, rv_job *jobs[RV_FEW_ROWS]) {
+    int32_t n = 0;
+    for (int32_t i = 0; i < s->cache.slots; i++)
+        if (s->slots[i] && stage_of(s->slots[i]) == ANSWERING) jobs[n++] = s->slots[i];
+    return n;
 }
 
+static void answer_rows(rv_text_rows *rows, rv_job *const *jobs, int32_t n) {
+    clear_rows(rows);
+    for (int32_t i = 0; i < n; i++) add_row(rows, jobs[i], jobs[i]->answer.data[jobs[i]->answer.count - 1], jobs[i]->in_cache);
+    rows->apart = true;
+}
+
+/* One step, its tokens chosen on the host.  Here and below the device is not held while callbacks run: they may make or
+ * free sessions of this model. */
 static bool decode(rv_session *s, rv_error *err) {
     rv_job *jobs[RV_FEW_ROWS];
-    rv_best best[RV_FEW_ROWS];
-    bool greedy = true, has_best;
     double start = rv_now_ms();
-    clear_rows(&s->rows);
-    for (int32_t i = 0; i < s->cache.slots; i++) {
-        rv_job *job = s->slots[i];
-        if (!job || stage_of(job) != ANSWERING) continue;
-        jobs[s->rows.n] = job;
-        greedy &= is_greedy(job);
-        add_row(&s->rows, job, job->answer.data[job->answer.count - 1], job->in_cache);
-    }
-    int32_t n = s->rows.n;
+    int32_t n = answering_jobs(s, jobs);
     if (n == 0) return true;
-    s->rows.apart = true;
-    if (rv_decode_run(s, &s->rows, greedy, best, &has_best, err)) return false;
+    answer_rows(&s->rows, jobs, n);
+    if (rv_decode_run(s, 0, n, err)) return false;
     float ms = (float)(rv_now_ms() - start);
     for (int32_t i = 0; i < n; i++) {
         jobs[i]->in_cache++;
         jobs[i]->stats.decode_ms += ms;
-        if (has_best) take_best(s, jobs[i], best[i]);
-        else sample_row(s, jobs[i], s->logits + (size_t)i * (size_t)s->model->files.config.text.vocab);
+        sample_row(s, jobs[i], s->logits + (size_t)i * (size_t)s->model->files.config.text.vocab);
     }
     return true;
+}
+
+/* ---- steps ahead of the host ---- */
+
+static bool launch(rv_session *s, rv_job *const *jobs, int32_t n, rv_error *err) {
+    answer_rows(&s->ahead.rows, jobs, n);
+    return rv_decode_launch(s, jobs, err) == RV_OK;
+}
+
+/* Whether the flight's rows are all that answer now, and each will surely want a token after the flight's own. */
+static bool goes_on(const rv_flight *f, rv_job *const *jobs, int32_t n) {
+    if (f->n != n || memcmp(f->jobs, jobs, (size_t)n * sizeof *jobs)) return false;
+    for (int32_t i = 0; i < n; i++)
+        if ((int32_t)jobs[i]->answer.count + 2 > jobs[i]->limit) return false;
+    return true;
+}
+
+static bool land(rv_session *s, double start, rv_error *err) {
+    rv_flight f;
+    rv_best best[RV_FEW_ROWS];
+    if (rv_decode_land(s, &f, best, err)) return false;
+    float ms = (float)(rv_now_ms() - start);
+    for (int32_t i = 0; i < f.n; i++) {
+        if (!f.jobs[i]) continue;
+        f.jobs[i]->in_cache++;
+        f.jobs[i]->stats.decode_ms += ms;
+        take_best(f.jobs[i], best[i]);
+    }
+    return true;
+}
+
+/* Takes one step's tokens.  The next step is already running then, unless the set of answering jobs has changed or is about
+ * to (`joins`: a job's prompt ends in this turn); a changed set starts anew as soon as the old one's last step is read. */
+static bool decode_ahead(rv_session *s, bool joins, rv_error *err) {
+    rv_job *jobs[RV_FEW_ROWS];
+    double start = rv_now_ms();
+    int32_t n = answering_jobs(s, jobs);
+    if (!s->ahead.flying && n == 0) return true;
+    if (!s->ahead.flying && !launch(s, jobs, n, err)) return false;
+    if (!joins && goes_on(&s->ahead.flights[0], jobs, n) && rv_decode_launch_next(s, err)) return false;
+    if (!land(s, start, err)) return false;
+    n = answering_jobs(s, jobs);
+    return s->ahead.flying || joins || n == 0 || launch(s, jobs, n, err);
 }
 
 static bool see(rv_session *s, rv_job *job, int32_t steps, rv_error *err) {
@@ -253,21 +293,29 @@ static bool see(rv_session *s, rv_job *job, int32_t steps, rv_error *err) {
     return true;
 }
 
+/* Where the job's next chunk of prompt ends. */
+static int32_t chunk_end(const rv_session *s, const rv_job *job) {
+    int32_t chunk = s->model->be->chunk_rows, to = job->in_cache + chunk - job->in_cache % chunk, end = (int32_t)job->prompt.count;
+    return to < end ? to : end;
+}
+
 static bool read_chunk(rv_session *s, rv_job *job, rv_error *err) {
     double start = rv_now_ms();
-    int32_t chunk = s->model->be->chunk_rows, from = job->in_cache, to = from + chunk - from % chunk, end = (int32_t)job->prompt.count;
-    if (to > end) to = end;
+    int32_t from = job->in_cache, to = chunk_end(s, job), end = (int32_t)job->prompt.count;
     if (from == 0 && job->n_pictures) upload_pages(s, job);
+    if (from == 0) rv_decode_prompt(s, job);
     clear_rows(&s->rows);
     for (int32_t i = from; i < to; i++) {
         set_sight(job, i);
         add_row(&s->rows, job, job->prompt.data[i], i);
     }
     bool last = to == end;
-    if (!run_rows(s, to - from - 1, last ? 1 : 0, err)) return false;
+    rv_best best;
+    if (last && s->runs_ahead ? rv_decode_first(s, job, &best, err) : rv_decode_run(s, to - from - 1, last ? 1 : 0, err)) return false;
     job->in_cache = to;
     job->stats.prefill_ms += (float)(rv_now_ms() - start);
-    if (last) sample_row(s, job, s->logits);
+    if (last && s->runs_ahead) take_best(job, best);
+    else if (last) sample_row(s, job, s->logits);
     return true;
 }
 
@@ -287,12 +335,12 @@ static rv_job *next_reader(rv_session *s) {
 }
 
 static bool turn(rv_session *s, rv_error *err) {
-    bool answering = false;
-    for (int32_t i = 0; i < s->cache.slots; i++) answering |= s->slots[i] && stage_of(s->slots[i]) == ANSWERING;
-    if (!decode(s, err)) return false;
-    rv_job *job = next_reader(s);
+    rv_job *jobs[RV_FEW_ROWS], *job = next_reader(s);
+    bool answering = answering_jobs(s, jobs) > 0, reads = job && stage_of(job) == READING;
+    bool joins = reads && chunk_end(s, job) == (int32_t)job->prompt.count;
+    if (!(s->runs_ahead ? decode_ahead(s, joins, err) : decode(s, err))) return false;
     if (!job) return true;
-    if (stage_of(job) == READING) return read_chunk(s, job, err);
+    if (reads) return read_chunk(s, job, err);
     return see(s, job, answering ? SLICE_STEPS : SLICE_STEPS_ALONE, err);
 }
 

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROW_ARRAYS = 6 };
-
 /* ---- memory ---- */
 
 static rv_mat take(rv_arena *arena, int32_t rows, int32_t cols, rv_dtype type) {
@@ -24,13 +22,13 @@ void rv_text_place(rv_text_scratch *s, const rv_config *config, rv_dtype act, in
     s->gate_up = take(arena, rows, 2 * t->ffn, act);
     s->ff = take(arena, rows, t->ffn, act);
     s->logits = take(arena, logit_rows, t->vocab, RV_F32);
-    s->rows = rv_arena_take(arena, (uint64_t)rows * ROW_ARRAYS * sizeof(int32_t));
+    s->rows = rv_arena_take(arena, (uint64_t)rows * RV_ROW_ARRAYS * sizeof(int32_t));
     s->best = rv_arena_take(arena, (uint64_t)logit_rows * sizeof *s->best);
     s->cos_sin = rv_arena_take(arena, (uint64_t)context * (uint64_t)t->head_dim * sizeof(float));
 }
 
 rv_status rv_text_rows_new(rv_text_rows *rows, int32_t capacity, rv_error *err) {
-    int32_t *block = calloc((size_t)capacity * ROW_ARRAYS, sizeof *block);
+    int32_t *block = calloc((size_t)capacity * RV_ROW_ARRAYS, sizeof *block);
     if (!block) return rv_fail_memory(err, "rows of a pass");
     size_t n = (size_t)capacity;
     *rows = (rv_text_rows){ .capacity = capacity, .ids = block, .pos = block + n, .slot = block + 2 * n,
@@ -167,15 +165,24 @@ static void cross_layer(const pass *p, const rv_text_layer *w, rv_kv images) {
     mlp(p, w, w->mlp_gate, p->row_on);
 }
 
+static int32_t *device_of(const rv_text *t, const rv_text_rows *rows) { return rows->device ? rows->device : t->scratch->rows; }
+
+void rv_text_answering(const rv_text *t, const rv_text_rows *rows, int32_t from, rv_answering *out) {
+    int32_t *d = device_of(t, rows) + from;
+    out->ids = d;
+    out->pos = d + rows->n;
+    out->slot = d + 2 * (size_t)rows->n;
+}
+
 void rv_text_upload(const rv_text *t, const rv_text_rows *rows) {
     size_t n = (size_t)rows->n;
-    const void *const arrays[ROW_ARRAYS] = { rows->ids, rows->pos, rows->slot, rows->image_first, rows->image_last, rows->row_on };
-    for (size_t i = 0; i < ROW_ARRAYS; i++) rv_upload(t->be, t->scratch->rows + i * n, arrays[i], n * sizeof(int32_t));
+    const void *const arrays[RV_ROW_ARRAYS] = { rows->ids, rows->pos, rows->slot, rows->image_first, rows->image_last, rows->row_on };
+    for (size_t i = 0; i < RV_ROW_ARRAYS; i++) rv_upload(t->be, device_of(t, rows) + i * n, arrays[i], n * sizeof(int32_t));
 }
 
 static pass pass_of(const rv_text *t, const rv_text_rows *rows) {
     const size_t n = (size_t)rows->n;
-    const int32_t *d = t->scratch->rows;
+    const int32_t *d = device_of(t, rows);
     return (pass){ .t = t, .x = rv_rows(t->scratch->x, 0, rows->n), .h = rv_rows(t->scratch->h, 0, rows->n),
                    .ids = d, .pos = d + n, .slot = d + 2 * n, .image_first = d + 3 * n, .image_last = d + 4 * n,
                    .row_on = (const float *)(const void *)(d + 5 * n), .n = rows->n,

@@ -9,9 +9,12 @@
 #include "engine/cache.h"
 #include "engine/weights.h"
 
+enum { RV_ROW_ARRAYS = 6 };              /* ids, pos, slot, image_first, image_last, row_on      */
+
 /* The rows of a pass, as host arrays; uploaded together. */
 typedef struct rv_text_rows {
     int32_t  n, capacity;
+    int32_t *device;                     /* where they go, capacity * RV_ROW_ARRAYS numbers; NULL: scratch->rows */
     int32_t *ids, *pos, *slot;
     int32_t *image_first, *image_last;   /* visible keys in the slot's image key list; last < first: none */
     float   *row_on;                     /* 1, or 0 for a row that sees no image (its cross MLP counts 0) */
@@ -54,6 +57,8 @@ void rv_text_run(const rv_text *t, const rv_text_rows *rows, int32_t logits_from
  * longest_* and images must be the same in both. */
 void rv_text_upload(const rv_text *t, const rv_text_rows *rows);
 void rv_text_queue(const rv_text *t, const rv_text_rows *rows, int32_t logits_from, int32_t logits_n);
+/* Sets ids, pos and slot of `out` to the device arrays of the rows from `from` on. */
+void rv_text_answering(const rv_text *t, const rv_text_rows *rows, int32_t from, rv_answering *out);
 
 rv_status rv_text_rows_new(rv_text_rows *rows, int32_t capacity, rv_error *err);
 void      rv_text_rows_free(rv_text_rows *rows);

@@ -236,7 +236,7 @@ bool rv_decoder_layer(rv_backend *be, const rv_decoder_block *b) {
     return be->ops->decoder_block && !be->fine_only && be->ops->decoder_block(be, b);
 }
 
-bool rv_can_record(const rv_backend *be) { return be->ops->best && be->ops->record; }
+bool rv_can_run_ahead(const rv_backend *be) { return be->ops->record && be->ops->choose && be->ops->fetch; }
 
 void rv_best_rows(rv_backend *be, rv_best *out, rv_mat logits) {
     if (failed(be)) return;
@@ -256,4 +256,26 @@ void rv_play(rv_backend *be, rv_tape *tape) {
 
 void rv_erase(rv_backend *be, rv_tape *tape) {
     if (tape) be->ops->erase(be, tape);
+}
+
+void rv_choose(rv_backend *be, const rv_answering *a, rv_mat logits) {
+    if (failed(be)) return;
+    bool ok = is_mat(logits) && logits.type == RV_F32 && a->ids && a->pos && a->slot && a->how && a->seen && a->best;
+    if (check(be, ok, "choose", "logits must be f32, and rows have all arrays", logits, logits)) be->ops->choose(be, a, logits);
+}
+
+rv_tray *rv_tray_new(rv_backend *be, uint64_t bytes) { return failed(be) ? NULL : be->ops->tray_new(be, bytes); }
+
+void rv_tray_free(rv_backend *be, rv_tray *tray) {
+    if (tray) be->ops->tray_free(be, tray);
+}
+
+void rv_fetch(rv_backend *be, rv_tray *tray, const void *src, uint64_t bytes) {
+    if (!failed(be)) be->ops->fetch(be, tray, src, bytes);
+}
+
+const void *rv_fetched(rv_backend *be, rv_tray *tray, rv_error *err) {
+    const void *bytes = failed(be) ? NULL : be->ops->fetched(be, tray);
+    if (failed(be) && err) *err = be->error;
+    return failed(be) ? NULL : bytes;
 }

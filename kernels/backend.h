@@ -100,8 +100,31 @@ typedef struct rv_norm { const float *weight, *bias; float eps; int32_t width; }
 typedef struct rv_backend rv_backend;
 typedef struct rv_tape    rv_tape;       /* a recorded run of operations (a CUDA graph)         */
 
-/* The most likely token of a row, and the natural logarithm of its probability. */
+/* A row's chosen token (of rv_best_rows: the most likely one), and the natural logarithm of its probability. */
 typedef struct rv_best { int32_t id; float logprob; } rv_best;
+
+/* How a row's next token is chosen, by the rules of engine/sample.h; device memory. */
+typedef struct rv_choice {
+    uint64_t seed;
+    uint32_t index;              /* of the token in its answer; `choose` counts it up           */
+    uint32_t top_k;              /* UINT32_MAX: off                                             */
+    float    temperature;        /* 0: greedy; then top_k and top_p do not count                */
+    float    top_p;              /* 1: off                                                      */
+    float    repetition_penalty; /* 1: off                                                      */
+    int32_t  last;               /* the highest pos that this row ever has to run               */
+} rv_choice;
+
+/* Rows that answer, as `choose` finds them and leaves them: one step on.  All of it is device memory. */
+typedef struct rv_answering {
+    int32_t       *ids, *pos;    /* per row; pos < 0: the row is off, nothing is chosen         */
+    const int32_t *slot;
+    rv_choice     *how;          /* per row                                                     */
+    uint8_t       *seen;         /* [slots x vocab]: ids in prompt and answer, for the penalty  */
+    rv_best       *best;         /* per row, out                                                */
+} rv_answering;
+
+/* Pinned host memory into which one copy at a time is on its way. */
+typedef struct rv_tray rv_tray;
 
 /* A decoder layer's rows, weights and scratch: what the coarse entry takes.  It does just what the engine's
  * composition of fine operations does (engine/text.c), to the same bits. */
@@ -152,13 +175,18 @@ typedef struct rv_backend_ops {
     rv_tape *(*recorded)(rv_backend *);
     void  (*play)       (rv_backend *, rv_tape *);
     void  (*erase)      (rv_backend *, rv_tape *);
+    void  (*choose)     (rv_backend *, const rv_answering *, rv_mat logits);
+    rv_tray *(*tray_new)(rv_backend *, uint64_t bytes);              /* NULL: sticky error      */
+    void  (*tray_free)  (rv_backend *, rv_tray *);
+    void  (*fetch)      (rv_backend *, rv_tray *, const void *src, uint64_t bytes);
+    const void *(*fetched)(rv_backend *, rv_tray *);
 } rv_backend_ops;
 
 struct rv_backend {
     const rv_backend_ops *ops;
     rv_error error;              /* code RV_OK until something failed                          */
     rv_dtype act;                /* type of matrix operands and K/V: F32, BF16 or F16          */
-    uint64_t saturated;          /* f16: values clamped so far (after finish)                  */
+    uint64_t saturated;          /* f16: values clamped so far (after finish, and after fetched)  */
     uint64_t own_bytes;          /* device memory the backend took for itself when it was opened */
     int32_t  chunk_rows;         /* rows of a prefill pass that suit it                         */
     bool     fine_only;          /* coarse entries are not used: for comparison, in tests       */
@@ -255,8 +283,8 @@ void rv_concat_taps(rv_backend *be, rv_mat out, rv_mat last, const rv_mat *taps,
 /* ---- optional ones ---- */
 /* The whole layer in few launches, for rows of different sequences; false: nothing was done, compose it of the operations above. */
 bool rv_decoder_layer(rv_backend *be, const rv_decoder_block *b);
-/* Whether best, record, recorded, play and erase are there. */
-bool rv_can_record(const rv_backend *be);
+/* Whether all of the following are there, so that steps run ahead of the host. */
+bool rv_can_run_ahead(const rv_backend *be);
 /* out (device) per row of logits f32; first id on ties; id -1 when a logit is NaN or +inf. */
 void rv_best_rows(rv_backend *be, rv_best *out, rv_mat logits);
 /* Between the two, operations on device memory (no upload, download or alloc) are recorded, not run.
@@ -265,6 +293,17 @@ void     rv_record(rv_backend *be);
 rv_tape *rv_recorded(rv_backend *be);
 void     rv_play(rv_backend *be, rv_tape *tape);
 void     rv_erase(rv_backend *be, rv_tape *tape);                    /* NULL is fine             */
+/* Chooses the next token of every row that is on (pos >= 0) and moves the row to it, so that the same pass can
+ * run again before the host has seen anything: best = the token, id -1 when a logit is NaN or +inf; then ids = id,
+ * pos + 1 (-1: off, after `last` or a bad logit), index + 1, seen (where there is a penalty). A row's choice depends
+ * on nothing but its logits, `how` and `seen`. */
+void     rv_choose(rv_backend *be, const rv_answering *a, rv_mat logits);
+/* fetch begins a copy to the tray behind what is queued and returns at once; fetched waits for the tray's last copy,
+ * not for what was queued since, and returns its bytes, valid until the next fetch (NULL after an error). */
+rv_tray    *rv_tray_new(rv_backend *be, uint64_t bytes);
+void        rv_tray_free(rv_backend *be, rv_tray *tray);             /* NULL is fine             */
+void        rv_fetch(rv_backend *be, rv_tray *tray, const void *src, uint64_t bytes);
+const void *rv_fetched(rv_backend *be, rv_tray *tray, rv_error *err);
 
 #ifdef __cplusplus
 }

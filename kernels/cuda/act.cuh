@@ -5,25 +5,39 @@
 #include <cuda_fp16.h>
 #include <stdint.h>
 
-/* f32 -> T, round to nearest even; f16 saturates at +-65504 (NaN stays NaN). */
+/* How many values this .cu file's kernels have clamped, in the life of the process; RV_CUDA_CLAMPED (saturate.cu) makes it
+ * readable. A counter a file, because device code is compiled file by file; it costs f16 kernels a branch that is never
+ * taken, and bf16 kernels nothing. */
+static __device__ unsigned long long f16_clamped;
+
+/* f32 -> T, round to nearest even; f16 saturates at +-65504 (NaN stays NaN), and counts. */
 template <typename T> __device__ __forceinline__ T to_act(float x);
 template <> __device__ __forceinline__ float to_act<float>(float x) { return x; }
 template <> __device__ __forceinline__ __nv_bfloat16 to_act<__nv_bfloat16>(float x) { return __float2bfloat16_rn(x); }
 template <> __device__ __forceinline__ __half to_act<__half>(float x) {
-    float c = x > 65504.f ? 65504.f : x < -65504.f ? -65504.f : x;
-    return __float2half_rn(c);
+    if (fabsf(x) > 65504.f) {
+        atomicAdd(&f16_clamped, 1ull);
+        x = copysignf(65504.f, x);
+    }
+    return __float2half_rn(x);
 }
+#define RV_CUDA_CLAMPED(name) \
+    void *rv_cuda_clamped_##name(void) { \
+        void *at = NULL; \
+        return cudaGetSymbolAddress(&at, f16_clamped) == cudaSuccess ? at : NULL; \
+    }
 __device__ __forceinline__ float to_f32(float x) { return x; }
 __device__ __forceinline__ float to_f32(__nv_bfloat16 x) { return __bfloat162float(x); }
 __device__ __forceinline__ float to_f32(__half x) { return __half2float(x); }
 
-/* Two neighbours as the 32-bit register that tensor cores take: low half first. */
+/* Two neighbours as the 32-bit register that tensor cores take: low half first. For attention's weights and means, which
+ * cannot leave the range: nothing is counted. */
 __device__ __forceinline__ uint32_t pack2(float a, float b, __nv_bfloat16) {
     __nv_bfloat162 v = __floats2bfloat162_rn(a, b);
     return *reinterpret_cast<uint32_t *>(&v);
 }
 __device__ __forceinline__ uint32_t pack2(float a, float b, __half) {
-    __half2 v = __halves2half2(to_act<__half>(a), to_act<__half>(b));
+    __half2 v = __floats2half2_rn(fminf(fmaxf(a, -65504.f), 65504.f), fminf(fmaxf(b, -65504.f), 65504.f));
     return *reinterpret_cast<uint32_t *>(&v);
 }
 

@@ -38,6 +38,20 @@ cudaError_t rv_cuda_bias_act(rv_mat out, rv_mat x, const float *bias, rv_act act
 cudaError_t rv_cuda_add_scaled(rv_mat x, rv_mat y, const float *bias, float scale, const float *row_scale, cudaStream_t stream);
 cudaError_t rv_cuda_best(rv_best *out, rv_mat logits, bool overlap, cudaStream_t stream);
 
+/* ---- sample.cu ---- a->best holds each row's most likely token (rv_cuda_best). */
+cudaError_t rv_cuda_choose(const rv_answering *a, rv_mat logits, bool overlap, cudaStream_t stream);
+
+/* ---- saturate.cu: f16 values beyond +-65504 ----
+ * Counted are casts of f32 results where they are stored (products, norms, SwiGLU, rotations, copies) and infinities that
+ * large products leave.  Not counted: attention's weights and means, which stay in range, and weights while loading. */
+/* x f16, as a product stored it: infinities become +-65504. */
+cudaError_t rv_cuda_clamp(rv_mat x, cudaStream_t stream);
+/* *sum: clamped by this process on this GPU. Waits for `stream`, which may be any. */
+cudaError_t rv_cuda_clamped(uint64_t *sum, cudaStream_t stream);
+void *rv_cuda_clamped_few(void);         /* a file's counter (device), NULL on an error         */
+void *rv_cuda_clamped_rows(void);
+void *rv_cuda_clamped_decode(void);
+
 /* ---- few.cu: products with 1 to 64 rows, at the memory's speed ----
  * w: act [rows x cols] row-major, 16-byte aligned, cols a multiple of 8.  Sums in an order fixed by
  * (rows, cols) alone, so that a row's result never depends on how many rows there are. */

@@ -526,3 +526,5 @@ cudaError_t rv_cuda_decode_rope(const rv_attention *a, rv_mat k, rv_mat v, const
     if (a->q.type == RV_F16) return decode_of(a, rope_of<__half>(a, k, v, cos_sin, pos), partial, order, stream);
     return decode_of(a, rope_of<__nv_bfloat16>(a, k, v, cos_sin, pos), partial, order, stream);
 }
+
+RV_CUDA_CLAMPED(decode)

@@ -194,3 +194,5 @@ cudaError_t rv_cuda_few(const rv_few *p, bool overlap, cudaStream_t stream) {
     if (p->norm && p->x.rows > RV_CUDA_NORM_ROWS) return cudaErrorInvalidValue;
     return p->act == RV_BF16 ? launch_how<__nv_bfloat16>(p, a, overlap, stream) : launch_how<__half>(p, a, overlap, stream);
 }
+
+RV_CUDA_CLAMPED(few)

@@ -53,6 +53,8 @@ static rv_status check_driver(rv_error *err) {
 
 static cudaError_t take(rv_cuda *c) {
     cudaError_t e = cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
+    if (!e && c->be.act == RV_F16) e = cudaStreamCreateWithFlags(&c->side, cudaStreamNonBlocking);
+    if (!e && c->be.act == RV_F16) e = rv_cuda_clamped(&c->clamped_before, c->side);
     if (!e) e = cudaMalloc(&c->workspace, RV_CUDA_WORKSPACE_BYTES);
     if (!e) e = cudaMalloc(&c->partial, RV_CUDA_PARTIAL_BYTES);
     if (!e) e = cudaMalloc(&c->sums, RV_CUDA_SUMS_BYTES);
@@ -97,6 +99,7 @@ void rv_cuda_close(rv_backend *be) {
     cudaFree(c->sums);
     cudaFree(c->partial);
     cudaFree(c->workspace);
+    if (c->side) cudaStreamDestroy(c->side);
     if (c->stream) cudaStreamDestroy(c->stream);
     free(c);
 }

@@ -27,6 +27,8 @@ typedef struct rv_cuda {
     bool             recording;
     int32_t          multiprocessors;
     cudaStream_t     stream;
+    cudaStream_t     side;               /* f16: reads counters past what `stream` is doing     */
+    uint64_t         clamped_before;     /* f16: by this process before it was opened           */
     cublasLtHandle_t lt;
     void            *workspace;          /* cuBLASLt's                                           */
     void            *partial;            /* decode attention's: its counters must stay           */
@@ -49,6 +51,12 @@ void     rv_cuda_record(rv_backend *be);
 rv_tape *rv_cuda_recorded(rv_backend *be);
 void     rv_cuda_play(rv_backend *be, rv_tape *tape);
 void     rv_cuda_erase(rv_backend *be, rv_tape *tape);
+rv_tray    *rv_cuda_tray_new(rv_backend *be, uint64_t bytes);
+void        rv_cuda_tray_free(rv_backend *be, rv_tray *tray);
+void        rv_cuda_fetch(rv_backend *be, rv_tray *tray, const void *src, uint64_t bytes);
+const void *rv_cuda_fetched(rv_backend *be, rv_tray *tray);
+/* ops.c: brings be->saturated up to date. */
+void     rv_cuda_count_clamped(rv_cuda *c);
 
 /* gemm.c: D [m x n] = alpha * x [m x k] w^T + (add ? D : 0); D act or f32. */
 void rv_cuda_gemm(rv_cuda *c, rv_mat out, rv_mat x, const rv_weight *w, float alpha, bool add);

@@ -45,6 +45,14 @@ static void op_finish(rv_backend *be) {
         c->loader = NULL;
     }
     check(be, cudaStreamSynchronize(c->stream), "running the model");
+    rv_cuda_count_clamped(c);
+}
+
+void rv_cuda_count_clamped(rv_cuda *c) {
+    uint64_t sum = 0;
+    if (c->be.act != RV_F16 || c->be.error.code) return;
+    check(&c->be, rv_cuda_clamped(&sum, c->side), "counting clamped values");
+    c->be.saturated = sum - c->clamped_before;
 }
 
 /* ---- weights ---- */
@@ -96,6 +104,7 @@ static void op_linear(rv_backend *be, rv_mat out, rv_mat x, const rv_weight *w, 
         return;
     }
     rv_cuda_gemm(c, out, x, w, 1, false);
+    if (out.type == RV_F16 && (!bias || act == RV_ACT_GELU)) check(be, rv_cuda_clamp(out, c->stream), "clamping");     /* GELU of -inf is NaN */
     if (bias || act != RV_ACT_NONE) check(be, rv_cuda_bias_act(out, out, bias, act, c->stream), "bias");
 }
 
@@ -213,6 +222,11 @@ static void op_concat_taps(rv_backend *be, rv_mat out, rv_mat last, const rv_mat
 
 static void op_best(rv_backend *be, rv_best *out, rv_mat logits) { QUEUE(rv_cuda_best(out, logits, cuda_of(be)->overlap, cuda_of(be)->stream), "best"); }
 
+static void op_choose(rv_backend *be, const rv_answering *a, rv_mat logits) {
+    op_best(be, a->best, logits);
+    QUEUE(rv_cuda_choose(a, logits, cuda_of(be)->overlap, cuda_of(be)->stream), "choose");
+}
+
 void rv_cuda_fill(rv_backend *be, rv_dtype act) {
     static const rv_backend_ops ops = {
         .name = "cuda", .alloc = op_alloc, .release = op_release, .upload = op_upload, .download = op_download, .finish = op_finish,
@@ -221,6 +235,7 @@ void rv_cuda_fill(rv_backend *be, rv_dtype act) {
         .linear = op_linear, .linear_add = op_linear_add, .swiglu = op_swiglu, .rope = op_rope, .kv_store = op_kv_store,
         .attend = op_attend, .concat_taps = op_concat_taps, .close = rv_cuda_close,
         .decoder_block = op_decoder_block, .best = op_best, .record = rv_cuda_record, .recorded = rv_cuda_recorded, .play = rv_cuda_play, .erase = rv_cuda_erase,
+        .choose = op_choose, .tray_new = rv_cuda_tray_new, .tray_free = rv_cuda_tray_free, .fetch = rv_cuda_fetch, .fetched = rv_cuda_fetched,
     };
     be->ops = &ops;
     be->act = act;

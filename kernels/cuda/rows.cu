@@ -331,3 +331,5 @@ static __global__ void best_kernel(rv_best *out, view<float> logits) {
 cudaError_t rv_cuda_best(rv_best *out, rv_mat logits, bool overlap, cudaStream_t stream) {
     return launch_kernel(best_kernel, dim3((unsigned)logits.rows), 1024, 0, overlap, stream, out, as<float>(logits));
 }
+
+RV_CUDA_CLAMPED(rows)

@@ -1,4 +1,5 @@
-/* tape.c - a recorded run of operations: a CUDA graph of what was queued on the stream. */
+/* tape.c - a recorded run of operations: a CUDA graph of what was queued on the stream; and trays, in which its
+ * outcome comes to the host while the next run is already on its way. */
 #include <stdlib.h>
 
 #include "kernels/cuda/open.h"
@@ -37,7 +38,49 @@ void rv_cuda_play(rv_backend *be, rv_tape *tape) {
 }
 
 void rv_cuda_erase(rv_backend *be, rv_tape *tape) {
-    (void)be;
-    if (tape->run) cudaGraphExecDestroy(tape->run);
+    if (tape->run) {
+        cudaStreamSynchronize(((rv_cuda *)be)->stream);      /* it may be running */
+        cudaGraphExecDestroy(tape->run);
+    }
     free(tape);
+}
+
+/* ---- trays ---- */
+
+struct rv_tray {
+    void       *bytes;                   /* pinned                                              */
+    cudaEvent_t arrived;
+};
+
+rv_tray *rv_cuda_tray_new(rv_backend *be, uint64_t bytes) {
+    rv_tray *tray = calloc(1, sizeof *tray);
+    if (!tray) return rv_fail_memory(&be->error, "tray"), NULL;
+    cudaError_t e = cudaMallocHost(&tray->bytes, bytes);
+    if (!e) e = cudaEventCreateWithFlags(&tray->arrived, cudaEventDisableTiming);
+    if (!e) return tray;
+    rv_cuda_failed((rv_cuda *)be, e, "taking pinned memory");
+    rv_cuda_tray_free(be, tray);
+    return NULL;
+}
+
+void rv_cuda_tray_free(rv_backend *be, rv_tray *tray) {
+    cudaStreamSynchronize(((rv_cuda *)be)->stream);          /* a copy may be on its way */
+    if (tray->arrived) cudaEventDestroy(tray->arrived);
+    cudaFreeHost(tray->bytes);
+    free(tray);
+}
+
+void rv_cuda_fetch(rv_backend *be, rv_tray *tray, const void *src, uint64_t bytes) {
+    rv_cuda *c = (rv_cuda *)be;
+    cudaError_t e = cudaMemcpyAsync(tray->bytes, src, bytes, cudaMemcpyDeviceToHost, c->stream);
+    if (!e) e = cudaEventRecord(tray->arrived, c->stream);
+    if (e) rv_cuda_failed(c, e, "fetching");
+}
+
+const void *rv_cuda_fetched(rv_backend *be, rv_tray *tray) {
+    rv_cuda *c = (rv_cuda *)be;
+    cudaError_t e = cudaEventSynchronize(tray->arrived);
+    if (e) rv_cuda_failed(c, e, "running the model");
+    rv_cuda_count_clamped(c);
+    return tray->bytes;
 }
