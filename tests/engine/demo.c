@@ -9,6 +9,11 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#ifdef RV_TEST_LATE
+#include "engine/model.h"
+#include "tests/engine/late.h"
+#endif
+
 static void *read_file(const char *path, size_t *bytes) {
     FILE *f = fopen(path, "rb");
     if (!f) fail_msg("%s: cannot open", path);
@@ -70,5 +75,8 @@ rv_model *demo_model(rv_compute compute) {
     rv_model *model;
     rv_load_options load = { .size = sizeof load, .backend = DEMO_BACKEND, .compute = compute ? compute : DEMO_COMPUTE };
     if (rv_model_load(RV_TEST_DEMO "/model", &load, &model, &err)) fail_msg("%s", err.message);
+#ifdef RV_TEST_LATE
+    late_wrap(model->be);
+#endif
     return model;
 }
