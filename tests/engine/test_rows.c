@@ -61,6 +61,35 @@ static void mixed_rows_that_join_and_leave_answer_as_they_do_alone(void **state)
     rv_session_free(batch);
 }
 
+/* The long prompt is read in several chunks, a turn each, between the other's tokens. */
+static void an_answer_goes_on_while_a_long_prompt_is_read(void **state) {
+    (void)state;
+    enum { WORDS = 600 };
+    rv_session *s, *alone;
+    rv_error err;
+    rv_session_options o = { .size = sizeof o, .context = 2048, .slots = 2 };
+    static char words[2 * WORDS + 1];
+    for (int i = 0; i < WORDS; i++) memcpy(words + 2 * i, "7 ", 2);
+    if (rv_session_new(model, &o, &s, &err) || rv_session_new(model, &o, &alone, &err)) fail_msg("%s", err.message);
+    rv_request answer = kind_of(4), prompt = { .size = sizeof prompt, .prompt = words, .max_tokens = 3, .flags = RV_REQUEST_IGNORE_STOP };
+    rv_job *a = submit(s, &answer), *b, *jobs[2] = { submit(alone, &answer), NULL };
+    const int32_t *ids;
+    step(s, 4);
+    b = submit(s, &prompt);
+    finish_all(s);
+    assert_in_range(rv_job_prompt(b, &ids), 1025, 2048);     /* more than a chunk of any backend */
+    finish_all(alone);
+    jobs[1] = submit(alone, &prompt);
+    finish_all(alone);
+    assert_same_answer(a, jobs[0]);
+    assert_same_answer(b, jobs[1]);
+    rv_job_free(a);
+    rv_job_free(b);
+    for (int i = 0; i < 2; i++) rv_job_free(jobs[i]);
+    rv_session_free(s);
+    rv_session_free(alone);
+}
+
 static void every_step_gives_each_answering_job_one_token(void **state) {
     (void)state;
     rv_session *s = session(3, 0);
@@ -213,6 +242,7 @@ int main(void) {
 #endif
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mixed_rows_that_join_and_leave_answer_as_they_do_alone),
+        cmocka_unit_test(an_answer_goes_on_while_a_long_prompt_is_read),
         cmocka_unit_test(every_step_gives_each_answering_job_one_token),
         cmocka_unit_test(jobs_end_in_every_way_while_others_go_on),
         cmocka_unit_test(a_slot_that_changes_hands_gives_what_a_new_session_gives),
