@@ -1,0 +1,423 @@
+/* sample_gpu.cu - choosing tokens on a GPU: against engine/sample.c, alone and in batches; and counting f16 clamps.
+ *
+ * The one idea: a case is a batch of rows, each with a distribution and settings of its own.  The device must choose the
+ * host's token; where it does not, the draw must have fallen within 1e-9 of a boundary, and the distance is printed.
+ *
+ *     sample_gpu            checks, then times
+ *     sample_gpu check      only checks        (exit code 1: something failed; 77: no GPU)
+ *     sample_gpu quick      a few checks, for compute-sanitizer
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <algorithm>
+#include <map>
+#include <thread>
+#include <vector>
+#include "kernels/cuda/cuda.h"
+extern "C" {
+#include "engine/sample.h"
+}
+
+static int failures = 0;
+
+#define MUST(call)                                                                                          \
+    do {                                                                                                    \
+        cudaError_t e_ = (call);                                                                            \
+        if (e_ != cudaSuccess) {                                                                            \
+            printf("FAILED %s:%d: %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(e_));            \
+            exit(1);                                                                                        \
+        }                                                                                                   \
+    } while (0)
+
+static bool expect(bool ok, const char *what, long long a = 0, long long b = 0) {
+    if (!ok) printf("FAILED %s (%lld, %lld)\n", what, a, b), failures++;
+    return ok;
+}
+
+static uint64_t seed = 1;
+static uint32_t random32() {
+    seed += 0x9e3779b97f4a7c15ull;
+    uint64_t z = seed;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return (uint32_t)(z >> 32);
+}
+static float random_unit() { return (float)(random32() >> 8) / 16777216.f; }
+static float random_normal() {
+    float s = 0;
+    for (int i = 0; i < 4; i++) s += random_unit() - 0.5f;
+    return s * 1.7320508f;
+}
+template <typename V> static V one_of(std::initializer_list<V> all) { return all.begin()[random32() % all.size()]; }
+
+/* ---- rows ---- */
+
+enum shape { NORMAL, WIDE, NARROW, PEAK, EQUAL, STEPS, HOLES, ONE, LARGE, ZEROS, SHAPES };
+
+static void fill(float *x, int n, shape s) {
+    for (int i = 0; i < n; i++) {
+        float v = random_normal();
+        switch (s) {
+        case WIDE: v *= 5; break;
+        case NARROW: v = 7 + v * 0.01f; break;
+        case EQUAL: v = -1.25f; break;
+        case STEPS: v = floorf(v * 4) / 4; break;                        /* many ties */
+        case HOLES: v = random32() % 3 ? -INFINITY : v * 2; break;
+        case ONE: v = -INFINITY; break;
+        case LARGE: v *= 1000; break;
+        case ZEROS: v = random32() % 2 ? 0.f : -0.f; break;
+        default: break;
+        }
+        x[i] = v;
+    }
+    if (s == PEAK || s == ONE) x[random32() % (uint32_t)n] = 14;
+}
+
+struct batch {
+    int rows, n, ld;
+    std::vector<float> logits;
+    std::vector<uint8_t> seen;
+    std::vector<rv_choice> how;
+    std::vector<int32_t> ids, pos, slot;
+    std::vector<rv_best> best;
+    std::vector<shape> shapes;
+};
+
+static rv_choice random_choice(int n) {
+    rv_choice c = {};
+    c.seed = (uint64_t)random32() << 32 | random32();
+    c.index = random32() % 5000;
+    c.temperature = one_of({ 0.f, 0.1f, 0.7f, 1.f, 1.f, 2.f, 100.f });
+    c.top_k = one_of({ 1u, 2u, 5u, 50u, 50u, 900u, (uint32_t)n - 1, (uint32_t)n, (uint32_t)n + 5, UINT32_MAX, UINT32_MAX });
+    c.top_p = one_of({ 1.f, 1.f, 0.999f, 0.9f, 0.55f, 1e-6f });
+    c.repetition_penalty = one_of({ 1.f, 1.f, 1.3f, 0.7f });
+    c.last = 1000;
+    return c;
+}
+
+static batch random_batch(int rows, int n) {
+    batch b;
+    b.rows = rows, b.n = n, b.ld = n + (int)(random32() % 3);
+    b.logits.resize((size_t)rows * b.ld, NAN);                           /* between rows: never read */
+    b.seen.resize((size_t)rows * n);
+    b.best.assign(rows, rv_best{ -7, 7.f });
+    for (auto &s : b.seen) s = random32() % 4 == 0;
+    for (int r = 0; r < rows; r++) {
+        b.shapes.push_back((shape)(random32() % SHAPES));
+        fill(&b.logits[(size_t)r * b.ld], n, b.shapes[r]);
+        b.how.push_back(random_choice(n));
+        b.ids.push_back(3);
+        b.pos.push_back((int)(random32() % 900));
+        b.slot.push_back(rows - 1 - r);
+    }
+    return b;
+}
+
+template <typename V> static V *up(const std::vector<V> &x) {
+    V *p;
+    MUST(cudaMalloc(&p, x.size() * sizeof(V)));
+    MUST(cudaMemcpy(p, x.data(), x.size() * sizeof(V), cudaMemcpyHostToDevice));
+    return p;
+}
+template <typename V> static void down(std::vector<V> &x, V *p) {
+    MUST(cudaMemcpy(x.data(), p, x.size() * sizeof(V), cudaMemcpyDeviceToHost));
+    MUST(cudaFree(p));
+}
+
+static rv_backend *backend(rv_dtype act) {
+    rv_cuda_options o = {};
+    rv_backend *be = nullptr;
+    rv_error err;
+    o.act = act;
+    if (rv_cuda_open(&o, &be, &err)) {
+        printf("FAILED opening: %s\n", err.message);
+        exit(1);
+    }
+    return be;
+}
+
+static void finish(rv_backend *be) {
+    rv_error err;
+    if (rv_finish(be, &err)) {
+        printf("FAILED: %s\n", err.message);
+        exit(1);
+    }
+}
+
+/* What choose makes of the batch. */
+static batch on_device(rv_backend *be, batch b) {
+    float *logits = up(b.logits);
+    rv_answering a = { up(b.ids), up(b.pos), nullptr, up(b.how), up(b.seen), up(b.best) };
+    int32_t *slot = up(b.slot);
+    a.slot = slot;
+    rv_mat m = { logits, b.rows, b.n, b.ld, RV_F32 };
+    rv_choose(be, &a, m);
+    finish(be);
+    down(b.ids, a.ids), down(b.pos, a.pos), down(b.how, a.how), down(b.seen, a.seen), down(b.best, a.best), down(b.slot, slot);
+    MUST(cudaFree(logits));
+    return b;
+}
+
+/* ---- the host's choice, and how close it was ---- */
+
+struct outcome { int32_t id; float logprob; bool failed; };
+
+static outcome on_host(const batch &b, int r) {
+    std::vector<float> logits(b.logits.begin() + (size_t)r * b.ld, b.logits.begin() + (size_t)r * b.ld + b.n);
+    std::vector<rv_candidate> room(b.n);
+    const rv_choice &c = b.how[r];
+    rv_sampling s = { c.temperature, c.top_k, c.top_p, c.repetition_penalty, c.seed };
+    rv_error err;
+    outcome o = {};
+    o.failed = rv_sample(&s, logits.data(), b.n, &b.seen[(size_t)b.slot[r] * b.n], c.index, room.data(), &o.id, &o.logprob, &err) != RV_OK;
+    return o;
+}
+
+/* The least relative distance of a sum from the point at which another token would have been kept or drawn. */
+static double distance(const batch &b, int r) {
+    const rv_choice &c = b.how[r];
+    std::vector<float> s(b.n);
+    for (int i = 0; i < b.n; i++) {
+        float x = b.logits[(size_t)r * b.ld + i];
+        if (c.repetition_penalty != 1.f && b.seen[(size_t)b.slot[r] * b.n + i]) x = x < 0 ? x * c.repetition_penalty : x / c.repetition_penalty;
+        s[i] = x / c.temperature;
+    }
+    std::sort(s.begin(), s.end(), [](float x, float y) { return x > y; });
+    size_t n = s.size();
+    if (c.top_k < n)
+        for (n = c.top_k; n < s.size() && s[n] == s[c.top_k - 1];) n++;
+    double total = 0, least = INFINITY, dropped = 0;
+    for (size_t i = 0; i < n; i++) total += exp((double)s[i] - (double)s[0]);
+    for (; c.top_p < 1 && n > 1; n--) {
+        dropped += exp((double)s[n - 1] - (double)s[0]) / total;
+        least = std::min(least, fabs(dropped - (1 - (double)c.top_p)));
+        if (dropped > 1 - (double)c.top_p) break;
+    }
+    double sum = 0, at = 0, u = (double)rv_random(c.seed, c.index);
+    for (size_t i = 0; i < n; i++) sum += exp((double)s[i] - (double)s[0]);
+    for (size_t i = 0; i < n; i++) least = std::min(least, fabs((at += exp((double)s[i] - (double)s[0])) - u * sum) / sum);
+    return least;
+}
+
+/* ---- checks ---- */
+
+static int draws, close_calls;
+
+static void check_row(const batch &before, const batch &after, int r, const outcome &host) {
+    const rv_choice &c = before.how[r];
+    rv_best best = after.best[r];
+    draws++;
+    if (host.id != best.id) {
+        double d = c.temperature > 0 ? distance(before, r) : INFINITY;
+        printf("%s: n %d shape %d T %g k %u p %g penalty %g: device %d, host %d, distance %.1e\n", d < 1e-9 ? "close call" : "FAILED", before.n,
+               before.shapes[r], c.temperature, c.top_k, c.top_p, c.repetition_penalty, best.id, host.id, d);
+        if (d < 1e-9) close_calls++;
+        else failures++;
+        return;
+    }
+    if (fabsf(best.logprob - host.logprob) > 1e-5f * fmaxf(1.f, fabsf(host.logprob))) {
+        printf("FAILED: n %d shape %d: log-probability %.8g, host %.8g\n", before.n, before.shapes[r], best.logprob, host.logprob);
+        failures++;
+    }
+    expect(after.ids[r] == best.id, "the row moves to its token", after.ids[r], best.id);
+    expect(after.pos[r] == (before.pos[r] < c.last ? before.pos[r] + 1 : -1), "and to the next position", after.pos[r], before.pos[r]);
+    expect(after.how[r].index == c.index + 1, "and to the next random number");
+    if (c.repetition_penalty != 1.f) expect(after.seen[(size_t)before.slot[r] * before.n + best.id] == 1, "and remembers it");
+}
+
+static void device_chooses_what_the_host_chooses(rv_backend *be, int rows, int n, int batches) {
+    for (int k = 0; k < batches; k++) {
+        batch b = random_batch(rows, n);
+        b.how[0].last = b.pos[0];                                        /* this one is at its end */
+        batch after = on_device(be, b);
+        std::vector<outcome> host(rows);
+        std::vector<std::thread> threads;
+        for (int t = 0; t < 16; t++)
+            threads.emplace_back([&, t] { for (int r = t; r < rows; r += 16) host[r] = on_host(b, r); });
+        for (auto &t : threads) t.join();
+        for (int r = 0; r < rows; r++) check_row(b, after, r, host[r]);
+    }
+    printf("%6d of a vocabulary of %d: %d draws so far, %d close calls\n", rows, n, draws, close_calls);
+}
+
+static void a_row_gets_the_same_alone_and_in_a_batch(rv_backend *be) {
+    batch b = random_batch(64, 3001), together = on_device(be, b);
+    for (int r = 0; r < 64; r += 7) {
+        batch one = b;
+        one.rows = 1;
+        one.logits.assign(b.logits.begin() + (size_t)r * b.ld, b.logits.begin() + (size_t)r * b.ld + b.n);
+        one.how = { b.how[r] }, one.ids = { b.ids[r] }, one.pos = { b.pos[r] }, one.slot = { b.slot[r] }, one.best = { { 0, 0 } };
+        one = on_device(be, one);
+        expect(!memcmp(&one.best[0], &together.best[r], sizeof(rv_best)), "alone and in a batch", one.best[0].id, together.best[r].id);
+    }
+}
+
+static void rows_that_are_off_or_bad_are_left_or_end(rv_backend *be) {
+    batch b = random_batch(6, 1000);
+    for (auto &c : b.how) c.repetition_penalty = 1.2f;
+    b.pos[0] = -1;
+    b.logits[1 * b.ld + 7] = NAN;
+    b.logits[2 * b.ld + 999] = INFINITY;
+    for (int i = 0; i < b.n; i++) b.logits[3 * b.ld + i] = -INFINITY;
+    for (int r = 1; r < 4; r++) expect(on_host(b, r).failed, "the host refuses it too", r);
+    batch after = on_device(be, b);
+    expect(after.ids[0] == 3 && after.pos[0] == -1 && after.how[0].index == b.how[0].index, "a row that is off stays as it is");
+    for (int r = 1; r < 4; r++) expect(after.best[r].id == -1 && after.pos[r] == -1, "a bad row has no token and is off", r, after.best[r].id);
+    for (int r = 0; r < 4; r++)
+        expect(!memcmp(&after.seen[(size_t)b.slot[r] * b.n], &b.seen[(size_t)b.slot[r] * b.n], (size_t)b.n), "and its flags stay", r);
+    for (int r = 4; r < 6; r++) check_row(b, after, r, on_host(b, r));
+}
+
+/* Steps of one row draw by the seed's distribution: chi-square over 20,000 draws of 8 tokens. */
+static void draws_follow_the_distribution(rv_backend *be) {
+    const float logits[8] = { 0, 1, 2, -1, 0.5f, 2, -3, 1.5f };
+    int counts[8] = { 0 }, all = 0;
+    for (int k = 0; k < 50; k++) {
+        batch b = random_batch(64, 8);
+        for (int r = 0; r < 64; r++) {
+            memcpy(&b.logits[(size_t)r * b.ld], logits, sizeof logits);
+            b.how[r].temperature = b.how[r].top_p = b.how[r].repetition_penalty = 1, b.how[r].top_k = UINT32_MAX;
+        }
+        for (const rv_best &best : on_device(be, b).best) counts[best.id]++, all++;
+    }
+    double total = 0, chi = 0;
+    for (float l : logits) total += exp(l);
+    for (int i = 0; i < 8; i++) chi += pow(counts[i] - all * exp(logits[i]) / total, 2) / (all * exp(logits[i]) / total);
+    expect(chi < 24.3, "chi-square of 7 degrees below its 99.9th percentile", (long long)chi);
+}
+
+/* ---- f16 ---- */
+
+struct device_mat {
+    rv_backend *be;
+    rv_mat m;
+    device_mat(rv_backend *b, int rows, int cols, rv_dtype type, float value) : be(b) {
+        std::vector<float> host((size_t)rows * cols, value);
+        rv_mat f = rv_mat_of(rv_device_alloc(b, host.size() * 4), rows, cols, RV_F32);
+        rv_upload(b, f.data, host.data(), host.size() * 4);
+        m = f;
+        if (type == RV_F32) return;
+        m = rv_mat_of(rv_device_alloc(b, host.size() * 2), rows, cols, type);
+        rv_copy(b, m, f);
+        rv_device_release(b, f.data);
+    }
+    ~device_mat() { rv_device_release(be, m.data); }
+};
+
+/* Since it was asked last. */
+static uint64_t clamped(rv_backend *be) {
+    static std::map<rv_backend *, uint64_t> before;
+    finish(be);
+    uint64_t now = be->saturated - before[be];
+    before[be] = be->saturated;
+    return now;
+}
+
+static void every_clamped_value_is_counted(rv_backend *be) {
+    enum { K = 64, N = 48 };
+    rv_error err;
+    std::vector<float> ones(N * K, 1.f), long_norm(K, 1e6f);
+    rv_weight_spec spec = {};
+    spec.name = "ones", spec.rows = N, spec.cols = K, spec.n_parts = 1, spec.use = RV_USE_TEXT;
+    spec.part[0].data = ones.data(), spec.part[0].type = RV_F32, spec.part[0].rows = N;
+    void *memory = rv_device_alloc(be, rv_weight_bytes(be, &spec)), *norm = rv_device_alloc(be, K * 4);
+    rv_weight *w = rv_weight_new(be, &spec, memory);
+    rv_upload(be, norm, long_norm.data(), K * 4);
+    for (int rows : { 1, 5, 64, 65, 300 })
+        for (float x : { 1000.f, 2000.f, -2000.f }) {
+            device_mat in(be, rows, K, be->act, x), out(be, rows, N, be->act, 0), wide(be, rows, N, RV_F32, 0), normed(be, rows, K, be->act, 0);
+            clamped(be);
+            bool clamps = be->act == RV_F16 && fabsf(x) * K > 65504;
+            rv_linear(be, out.m, in.m, w, nullptr, RV_ACT_NONE);
+            expect(clamped(be) == (clamps ? (uint64_t)rows * N : 0), "a product's clamped values", rows, (long long)x);
+            rv_copy(be, wide.m, out.m);
+            std::vector<float> host((size_t)rows * N);
+            rv_download(be, host.data(), wide.m.data, host.size() * 4);
+            float want = clamps ? copysignf(65504, x) : x * K;
+            for (float v : host)
+                if (!expect(fabsf(v - want) <= fabsf(want) / 128, "a product's value", (long long)v, (long long)want)) break;
+            rv_linear(be, out.m, in.m, w, nullptr, RV_ACT_GELU);
+            clamped(be);
+            rv_linear(be, wide.m, in.m, w, nullptr, RV_ACT_NONE);
+            expect(clamped(be) == 0, "nothing is clamped in f32", rows);
+            rv_norm_rows(be, normed.m, in.m, rv_norm{ (const float *)norm, nullptr, 1e-5f, K });
+            expect(clamped(be) == (be->act == RV_F16 ? (uint64_t)rows * K : 0), "a norm's clamped values", rows);
+        }
+    rv_weight_free(be, w);
+    rv_device_release(be, memory);
+    rv_device_release(be, norm);
+    if (be->error.code && rv_finish(be, &err)) printf("FAILED: %s\n", err.message), failures++;
+}
+
+/* ---- time ---- */
+
+static float time_of(int rows, int n, rv_choice how, bool with_choice) {
+    batch b = random_batch(rows, n);
+    for (int r = 0; r < rows; r++) fill(&b.logits[(size_t)r * b.ld], n, WIDE), b.how[r] = how, b.pos[r] = 0, b.how[r].last = 1 << 30;
+    float *logits = up(b.logits), ms;
+    int32_t *slot = up(b.slot);
+    rv_answering a = { up(b.ids), up(b.pos), slot, up(b.how), up(b.seen), up(b.best) };
+    rv_mat m = { logits, rows, n, b.ld, RV_F32 };
+    cudaEvent_t from, to;
+    cudaStream_t s;
+    MUST(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking));
+    MUST(cudaEventCreate(&from));
+    MUST(cudaEventCreate(&to));
+    enum { TIMES = 20 };
+    for (int k = -3; k < TIMES; k++) {
+        if (k == 0) MUST(cudaEventRecord(from, s));
+        MUST(rv_cuda_best(a.best, m, true, s));
+        if (with_choice) MUST(rv_cuda_choose(&a, m, true, s));
+    }
+    MUST(cudaEventRecord(to, s));
+    MUST(cudaStreamSynchronize(s));
+    MUST(cudaEventElapsedTime(&ms, from, to));
+    down(b.ids, a.ids), down(b.pos, a.pos), down(b.how, a.how), down(b.seen, a.seen), down(b.best, a.best), down(b.slot, slot);
+    MUST(cudaFree(logits));
+    return ms * 1000 / TIMES;
+}
+
+static void times() {
+    static const struct { const char *name; rv_choice how; bool choice; } cases[] = {
+        { "best alone", { 1, 0, UINT32_MAX, 0, 1, 1, 0 }, false },
+        { "greedy rows", { 1, 0, UINT32_MAX, 0, 1, 1, 0 }, true },
+        { "greedy, penalty 1.2", { 1, 0, UINT32_MAX, 0, 1, 1.2f, 0 }, true },
+        { "T 0.7, k 50", { 1, 0, 50, 0.7f, 1, 1, 0 }, true },
+        { "T 0.7, k 50, p 0.9", { 1, 0, 50, 0.7f, 0.9f, 1, 0 }, true },
+        { "T 0.7, k 50, p 0.9, penalty", { 1, 0, 50, 0.7f, 0.9f, 1.2f, 0 }, true },
+        { "T 1, p 0.9", { 1, 0, UINT32_MAX, 1, 0.9f, 1, 0 }, true },
+        { "T 1", { 1, 0, UINT32_MAX, 1, 1, 1, 0 }, true },
+    };
+    printf("us a step of 128,256 tokens   1 row  8 rows 64 rows\n");
+    for (const auto &c : cases) {
+        printf("%-28s", c.name);
+        for (int rows : { 1, 8, 64 }) printf("%8.1f", time_of(rows, 128256, c.how, c.choice));
+        printf("\n");
+    }
+}
+
+int main(int argc, char **argv) {
+    const char *what = argc > 1 ? argv[1] : "";
+    bool quick = !strcmp(what, "quick");
+    int count = 0;
+    if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) return puts("skipped: no GPU"), 77;
+    rv_backend *be = backend(RV_BF16), *half = backend(RV_F16);
+    a_row_gets_the_same_alone_and_in_a_batch(be);
+    rows_that_are_off_or_bad_are_left_or_end(be);
+    device_chooses_what_the_host_chooses(be, quick ? 8 : 64, 1000, quick ? 2 : 40);
+    device_chooses_what_the_host_chooses(be, quick ? 2 : 64, 128256, quick ? 1 : 12);
+    device_chooses_what_the_host_chooses(be, 3, 2, quick ? 1 : 30);
+    device_chooses_what_the_host_chooses(be, 1, 16, quick ? 1 : 60);
+    if (!quick) draws_follow_the_distribution(be);
+    every_clamped_value_is_counted(half);
+    every_clamped_value_is_counted(be);
+    expect(be->saturated == 0, "bf16 clamps nothing", (long long)be->saturated);
+    rv_backend *later = backend(RV_F16);
+    expect(clamped(half) == 0 && rv_finish(later, nullptr) == RV_OK && later->saturated == 0, "a backend counts from its opening");
+    for (rv_backend *b : { be, half, later }) rv_backend_close(b);
+    printf("%d draws, %d close calls, %s\n", draws, close_calls, failures ? "FAILED" : "all passed");
+    if (!*what) times();
+    return failures != 0;
+}
