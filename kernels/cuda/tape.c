@@ -20,7 +20,7 @@ rv_tape *rv_cuda_recorded(rv_backend *be) {
     if (!tape) rv_fail_memory(&be->error, "tape");
     cudaError_t e = c->recording ? cudaStreamEndCapture(c->stream, &graph) : cudaSuccess;
     c->recording = false;
-    if (!e && graph && tape) e = cudaGraphInstantiate(&tape->run, graph, 0);
+    if (!e && graph && tape) e = cudaGraphInstantiateWithFlags(&tape->run, graph, 0);
     if (!e && tape && tape->run) e = cudaGraphUpload(tape->run, c->stream);
     if (graph) cudaGraphDestroy(graph);
     if (e) rv_cuda_failed(c, e, "recording");
