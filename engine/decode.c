@@ -82,6 +82,7 @@ rv_status rv_decode_open(rv_session *s, rv_error *err) {
     for (int32_t i = 0; i <= size_index(s->cache.slots); i++)
         for (int images = 0; images < 2; images++) TRY(record(s, padded(s, 1 << i), images, err));
 done:
+    if (st) rv_forgive(be);              /* the model's other sessions go on                     */
     pthread_mutex_unlock(&s->model->device);
     return st;
 }

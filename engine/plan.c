@@ -94,7 +94,8 @@ static rv_status gpu_get(uint32_t i, rv_device *d, rv_error *err) {
     *d = (rv_device){ .backend = RV_BACKEND_CUDA, .index = (int32_t)i, .arch = g.arch, .cores = g.multiprocessors,
                       .memory_total = g.memory_total, .memory_free = g.memory_free };
     snprintf(d->name, sizeof d->name, "%s", g.name);
-    snprintf(d->features, sizeof d->features, "compute_%d%s", g.capability, g.arch ? "" : " (too old for this build)");
+    snprintf(d->features, sizeof d->features, "compute_%d driver_%d.%d%s", g.capability, g.driver / 1000, g.driver % 1000 / 10,
+             g.arch ? "" : " (too old for this build)");
     return RV_OK;
 }
 #else
@@ -102,7 +103,7 @@ static uint32_t gpu_count(void) { return 0; }
 
 static rv_status gpu_get(uint32_t i, rv_device *d, rv_error *err) {
     (void)d;
-    return rv_fail(err, RV_ERR_UNSUPPORTED, "GPU %u: this build has no CUDA backend", i);
+    return rv_fail(err, RV_ERR_UNSUPPORTED, "GPU %u: this build has no CUDA backend: build with cmake --preset cuda", i);
 }
 #endif
 
@@ -111,6 +112,10 @@ uint32_t rv_device_count(rv_backend_id backend) {
 }
 
 rv_status rv_device_get(rv_backend_id backend, uint32_t i, rv_device *out, rv_error *err) {
+    if (i >= rv_device_count(backend) && backend == RV_BACKEND_CUDA && gpu_count() == 0) {
+        rv_device none;
+        return gpu_get(0, &none, err);                   /* knows why                            */
+    }
     if (i >= rv_device_count(backend))
         return rv_fail(err, RV_ERR_ARGUMENT, "device %u: there %s %u", i, rv_device_count(backend) == 1 ? "is" : "are", rv_device_count(backend));
     rv_device d = { .backend = RV_BACKEND_CPU, .cores = cpu_cores() };
@@ -142,6 +147,7 @@ static rv_status check_options(const rv_load_options *o, rv_error *err) {
     TRY(in_range(o->taps, RV_TAPS_LEAVING, "taps", err));
     TRY(in_range(o->reference, RV_REFERENCE_META, "reference", err));
     TRY(in_range(o->resize, RV_RESIZE_TV, "resize", err));
+    TRY(in_range(o->attention, RV_ATTENTION_PLAIN, "attention", err));
 done:
     return st;
 }
@@ -150,6 +156,8 @@ static rv_status resolve_cpu(const rv_config *config, rv_load_options *o, rv_err
     const rv_cpu_features cpu = rv_cpu_detect();
     o->backend = RV_BACKEND_CPU;
     if (o->device != 0) return rv_fail(err, RV_ERR_ARGUMENT, "device %d: the CPU is device 0", o->device);
+    if (o->attention == RV_ATTENTION_PLAIN)
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "attention plain: the CPU backend has one kind of attention; leave it out, or use the cuda backend");
     if (o->compute == RV_COMPUTE_F16)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "compute f16: the CPU backend computes in f32 or bf16");
     if (o->compute == RV_COMPUTE_AUTO)
@@ -184,7 +192,8 @@ rv_status rv_load_resolve(const rv_config *config, rv_load_options *o, rv_error 
 rv_status rv_load_backend(const rv_load_options *o, rv_backend **out, rv_error *err) {
 #ifdef RV_CUDA
     if (o->backend == RV_BACKEND_CUDA) {
-        rv_cuda_options cuda = { .device = o->device, .act = o->compute == RV_COMPUTE_F16 ? RV_F16 : RV_BF16 };
+        rv_cuda_options cuda = { .device = o->device, .act = o->compute == RV_COMPUTE_F16 ? RV_F16 : RV_BF16,
+                                 .plain_attention = o->attention == RV_ATTENTION_PLAIN };
         return rv_cuda_open(&cuda, out, err);
     }
 #endif

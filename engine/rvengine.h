@@ -111,6 +111,11 @@ enum { RV_REFERENCE_HF = 0, RV_REFERENCE_META = 1 };
 typedef int32_t rv_resize;        /* image resize arithmetic: Pillow's, or torchvision's (HF >= 5 default) */
 enum { RV_RESIZE_PIL = 0, RV_RESIZE_TV = 1 };
 
+/* Attention kernels of a GPU: fast ones, or plain loops to compare with and to fall back on (many times slower).  The
+ * CPU backend has one kind, and refuses RV_ATTENTION_PLAIN. */
+typedef int32_t rv_attention_kind;
+enum { RV_ATTENTION_FLASH = 0, RV_ATTENTION_PLAIN = 1 };
+
 typedef int32_t rv_log_level;
 enum { RV_LOG_ERROR = 0, RV_LOG_WARNING = 1, RV_LOG_INFO = 2, RV_LOG_DEBUG = 3 };
 typedef void    (*rv_log_fn)(void *user, rv_log_level level, const char *line);
@@ -123,11 +128,13 @@ typedef struct rv_device {
     int32_t       arch;           /* 70, 80, 90: the kernel set that will run; 0 for the CPU  */
     int32_t       cores;          /* CPU: cores this process may use; GPU: multiprocessors    */
     char          name[64];
-    char          features[128];  /* CPU: "avx2 avx512 avx512_bf16 amx_bf16 ..."; may be ""   */
+    char          features[128];  /* CPU: "avx2 avx512 avx512_bf16 amx_bf16 ..."; GPU: "compute_90 driver_13.0";
+                                     may be ""                                                */
     uint64_t      memory_total, memory_free;
 } rv_device;
 
 RV_API uint32_t  rv_device_count(rv_backend_id backend);       /* [any] AUTO counts them all  */
+/* Where there is no such GPU, the error says why: no driver, one that is too old, a build without CUDA .. */
 RV_API rv_status rv_device_get(rv_backend_id backend, uint32_t i,
                                rv_device *out, rv_error *err);                          /* [any] */
 
@@ -145,6 +152,7 @@ typedef struct rv_load_options {
     rv_resize        resize;
     rv_log_fn        log;         void *log_user;
     rv_progress_fn   progress;    void *progress_user;
+    rv_attention_kind attention;  /* GPU backends                                             */
 } rv_load_options;
 
 typedef struct rv_session_options {

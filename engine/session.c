@@ -81,6 +81,15 @@ static rv_status take_device(rv_session *s, rv_error *err) {
     st = rv_finish(m->be, err);
     free(rotary);
 done:
+    if (st) rv_forgive(m->be);           /* the model's other sessions go on                     */
+    pthread_mutex_unlock(&m->device);
+    return st;
+}
+
+/* On a device that is lost nothing fits either: that is not what the caller should hear. */
+static rv_status check_alive(rv_model *m, rv_error *err) {
+    pthread_mutex_lock(&m->device);
+    rv_status st = rv_finish(m->be, err);
     pthread_mutex_unlock(&m->device);
     return st;
 }
@@ -113,6 +122,7 @@ rv_status rv_session_new(rv_model *model, const rv_session_options *options, rv_
     rv_model_retain(model);
     TRY(rv_abi_read(&s->options, sizeof s->options, options, "rv_session_options", err));
     TRY(rv_session_resolve(&model->files.config, &s->options, err));
+    TRY(check_alive(model, err));
     rv_session_place(s, &model->files.config, model->be, &cache, &scratch);
     TRY(reserve(model, cache.used + scratch.used, err));
     s->cache_bytes = cache.used;

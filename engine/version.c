@@ -22,6 +22,8 @@ const char *rv_build_info(void) {
            "compiler: " __VERSION__ SANITIZER "\n"
 #ifdef RV_CUDA
            "backends: cpu, cuda\n"
+           "cuda toolkit: " RV_CUDA_TOOLKIT "\n"
+           "cuda kernels: sm_" RV_CUDA_KERNELS ", PTX for newer GPUs\n"
 #else
            "backends: cpu\n"
 #endif

@@ -74,6 +74,10 @@ rv_status rv_finish(rv_backend *be, rv_error *err) {
     return be->error.code;
 }
 
+void rv_forgive(rv_backend *be) {
+    if (be->error.code == RV_ERR_MEMORY || be->error.code == RV_ERR_DEVICE_MEMORY) be->error = (rv_error){ 0 };
+}
+
 /* ---- weights ---- */
 
 static bool check_spec(rv_backend *be, const rv_weight_spec *s, bool with_data) {

@@ -217,6 +217,7 @@ typedef struct rv_cuda_options {
 typedef struct rv_cuda_device_info {
     char     name[64];
     int32_t  capability, arch, multiprocessors;   /* arch 0: too old for every kernel set here  */
+    int32_t  driver;             /* the newest CUDA it supports: 13000 is 13.0                  */
     uint64_t memory_total, memory_free;
 } rv_cuda_device_info;
 
@@ -248,6 +249,8 @@ void  rv_device_release(rv_backend *be, void *memory);               /* also aft
 void  rv_upload(rv_backend *be, void *dst, const void *host, uint64_t bytes);
 void  rv_download(rv_backend *be, void *host, const void *src, uint64_t bytes);
 rv_status rv_finish(rv_backend *be, rv_error *err);                  /* waits; returns the sticky error */
+/* Forgets a sticky error that left the device as it was, out of memory: for who gives back what was taken before it. */
+void  rv_forgive(rv_backend *be);
 uint64_t   rv_weight_bytes(rv_backend *be, const rv_weight_spec *spec);
 rv_weight *rv_weight_new(rv_backend *be, const rv_weight_spec *spec, void *memory);
 void       rv_weight_free(rv_backend *be, rv_weight *w);             /* NULL is fine             */

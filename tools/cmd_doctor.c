@@ -141,6 +141,22 @@ static void add_devices(findings *f) {
     if (json_array_size(f->devices) == 0) add_check(f, "devices", false, "none is usable");
 }
 
+/* Why there is no GPU, where the build could use one. */
+static void check_gpu(findings *f) {
+    rv_device d = { .size = sizeof d };
+    rv_error err;
+    const char *backends = json_string_value(json_object_get(f->build, "backends"));
+    uint32_t n = rv_device_count(RV_BACKEND_CUDA);
+    if (!backends || !strstr(backends, "cuda")) return;
+    if (n == 0 && rv_device_get(RV_BACKEND_CUDA, 0, &d, &err)) add_check(f, "GPU", false, "%s", err.message);
+    for (uint32_t i = 0; i < n; i++)
+        if (!rv_device_get(RV_BACKEND_CUDA, i, &d, &err))
+            {
+            if (d.arch) add_check(f, "GPU", true, "%u runs the sm%d kernels", i, d.arch);
+            else add_check(f, "GPU", false, "%u: this build has no kernels for it", i);
+        }
+}
+
 static const char *text_of(const json_t *object, const char *key) {
     const char *text = json_string_value(json_object_get(object, key));
     return text ? text : "";
@@ -162,6 +178,7 @@ static void print_findings(const findings *f) {
                text_of(value, "name"));
         printf("    %-12s %llu\n    %-12s %s\n", "cores", (unsigned long long)number_of(value, "cores"), "features",
                text_of(value, "features"));
+        if (number_of(value, "arch")) printf("    %-12s sm%llu\n", "kernel set", (unsigned long long)number_of(value, "arch"));
         printf("    %-12s %s of %s free\n", "memory", bytes_text(number_of(value, "memory_free")).text,
                bytes_text(number_of(value, "memory_total")).text);
     }
@@ -184,6 +201,7 @@ static int work(bool as_json) {
     check_limits(&f);
     add_build(&f);
     add_devices(&f);
+    check_gpu(&f);
     bool usable = json_array_size(f.devices) > 0;
     if (!as_json) print_findings(&f);
     json_t *root = json_pack("{s:s, s:o, s:o, s:o}", "version", rv_version(), "build", f.build, "devices", f.devices,

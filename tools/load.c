@@ -53,6 +53,7 @@ rv_load_options load_options(const load_choice *c) {
         .device = (int32_t)c->device,
         .weights = c->weights,
         .compute = c->compute,
+        .attention = c->attention,
         .threads = (int32_t)c->threads,
         .memory_limit = c->memory_limit,
         .taps = c->taps,

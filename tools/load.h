@@ -6,7 +6,7 @@
 
 typedef struct load_choice {
     const char *model;
-    int32_t  backend, weights, compute, taps, reference, resize;     /* the library's numbers */
+    int32_t  backend, weights, compute, attention, taps, reference, resize;     /* the library's numbers */
     uint64_t device, threads, memory_limit, context;
     bool     verbose;
 } load_choice;
@@ -28,6 +28,8 @@ typedef struct load_choice {
       .help = "how weights are held (default auto: 16 bit where it fits)" },                                     \
     { OPTION_CHOICE, .name = "compute", .to = &(c).compute, .choices = "auto|f32|bf16|f16",                      \
       .help = "what matrix products are rounded to (default auto: the\nmodel's own type where this device has it)" }, \
+    { OPTION_CHOICE, .name = "attention", .to = &(c).attention, .choices = "flash|plain",                        \
+      .help = "attention kernels of a GPU: fast ones (default), or plain\nloops to compare with" },               \
     { OPTION_CHOICE, .name = "taps", .to = &(c).taps, .choices = "entering|leaving",                             \
       .help = "vision states used: entering the tapped layers as in\ntransformers 4.45 (default), or leaving them as from 4.56" }, \
     { OPTION_CHOICE, .name = "reference", .to = &(c).reference, .choices = "hf|meta",                            \

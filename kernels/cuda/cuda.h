@@ -1,6 +1,6 @@
 /* cuda.h - the CUDA backend from the inside.
  *
- * The one idea: host code is C (open.c, weight.c, load.c, gemm.c, ops.c, tape.c) and only knows launchers,
+ * The one idea: host code is C (driver.c, open.c, memory.c, load.c, gemm.c, ops.c, tape.c) and only knows launchers,
  * plain C functions declared here; the .cu files hold kernels and their launchers and know no
  * policy.  Launchers queue on `stream` and return the launch's error.
  *

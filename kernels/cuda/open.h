@@ -41,6 +41,17 @@ typedef struct rv_cuda {
 /* Records the first failure as the backend's sticky error. */
 void rv_cuda_failed(rv_cuda *c, cudaError_t e, const char *doing);
 
+/* driver.c.  Whether what cudaGetDeviceCount returned (e, count) with a driver for CUDA `driver` (0: none) serves a
+ * build for `runtime` (13000: 13.0): RV_OK, or RV_ERR_UNSUPPORTED with advice. */
+rv_status rv_cuda_verdict(cudaError_t e, int32_t count, int32_t driver, int32_t runtime, rv_error *err);
+/* The kernel set for a GPU: 90, 80, or 0: none. */
+int32_t   rv_cuda_set(int32_t capability, bool has_sm90);
+
+/* memory.c.  Zeroed device memory; NULL: the sticky error says how much was wanted and what is free. */
+void *rv_cuda_take(rv_cuda *c, uint64_t bytes, const char *what);
+void  rv_cuda_give_back(rv_cuda *c, void *p);                        /* NULL is fine; waits       */
+void  rv_cuda_no_memory(rv_cuda *c, uint64_t bytes, const char *what);   /* the error itself      */
+
 /* ops.c: the operations' table and what follows from the act type. */
 void rv_cuda_fill(rv_backend *be, rv_dtype act);
 /* open.c: the table's `close`. */

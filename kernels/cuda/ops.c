@@ -14,18 +14,8 @@ static void check(rv_backend *be, cudaError_t e, const char *what) {
 
 /* ---- memory ---- */
 
-static void *op_alloc(rv_backend *be, uint64_t bytes) {
-    void *p = NULL;
-    cudaError_t e = cudaMalloc(&p, bytes ? bytes : 1);
-    if (!e) e = cudaMemsetAsync(p, 0, bytes, cuda_of(be)->stream);
-    check(be, e, "taking device memory");
-    return e ? NULL : p;
-}
-
-static void op_release(rv_backend *be, void *p) {
-    cudaStreamSynchronize(cuda_of(be)->stream);
-    cudaFree(p);
-}
+static void *op_alloc(rv_backend *be, uint64_t bytes) { return rv_cuda_take(cuda_of(be), bytes, "a model or session"); }
+static void  op_release(rv_backend *be, void *p) { rv_cuda_give_back(cuda_of(be), p); }
 
 /* Pageable memory: the call returns once the host bytes are read, so the caller may reuse them. */
 static void op_upload(rv_backend *be, void *dst, const void *host, uint64_t bytes) {
