@@ -403,7 +403,7 @@ RV_API rv_status rv_submit(rv_session *session, const rv_request *request,
 
 /* Advances every running job by one token (or one prefill chunk) and starts queued ones.
  * `active` receives how many are left.  A job that fails ends alone; rv_step itself fails
- * only when the device is lost. */
+ * only when the device is lost, and then every job, queued ones too, ends with that error. */
 RV_API rv_status rv_step(rv_session *session, uint32_t *active, rv_error *err);         /* [one] */
 
 /* Sleeps until the session has something to step, or until rv_wake; `timeout_ms` < 0: no limit.

@@ -106,16 +106,27 @@ static void end_cancelled(rv_session *s) {
     for (rv_job *dead; (dead = admit(s));) end_job(dead, RV_JOB_CANCELLED);
 }
 
+static rv_job *take_first(rv_session *s) {
+    pthread_mutex_lock(&s->lock);
+    rv_job *job = s->queue ? unlink_first(s) : NULL;
+    pthread_mutex_unlock(&s->lock);
+    return job;
+}
+
+/* The device is lost: nobody waits for what cannot come. What callbacks submit meanwhile is left to the next step. */
+static void fail_all(rv_session *s, const rv_error *error) {
+    pthread_mutex_lock(&s->lock);
+    uint32_t waiting = s->queued;
+    pthread_mutex_unlock(&s->lock);
+    for (int32_t i = 0; i < s->cache.slots; i++)
+        if (s->slots[i]) fail_job(s->slots[i], error);
+    for (rv_job *job; waiting > 0 && (job = take_first(s)); waiting--) fail_job(job, error);
+}
+
 void rv_session_cancel_all(rv_session *s) {
     for (int32_t i = 0; i < s->cache.slots; i++)
         if (s->slots[i]) end_job(s->slots[i], RV_JOB_CANCELLED);
-    for (;;) {
-        pthread_mutex_lock(&s->lock);
-        rv_job *job = s->queue ? unlink_first(s) : NULL;
-        pthread_mutex_unlock(&s->lock);
-        if (!job) return;
-        end_job(job, RV_JOB_CANCELLED);
-    }
+    for (rv_job *job; (job = take_first(s));) end_job(job, RV_JOB_CANCELLED);
 }
 
 /* ---- rows of a pass ---- */
@@ -350,11 +361,7 @@ rv_status rv_step(rv_session *s, uint32_t *active, rv_error *err) {
         return rv_fail(err, RV_ERR_BUSY, "another thread is stepping this session (or a callback called rv_step)");
     rv_error error = { 0 };
     end_cancelled(s);
-    if (s->running) {
-        bool ok = turn(s, &error);
-        for (int32_t i = 0; !ok && i < s->cache.slots; i++)
-            if (s->slots[i]) fail_job(s->slots[i], &error);
-    }
+    if (s->running && !turn(s, &error)) fail_all(s, &error);
     pthread_mutex_lock(&s->lock);
     if (active) *active = s->queued + s->running;
     pthread_mutex_unlock(&s->lock);
