@@ -185,6 +185,23 @@ RV_API rv_status rv_memory_plan(const char *model_dir, const rv_load_options *lo
                                 const rv_session_options *session,
                                 rv_memory *out, rv_error *err);                         /* [any] */
 
+/* What the device itself can do, measured now on random data: what a speed is to be compared with. */
+typedef struct rv_ceilings {
+    size_t        size;
+    rv_backend_id backend;              /* what RV_BACKEND_AUTO and RV_COMPUTE_AUTO resolved to */
+    rv_compute    compute;
+    double        read_bytes_s;         /* reading device memory                               */
+    double        copy_bytes_s;         /* copying it: bytes read and bytes written            */
+    double        flop_s;               /* square matrix products of `compute`, f32 sums       */
+    uint64_t      buffer_bytes;         /* how much was read a time: more than any cache       */
+    uint32_t      product_side;         /* rows and columns of those matrices                  */
+} rv_ceilings;
+
+/* Of `load` only backend, device, compute and threads count; NULL: the defaults.  Takes up to 2 GiB of
+ * device memory (half of what is free, if that is less) and some tenths of a second, and
+ * gives all back.  Nothing else should use the device meanwhile. */
+RV_API rv_status rv_measure_ceilings(const rv_load_options *load, rv_ceilings *out, rv_error *err);   /* [any] */
+
 /* ---- looking at a model or an image without running it ----------------------------------- */
 
 typedef struct rv_part_info {     /* one part of a checkpoint                                  */
@@ -311,6 +328,17 @@ RV_API rv_status rv_model_load(const char *model_dir, const rv_load_options *opt
 RV_API void      rv_model_free(rv_model *model);                                        /* [any] */
 /* What the model holds now: `weights` (and `mapped`), as rv_memory_plan said. */
 RV_API rv_status rv_model_memory(const rv_model *model, rv_memory *out, rv_error *err); /* [any] */
+/* What a request has to compute and read at least, for benchmarks: one image of `tiles` tiles (0: none) and a
+ * prompt of `tokens` tokens.  FLOP count a multiplication and an addition; bytes are those of
+ * device memory: weights, each once a stage, and keys and values. */
+typedef struct rv_cost {
+    size_t   size;
+    double   vision_flop, prefill_flop, decode_flop;       /* decode: one token behind that prompt */
+    uint64_t vision_bytes, prefill_bytes, decode_bytes;
+    uint64_t decode_weight_bytes;       /* of decode_bytes: once for all sequences of a step    */
+} rv_cost;
+RV_API rv_status rv_model_cost(const rv_model *model, uint32_t tiles, uint32_t tokens,
+                               rv_cost *out, rv_error *err);                            /* [any] */
 /* The model's own tokenizer; lives as long as the model. */
 RV_API const rv_tokenizer *rv_model_tokenizer(const rv_model *model);                   /* [any] */
 

@@ -228,6 +228,17 @@ rv_status rv_cuda_open(const rv_cuda_options *options, rv_backend **out, rv_erro
 
 void rv_backend_close(rv_backend *be);                               /* NULL is fine            */
 
+/* ---- what the device itself can do: benchmarks divide by it ---- */
+typedef struct rv_peak {
+    double   read, copy;         /* bytes a second of device memory; a copy counts both ways    */
+    double   flop;               /* a second, of square products of the operands' type          */
+    uint64_t bytes;              /* read a time                                                 */
+    int32_t  side;               /* of the matrices                                             */
+} rv_peak;
+/* Of an idle backend of that kind; takes up to 2 GiB and gives it back. */
+rv_status rv_cpu_peak(rv_backend *be, rv_peak *out, rv_error *err);
+rv_status rv_cuda_peak(rv_backend *be, rv_peak *out, rv_error *err);
+
 /* ---- views: a run of rows or columns of m ---- */
 static inline rv_mat rv_rows(rv_mat m, int32_t from, int32_t n) {
     m.data = (char *)m.data + (size_t)from * (size_t)m.ld * rv_dtype_size(m.type);

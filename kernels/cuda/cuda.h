@@ -95,6 +95,11 @@ cudaError_t rv_cuda_decode_rope(const rv_attention *a, rv_mat k, rv_mat v, const
                                 rv_cuda_order order, cudaStream_t stream);
 uint64_t    rv_cuda_decode_bytes(int32_t rows, int32_t heads, int32_t head_dim, int32_t longest);
 
+/* ---- ceiling.cu: for rv_cuda_peak ---- */
+cudaError_t rv_cuda_fill_random(void *data, uint64_t bytes, rv_dtype act, cudaStream_t stream);   /* 16-bit values of both signs */
+/* Reads all of it in 16-byte pieces with `blocks` blocks; `sink`: 4 bytes that may be overwritten. */
+cudaError_t rv_cuda_read_all(const void *data, uint64_t bytes, void *sink, int32_t blocks, cudaStream_t stream);
+
 #ifdef __cplusplus
 }
 #endif

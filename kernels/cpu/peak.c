@@ -1,0 +1,116 @@
+/* peak.c - what this CPU can do at most: reading and copying memory with all threads, and a large product.
+ *
+ * The one idea: the best of several runs, over a buffer that no cache holds.
+ */
+#include <stdlib.h>
+#include <time.h>
+#include "kernels/cpu/cpu.h"
+
+enum { RUNS = 4, MOST_SIDE = 2048, FIRST_SIDE = 256 };
+static const uint64_t BUFFER_BYTES = UINT64_C(512) << 20, ITEM_BYTES = UINT64_C(1) << 20;
+static const double LONGEST_S = 0.1;     /* of one product */
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+typedef struct region { char *data; uint64_t half, *sums; } region;
+
+static void fill_item(void *context, int32_t item, int32_t thread) {
+    region *r = context;
+    (void)thread;
+    memset(r->data + (uint64_t)item * ITEM_BYTES, item & 127, ITEM_BYTES);
+}
+
+static void read_item(void *context, int32_t item, int32_t thread) {
+    region *r = context;
+    const uint64_t *p = (const uint64_t *)(const void *)(r->data + (uint64_t)item * ITEM_BYTES);
+    uint64_t sums[8] = { 0 };
+    (void)thread;
+    for (size_t i = 0; i < ITEM_BYTES / sizeof *p; i += 8)
+        for (size_t k = 0; k < 8; k++) sums[k] += p[i + k];
+    for (size_t k = 0; k < 8; k++) r->sums[item] += sums[k];     /* kept, so that the reads are */
+}
+
+static void copy_item(void *context, int32_t item, int32_t thread) {
+    region *r = context;
+    char *from = r->data + (uint64_t)item * ITEM_BYTES;
+    (void)thread;
+    memcpy(from + r->half, from, ITEM_BYTES);
+}
+
+static double best_seconds(rv_pool *pool, int32_t items, rv_pool_work *work, region *r) {
+    double best = 1e30;
+    for (int i = 0; i < RUNS; i++) {
+        double start = now();
+        rv_pool_run(pool, items, work, r);
+        double s = now() - start;
+        if (s < best) best = s;
+    }
+    return best;
+}
+
+static rv_status measure_memory(rv_cpu *cpu, rv_peak *out, rv_error *err) {
+    int32_t items = (int32_t)(BUFFER_BYTES / ITEM_BYTES);
+    region r = { aligned_alloc(4096, BUFFER_BYTES), BUFFER_BYTES / 2, calloc((size_t)items, sizeof *r.sums) };
+    rv_status st = r.data && r.sums ? RV_OK : rv_fail_memory(err, "measuring memory");
+    if (st == RV_OK) {
+        rv_pool_run(cpu->pool, items, fill_item, &r);
+        out->bytes = BUFFER_BYTES;
+        out->read = (double)BUFFER_BYTES / best_seconds(cpu->pool, items, read_item, &r);
+        out->copy = (double)BUFFER_BYTES / best_seconds(cpu->pool, items / 2, copy_item, &r);
+    }
+    free(r.data);
+    free(r.sums);
+    return st;
+}
+
+/* Values of both signs around 1 in any of the operands' types. */
+static void fill_values(void *data, rv_dtype type, int64_t n) {
+    uint32_t state = 12345;
+    for (int64_t i = 0; i < n; i++) {
+        state = state * 1664525u + 1013904223u;
+        rv_cpu_store(data, type, i, (float)(int32_t)state * 0x1p-31f);
+    }
+}
+
+/* Seconds of the best of several products of that side; 0 after an error. */
+static double product_seconds(rv_backend *be, int32_t side) {
+    int64_t n = (int64_t)side * side;
+    uint64_t each = (uint64_t)n * rv_dtype_size(be->act);
+    char *data = rv_device_alloc(be, 3 * each);
+    if (!data) return 0;
+    fill_values(data, be->act, 2 * n);
+    rv_weight_spec spec = { .name = "square", .rows = side, .cols = side, .n_parts = 1, .part = { { data, be->act, side } },
+                            .use = RV_USE_VISION };
+    void *packed = rv_device_alloc(be, rv_weight_bytes(be, &spec) + 1);
+    rv_weight *w = rv_weight_new(be, &spec, packed);
+    double best = 1e30;
+    for (int i = 0; i <= RUNS && best > 0 && (i < 2 || best < LONGEST_S); i++) {
+        double start = now();
+        rv_linear(be, rv_mat_of(data + 2 * each, side, side, be->act), rv_mat_of(data + each, side, side, be->act), w, NULL, RV_ACT_NONE);
+        double s = rv_finish(be, NULL) ? 0 : now() - start;
+        if (s < best) best = s;
+    }
+    rv_weight_free(be, w);
+    rv_device_release(be, packed);
+    rv_device_release(be, data);
+    return best;
+}
+
+rv_status rv_cpu_peak(rv_backend *be, rv_peak *out, rv_error *err) {
+    rv_peak peak = { 0 };
+    rv_status st = measure_memory((rv_cpu *)be, &peak, err);
+    if (st) return st;
+    double s = 0;
+    for (int32_t side = FIRST_SIDE; side <= MOST_SIDE && 8 * s < LONGEST_S; side *= 2) {
+        s = product_seconds(be, side);
+        if ((st = rv_finish(be, err))) return st;
+        double flop = 2.0 * side * side * side / s;
+        if (flop > peak.flop) peak.flop = flop, peak.side = side;
+    }
+    *out = peak;
+    return RV_OK;
+}
