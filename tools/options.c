@@ -214,7 +214,7 @@ static parse_result unknown(const command_help *help, const option *table, const
         near = nearest_option(table, word);
     }
     if (near) say_error("%s: unknown option %s: did you mean --%s?", help->command, arg, near);
-    else say_error("%s: unknown option %s: see rvengine %s --help", help->command, arg, help->command);
+    else say_error("%s: unknown option %s: see %s %s --help", help->command, arg, program_name, help->command);
     return PARSE_WRONG;
 }
 
@@ -254,7 +254,7 @@ parse_result options_parse(const command_help *help, const option *table, int ar
         if (!only_plain && strcmp(arg, "--") == 0) only_plain = true;
         else if (!only_plain && arg[0] == '-' && arg[1]) result = parse_option(help, table, argc, argv, &i);
         else if (!plain) {
-            say_error("%s: unexpected argument \"%s\": see rvengine %s --help", help->command, arg, help->command);
+            say_error("%s: unexpected argument \"%s\": see %s %s --help", help->command, arg, program_name, help->command);
             result = PARSE_WRONG;
         } else if (!list_add(plain, arg)) {
             say_error("%s: out of memory", help->command);

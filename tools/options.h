@@ -40,7 +40,7 @@ typedef struct option {
 /* What --help says besides the options. */
 typedef struct command_help {
     const char *command;     /* "run"                                                         */
-    const char *usage;       /* lines after "usage: "; each starts with "rvengine"            */
+    const char *usage;       /* lines after "usage: "; each starts with the program           */
     const char *about;
     const char *after;       /* examples and the like; may be NULL                            */
 } command_help;

@@ -10,6 +10,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tools/files.h"
+
+const char *program_name = "rvengine";
+
 static const char REPLACEMENT[] = "\xef\xbf\xbd";      /* U+FFFD */
 
 /* ---- exit codes and stderr ---------------------------------------------------------------- */
@@ -51,8 +55,10 @@ static void say_line(const char *prefix, const char *format, va_list args) {
 
 void say_error(const char *format, ...) {
     va_list args;
+    char prefix[32];
+    snprintf(prefix, sizeof prefix, "%s ", program_name);
     va_start(args, format);
-    say_line("rvengine ", format, args);
+    say_line(prefix, format, args);
     va_end(args);
 }
 
@@ -186,4 +192,19 @@ int json_print(const char *command, json_t *root, int compact) {
     if (json_dumpf(root, stdout, layout | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9)) == 0) putchar('\n');
     json_decref(root);
     return stdout_finish(command);
+}
+
+int json_write(const char *command, const char *path, json_t *root) {
+    char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
+    rv_error err;
+    json_decref(root);
+    if (!text) {
+        say_error("%s: out of memory", command);
+        return EXIT_MEMORY;
+    }
+    size_t bytes = strlen(text);
+    text[bytes] = '\n';                            /* the terminator's place: only `bytes` are written */
+    int code = output_write(path, text, bytes + 1, &err) ? report(command, &err) : EXIT_OK;
+    free(text);
+    return code;
 }

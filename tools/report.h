@@ -2,6 +2,7 @@
  *
  * The one idea: stdout carries the answer alone, and a program that could not deliver all of it
  * says so and exits non-zero; everything else goes to stderr as whole lines "rvengine CMD: ..".
+ * Shared by the programs of tools/ and bench/.
  */
 #ifndef RV_TOOLS_REPORT_H
 #define RV_TOOLS_REPORT_H
@@ -18,7 +19,9 @@ enum {
 int         exit_code(rv_status status);
 const char *exit_codes_text(void);             /* the list, as help and README show it         */
 
-/* One line on stderr behind "rvengine "; control characters become '?'. */
+extern const char *program_name;               /* "rvengine", until program_main says otherwise */
+
+/* One line on stderr behind the program's name; control characters become '?'. */
 void say_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same without the prefix: notes and tables. */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -51,4 +54,6 @@ json_t *json_ms(double ms);                    /* rounded to a microsecond      
 /* Writes `root` and a newline to stdout (with `compact`, on one line) and drops it. NULL (some
  * value could not be made) is EXIT_MEMORY. */
 int     json_print(const char *command, json_t *root, int compact);
+/* The same to a file, whole or not at all. */
+int     json_write(const char *command, const char *path, json_t *root);
 #endif

@@ -102,18 +102,7 @@ static json_t *answer_json(const run *r) {
 
 static int print_json(const run *r) {
     json_t *root = answer_json(r);
-    if (!r->o.output) return json_print(NAME, root, 0);
-    char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(root);
-    if (!text) {
-        say_error("run: out of memory");
-        return EXIT_MEMORY;
-    }
-    size_t bytes = strlen(text);
-    text[bytes] = '\n';                            /* the terminator's place: only `bytes` are written */
-    int code = write_output(r, text, bytes + 1);
-    free(text);
-    return code;
+    return r->o.output ? json_write(NAME, r->o.output, root) : json_print(NAME, root, 0);
 }
 
 int run_print_answer(const run *r) { return r->o.json ? print_json(r) : print_plain(r); }

@@ -1,0 +1,20 @@
+/* program.h - a program of subcommands: which one, and help about all of them. */
+#ifndef RV_TOOLS_PROGRAM_H
+#define RV_TOOLS_PROGRAM_H
+#include <stddef.h>
+
+typedef struct command {
+    const char *name, *about;
+    int (*run)(int argc, char **argv);       /* gets its own name as argv[0]; returns the exit code */
+} command;
+
+typedef struct program {
+    const char    *name, *about;             /* "rvengine"; one sentence                        */
+    const command *commands;
+    size_t         n_commands;
+    const char    *examples;                 /* lines of --help                                 */
+} program;
+
+/* Prepares stdout and signals, then does what the line asks; returns the exit code. */
+int program_main(const program *p, int argc, char **argv);
+#endif
