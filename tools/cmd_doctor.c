@@ -108,21 +108,6 @@ static void check_limits(findings *f) {
 
 /* ---- build and devices ---------------------------------------------------------------------- */
 
-static void add_build(findings *f) {
-    const char *line = rv_build_info();
-    while (*line) {
-        size_t n = strcspn(line, "\n"), name = strcspn(line, ":\n");
-        if (name < n) {
-            char key[64];
-            snprintf(key, sizeof key, "%.*s", (int)name, line);
-            const char *value = line + name + 1;
-            while (value < line + n && *value == ' ') value++;
-            json_object_set_new(f->build, key, json_text(value, (size_t)(line + n - value)));
-        }
-        line += n + (line[n] == '\n');
-    }
-}
-
 static void add_devices(findings *f) {
     uint32_t n = rv_device_count(RV_BACKEND_AUTO);
     for (uint32_t i = 0; i < n; i++) {
@@ -132,11 +117,7 @@ static void add_devices(findings *f) {
             add_check(f, "device", false, "device %u: %s", i, err.message);
             continue;
         }
-        json_array_append_new(f->devices,
-                              json_pack("{s:s, s:i, s:o, s:i, s:i, s:o, s:I, s:I}", "backend", backend_name(d.backend),
-                                        "index", d.index, "name", json_textz(d.name), "arch", d.arch, "cores", d.cores,
-                                        "features", json_textz(d.features), "memory_total", (json_int_t)d.memory_total,
-                                        "memory_free", (json_int_t)d.memory_free));
+        json_array_append_new(f->devices, json_device(&d));
     }
     if (json_array_size(f->devices) == 0) add_check(f, "devices", false, "none is usable");
 }
@@ -189,7 +170,7 @@ static void print_findings(const findings *f) {
 }
 
 static int work(bool as_json) {
-    findings f = { .build = json_object(), .devices = json_array(), .checks = json_array() };
+    findings f = { .build = json_build(), .devices = json_array(), .checks = json_array() };
     if (!f.build || !f.devices || !f.checks) {
         say_error("doctor: out of memory");
         return EXIT_MEMORY;
@@ -199,7 +180,6 @@ static int work(bool as_json) {
     check_memory(&f);
     check_cgroup(&f);
     check_limits(&f);
-    add_build(&f);
     add_devices(&f);
     check_gpu(&f);
     bool usable = json_array_size(f.devices) > 0;

@@ -183,6 +183,29 @@ json_t *json_textz(const char *text) { return text ? json_text(text, strlen(text
 
 json_t *json_ms(double ms) { return json_real(round(ms * 1000.0) / 1000.0); }
 
+json_t *json_build(void) {
+    json_t *build = json_object();
+    const char *line = rv_build_info();
+    while (*line) {
+        size_t n = strcspn(line, "\n"), name = strcspn(line, ":\n");
+        if (name < n) {
+            char key[64];
+            snprintf(key, sizeof key, "%.*s", (int)name, line);
+            const char *value = line + name + 1;
+            while (value < line + n && *value == ' ') value++;
+            json_object_set_new(build, key, json_text(value, (size_t)(line + n - value)));
+        }
+        line += n + (line[n] == '\n');
+    }
+    return build;
+}
+
+json_t *json_device(const rv_device *d) {
+    return json_pack("{s:s, s:i, s:o, s:i, s:i, s:o, s:I, s:I}", "backend", backend_name(d->backend), "index", d->index, "name",
+                     json_textz(d->name), "arch", d->arch, "cores", d->cores, "features", json_textz(d->features), "memory_total",
+                     (json_int_t)d->memory_total, "memory_free", (json_int_t)d->memory_free);
+}
+
 int json_print(const char *command, json_t *root, int compact) {
     if (!root) {
         say_error("%s: out of memory", command);

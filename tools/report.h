@@ -51,6 +51,8 @@ const char *compute_name(rv_compute compute);
 json_t *json_text(const char *text, size_t bytes);
 json_t *json_textz(const char *text);
 json_t *json_ms(double ms);                    /* rounded to a microsecond                    */
+json_t *json_build(void);                      /* rv_build_info as an object                  */
+json_t *json_device(const rv_device *device);
 /* Writes `root` and a newline to stdout (with `compact`, on one line) and drops it. NULL (some
  * value could not be made) is EXIT_MEMORY. */
 int     json_print(const char *command, json_t *root, int compact);

@@ -1,0 +1,212 @@
+/* cmd_run.c - rvbench run: what was asked, and the order of things.
+ *
+ * The one idea: the hardware is measured before and after the model, in the same process; every number stands
+ * beside what that hardware allows.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/commands.h"
+#include "bench/run.h"
+
+static const char NAME[] = "run";
+enum { DEFAULT_REPEAT = 5, DEFAULT_TOKENS = 128, DEFAULT_PROMPT = 200, DEFAULT_LONG = 2048, MOST_BATCH = 64 };
+
+static const command_help help = {
+    .command = "run",
+    .usage = "rvbench run --model DIR [options]",
+    .about = "Loads a model, sends it requests about a drawn page, and prints how long every stage took:\n"
+             "median, spread, and percent of what this device allows, measured in the same run.\n"
+             "Any model will do, also one with random weights (rvengine synth).",
+    .after = "examples:\n"
+             "  rvbench run -m /tmp/11b\n"
+             "  rvbench run -m /tmp/11b --batch 1,8,32 --json now.json\n"
+             "  python3 tools/reference/hf_bench.py /tmp/11b --json hf.json && rvbench run -m /tmp/11b --hf hf.json\n\n"
+             "What each line means: bench/README.md",
+};
+
+static parse_result parse(run_options *o, int argc, char **argv) {
+    const option table[] = {
+        { OPTION_GROUP, .name = "What is measured" },
+        { OPTION_TEXT, .name = "model", .letter = 'm', .to = &o->load.model, .value = "DIR", .help = "model folder" },
+        { OPTION_TEXT, .name = "image", .letter = 'i', .to = &o->image, .value = "FILE",
+          .help = "this image (default: a page drawn in memory)" },
+        { OPTION_CHOICE, .name = "tiles", .to = &o->tiles, .choices = "1|2|4", .help = "tiles of the image (default 4)" },
+        { OPTION_WHOLE, .name = "prompt-tokens", .to = &o->prompt, .min = 1, .max = 1048576, .value = "N",
+          .help = "of the prompt, template included (default 200)" },
+        { OPTION_WHOLE, .name = "long-prompt", .to = &o->long_prompt, .max = 1048576, .value = "N",
+          .help = "of the long prompt, text only (default 2048, or what\nthe context holds; 0: none)" },
+        { OPTION_WHOLE, .name = "tokens", .letter = 'n', .to = &o->tokens, .min = 2, .max = 65536, .value = "N",
+          .help = "of an answer (default 128)" },
+        { OPTION_TEXT, .name = "batch", .to = &o->batch, .value = "LIST", .help = "sequences answering together, e.g. 1,8,32 (default 1)" },
+        { OPTION_WHOLE, .name = "repeat", .to = &o->repeat, .min = 1, .max = MOST_REPEATS, .value = "N", .help = "default 5" },
+        { OPTION_FLAG, .name = "cold", .to = &o->cold,
+          .help = "also load once with the files dropped from the page\ncache, and read them once in order" },
+        { OPTION_GROUP, .name = "What is told" },
+        { OPTION_TEXT, .name = "json", .to = &o->json, .value = "FILE", .help = "everything as JSON, whole or not at all; -: stdout, and no table" },
+        { OPTION_TEXT, .name = "hf", .to = &o->hf, .value = "FILE", .help = "what tools/reference/hf_bench.py measured, for comparison" },
+        { OPTION_FLAG, .name = "verbose", .letter = 'v', .to = &o->load.verbose, .help = "the library's messages on stderr" },
+        LOAD_OPTIONS(o->load),
+        { OPTION_END },
+    };
+    return options_parse(&help, table, argc, argv, NULL);
+}
+
+result *run_result(run *r, const char *unit, const char *name, const char *title, ...) {
+    for (size_t i = 0; i < r->n_results; i++)
+        if (strcmp(r->results[i].name, name) == 0) return &r->results[i];
+    if (r->n_results + 1 < MOST_RESULTS) r->n_results++;
+    result *new = &r->results[r->n_results - 1];
+    va_list args;
+    *new = (result){ .unit = unit };
+    snprintf(new->name, sizeof new->name, "%s", name);
+    va_start(args, title);
+    vsnprintf(new->title, sizeof new->title, title, args);
+    va_end(args);
+    return new;
+}
+
+/* ---- before anything is loaded ---------------------------------------------------------------- */
+
+static rv_status read_batches(run *r, rv_error *err) {
+    const char *at = r->o.batch ? r->o.batch : "1";
+    for (;;) {
+        char *end;
+        unsigned long n = *at >= '0' && *at <= '9' ? strtoul(at, &end, 10) : 0;
+        if (n < 1 || n > MOST_BATCH || (*end && *end != ',') || r->n_batches == MOST_BATCHES)
+            return fail(err, RV_ERR_ARGUMENT, "--batch: must be up to %d numbers from 1 to %d with commas between, is \"%.100s\"", MOST_BATCHES,
+                        MOST_BATCH, r->o.batch);
+        r->batches[r->n_batches++] = (uint32_t)n;
+        if (!*end) return RV_OK;
+        at = end + 1;
+    }
+}
+
+static uint64_t fact(const run *r, const char *key) {
+    const char *text = rv_model_info_get(r->info, key);
+    return text ? strtoull(text, NULL, 10) : 0;
+}
+
+/* A session's context: what the longest request takes, unless --context says otherwise. */
+static rv_status choose_context(run *r, rv_error *err) {
+    uint64_t limit = fact(r, "context"), most = 1;
+    for (size_t i = 0; i < r->n_batches; i++) most = r->batches[i] > most ? r->batches[i] : most;
+    uint64_t answer = r->o.prompt + r->o.tokens + 2 * most, room = answer > r->o.long_prompt + 2 ? answer : r->o.long_prompt + 2;
+    if (room > limit) room = limit;
+    if (r->o.load.context) room = r->o.load.context;
+    if (answer > room)
+        return fail(err, RV_ERR_TOO_LONG, "--prompt-tokens, --tokens and --batch take %llu tokens together, the context is %llu",
+                    (unsigned long long)answer, (unsigned long long)room);
+    r->context = (uint32_t)room;
+    return RV_OK;
+}
+
+static rv_status make_images(run *r, rv_error *err) {
+    static const uint32_t shapes[][3] = { { 1, 1, 1 }, { 2, 1, 2 }, { 2, 2, 4 } };     /* columns, rows, most tiles */
+    const uint32_t *shape = shapes[r->o.tiles], tile = (uint32_t)fact(r, "tile");
+    rv_image_info info = { .size = sizeof info };
+    rv_status st = RV_OK;
+    if (r->o.image) {
+        if ((st = input_read(r->o.image, &r->file, err))) return st;
+        r->image = (rv_image){ .size = sizeof r->image, .data = r->file.data, .bytes = r->file.bytes, .max_tiles = shape[2] };
+        r->single = r->image;
+        r->single.max_tiles = 1;
+    } else {
+        if ((st = page_draw(shape[0] * tile, shape[1] * tile, &r->page, err)) || (st = page_encode(&r->page, err)) ||
+            (st = page_draw(tile, tile, &r->small, err)))
+            return st;
+        r->image = page_image(&r->page);
+        r->single = page_image(&r->small);
+    }
+    if ((st = rv_inspect_image(&r->image, r->o.load.model, &info, err))) return st;
+    r->tiles = info.rows * info.cols;
+    return RV_OK;
+}
+
+static rv_status prepare(run *r, rv_error *err) {
+    rv_load_options load = load_options(&r->o.load);
+    rv_status st = RV_OK;
+    if (!r->o.load.model) return fail(err, RV_ERR_ARGUMENT, "--model is missing: give the model's folder");
+    if ((st = read_batches(r, err))) return st;
+    if (r->o.json && strcmp(r->o.json, "-") != 0 && (st = output_check(r->o.json, err))) return st;
+    if (r->o.hf && (st = run_read_hf(r, err))) return st;
+    if ((st = rv_inspect(r->o.load.model, &r->info, err))) return st;
+    if ((st = choose_context(r, err)) || (st = make_images(r, err))) return st;
+    rv_session_options room = run_room(r, 1);
+    r->memory.plan.size = sizeof r->memory.plan;
+    if ((st = rv_memory_plan(r->o.load.model, &load, &room, &r->memory.plan, err))) return st;
+    r->device.size = sizeof r->device;
+    rv_backend_id backend = r->memory.plan.backend;
+    return rv_device_get(backend, backend == RV_BACKEND_CUDA ? (uint32_t)r->o.load.device : 0, &r->device, err);
+}
+
+/* ---- the run ---------------------------------------------------------------------------------- */
+
+static rv_status measure_device(const run *r, rv_ceilings *out, rv_error *err) {
+    rv_load_options load = load_options(&r->o.load);
+    load.backend = r->memory.plan.backend;
+    load.compute = r->memory.plan.compute;
+    out->size = sizeof *out;
+    return rv_measure_ceilings(&load, out, err);
+}
+
+static double larger(double a, double b) { return a > b ? a : b; }
+
+static void set_floors(run *r) {
+    r->ceilings = r->before;
+    r->ceilings.read_bytes_s = larger(r->before.read_bytes_s, r->after.read_bytes_s);
+    r->ceilings.copy_bytes_s = larger(r->before.copy_bytes_s, r->after.copy_bytes_s);
+    r->ceilings.flop_s = larger(r->before.flop_s, r->after.flop_s);
+    for (size_t i = 0; i < r->n_results; i++) set_floor(&r->results[i], r->ceilings.read_bytes_s, r->ceilings.flop_s);
+}
+
+static int tell(const run *r) {
+    if (r->o.json && strcmp(r->o.json, "-") == 0) return json_print(NAME, run_json(r), 0);
+    run_print(r);
+    int code = stdout_finish(NAME);
+    return code || !r->o.json ? code : json_write(NAME, r->o.json, run_json(r));
+}
+
+static int work(run *r) {
+    rv_error err = { 0 };
+    if (stdout_check(NAME)) return EXIT_IO;
+    if (r->o.load.backend != RV_BACKEND_CPU) second_process_start(&r->second);
+    rv_status st = prepare(r, &err);
+    if (st == RV_OK) st = measure_device(r, &r->before, &err);
+    if (st == RV_OK) st = run_load(r, &err);
+    if (st == RV_OK) st = run_stages(r, &err);
+    rv_session_free(r->session);
+    rv_model_free(r->model);
+    if (st == RV_OK) st = measure_device(r, &r->after, &err);
+    second_process_end(&r->second);
+    if (interrupted()) st = fail(&err, RV_ERR_CANCELLED, "interrupted");
+    if (st) return report(NAME, &err);
+    set_floors(r);
+    run_compare(r);
+    return tell(r);
+}
+
+int cmd_run(int argc, char **argv) {
+    run *r = calloc(1, sizeof *r);
+    if (!r) {
+        say_error("run: out of memory");
+        return EXIT_MEMORY;
+    }
+    r->o = (run_options){ .repeat = DEFAULT_REPEAT, .tokens = DEFAULT_TOKENS, .prompt = DEFAULT_PROMPT, .long_prompt = DEFAULT_LONG, .tiles = 2 };
+    r->second = (second_process){ .ask = -1, .answer = -1 };
+    parse_result parsed = parse(&r->o, argc, argv);
+    int code = parsed == PARSE_OK ? work(r) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
+    rv_model_info_free(r->info);
+    weight_files_free(&r->files);
+    page_free(&r->page);
+    page_free(&r->small);
+    input_free(&r->file);
+    json_decref(r->hf);
+    free(r->prompt);
+    free(r->text_prompt);
+    free(r->long_prompt);
+    free(r);
+    return code;
+}

@@ -1,0 +1,133 @@
+/* run_output.c - what `rvbench run` tells: a table for people, JSON for programs. */
+#include <stdio.h>
+#include <string.h>
+
+#include "bench/run.h"
+
+/* ---- the other side ---------------------------------------------------------------------------- */
+
+rv_status run_read_hf(run *r, rv_error *err) {
+    json_error_t why;
+    input file;
+    rv_status st = input_read(r->o.hf, &file, err);
+    if (st) return st;
+    r->hf = json_loadb(file.data, file.bytes, 0, &why);
+    input_free(&file);
+    if (!r->hf) return fail(err, RV_ERR_FORMAT, "%s: not JSON: %s (line %d)", r->o.hf, why.text, why.line);
+    if (!json_is_array(json_object_get(r->hf, "results")))
+        return fail(err, RV_ERR_FORMAT, "%s: has no \"results\": hf_bench.py or rvbench run --json writes them", r->o.hf);
+    return RV_OK;
+}
+
+void run_compare(run *r) {
+    size_t k;
+    json_t *row;
+    json_array_foreach(json_object_get(r->hf, "results"), k, row) {
+        const char *name = json_string_value(json_object_get(row, "name"));
+        for (size_t i = 0; name && i < r->n_results; i++)
+            if (strcmp(name, r->results[i].name) == 0) r->results[i].other = json_number_value(json_object_get(row, "median"));
+    }
+}
+
+/* ---- the table --------------------------------------------------------------------------------- */
+
+static short_text rate(double a_second, const char *what) {
+    short_text s;
+    bool tera = a_second >= 1e12;
+    snprintf(s.text, sizeof s.text, "%.*f %s%s/s", tera && a_second < 1e14 ? 2 : a_second < 1e11 ? 1 : 0, a_second / (tera ? 1e12 : 1e9), tera ? "T" : "G", what);
+    return s;
+}
+
+static short_text number(double v) {
+    short_text s = { "" };
+    if (v > 0) snprintf(s.text, sizeof s.text, "%.*f", v >= 1000 ? 0 : v >= 100 ? 1 : v >= 1 ? 2 : 3, v);
+    return s;
+}
+
+static void print_head(const run *r) {
+    const rv_ceilings *c = &r->ceilings;
+    printf("rvbench run: rvengine %s, %s, %s products\n", rv_version(), r->device.name, compute_name(r->memory.plan.compute));
+    printf("model      %s: %s weights in %zu file%s, %.0f %% of them in the page cache before the first load\n", r->o.load.model,
+           bytes_text(r->files.bytes).text, r->files.n, r->files.n == 1 ? "" : "s", 100 * r->cached);
+    printf("ceilings   read %s, copy %s, product of side %u %s (the better of before and after:\n"
+           "           read %s and %s, product %s and %s)\n\n", rate(c->read_bytes_s, "B").text, rate(c->copy_bytes_s, "B").text, c->product_side,
+           rate(c->flop_s, "FLOP").text, rate(r->before.read_bytes_s, "B").text, rate(r->after.read_bytes_s, "B").text,
+           rate(r->before.flop_s, "FLOP").text, rate(r->after.flop_s, "FLOP").text);
+}
+
+static void print_result(const result *r, bool with_hf) {
+    char reached[32] = "", faster[32] = "";
+    if (r->floor > 0) snprintf(reached, sizeof reached, "%.1f %% of %s", percent_of_floor(r), bound_name(r->by));
+    if (r->other > 0) snprintf(faster, sizeof faster, "%.1fx", times_faster(r));
+    printf("%-37s %9s %9s %9s %-6s %9s  %-17s", r->title, number(series_median(&r->values)).text, number(series_least(&r->values)).text,
+           number(series_most(&r->values)).text, r->unit, number(r->floor).text, reached);
+    if (with_hf) printf(" %9s %7s", number(r->other).text, faster);
+    putchar('\n');
+}
+
+static void print_memory(const run *r) {
+    const memory_use *m = &r->memory;
+    printf("\nmemory     planned %s: weights %s, cache %s, scratch %s\n", bytes_text(m->plan.total).text, bytes_text(m->plan.weights).text,
+           bytes_text(m->plan.cache).text, bytes_text(m->plan.scratch).text);
+    if (m->free_before <= m->free_after || !m->free_after) return;
+    uint64_t ready = m->free_before - m->free_ready, after = m->free_before - m->free_after;
+    printf("           taken   %s with the session ready, %s after all requests (planned %+.1f MiB)\n", bytes_text(ready).text, bytes_text(after).text,
+           ((double)after - (double)m->plan.total) / 1048576);
+    if (m->context) printf("           context %s more, before anything is allocated\n", bytes_text(m->context).text);
+    double peak = json_number_value(json_object_get(json_object_get(r->hf, "memory"), "peak_bytes"));
+    if (peak > 0) printf("           Hugging Face: %s at most, its context not counted\n", bytes_text((uint64_t)peak).text);
+}
+
+void run_print(const run *r) {
+    bool with_hf = r->hf != NULL;
+    print_head(r);
+    printf("%-37s %9s %9s %9s %-6s %9s  %-17s%s\n", "", "median", "min", "max", "", "floor", "reached", with_hf ? "        HF  faster" : "");
+    for (size_t i = 0; i < r->n_results; i++) print_result(&r->results[i], with_hf);
+    print_memory(r);
+}
+
+/* ---- JSON -------------------------------------------------------------------------------------- */
+
+static json_t *ceilings_json(const rv_ceilings *c) {
+    return json_pack("{s:f, s:f, s:f, s:I, s:i}", "read_bytes_s", c->read_bytes_s, "copy_bytes_s", c->copy_bytes_s, "flop_s", c->flop_s,
+                     "buffer_bytes", (json_int_t)c->buffer_bytes, "product_side", (int)c->product_side);
+}
+
+static json_t *memory_json(const memory_use *m) {
+    json_t *root = json_pack("{s:I, s:I, s:I, s:I}", "planned", (json_int_t)m->plan.total, "weights", (json_int_t)m->plan.weights, "cache",
+                             (json_int_t)m->plan.cache, "scratch", (json_int_t)m->plan.scratch);
+    if (root && m->free_after && m->free_before > m->free_after) {
+        json_object_set_new(root, "taken_ready", json_integer((json_int_t)(m->free_before - m->free_ready)));
+        json_object_set_new(root, "taken_after", json_integer((json_int_t)(m->free_before - m->free_after)));
+    }
+    if (root && m->context) json_object_set_new(root, "context", json_integer((json_int_t)m->context));
+    return root;
+}
+
+static json_t *settings_json(const run *r) {
+    json_t *batches = json_array();
+    for (size_t i = 0; i < r->n_batches; i++) json_array_append_new(batches, json_integer((json_int_t)r->batches[i]));
+    return json_pack("{s:o, s:i, s:i, s:i, s:i, s:i, s:i, s:o, s:s, s:s}", "image", r->o.image ? json_textz(r->o.image) : json_string("drawn"),
+                     "tiles", (int)r->tiles, "prompt_tokens", (int)r->prompt_tokens, "text_tokens", (int)r->text_tokens, "long_tokens",
+                     (int)r->long_tokens, "answer_tokens", (int)r->o.tokens, "repeat", (int)r->o.repeat, "batch", batches, "weights",
+                     weights_name(r->memory.plan.weights_format), "compute", compute_name(r->memory.plan.compute));
+}
+
+static json_t *model_json(const run *r) {
+    json_t *root = json_pack("{s:o, s:i, s:I, s:f}", "path", json_textz(r->o.load.model), "files", (int)r->files.n, "file_bytes",
+                             (json_int_t)r->files.bytes, "page_cache_share", r->cached);
+    const char *key;
+    for (uint32_t i = 0; root && (key = rv_model_info_key(r->info, i)); i++) json_object_set_new(root, key, json_textz(rv_model_info_get(r->info, key)));
+    return root;
+}
+
+json_t *run_json(const run *r) {
+    json_t *results = json_array();
+    for (size_t i = 0; i < r->n_results; i++)
+        if (json_array_append_new(results, result_json(&r->results[i]))) return json_decref(results), NULL;
+    json_t *root = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "tool", "rvbench", "command", "run", "version", rv_version(),
+                             "build", json_build(), "device", json_device(&r->device), "model", model_json(r), "settings", settings_json(r),
+                             "ceilings", ceilings_json(&r->ceilings), "results", results, "memory", memory_json(&r->memory),
+                             "ceilings_before_and_after", json_pack("[o, o]", ceilings_json(&r->before), ceilings_json(&r->after)));
+    return root;
+}
