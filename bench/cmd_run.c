@@ -70,20 +70,6 @@ result *run_result(run *r, const char *unit, const char *name, const char *title
 
 /* ---- before anything is loaded ---------------------------------------------------------------- */
 
-static rv_status read_batches(run *r, rv_error *err) {
-    const char *at = r->o.batch ? r->o.batch : "1";
-    for (;;) {
-        char *end;
-        unsigned long n = *at >= '0' && *at <= '9' ? strtoul(at, &end, 10) : 0;
-        if (n < 1 || n > MOST_BATCH || (*end && *end != ',') || r->n_batches == MOST_BATCHES)
-            return fail(err, RV_ERR_ARGUMENT, "--batch: must be up to %d numbers from 1 to %d with commas between, is \"%.100s\"", MOST_BATCHES,
-                        MOST_BATCH, r->o.batch);
-        r->batches[r->n_batches++] = (uint32_t)n;
-        if (!*end) return RV_OK;
-        at = end + 1;
-    }
-}
-
 static uint64_t fact(const run *r, const char *key) {
     const char *text = rv_model_info_get(r->info, key);
     return text ? strtoull(text, NULL, 10) : 0;
@@ -92,7 +78,7 @@ static uint64_t fact(const run *r, const char *key) {
 /* A session's context: what the longest request takes, unless --context says otherwise. */
 static rv_status choose_context(run *r, rv_error *err) {
     uint64_t limit = fact(r, "context"), most = 1;
-    for (size_t i = 0; i < r->n_batches; i++) most = r->batches[i] > most ? r->batches[i] : most;
+    for (size_t i = 0; i < r->batches.count; i++) most = r->batches.n[i] > most ? r->batches.n[i] : most;
     uint64_t answer = r->o.prompt + r->o.tokens + 2 * most, room = answer > r->o.long_prompt + 2 ? answer : r->o.long_prompt + 2;
     if (room > limit) room = limit;
     if (r->o.load.context) room = r->o.load.context;
@@ -129,7 +115,7 @@ static rv_status prepare(run *r, rv_error *err) {
     rv_load_options load = load_options(&r->o.load);
     rv_status st = RV_OK;
     if (!r->o.load.model) return fail(err, RV_ERR_ARGUMENT, "--model is missing: give the model's folder");
-    if ((st = read_batches(r, err))) return st;
+    if ((st = number_list_read(r->o.batch, "batch", MOST_BATCH, &r->batches, err))) return st;
     if (r->o.json && strcmp(r->o.json, "-") != 0 && (st = output_check(r->o.json, err))) return st;
     if (r->o.hf && (st = run_read_hf(r, err))) return st;
     if ((st = rv_inspect(r->o.load.model, &r->info, err))) return st;
@@ -152,13 +138,8 @@ static rv_status measure_device(const run *r, rv_ceilings *out, rv_error *err) {
     return rv_measure_ceilings(&load, out, err);
 }
 
-static double larger(double a, double b) { return a > b ? a : b; }
-
 static void set_floors(run *r) {
-    r->ceilings = r->before;
-    r->ceilings.read_bytes_s = larger(r->before.read_bytes_s, r->after.read_bytes_s);
-    r->ceilings.copy_bytes_s = larger(r->before.copy_bytes_s, r->after.copy_bytes_s);
-    r->ceilings.flop_s = larger(r->before.flop_s, r->after.flop_s);
+    r->ceilings = better_of(&r->before, &r->after);
     for (size_t i = 0; i < r->n_results; i++) set_floor(&r->results[i], r->ceilings.read_bytes_s, r->ceilings.flop_s);
 }
 
@@ -194,7 +175,7 @@ int cmd_run(int argc, char **argv) {
         say_error("run: out of memory");
         return EXIT_MEMORY;
     }
-    r->o = (run_options){ .repeat = DEFAULT_REPEAT, .tokens = DEFAULT_TOKENS, .prompt = DEFAULT_PROMPT, .long_prompt = DEFAULT_LONG, .tiles = 2 };
+    r->o = (run_options){ .batch = "1", .repeat = DEFAULT_REPEAT, .tokens = DEFAULT_TOKENS, .prompt = DEFAULT_PROMPT, .long_prompt = DEFAULT_LONG, .tiles = 2 };
     r->second = (second_process){ .ask = -1, .answer = -1 };
     parse_result parsed = parse(&r->o, argc, argv);
     int code = parsed == PARSE_OK ? work(r) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;

@@ -4,13 +4,15 @@
 #ifndef RV_BENCH_RUN_H
 #define RV_BENCH_RUN_H
 #include "bench/context.h"
+#include "bench/device.h"
 #include "bench/inputs.h"
+#include "bench/list.h"
 #include "bench/page_cache.h"
 #include "bench/series.h"
 #include "tools/files.h"
 #include "tools/load.h"
 
-enum { MOST_RESULTS = 48, MOST_BATCHES = 8, ROOM_FOR_TEMPLATE = 64 };
+enum { MOST_RESULTS = 48 };
 
 typedef struct run_options {
     load_choice load;
@@ -29,8 +31,7 @@ typedef struct memory_use {
 
 typedef struct run {
     run_options  o;
-    uint32_t     batches[MOST_BATCHES];
-    size_t       n_batches;
+    number_list  batches;
     json_t      *hf;                              /* --hf: its file                              */
     rv_device    device;
     rv_ceilings  ceilings, before, after;         /* the better of the two runs counts           */

@@ -31,37 +31,20 @@ void run_compare(run *r) {
 
 /* ---- the table --------------------------------------------------------------------------------- */
 
-static short_text rate(double a_second, const char *what) {
-    short_text s;
-    bool tera = a_second >= 1e12;
-    snprintf(s.text, sizeof s.text, "%.*f %s%s/s", tera && a_second < 1e14 ? 2 : a_second < 1e11 ? 1 : 0, a_second / (tera ? 1e12 : 1e9), tera ? "T" : "G", what);
-    return s;
-}
-
-static short_text number(double v) {
-    short_text s = { "" };
-    if (v > 0) snprintf(s.text, sizeof s.text, "%.*f", v >= 1000 ? 0 : v >= 100 ? 1 : v >= 1 ? 2 : 3, v);
-    return s;
-}
-
 static void print_head(const run *r) {
-    const rv_ceilings *c = &r->ceilings;
     printf("rvbench run: rvengine %s, %s, %s products\n", rv_version(), r->device.name, compute_name(r->memory.plan.compute));
     printf("model      %s: %s weights in %zu file%s, %.0f %% of them in the page cache before the first load\n", r->o.load.model,
            bytes_text(r->files.bytes).text, r->files.n, r->files.n == 1 ? "" : "s", 100 * r->cached);
-    printf("ceilings   read %s, copy %s, product of side %u %s (the better of before and after:\n"
-           "           read %s and %s, product %s and %s)\n\n", rate(c->read_bytes_s, "B").text, rate(c->copy_bytes_s, "B").text, c->product_side,
-           rate(c->flop_s, "FLOP").text, rate(r->before.read_bytes_s, "B").text, rate(r->after.read_bytes_s, "B").text,
-           rate(r->before.flop_s, "FLOP").text, rate(r->after.flop_s, "FLOP").text);
+    print_ceilings(&r->before, &r->after);
 }
 
 static void print_result(const result *r, bool with_hf) {
     char reached[32] = "", faster[32] = "";
     if (r->floor > 0) snprintf(reached, sizeof reached, "%.1f %% of %s", percent_of_floor(r), bound_name(r->by));
     if (r->other > 0) snprintf(faster, sizeof faster, "%.1fx", times_faster(r));
-    printf("%-37s %9s %9s %9s %-6s %9s  %-17s", r->title, number(series_median(&r->values)).text, number(series_least(&r->values)).text,
-           number(series_most(&r->values)).text, r->unit, number(r->floor).text, reached);
-    if (with_hf) printf(" %9s %7s", number(r->other).text, faster);
+    printf("%-37s %9s %9s %9s %-6s %9s  %-17s", r->title, number_text(series_median(&r->values)).text, number_text(series_least(&r->values)).text,
+           number_text(series_most(&r->values)).text, r->unit, number_text(r->floor).text, reached);
+    if (with_hf) printf(" %9s %7s", number_text(r->other).text, faster);
     putchar('\n');
 }
 
@@ -88,11 +71,6 @@ void run_print(const run *r) {
 
 /* ---- JSON -------------------------------------------------------------------------------------- */
 
-static json_t *ceilings_json(const rv_ceilings *c) {
-    return json_pack("{s:f, s:f, s:f, s:I, s:i}", "read_bytes_s", c->read_bytes_s, "copy_bytes_s", c->copy_bytes_s, "flop_s", c->flop_s,
-                     "buffer_bytes", (json_int_t)c->buffer_bytes, "product_side", (int)c->product_side);
-}
-
 static json_t *memory_json(const memory_use *m) {
     json_t *root = json_pack("{s:I, s:I, s:I, s:I}", "planned", (json_int_t)m->plan.total, "weights", (json_int_t)m->plan.weights, "cache",
                              (json_int_t)m->plan.cache, "scratch", (json_int_t)m->plan.scratch);
@@ -106,7 +84,7 @@ static json_t *memory_json(const memory_use *m) {
 
 static json_t *settings_json(const run *r) {
     json_t *batches = json_array();
-    for (size_t i = 0; i < r->n_batches; i++) json_array_append_new(batches, json_integer((json_int_t)r->batches[i]));
+    for (size_t i = 0; i < r->batches.count; i++) json_array_append_new(batches, json_integer((json_int_t)r->batches.n[i]));
     return json_pack("{s:o, s:i, s:i, s:i, s:i, s:i, s:i, s:o, s:s, s:s}", "image", r->o.image ? json_textz(r->o.image) : json_string("drawn"),
                      "tiles", (int)r->tiles, "prompt_tokens", (int)r->prompt_tokens, "text_tokens", (int)r->text_tokens, "long_tokens",
                      (int)r->long_tokens, "answer_tokens", (int)r->o.tokens, "repeat", (int)r->o.repeat, "batch", batches, "weights",
@@ -114,8 +92,8 @@ static json_t *settings_json(const run *r) {
 }
 
 static json_t *model_json(const run *r) {
-    json_t *root = json_pack("{s:o, s:i, s:I, s:f}", "path", json_textz(r->o.load.model), "files", (int)r->files.n, "file_bytes",
-                             (json_int_t)r->files.bytes, "page_cache_share", r->cached);
+    json_t *root = json_pack("{s:o, s:I, s:f}", "path", json_textz(r->o.load.model), "file_bytes", (json_int_t)r->files.bytes,
+                             "page_cache_share", r->cached);
     const char *key;
     for (uint32_t i = 0; root && (key = rv_model_info_key(r->info, i)); i++) json_object_set_new(root, key, json_textz(rv_model_info_get(r->info, key)));
     return root;

@@ -240,7 +240,7 @@ rv_status run_stages(run *r, rv_error *err) {
         r->memory.free_after = now.memory_free;
     rv_session_free(r->session);
     r->session = NULL;
-    for (size_t i = 0; st == RV_OK && i < r->n_batches; i++)
-        if (r->batches[i] > 1) st = measure_batch(r, r->batches[i], err);
+    for (size_t i = 0; st == RV_OK && i < r->batches.count; i++)
+        if (r->batches.n[i] > 1) st = measure_batch(r, r->batches.n[i], err);
     return st;
 }
