@@ -111,13 +111,15 @@ static void fill(char *text, const char *piece, uint32_t n) {
     text[n * bytes] = '\0';
 }
 
-/* Prompt tokens of a message of `n` copies of `piece`: the library is asked, and the job dropped before it begins. */
+/* Prompt tokens of a message of `n` copies of `piece`, UINT32_MAX when the context cannot hold them: the library is
+ * asked, and the job dropped before it begins. */
 static rv_status count(rv_session *s, rv_picture *picture, const char *piece, uint32_t n, char *text, uint32_t *tokens, rv_error *err) {
     question q;
     rv_job *job;
     fill(text, piece, n);
     question_of(&q, picture, text, 1);
     rv_status st = rv_submit(s, &q.request, &job, err);
+    if (st == RV_ERR_TOO_LONG) return *tokens = UINT32_MAX, RV_OK;
     if (st) return st;
     *tokens = rv_job_prompt(job, NULL);
     rv_job_free(job);
@@ -132,7 +134,7 @@ static rv_status try_piece(rv_session *s, rv_picture *picture, uint32_t want, ch
     uint32_t one = 0, nine = 0;
     rv_status st = count(s, picture, c->piece, 1, text, &one, err);
     if (st) return st;
-    if (one > want) return fail(err, RV_ERR_ARGUMENT, "a prompt of %u tokens: this model's template alone takes %u", want, one - 1);
+    if (one > want) return fail(err, RV_ERR_ARGUMENT, "a prompt of %u tokens: this model's template alone takes more", want);
     c->copies = 1;
     c->tokens = one;
     if (one + 8 <= want) {
