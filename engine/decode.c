@@ -41,9 +41,9 @@ static void set_bounds(const rv_session *s, rv_text_rows *rows, bool images) {
     rows->longest_image = s->cache.tile_pages * s->model->files.config.vision.tokens;
 }
 
-static void choose(rv_session *s, const rv_text_rows *rows, int32_t from, int32_t n, rv_choice *how) {
+static void choose(rv_session *s, const rv_text *t, const rv_text_rows *rows, int32_t from, int32_t n, rv_choice *how) {
     rv_answering a = { .how = how, .seen = s->ahead.seen, .best = s->text_scratch.best };
-    rv_text_answering(&s->text, rows, from, &a);
+    rv_text_answering(t, rows, from, &a);
     rv_choose(s->model->be, &a, rv_rows(s->text_scratch.logits, 0, n));
 }
 
@@ -64,7 +64,7 @@ static rv_status record(rv_session *s, int32_t n, bool images, rv_error *err) {
     set_bounds(s, &rows, images);
     rv_record(be);
     rv_text_queue(&s->text, &rows, 0, n);
-    choose(s, &rows, 0, n, s->ahead.device_how);
+    choose(s, &s->text, &rows, 0, n, s->ahead.device_how);
     s->ahead.tapes[size_index(n)][images] = rv_recorded(be);
     return rv_finish(be, err);
 }
@@ -190,20 +190,20 @@ rv_status rv_decode_first(rv_session *s, const rv_job *job, rv_best *best, rv_er
     rv_backend *be = s->model->be;
     rv_choice how = choice_of(job), *device = s->ahead.device_how + s->cache.slots;
     pthread_mutex_lock(&s->model->device);
-    rv_text_run(&s->text, &s->rows, s->rows.n - 1, 1);
+    rv_text_run(&s->reader, &s->rows, s->rows.n - 1, 1);
     rv_upload(be, device, &how, sizeof how);
-    choose(s, &s->rows, s->rows.n - 1, 1, device);
+    choose(s, &s->reader, &s->rows, s->rows.n - 1, 1, device);
     rv_download(be, best, s->text_scratch.best, sizeof *best);
     rv_status st = rv_finish(be, err);
     pthread_mutex_unlock(&s->model->device);
     return st;
 }
 
-rv_status rv_decode_run(rv_session *s, int32_t from, int32_t n, rv_error *err) {
+rv_status rv_decode_run(rv_session *s, const rv_text *t, int32_t from, int32_t n, rv_error *err) {
     rv_backend *be = s->model->be;
     uint64_t bytes = (uint64_t)n * (uint64_t)s->model->files.config.text.vocab * sizeof(float);
     pthread_mutex_lock(&s->model->device);
-    rv_text_run(&s->text, &s->rows, from, n);
+    rv_text_run(t, &s->rows, from, n);
     if (n) rv_download(be, s->logits, s->text_scratch.logits.data, bytes);
     rv_status st = rv_finish(be, err);
     pthread_mutex_unlock(&s->model->device);

@@ -91,10 +91,14 @@ rv_status rv_image_cut(const rv_pixels *pixels, const rv_canvas *canvas, int32_t
                           how, cut_row, &c, err);
 }
 
+void rv_image_values(const rv_preprocess *p, float out[RV_CHANNELS][256]) {
+    for (int c = 0; c < RV_CHANNELS; c++)
+        for (int v = 0; v < 256; v++) out[c][v] = ((float)(v * p->rescale) - p->mean[c]) / p->std[c];
+}
+
 void rv_image_normalise(const uint8_t *tiles, size_t n_tiles, int32_t tile, const rv_preprocess *p, float *out) {
     float table[RV_CHANNELS][256];
-    for (int c = 0; c < RV_CHANNELS; c++)
-        for (int v = 0; v < 256; v++) table[c][v] = ((float)(v * p->rescale) - p->mean[c]) / p->std[c];
+    rv_image_values(p, table);
     size_t plane = (size_t)tile * (size_t)tile;
     for (size_t t = 0; t < n_tiles * RV_CHANNELS; t++) {
         const float *row = table[t % RV_CHANNELS];

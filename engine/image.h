@@ -31,7 +31,9 @@ rv_status rv_resize_rgb(const uint8_t *rgb, uint32_t width, uint32_t height, uin
 /* Resizes, pads with zeros, and cuts the canvas: out is u8 [rows*cols][3][tile][tile]. */
 rv_status rv_image_cut(const rv_pixels *pixels, const rv_canvas *canvas, int32_t tile, rv_resize how,
                        uint8_t *out, rv_error *err);
-/* f32 of the same shape: ((double)p * rescale - mean) / std per channel, in the processor's order
+/* What a byte stands for: ((double)p * rescale - mean) / std per channel, in the processor's order
  * of rounding. */
+void rv_image_values(const rv_preprocess *p, float out[RV_CHANNELS][256]);
+/* f32 of the same shape, each byte as its value. */
 void rv_image_normalise(const uint8_t *tiles, size_t n_tiles, int32_t tile, const rv_preprocess *p, float *out);
 #endif

@@ -75,7 +75,10 @@ static rv_status place_weights(rv_model *m, const rv_load_options *asked, rv_err
     }
     rv_arena arena = { m->memory, 0, plan.used };
     TRY(rv_weights_place(&m->files.config, m->files.checkpoint, m->be, &arena, progress, &m->weights, &m->mapped_bytes, err));
-    TRY(rv_finish(m->be, err));
+    void *unused = rv_model_warm(m);
+    st = rv_finish(m->be, err);
+    rv_device_release(m->be, unused);
+    if (st) goto done;
     atomic_store(&m->taken, m->memory_bytes + m->mapped_bytes + m->be->own_bytes);
 done:
     return st;

@@ -39,6 +39,11 @@ struct rv_model {
 void rv_model_retain(rv_model *m);
 void rv_model_log(const rv_model *m, rv_log_level level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+/* engine/warm.c: while weights are being read, queues a pass through every kind of layer, for a backend whose code
+ * loads late.  Returns the memory it works on, to be released when the weights have arrived; NULL when the backend
+ * needs no such pass or there is no room for it (which is no error). */
+void *rv_model_warm(rv_model *m);
+
 /* ---- the plan (engine/plan.c) ---- */
 
 /* Fills AUTO fields: backend, compute, weights format; RV_ERR_UNSUPPORTED for what this build lacks. */

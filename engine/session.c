@@ -16,14 +16,18 @@ double rv_now_ms(void) {
 
 void rv_session_place(rv_session *s, const rv_config *config, const rv_backend *be, rv_arena *cache, rv_arena *scratch) {
     const rv_session_options *o = &s->options;
-    int32_t rows = (int32_t)o->slots > be->chunk_rows ? (int32_t)o->slots : be->chunk_rows;
     s->cache.slots = (int32_t)o->slots;
     s->cache.context = (int32_t)o->context;
     s->cache.images = (int32_t)o->images;
     rv_cache_place(&s->cache, config, be->act, cache);
-    rv_vision_place(&s->vision_scratch, config, be->act, scratch);
-    rv_text_place(&s->text_scratch, config, be->act, rows, (int32_t)o->slots, (int32_t)o->context, scratch);
+    rv_text_place(&s->text_scratch, config, be->act, (int32_t)o->slots, (int32_t)o->slots, (int32_t)o->context, scratch);
     rv_decode_place(s, config, be, scratch);
+    /* A prefill pass and the tower take turns (step.c: `seeing`), so they share; decode steps come in between. */
+    rv_arena reader = *scratch;
+    s->chunk_scratch = s->text_scratch;
+    rv_text_place_rows(&s->chunk_scratch, config, be->act, be->chunk_rows, &reader);
+    rv_vision_place(&s->vision_scratch, config, be->act, scratch);
+    if (reader.used > scratch->used) scratch->used = reader.used;
 }
 
 /* ---- making one ---- */
@@ -40,11 +44,10 @@ static rv_status take_host(rv_session *s, rv_error *err) {
     }
     s->free_pages = malloc((size_t)s->cache.tile_pages * sizeof *s->free_pages);
     s->vision_scratch.host = malloc((ints > pages ? ints : pages) * sizeof(int32_t));
-    s->vision_scratch.host_pixels = malloc(rv_vision_host_pixels(config) * sizeof(float));
-    if (!s->slots || !s->seen || (!s->runs_ahead && (!s->logits || !s->room)) || !s->free_pages || !s->vision_scratch.host ||
-        !s->vision_scratch.host_pixels)
+    if (!s->slots || !s->seen || (!s->runs_ahead && (!s->logits || !s->room)) || !s->free_pages || !s->vision_scratch.host)
         return rv_fail_memory(err, "session");
-    return rv_text_rows_new(&s->rows, s->text_scratch.x.rows, err);
+    int32_t chunk = s->chunk_scratch.x.rows, few = s->text_scratch.x.rows;
+    return rv_text_rows_new(&s->rows, chunk > few ? chunk : few, err);
 }
 
 /* Counts the session against the model's memory limit; several sessions may be made at once. */
@@ -99,6 +102,8 @@ static void start(rv_session *s) {
     for (int32_t i = 0; i < s->cache.tile_pages; i++) s->free_pages[s->n_free++] = s->cache.tile_pages - 1 - i;
     s->text = (rv_text){ .config = &m->files.config, .weights = &m->weights, .be = m->be, .scratch = &s->text_scratch,
                          .cache = &s->cache, .reference = m->options.reference };
+    s->reader = s->text;
+    s->reader.scratch = &s->chunk_scratch;
     s->vision = (rv_vision){ .config = &m->files.config, .weights = &m->weights, .be = m->be, .scratch = &s->vision_scratch,
                              .cache = &s->cache, .taps = m->options.taps, .reference = m->options.reference };
 }
@@ -161,7 +166,6 @@ static void give_back(rv_session *s) {
     free(s->seen);
     free(s->room);
     free(s->vision_scratch.host);
-    free(s->vision_scratch.host_pixels);
     rv_text_rows_free(&s->rows);
 }
 

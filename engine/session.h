@@ -101,10 +101,12 @@ struct rv_session {
     void              *cache_memory, *scratch_memory;
     uint64_t           cache_bytes, scratch_bytes;
     rv_cache           cache;
-    rv_text_scratch    text_scratch;
+    rv_text_scratch    text_scratch;     /* of the answering rows, one a slot                    */
+    rv_text_scratch    chunk_scratch;    /* of a prefill pass: shares memory with vision_scratch */
     rv_vision_scratch  vision_scratch;
-    rv_text            text;
+    rv_text            text, reader;     /* over text_scratch and chunk_scratch                  */
     rv_vision          vision;
+    const rv_picture  *seeing;           /* whose states vision_scratch holds, half way through  */
     rv_text_rows       rows;
     bool               runs_ahead;       /* tokens are chosen on the device: `ahead`; else on the host */
     rv_ahead           ahead;
@@ -138,7 +140,7 @@ void      rv_decode_prompt(rv_session *s, const rv_job *job);
 /* Runs s->rows, the last of which ends the job's prompt, and chooses its first token. */
 rv_status rv_decode_first(rv_session *s, const rv_job *job, rv_best *best, rv_error *err);
 /* Without running ahead: runs s->rows; logits of rows [from, from + n) come to s->logits. */
-rv_status rv_decode_run(rv_session *s, int32_t from, int32_t n, rv_error *err);
+rv_status rv_decode_run(rv_session *s, const rv_text *t, int32_t from, int32_t n, rv_error *err);
 
 /* engine/step.c: ends every queued and running job as cancelled. */
 void rv_session_cancel_all(rv_session *s);

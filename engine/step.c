@@ -232,7 +232,7 @@ static bool decode(rv_session *s, rv_error *err) {
     int32_t n = answering_jobs(s, jobs);
     if (n == 0) return true;
     answer_rows(&s->rows, jobs, n);
-    if (rv_decode_run(s, 0, n, err)) return false;
+    if (rv_decode_run(s, &s->text, 0, n, err)) return false;
     float ms = (float)(rv_now_ms() - start);
     for (int32_t i = 0; i < n; i++) {
         jobs[i]->in_cache++;
@@ -290,6 +290,8 @@ static bool see(rv_session *s, rv_job *job, int32_t steps, rv_error *err) {
     rv_picture *p = NULL;
     for (uint32_t i = 0; !p && i < job->n_pictures; i++)
         if (job->pictures[i]->state != RV_PICTURE_READY) p = job->pictures[i];
+    if (s->seeing != p) p->work.step = 0;        /* others have used the tower since this picture's job was cancelled */
+    s->seeing = p;
     pthread_mutex_lock(&s->model->device);
     rv_vision_run(&s->vision, &p->work, steps);
     rv_status st = rv_finish(s->model->be, err);
@@ -315,6 +317,7 @@ static bool read_chunk(rv_session *s, rv_job *job, rv_error *err) {
     int32_t from = job->in_cache, to = chunk_end(s, job), end = (int32_t)job->prompt.count;
     if (from == 0 && job->n_pictures) upload_pages(s, job);
     if (from == 0) rv_decode_prompt(s, job);
+    s->seeing = NULL;                            /* the pass overwrites what a picture may have left half done */
     clear_rows(&s->rows);
     for (int32_t i = from; i < to; i++) {
         set_sight(job, i);
@@ -322,7 +325,7 @@ static bool read_chunk(rv_session *s, rv_job *job, rv_error *err) {
     }
     bool last = to == end;
     rv_best best;
-    if (last && s->runs_ahead ? rv_decode_first(s, job, &best, err) : rv_decode_run(s, to - from - 1, last ? 1 : 0, err)) return false;
+    if (last && s->runs_ahead ? rv_decode_first(s, job, &best, err) : rv_decode_run(s, &s->reader, to - from - 1, last ? 1 : 0, err)) return false;
     job->in_cache = to;
     job->stats.prefill_ms += (float)(rv_now_ms() - start);
     if (last && s->runs_ahead) take_best(job, best);

@@ -11,8 +11,7 @@ static rv_mat take(rv_arena *arena, int32_t rows, int32_t cols, rv_dtype type) {
     return rv_mat_of(rv_arena_take(arena, (uint64_t)rows * (uint64_t)cols * rv_dtype_size(type)), rows, cols, type);
 }
 
-void rv_text_place(rv_text_scratch *s, const rv_config *config, rv_dtype act, int32_t rows, int32_t logit_rows,
-                   int32_t context, rv_arena *arena) {
+void rv_text_place_rows(rv_text_scratch *s, const rv_config *config, rv_dtype act, int32_t rows, rv_arena *arena) {
     const rv_text_config *t = &config->text;
     int32_t q = t->heads * t->head_dim, kv = t->kv_heads * t->head_dim;
     s->x = take(arena, rows, t->hidden, RV_F32);
@@ -21,8 +20,14 @@ void rv_text_place(rv_text_scratch *s, const rv_config *config, rv_dtype act, in
     s->heads = take(arena, rows, q, act);
     s->gate_up = take(arena, rows, 2 * t->ffn, act);
     s->ff = take(arena, rows, t->ffn, act);
-    s->logits = take(arena, logit_rows, t->vocab, RV_F32);
     s->rows = rv_arena_take(arena, (uint64_t)rows * RV_ROW_ARRAYS * sizeof(int32_t));
+}
+
+void rv_text_place(rv_text_scratch *s, const rv_config *config, rv_dtype act, int32_t rows, int32_t logit_rows,
+                   int32_t context, rv_arena *arena) {
+    const rv_text_config *t = &config->text;
+    rv_text_place_rows(s, config, act, rows, arena);
+    s->logits = take(arena, logit_rows, t->vocab, RV_F32);
     s->best = rv_arena_take(arena, (uint64_t)logit_rows * sizeof *s->best);
     s->cos_sin = rv_arena_take(arena, (uint64_t)context * (uint64_t)t->head_dim * sizeof(float));
 }

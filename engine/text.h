@@ -46,6 +46,8 @@ typedef struct rv_text {
 
 void rv_text_place(rv_text_scratch *s, const rv_config *config, rv_dtype act, int32_t rows, int32_t logit_rows,
                    int32_t context, rv_arena *arena);
+/* What is as long as there are rows only: the rest of *s stays as it is. */
+void rv_text_place_rows(rv_text_scratch *s, const rv_config *config, rv_dtype act, int32_t rows, rv_arena *arena);
 /* Rotary tables for positions 0..context-1: out [context x head_dim], cosines then sines. */
 void rv_text_rotary(const rv_text_config *t, int32_t context, float *out);
 

@@ -24,20 +24,27 @@ typedef struct rv_vision_layout {
 
 rv_vision_layout rv_vision_layout_of(const rv_vision_config *v, int32_t tiles, int32_t aspect_ratio_id, bool pads_once);
 
-typedef struct rv_vision_scratch {       /* placed once a session                               */
-    rv_mat   x, h, qkv, ff, taps[RV_MAX_TAPS], features, states, kv;
-    rv_mat   pixels, patches;
-    int32_t *class_ids, *pre_ids, *position_ids, *tile_ids, *post_ids;   /* device, per row     */
+/* What a layout says about each row, and what a byte of a picture means: filled on the host, one upload. */
+typedef struct rv_vision_tables {
+    int32_t *class_ids, *pre_ids, *position_ids, *tile_ids, *post_ids;
     int32_t *last_local, *last_global, *key_pos;
     float   *bias_local, *bias_global;
-    int32_t *host;                       /* host: as many ints as the longest of these arrays   */
-    float   *host_pixels;
+    float   *values;                     /* [channels][256]                                     */
+} rv_vision_tables;
+
+/* Placed once a session.  What is never alive at once shares memory: pixels and patches | h and (qkv | ff) |
+ * features; taps | states and kv. */
+typedef struct rv_vision_scratch {
+    rv_mat   x, h, qkv, ff, taps[RV_MAX_TAPS], features, states, kv;
+    rv_mat   pixels, patches;            /* pixels: f32, or u8 in the same memory               */
+    int32_t *block;                      /* device: the tables' memory                          */
+    rv_vision_tables tables;             /* device, inside block                                */
+    int32_t *host;                       /* host: rv_vision_host_ints, like block               */
 } rv_vision_scratch;
 
-/* Device part; the host part is allocated by the caller: rv_vision_host_ints and .._pixels give sizes. */
+/* Device part; `host` is allocated by the caller. */
 void   rv_vision_place(rv_vision_scratch *s, const rv_config *config, rv_dtype act, rv_arena *arena);
 size_t rv_vision_host_ints(const rv_config *config);
-size_t rv_vision_host_pixels(const rv_config *config);
 
 /* One picture on its way through the tower. */
 typedef struct rv_vision_job {

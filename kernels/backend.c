@@ -124,22 +124,24 @@ static bool is_float(rv_mat m) { return m.type == RV_F32 || m.type == RV_F16 || 
 
 void rv_copy(rv_backend *be, rv_mat dst, rv_mat src) {
     if (failed(be)) return;
-    bool ok = is_mat(dst) && is_mat(src) && dst.rows == src.rows && dst.cols == src.cols &&
+    rv_mat rows = src;
+    if (src.ld == 0) rows.rows = dst.rows > 0;               /* one row for all */
+    bool ok = is_mat(dst) && is_mat(rows) && dst.rows == src.rows && dst.cols == src.cols &&
               (dst.type == src.type || (is_float(src) && is_act(be, dst)));
     if (check(be, ok, "copy", "shapes or types do not fit", dst, src)) be->ops->copy(be, dst, src);
 }
 
-void rv_patches(rv_backend *be, rv_mat out, rv_mat pixels, int32_t channels, int32_t patch) {
+void rv_patches(rv_backend *be, rv_mat out, rv_mat pixels, const float *values, int32_t channels, int32_t patch) {
     if (failed(be)) return;
-    bool ok = is_mat(out) && is_mat(pixels) && pixels.type == RV_F32 && is_act(be, out) && channels > 0 && patch > 0 &&
-              pixels.cols % channels == 0;
+    bool ok = is_mat(out) && is_mat(pixels) && pixels.type == (values ? RV_U8 : RV_F32) && is_act(be, out) && channels > 0 &&
+              patch > 0 && pixels.cols % channels == 0;
     if (ok) {
         int64_t edge = llround(sqrt((double)(pixels.cols / channels))), grid = edge / patch;
         ok = edge * edge * channels == pixels.cols && grid * patch == edge && out.rows == pixels.rows * grid * grid &&
              out.cols == (int64_t)channels * patch * patch;
     }
     if (check(be, ok, "patches", "square tiles do not give these patches", out, pixels))
-        be->ops->patches(be, out, pixels, channels, patch);
+        be->ops->patches(be, out, pixels, values, channels, patch);
 }
 
 void rv_embed(rv_backend *be, rv_mat out, const rv_weight *table, const int32_t *ids) {
@@ -238,6 +240,13 @@ void rv_concat_taps(rv_backend *be, rv_mat out, rv_mat last, const rv_mat *taps,
 bool rv_decoder_layer(rv_backend *be, const rv_decoder_block *b) {
     if (failed(be)) return true;
     return be->ops->decoder_block && !be->fine_only && be->ops->decoder_block(be, b);
+}
+
+bool rv_tower_layer(rv_backend *be, const rv_vision_block *b) {
+    if (failed(be)) return true;
+    if (!be->ops->vision_block || be->fine_only) return false;
+    be->ops->vision_block(be, b);
+    return true;
 }
 
 bool rv_can_run_ahead(const rv_backend *be) { return be->ops->record && be->ops->choose && be->ops->fetch; }

@@ -139,6 +139,16 @@ typedef struct rv_decoder_block {
     const float     *row_on;             /* NULL: all                                           */
 } rv_decoder_block;
 
+/* The same of a layer of the vision tower (engine/vision.c). */
+typedef struct rv_vision_block {
+    rv_mat           x, h, qkv, ff;      /* f32 residual; act scratch                           */
+    const rv_weight *in, *o, *fc1, *fc2; /* in: [q; k; v]                                       */
+    const float     *fc1_bias, *fc2_bias;
+    rv_norm          norm1, norm2;
+    rv_attention     attention;          /* q inside qkv, out is h                              */
+    float            attn_gate, ffn_gate;
+} rv_vision_block;
+
 typedef struct rv_backend_ops {
     const char *name;            /* "cpu", "cuda"                                              */
     /* memory and order */
@@ -155,7 +165,7 @@ typedef struct rv_backend_ops {
     /* arithmetic; `out` never overlaps an input except where said */
     void  (*zero)       (rv_backend *, rv_mat x);
     void  (*copy)       (rv_backend *, rv_mat dst, rv_mat src);    /* converts the type too     */
-    void  (*patches)    (rv_backend *, rv_mat out, rv_mat pixels, int32_t channels, int32_t patch);
+    void  (*patches)    (rv_backend *, rv_mat out, rv_mat pixels, const float *values, int32_t channels, int32_t patch);
     void  (*embed)      (rv_backend *, rv_mat out, const rv_weight *table, const int32_t *ids);
     void  (*add_rows)   (rv_backend *, rv_mat x, const rv_weight *table, const int32_t *ids, float scale);
     void  (*norm)       (rv_backend *, rv_mat out, rv_mat x, rv_norm n);
@@ -170,6 +180,7 @@ typedef struct rv_backend_ops {
     void  (*close)      (rv_backend *);
     /* optional: NULL where a backend has none, and the engine does without */
     bool  (*decoder_block)(rv_backend *, const rv_decoder_block *);      /* false: not these rows, compose */
+    void  (*vision_block)(rv_backend *, const rv_vision_block *);
     void  (*best)       (rv_backend *, rv_best *out, rv_mat logits);
     void  (*record)     (rv_backend *);
     rv_tape *(*recorded)(rv_backend *);
@@ -190,6 +201,7 @@ struct rv_backend {
     uint64_t own_bytes;          /* device memory the backend took for itself when it was opened */
     int32_t  chunk_rows;         /* rows of a prefill pass that suit it                         */
     bool     fine_only;          /* coarse entries are not used: for comparison, in tests       */
+    bool     loads_late;         /* code is loaded when first used: a pass made in advance pays */
 };
 
 /* ---- the CPU ---- */
@@ -267,10 +279,12 @@ rv_weight *rv_weight_new(rv_backend *be, const rv_weight_spec *spec, void *memor
 void       rv_weight_free(rv_backend *be, rv_weight *w);             /* NULL is fine             */
 
 void rv_zero(rv_backend *be, rv_mat x);
+/* src with ld 0 is one row, copied to every row of dst. */
 void rv_copy(rv_backend *be, rv_mat dst, rv_mat src);
-/* im2col: pixels f32 [tiles x channels*T*T] (planes) -> out [tiles*g*g x channels*patch*patch],
- * g = T / patch; patch (py,px) is row py*g+px, column c*patch*patch + ky*patch + kx. */
-void rv_patches(rv_backend *be, rv_mat out, rv_mat pixels, int32_t channels, int32_t patch);
+/* im2col: pixels [tiles x channels*T*T] (planes) -> out [tiles*g*g x channels*patch*patch],
+ * g = T / patch; patch (py,px) is row py*g+px, column c*patch*patch + ky*patch + kx.
+ * pixels are f32 (values NULL), or u8 that stand for values[c * 256 + pixel] (f32, device). */
+void rv_patches(rv_backend *be, rv_mat out, rv_mat pixels, const float *values, int32_t channels, int32_t patch);
 /* out f32: row r = table[ids[r]]. */
 void rv_embed(rv_backend *be, rv_mat out, const rv_weight *table, const int32_t *ids);
 /* x f32: row r += scale * table[ids[r]]; ids[r] < 0: nothing. */
@@ -297,6 +311,8 @@ void rv_concat_taps(rv_backend *be, rv_mat out, rv_mat last, const rv_mat *taps,
 /* ---- optional ones ---- */
 /* The whole layer in few launches, for rows of different sequences; false: nothing was done, compose it of the operations above. */
 bool rv_decoder_layer(rv_backend *be, const rv_decoder_block *b);
+/* The same of the tower's; false: the backend has no such entry. */
+bool rv_tower_layer(rv_backend *be, const rv_vision_block *b);
 /* Whether all of the following are there, so that steps run ahead of the host. */
 bool rv_can_run_ahead(const rv_backend *be);
 /* out (device) per row of logits f32; first id on ties; id -1 when a logit is NaN or +inf. */

@@ -19,7 +19,7 @@ struct rows_job {
     const int32_t *ids, *slot;
     float scale;
     const rv_norm *norm;
-    const float *cos_sin;
+    const float *cos_sin, *values;
     const rv_kv *kv;
     const rv_mat *taps;
     int32_t n;                   /* channels, head_dim or taps                                 */
@@ -62,21 +62,32 @@ static void copy(rv_backend *be, rv_mat dst, rv_mat src) {
     run(be, "copy", &j, dst.rows, dst.cols);
 }
 
+/* A patch's run of bytes, as the values they stand for. */
+static void look_up_values(const rows_job *j, char *out, const uint8_t *pixels, const float *values) {
+    float run[64];
+    for (int32_t from = 0; from < j->patch; from += 64) {
+        int32_t n = j->patch - from < 64 ? j->patch - from : 64;
+        for (int32_t i = 0; i < n; i++) run[i] = values[pixels[from + i]];
+        j->cpu->kernels->convert(out + (size_t)from * rv_dtype_size(j->out.type), j->out.type, run, RV_F32, n);
+    }
+}
+
 static void patch_row(rows_job *j, int32_t r) {
     int32_t edge = (int32_t)lround(sqrt((double)(j->x.cols / j->n))), grid = edge / j->patch, in_tile = r % (grid * grid);
     int32_t py = in_tile / grid, px = in_tile % grid;
-    const float *tile = rv_cpu_row(j->x, r / (grid * grid));
+    const char *tile = rv_cpu_row(j->x, r / (grid * grid));
     char *out = rv_cpu_row(j->out, r);
     size_t step = (size_t)j->patch * rv_dtype_size(j->out.type);
     for (int32_t c = 0; c < j->n; c++)
         for (int32_t ky = 0; ky < j->patch; ky++, out += step) {
             int64_t at = ((int64_t)c * edge + py * j->patch + ky) * edge + px * j->patch;
-            j->cpu->kernels->convert(out, j->out.type, tile + at, RV_F32, j->patch);
+            if (!j->values) j->cpu->kernels->convert(out, j->out.type, (const float *)(const void *)tile + at, RV_F32, j->patch);
+            else look_up_values(j, out, (const uint8_t *)tile + at, j->values + c * 256);
         }
 }
 
-static void patches(rv_backend *be, rv_mat out, rv_mat pixels, int32_t channels, int32_t patch) {
-    rows_job j = { .row = patch_row, .out = out, .x = pixels, .n = channels, .patch = patch };
+static void patches(rv_backend *be, rv_mat out, rv_mat pixels, const float *values, int32_t channels, int32_t patch) {
+    rows_job j = { .row = patch_row, .out = out, .x = pixels, .values = values, .n = channels, .patch = patch };
     run(be, "patches", &j, out.rows, out.cols);
 }
 

@@ -24,7 +24,7 @@ enum { RV_CUDA_GATE_BLOCK = 8,           /* GATE_UP weights: 8 rows of gate, 8 o
 /* ---- rows.cu: one row at a time; all memory-bound ---- */
 cudaError_t rv_cuda_zero(rv_mat x, cudaStream_t stream);
 cudaError_t rv_cuda_copy(rv_mat dst, rv_mat src, cudaStream_t stream);
-cudaError_t rv_cuda_patches(rv_mat out, rv_mat pixels, int32_t channels, int32_t patch, cudaStream_t stream);
+cudaError_t rv_cuda_patches(rv_mat out, rv_mat pixels, const float *values, int32_t channels, int32_t patch, cudaStream_t stream);
 cudaError_t rv_cuda_embed(rv_mat out, rv_mat table, const int32_t *ids, bool overlap, cudaStream_t stream);
 cudaError_t rv_cuda_add_rows(rv_mat x, rv_mat table, const int32_t *ids, float scale, cudaStream_t stream);
 cudaError_t rv_cuda_norm(rv_mat out, rv_mat x, rv_norm n, bool overlap, cudaStream_t stream);

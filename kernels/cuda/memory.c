@@ -18,6 +18,7 @@ void *rv_cuda_take(rv_cuda *c, uint64_t bytes, const char *what) {
     cudaError_t e = cudaMalloc(&p, bytes ? bytes : 1);
     if (e == cudaErrorMemoryAllocation) return rv_cuda_no_memory(c, bytes, what), NULL;
     if (!e) e = cudaMemsetAsync(p, 0, bytes, c->stream);
+    if (!e) e = cudaStreamSynchronize(c->stream);        /* weights arrive on other streams           */
     if (!e) return p;
     rv_cuda_failed(c, e, what);
     cudaFree(p);

@@ -189,8 +189,8 @@ static bool op_decoder_block(rv_backend *be, const rv_decoder_block *b) {
 #define QUEUE(call, what) check(be, call, what)
 static void op_zero(rv_backend *be, rv_mat x) { QUEUE(rv_cuda_zero(x, cuda_of(be)->stream), "zero"); }
 static void op_copy(rv_backend *be, rv_mat dst, rv_mat src) { QUEUE(rv_cuda_copy(dst, src, cuda_of(be)->stream), "copy"); }
-static void op_patches(rv_backend *be, rv_mat out, rv_mat pixels, int32_t channels, int32_t patch) {
-    QUEUE(rv_cuda_patches(out, pixels, channels, patch, cuda_of(be)->stream), "patches");
+static void op_patches(rv_backend *be, rv_mat out, rv_mat pixels, const float *values, int32_t channels, int32_t patch) {
+    QUEUE(rv_cuda_patches(out, pixels, values, channels, patch, cuda_of(be)->stream), "patches");
 }
 static void op_embed(rv_backend *be, rv_mat out, const rv_weight *table, const int32_t *ids) {
     QUEUE(rv_cuda_embed(out, table->w, ids, cuda_of(be)->overlap, cuda_of(be)->stream), "embed");
@@ -210,6 +210,18 @@ static void op_concat_taps(rv_backend *be, rv_mat out, rv_mat last, const rv_mat
     QUEUE(rv_cuda_concat_taps(out, last, taps, n_taps, cuda_of(be)->stream), "concat_taps");
 }
 
+/* ---- a layer of the tower: as composed, without the checks between ---- */
+
+static void op_vision_block(rv_backend *be, const rv_vision_block *b) {
+    op_norm(be, b->h, b->x, b->norm1);
+    op_linear(be, b->qkv, b->h, b->in, NULL, RV_ACT_NONE);
+    op_attend(be, &b->attention);
+    op_linear_add(be, b->x, b->h, b->o, NULL, b->attn_gate, NULL);
+    op_norm(be, b->h, b->x, b->norm2);
+    op_linear(be, b->ff, b->h, b->fc1, b->fc1_bias, RV_ACT_GELU);
+    op_linear_add(be, b->x, b->ff, b->fc2, b->fc2_bias, b->ffn_gate, NULL);
+}
+
 static void op_best(rv_backend *be, rv_best *out, rv_mat logits) { QUEUE(rv_cuda_best(out, logits, cuda_of(be)->overlap, cuda_of(be)->stream), "best"); }
 
 static void op_choose(rv_backend *be, const rv_answering *a, rv_mat logits) {
@@ -224,11 +236,13 @@ void rv_cuda_fill(rv_backend *be, rv_dtype act) {
         .zero = op_zero, .copy = op_copy, .patches = op_patches, .embed = op_embed, .add_rows = op_add_rows, .norm = op_norm,
         .linear = op_linear, .linear_add = op_linear_add, .swiglu = op_swiglu, .rope = op_rope, .kv_store = op_kv_store,
         .attend = op_attend, .concat_taps = op_concat_taps, .close = rv_cuda_close,
-        .decoder_block = op_decoder_block, .best = op_best, .record = rv_cuda_record, .recorded = rv_cuda_recorded, .play = rv_cuda_play, .erase = rv_cuda_erase,
+        .decoder_block = op_decoder_block, .vision_block = op_vision_block, .best = op_best,
+        .record = rv_cuda_record, .recorded = rv_cuda_recorded, .play = rv_cuda_play, .erase = rv_cuda_erase,
         .choose = op_choose, .tray_new = rv_cuda_tray_new, .tray_free = rv_cuda_tray_free, .fetch = rv_cuda_fetch, .fetched = rv_cuda_fetched,
     };
     be->ops = &ops;
     be->act = act;
     be->chunk_rows = CHUNK_ROWS;
+    be->loads_late = true;
     be->own_bytes = RV_CUDA_WORKSPACE_BYTES + RV_CUDA_PARTIAL_BYTES + RV_CUDA_SUMS_BYTES;
 }

@@ -1,12 +1,17 @@
 /* rows.cu - operations that touch each row once: norms, lookups, rotations, copies.
  *
- * All are bound by memory or launch time; the one idea is one thread block (or warp) a row, f32 inside.
+ * All are bound by memory or launch time; the one idea is one thread block (or warp) a row, f32 inside.  Where
+ * widths and addresses allow, a thread moves eight neighbours at once; which kernel runs depends on those alone,
+ * never on the number of rows.
  */
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/launch.cuh"
 
-enum { THREADS = 256, LOADS = 8 };
+enum { THREADS = 256, LOADS = 8,
+       HEAD_MOST = 256,                  /* the widest head that a warp norms                       */
+       LAYER_MOST = 1280,                /* the widest row whose LayerNorm a warp holds             */
+       LAYER_WARPS = 4, MOST_TAPS = 16, SHARED_MOST = 48 << 10 };
 
 /* A matrix view as kernels see it; T is in the template. */
 template <typename T> struct view {
@@ -39,6 +44,14 @@ static dim3 grid_of(int32_t rows, int32_t cols) {
     return dim3((unsigned)((cols + THREADS - 1) / THREADS), (unsigned)(rows < 65535 ? rows : 65535));
 }
 
+/* Eight neighbours at once, as 16 bytes of act or 32 of f32. */
+template <typename T> struct alignas(sizeof(T) * 8 < 16 ? sizeof(T) * 8 : 16) eight { T of[8]; };
+
+static bool fits_eight(rv_mat m) { return m.cols % 8 == 0 && m.ld % 8 == 0 && (uintptr_t)m.data % 16 == 0; }
+
+/* Threads of a matrix in eights: thread i has row i / (cols / 8). */
+static unsigned blocks_of_eights(rv_mat m) { return (unsigned)(((int64_t)m.rows * (m.cols / 8) + THREADS - 1) / THREADS); }
+
 /* ---- copies ---- */
 
 template <typename D, typename S> static __global__ void copy_kernel(view<D> dst, view<S> src) {
@@ -47,9 +60,24 @@ template <typename D, typename S> static __global__ void copy_kernel(view<D> dst
     for (int32_t r = (int32_t)blockIdx.y; r < src.rows; r += (int32_t)gridDim.y) dst.at(r, c) = to_act<D>(to_f32(src.at(r, c)));
 }
 
+template <typename D, typename S> static __global__ void copy_eight_kernel(view<D> dst, view<S> src) {
+    const uint32_t a_row = (uint32_t)src.cols / 8, i = blockIdx.x * THREADS + threadIdx.x;
+    const int32_t r = (int32_t)(i / a_row), c = (int32_t)(i % a_row) * 8;
+    if (r >= src.rows) return;
+    eight<S> from = *(const eight<S> *)&src.at(r, c);
+    eight<D> to;
+#pragma unroll
+    for (int k = 0; k < 8; k++) to.of[k] = to_act<D>(to_f32(from.of[k]));
+    *(eight<D> *)&dst.at(r, c) = to;
+}
+
 cudaError_t rv_cuda_copy(rv_mat dst, rv_mat src, cudaStream_t stream) {
+    const bool by_eight = fits_eight(dst) && fits_eight(src);
     return with_types(dst.type, src.type, [&](auto d, auto s) {
-        copy_kernel<<<grid_of(src.rows, src.cols), THREADS, 0, stream>>>(as<decltype(d)>(dst), as<decltype(s)>(src));
+        using D = decltype(d);
+        using S = decltype(s);
+        if (by_eight) copy_eight_kernel<D, S><<<blocks_of_eights(src), THREADS, 0, stream>>>(as<D>(dst), as<S>(src));
+        else copy_kernel<D, S><<<grid_of(src.rows, src.cols), THREADS, 0, stream>>>(as<D>(dst), as<S>(src));
     });
 }
 
@@ -58,22 +86,29 @@ cudaError_t rv_cuda_zero(rv_mat x, cudaStream_t stream) {
     return cudaMemset2DAsync(x.data, (size_t)x.ld * size, 0, (size_t)x.cols * size, (size_t)x.rows, stream);
 }
 
-/* pixels f32 [tiles][channels][T][T] -> rows of patches */
-template <typename D> static __global__ void patches_kernel(view<D> out, const float *pixels, int32_t channels, int32_t patch, int32_t grid) {
+static __device__ __forceinline__ float value_of(float pixel, const float *) { return pixel; }
+static __device__ __forceinline__ float value_of(uint8_t pixel, const float *values) { return values[pixel]; }
+
+/* pixels [tiles][channels][T][T], f32 or bytes that stand for values -> rows of patches */
+template <typename D, typename P>
+static __global__ void patches_kernel(view<D> out, const P *pixels, const float *values, int32_t channels, int32_t patch, int32_t grid) {
     int32_t tile = grid * patch, r = (int32_t)blockIdx.x, in_tile = r % (grid * grid);
-    const float *from = pixels + (int64_t)(r / (grid * grid)) * channels * tile * tile;
+    const P *from = pixels + (int64_t)(r / (grid * grid)) * channels * tile * tile;
     int32_t y0 = in_tile / grid * patch, x0 = in_tile % grid * patch;
     for (int32_t c = (int32_t)threadIdx.x; c < out.cols; c += THREADS) {
         int32_t plane = c / (patch * patch), y = c / patch % patch, x = c % patch;
-        out.at(r, c) = to_act<D>(from[((int64_t)plane * tile + y0 + y) * tile + x0 + x]);
+        out.at(r, c) = to_act<D>(value_of(from[((int64_t)plane * tile + y0 + y) * tile + x0 + x], values + plane * 256));
     }
 }
 
-cudaError_t rv_cuda_patches(rv_mat out, rv_mat pixels, int32_t channels, int32_t patch, cudaStream_t stream) {
+cudaError_t rv_cuda_patches(rv_mat out, rv_mat pixels, const float *values, int32_t channels, int32_t patch, cudaStream_t stream) {
     int32_t grid = 1;
     while (channels * (grid * patch) * (grid * patch) < pixels.cols) grid++;
     return with_one(out.type, [&](auto d) {
-        patches_kernel<<<(unsigned)out.rows, THREADS, 0, stream>>>(as<decltype(d)>(out), (const float *)pixels.data, channels, patch, grid);
+        using D = decltype(d);
+        unsigned rows = (unsigned)out.rows;
+        if (values) patches_kernel<D, uint8_t><<<rows, THREADS, 0, stream>>>(as<D>(out), (const uint8_t *)pixels.data, values, channels, patch, grid);
+        else patches_kernel<D, float><<<rows, THREADS, 0, stream>>>(as<D>(out), (const float *)pixels.data, NULL, channels, patch, grid);
     });
 }
 
@@ -98,9 +133,23 @@ template <typename S> static __global__ void add_rows_kernel(view<float> x, view
     for (int32_t c = (int32_t)threadIdx.x; c < x.cols; c += THREADS) x.at(r, c) += scale * to_f32(table.at(id, c));
 }
 
+template <typename S> static __global__ void add_rows_eight_kernel(view<float> x, view<S> table, const int32_t *ids, float scale) {
+    const uint32_t a_row = (uint32_t)x.cols / 8, i = blockIdx.x * THREADS + threadIdx.x;
+    const int32_t r = (int32_t)(i / a_row), c = (int32_t)(i % a_row) * 8;
+    if (r >= x.rows || ids[r] < 0) return;
+    eight<S> add = *(const eight<S> *)&table.at(ids[r], c);
+    eight<float> to = *(const eight<float> *)&x.at(r, c);
+#pragma unroll
+    for (int k = 0; k < 8; k++) to.of[k] += scale * to_f32(add.of[k]);
+    *(eight<float> *)&x.at(r, c) = to;
+}
+
 cudaError_t rv_cuda_add_rows(rv_mat x, rv_mat table, const int32_t *ids, float scale, cudaStream_t stream) {
+    const bool by_eight = fits_eight(x) && fits_eight(table);
     return with_one(table.type, [&](auto s) {
-        add_rows_kernel<<<(unsigned)x.rows, THREADS, 0, stream>>>(as<float>(x), as<decltype(s)>(table), ids, scale);
+        using S = decltype(s);
+        if (by_eight) add_rows_eight_kernel<S><<<blocks_of_eights(x), THREADS, 0, stream>>>(as<float>(x), as<S>(table), ids, scale);
+        else add_rows_kernel<S><<<(unsigned)x.rows, THREADS, 0, stream>>>(as<float>(x), as<S>(table), ids, scale);
     });
 }
 
@@ -128,9 +177,90 @@ static __global__ void norm_kernel(view<D> out, view<S> x, const float *weight, 
     }
 }
 
+static __device__ __forceinline__ float warp_sum(float v) {
+    for (int m = 16; m; m >>= 1) v += __shfl_xor_sync(~0u, v, m);
+    return v;
+}
+
+/* RMS norm of heads: norm_kernel's very operations, several heads a block and each read once. */
+template <typename D, typename S>
+static __global__ void head_norm_kernel(view<D> out, view<S> x, const float *weight, float eps, int32_t width) {
+    wait_for_previous();
+    let_next_start();
+    const uint32_t heads = (uint32_t)(x.cols / width), i = blockIdx.x * (THREADS / 32) + threadIdx.x / 32;
+    const int32_t r = (int32_t)(i / heads), from = (int32_t)(i % heads) * width, lane = (int32_t)threadIdx.x % 32;
+    if (r >= x.rows) return;
+    float v[HEAD_MOST / 32], square = 0;
+#pragma unroll
+    for (int k = 0; k < HEAD_MOST / 32; k++) v[k] = lane + 32 * k < width ? to_f32(x.at(r, from + lane + 32 * k)) : 0.f;
+#pragma unroll
+    for (int k = 0; k < HEAD_MOST / 32; k++) square += v[k] * v[k];
+    const float scale = rsqrtf(warp_sum(square) / (float)width + eps);
+#pragma unroll
+    for (int k = 0; k < HEAD_MOST / 32; k++)
+        if (lane + 32 * k < width) out.at(r, from + lane + 32 * k) = to_act<D>(v[k] * scale * weight[lane + 32 * k]);
+}
+
+template <typename T> struct alignas(sizeof(T) * 4) four { T of[4]; };
+
+/* LayerNorm of whole rows of f32, a warp a row, which it holds in registers.  A lane sums its own numbers first. */
+template <typename D>
+static __global__ void __launch_bounds__(LAYER_WARPS * 32)
+layer_norm_kernel(view<D> out, view<float> x, const float *weight, const float *bias, float eps) {
+    wait_for_previous();
+    let_next_start();
+    const int32_t r = (int32_t)(blockIdx.x * LAYER_WARPS + threadIdx.x / 32), first = (int32_t)threadIdx.x % 32 * 4, width = x.cols;
+    if (r >= x.rows) return;
+    float4 v[LAYER_MOST / 128];
+    float sum = 0, square = 0;
+#pragma unroll
+    for (int k = 0; k < LAYER_MOST / 128; k++)
+        v[k] = first + 128 * k < width ? *(const float4 *)&x.at(r, first + 128 * k) : make_float4(0, 0, 0, 0);
+#pragma unroll
+    for (int k = 0; k < LAYER_MOST / 128; k++) sum += (v[k].x + v[k].y) + (v[k].z + v[k].w);
+    const float mean = warp_sum(sum) / (float)width;
+#pragma unroll
+    for (int k = 0; k < LAYER_MOST / 128; k++) {
+        if (first + 128 * k >= width) break;
+        v[k] = make_float4(v[k].x - mean, v[k].y - mean, v[k].z - mean, v[k].w - mean);
+        square += (v[k].x * v[k].x + v[k].y * v[k].y) + (v[k].z * v[k].z + v[k].w * v[k].w);
+    }
+    const float scale = rsqrtf(warp_sum(square) / (float)width + eps);
+#pragma unroll
+    for (int k = 0; k < LAYER_MOST / 128; k++) {
+        const int32_t c = first + 128 * k;
+        if (c >= width) break;
+        const float4 w = *(const float4 *)&weight[c], b = *(const float4 *)&bias[c];
+        four<D> to = { { to_act<D>(v[k].x * scale * w.x + b.x), to_act<D>(v[k].y * scale * w.y + b.y), to_act<D>(v[k].z * scale * w.z + b.z),
+                         to_act<D>(v[k].w * scale * w.w + b.w) } };
+        *(four<D> *)&out.at(r, c) = to;
+    }
+}
+
+static bool fits_four(rv_mat m) { return m.cols % 4 == 0 && m.ld % 4 == 0 && (uintptr_t)m.data % 16 == 0; }
+
+static bool holds_layer_rows(rv_mat out, rv_mat x, const rv_norm *n) {
+    return n->bias && x.type == RV_F32 && n->width == x.cols && n->width <= LAYER_MOST && fits_four(x) && fits_four(out) &&
+           (uintptr_t)n->weight % 16 == 0 && (uintptr_t)n->bias % 16 == 0;
+}
+
 cudaError_t rv_cuda_norm(rv_mat out, rv_mat x, rv_norm n, bool overlap, cudaStream_t stream) {
     dim3 grid((unsigned)x.rows, (unsigned)(x.cols / n.width));
-    unsigned threads = n.width <= 256 ? 32 : RV_CUDA_NORM_THREADS;
+    unsigned threads = n.width <= HEAD_MOST ? 32 : RV_CUDA_NORM_THREADS;
+    if (holds_layer_rows(out, x, &n))
+        return with_one(out.type, [&](auto d) {
+            using D = decltype(d);
+            launch_kernel(layer_norm_kernel<D>, dim3((unsigned)(x.rows + LAYER_WARPS - 1) / LAYER_WARPS), LAYER_WARPS * 32, 0, overlap, stream,
+                          as<D>(out), as<float>(x), n.weight, n.bias, n.eps);
+        });
+    if (!n.bias && n.width <= HEAD_MOST)
+        return with_types(out.type, x.type, [&](auto d, auto s) {
+            using D = decltype(d);
+            using S = decltype(s);
+            unsigned warps = grid.x * grid.y, a_block = THREADS / 32;
+            launch_kernel(head_norm_kernel<D, S>, dim3((warps + a_block - 1) / a_block), THREADS, 0, overlap, stream, as<D>(out), as<S>(x), n.weight,
+                          n.eps, n.width);
+        });
     return with_types(out.type, x.type, [&](auto d, auto s) {
         using D = decltype(d);
         using S = decltype(s);
@@ -158,9 +288,6 @@ cudaError_t rv_cuda_swiglu(rv_mat out, rv_mat gate_up, cudaStream_t stream) {
         swiglu_kernel<<<grid_of(out.rows, out.cols), THREADS, 0, stream>>>(as<T>(out), as<T>(gate_up));
     });
 }
-
-/* Eight neighbours at once, as 16 bytes of act or 32 of f32. */
-template <typename T> struct alignas(sizeof(T) * 8 < 16 ? sizeof(T) * 8 : 16) eight { T of[8]; };
 
 template <typename D, typename S> static __global__ void bias_act_kernel(view<D> out, view<S> x, const float *bias, bool is_gelu) {
     int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x) * 8;
@@ -190,8 +317,6 @@ template <typename D, typename S> static __global__ void bias_act_any_kernel(vie
         out.at(r, c) = to_act<D>(is_gelu ? gelu(v) : v);
     }
 }
-
-static bool fits_eight(rv_mat m) { return m.cols % 8 == 0 && m.ld % 8 == 0 && (uintptr_t)m.data % 16 == 0; }
 
 cudaError_t rv_cuda_bias_act(rv_mat out, rv_mat x, const float *bias, rv_act act, cudaStream_t stream) {
     const bool by_eight = fits_eight(out) && fits_eight(x), is_gelu = act == RV_ACT_GELU;
@@ -261,21 +386,58 @@ cudaError_t rv_cuda_kv_store(rv_kv kv, rv_mat k, rv_mat v, const int32_t *slot, 
     });
 }
 
-template <typename T> struct taps_view { view<T> of[16]; };
+template <typename T> struct taps_view { view<T> of[MOST_TAPS]; };
 
-template <typename T> static __global__ void concat_kernel(view<T> out, view<T> last, taps_view<T> taps, int32_t n) {
+template <typename T, typename L> static __global__ void concat_kernel(view<T> out, view<L> last, taps_view<T> taps, int32_t n) {
     int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x), d = last.cols;
     if (c >= out.cols) return;
     for (int32_t r = (int32_t)blockIdx.y; r < out.rows; r += (int32_t)gridDim.y)
-        out.at(r, c) = c < d ? last.at(r, c) : taps.of[(c - d) % n].at(r, (c - d) / n);
+        out.at(r, c) = c < d ? to_act<T>(to_f32(last.at(r, c))) : taps.of[(c - d) % n].at(r, (c - d) / n);
+}
+
+/* A row's taps go through shared memory, so that reads and writes of the device's are whole eights; a tap's row there is
+ * eight longer, so that taps do not meet in a bank. */
+template <typename T, typename L> static __global__ void concat_eight_kernel(view<T> out, view<L> last, taps_view<T> taps, int32_t n) {
+    extern __shared__ uint4 memory[];
+    T *room = (T *)memory;
+    const int32_t r = (int32_t)blockIdx.x, d = last.cols, a_tap = d + 8;
+    for (int32_t c = (int32_t)threadIdx.x * 8; c < d; c += THREADS * 8) {
+        eight<L> from = *(const eight<L> *)&last.at(r, c);
+        eight<T> to;
+#pragma unroll
+        for (int k = 0; k < 8; k++) to.of[k] = to_act<T>(to_f32(from.of[k]));
+        *(eight<T> *)&out.at(r, c) = to;
+    }
+    for (int32_t i = 0; i < n; i++)
+        for (int32_t c = (int32_t)threadIdx.x * 8; c < d; c += THREADS * 8) *(eight<T> *)&room[i * a_tap + c] = *(const eight<T> *)&taps.of[i].at(r, c);
+    __syncthreads();
+    for (int32_t o = (int32_t)threadIdx.x * 8; o < n * d; o += THREADS * 8) {
+        int32_t c = o / n, i = o % n;
+        eight<T> to;
+#pragma unroll
+        for (int k = 0; k < 8; k++) {
+            to.of[k] = room[i * a_tap + c];
+            if (++i == n) i = 0, c++;
+        }
+        *(eight<T> *)&out.at(r, d + o) = to;
+    }
 }
 
 cudaError_t rv_cuda_concat_taps(rv_mat out, rv_mat last, const rv_mat *taps, int32_t n_taps, cudaStream_t stream) {
-    return with_one(out.type, [&](auto t) {
+    bool by_eight = fits_eight(out) && fits_eight(last), same = n_taps <= MOST_TAPS;
+    for (int32_t i = 0; i < n_taps && same; i++) {
+        by_eight &= fits_eight(taps[i]);
+        same &= taps[i].type == out.type;
+    }
+    if (!same) return cudaErrorInvalidValue;
+    return with_types(out.type, last.type, [&](auto t, auto l) {
         using T = decltype(t);
+        using L = decltype(l);
         taps_view<T> all = {};
-        for (int32_t i = 0; i < n_taps && i < 16; i++) all.of[i] = as<T>(taps[i]);
-        concat_kernel<<<grid_of(out.rows, out.cols), THREADS, 0, stream>>>(as<T>(out), as<T>(last), all, n_taps);
+        size_t bytes = (size_t)n_taps * (size_t)(last.cols + 8) * sizeof(T);
+        for (int32_t i = 0; i < n_taps; i++) all.of[i] = as<T>(taps[i]);
+        if (by_eight && bytes <= SHARED_MOST) concat_eight_kernel<T, L><<<(unsigned)out.rows, THREADS, bytes, stream>>>(as<T>(out), as<L>(last), all, n_taps);
+        else concat_kernel<T, L><<<grid_of(out.rows, out.cols), THREADS, 0, stream>>>(as<T>(out), as<L>(last), all, n_taps);
     });
 }
 

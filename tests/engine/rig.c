@@ -65,7 +65,6 @@ void rig_open(rig *r, const rig_options *o) {
     }
     must(rv_text_rows_new(&r->rows, RIG_ROWS, &err), &err);
     r->vision_scratch.host = malloc((rv_vision_host_ints(&r->config) + RIG_CONTEXT) * sizeof(int32_t));
-    r->vision_scratch.host_pixels = malloc(rv_vision_host_pixels(&r->config) * sizeof(float));
     r->hidden = malloc((size_t)(r->config.text.layers + 1) * RIG_ROWS * (size_t)r->config.text.hidden * sizeof(float));
     r->logits = malloc((size_t)RIG_ROWS * (size_t)r->config.text.vocab * sizeof(float));
     int32_t widest = r->config.text.hidden > r->config.vision.output_dim ? r->config.text.hidden : r->config.vision.output_dim;
@@ -93,25 +92,28 @@ void rig_close(rig *r) {
     rv_checkpoint_close(r->checkpoint);
     rv_text_rows_free(&r->rows);
     free(r->vision_scratch.host);
-    free(r->vision_scratch.host_pixels);
     free(r->hidden);
     free(r->logits);
 }
 
 void rig_forget(rig *r) { r->n_pictures = r->used_pages = r->image_keys = 0; }
 
-void rig_see(rig *r, const float *pixels, int32_t tiles, int32_t aspect_ratio_id) {
+static void see(rig *r, const float *pixels, const uint8_t *bytes, int32_t tiles, int32_t aspect_ratio_id) {
     rv_error err;
     int32_t *pages = r->pages[r->n_pictures];
     rv_vision_job *job = &r->pictures[r->n_pictures++];
     *job = (rv_vision_job){ .layout = rv_vision_layout_of(&r->config.vision, tiles, aspect_ratio_id, r->weights.pads_are_equal),
-                            .pixels = pixels, .pages = pages };
+                            .pixels = pixels, .tiles = bytes, .pages = pages };
     /* Pages from the far end, so that a mixed-up page table shows. */
     for (int32_t i = 0, n = rv_vision_pages(&job->layout, r->vision.reference); i < n; i++)
         pages[i] = r->cache.tile_pages - 1 - r->used_pages++;
     while (job->step < rv_vision_steps(&r->config)) rv_vision_run(&r->vision, job, 3);
     must(rv_finish(r->be, &err), &err);
 }
+
+void rig_see(rig *r, const float *pixels, int32_t tiles, int32_t aspect_ratio_id) { see(r, pixels, NULL, tiles, aspect_ratio_id); }
+
+void rig_see_bytes(rig *r, const uint8_t *bytes, int32_t tiles, int32_t aspect_ratio_id) { see(r, NULL, bytes, tiles, aspect_ratio_id); }
 
 void rig_feature(rig *r, int32_t slot, int32_t token, float *out) {
     const rv_vision_layout *l = &r->pictures[r->n_pictures - 1].layout;

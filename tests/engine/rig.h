@@ -48,6 +48,8 @@ void rig_forget(rig *r);                 /* before the next conversation        
 /* Runs the tower on normalised pixels f32 [tiles][3][tile][tile]. Features of slot t, token n, as HF
  * gives them, are then rig_feature(r, t, n). */
 void rig_see(rig *r, const float *pixels, int32_t tiles, int32_t aspect_ratio_id);
+/* The same of tiles as they come from an image, u8 [tiles][3][tile][tile]. */
+void rig_see_bytes(rig *r, const uint8_t *bytes, int32_t tiles, int32_t aspect_ratio_id);
 /* f32 [output_dim] into out; slot may be a padding tile. */
 void rig_feature(rig *r, int32_t slot, int32_t token, float *out);
 /* Feeds tokens [from, to) of ids (all of the conversation so far); logits of all rows are in

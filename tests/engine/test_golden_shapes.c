@@ -116,6 +116,29 @@ static void see_images(shapes *g) {
     free(tiles);
 }
 
+/* A picture's bytes give the very features that its normalised pixels give: sees the last image again, both ways. */
+static void compare_bytes_with_pixels(shapes *g) {
+    const rv_vision_config *v = &g->r.config.vision;
+    size_t most = (size_t)v->max_tiles * RV_CHANNELS * (size_t)v->tile * (size_t)v->tile, width = (size_t)v->output_dim;
+    const int32_t count = g->r.pictures[0].layout.tiles, id = g->r.pictures[0].layout.aspect_ratio_id, step = 97;
+    uint8_t *tiles = room(most, 1);
+    float *pixels = room(most, sizeof *pixels), *rows[2];
+    hash_image(&g->spec, 0, count, v->tile, tiles);
+    rv_image_normalise(tiles, (size_t)count, v->tile, &g->r.config.preprocess, pixels);
+    for (int bytes = 0; bytes < 2; bytes++) {
+        rig_forget(&g->r);
+        if (bytes) rig_see_bytes(&g->r, tiles, count, id);
+        else rig_see(&g->r, pixels, count, id);
+        rows[bytes] = room((size_t)(v->tokens / step + 1) * width, sizeof(float));
+        for (int32_t i = 0; i * step < v->tokens; i++) rig_feature(&g->r, count - 1, i * step, rows[bytes] + (size_t)i * width);
+    }
+    assert_memory_equal(rows[0], rows[1], (size_t)(v->tokens / step + 1) * width * sizeof(float));
+    free(rows[0]);
+    free(rows[1]);
+    free(pixels);
+    free(tiles);
+}
+
 /* HF's image mask says what rv_text_sight says. */
 static void compare_sight(const shapes *g, const int32_t *ids) {
     int64_t n_mask;
@@ -236,6 +259,18 @@ static void check_16bit(const char *folder, const char *name, rig_options how) {
     close_case(g);
 }
 
+static void bytes_of_an_image_give_the_features_of_its_pixels(void **state) {
+    (void)state;
+#ifdef RV_TEST_GPU
+    shapes *g = open_case("g448_bf16", "a", (rig_options){ .gpu = true, .act = RV_BF16 });
+#else
+    shapes *g = open_case("g448_bf16", "a", (rig_options){ .act = RV_F32 });
+#endif
+    see_images(g);
+    compare_bytes_with_pixels(g);
+    close_case(g);
+}
+
 #ifdef RV_TEST_GPU
 static void check_gpu(const char *folder, const char *name, rv_dtype act, int32_t arch, bool full, bool plain) {
     check_16bit(folder, name, (rig_options){ .gpu = true, .act = act, .arch = arch, .full_padding = full, .plain_attention = plain });
@@ -291,9 +326,33 @@ static void coarse_layers_equal_composed_ones_bit_for_bit(void **state) {
     }
 }
 
+/* The tower with its layers as one call each, and composed: every feature, also with padding computed in full. */
+static void coarse_vision_layers_equal_composed_ones_bit_for_bit(void **state) {
+    (void)state;
+    for (int full = 0; full < 2; full++) {
+        float *rows[2];
+        size_t count = 0;
+        for (int fine = 0; fine < 2; fine++) {
+            shapes *g = open_case("g560", "a", (rig_options){ .gpu = true, .act = RV_BF16, .full_padding = full });
+            const size_t tokens = (size_t)g->r.config.vision.tokens, width = (size_t)g->r.config.vision.output_dim;
+            g->r.be->fine_only = fine;
+            see_images(g);
+            count = tokens * width;
+            rows[fine] = room(count, sizeof(float));
+            for (size_t i = 0; i < tokens; i++) rig_feature(&g->r, 0, (int32_t)i, rows[fine] + i * width);
+            close_case(g);
+        }
+        assert_memory_equal(rows[0], rows[1], count * sizeof(float));
+        free(rows[0]);
+        free(rows[1]);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bytes_of_an_image_give_the_features_of_its_pixels),
         cmocka_unit_test(coarse_layers_equal_composed_ones_bit_for_bit),
+        cmocka_unit_test(coarse_vision_layers_equal_composed_ones_bit_for_bit),
         cmocka_unit_test(bf16_with_the_newest_kernels_is_as_exact_as_hfs),
         cmocka_unit_test(f16_is_as_exact_as_hfs),
         cmocka_unit_test(the_sm80_kernels_are_as_exact_as_hfs),
@@ -316,6 +375,7 @@ static void bf16_arithmetic_on_two_images_is_as_exact_as_hfs(void **state) { (vo
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bytes_of_an_image_give_the_features_of_its_pixels),
         cmocka_unit_test(two_images_of_560_pixel_tiles_equal_hf),
         cmocka_unit_test(padding_computed_in_full_equals_hf),
         cmocka_unit_test(taps_leaving_the_layers_equal_hf),

@@ -114,6 +114,37 @@ static void an_idle_picture_makes_room_and_comes_back(void **state) {
     rv_session_free(s);
 }
 
+/* Its job is cancelled half way through the tower, which then serves others: it must not go on from their states. */
+static void a_picture_left_half_seen_is_seen_again(void **state) {
+    (void)state;
+    rv_session *s = session(3, 3);
+    rv_picture *picture;
+    rv_image image = image_of(&receipts[1]);
+    rv_error err;
+    if (rv_picture_new(s, &image, &picture, &err)) fail_msg("%s", err.message);
+    rv_part parts[] = { { .size = sizeof(rv_part), .picture = picture }, { .size = sizeof(rv_part), .text = receipts[1].prompt } };
+    rv_message message = { .size = sizeof message, .role = "user", .parts = parts, .n_parts = 2 };
+    rv_request request = { .size = sizeof request, .messages = &message, .n_messages = 1 };
+    rv_job *answering = submit_receipt(s, &receipts[0]);
+    while (rv_job_tokens(answering, NULL, NULL) == 0) assert_int_equal(rv_step(s, NULL, &err), RV_OK);
+    rv_job *left = submit(s, &request);
+    assert_int_equal(rv_step(s, NULL, &err), RV_OK);             /* a slice, as somebody is answering */
+    assert_int_equal(rv_job_get_state(left), RV_JOB_RUNNING);
+    rv_cancel(left);
+    rv_job *other = submit_receipt(s, &receipts[2]);
+    finish_all(s);
+    rv_job *again = submit(s, &request);
+    finish_all(s);
+    assert_int_equal(rv_job_get_state(left), RV_JOB_CANCELLED);
+    assert_answer(answering, &receipts[0]);
+    assert_answer(other, &receipts[2]);
+    assert_answer(again, &receipts[1]);
+    rv_job *all[] = { answering, left, other, again };
+    for (int i = 0; i < 4; i++) rv_job_free(all[i]);
+    rv_picture_free(picture);
+    rv_session_free(s);
+}
+
 static void more_tiles_than_the_session_holds_is_an_error(void **state) {
     (void)state;
     rv_session *s = session(1, 1);
@@ -433,6 +464,7 @@ int main(void) {
         cmocka_unit_test(text_only_and_image_requests_share_a_batch),
         cmocka_unit_test(a_shared_picture_is_computed_once_for_several_prompts),
         cmocka_unit_test(an_idle_picture_makes_room_and_comes_back),
+        cmocka_unit_test(a_picture_left_half_seen_is_seen_again),
         cmocka_unit_test(more_tiles_than_the_session_holds_is_an_error),
         cmocka_unit_test(streamed_pieces_are_the_whole_text),
         cmocka_unit_test(a_stop_string_ends_the_answer_and_never_reaches_the_stream),

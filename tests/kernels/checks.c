@@ -44,15 +44,16 @@ static void every_operation_refuses_shapes_that_do_not_fit(void **state) {
     rv_attention a = { .q = mat(2, 16), .out = mat(2, 16), .kv = kv, .last = ids, .heads = 4, .kv_heads = 1, .longest = 8 };
     rv_mat tap = mat(2, 9), bf16 = rv_mat_of(space, 2, 8, RV_BF16), narrow = mat(2, 8);
     narrow.ld = 7;
-    for (int i = 0; i < 16; i++) {
+    for (int i = 0; i < 18; i++) {
         rv_backend *be = open_f32();
         rv_weight *w = rv_weight_new(be, &SPEC, NULL);
         static const char *const says[] = { "zero", "copy", "patches", "embed", "add_rows", "norm", "linear", "linear_add",
-                                            "swiglu", "rope", "kv_store", "attend", "concat_taps", "attend", "linear", "copy" };
+                                            "swiglu", "rope", "kv_store", "attend", "concat_taps", "attend", "linear", "copy",
+                                            "patches", "patches" };
         switch (i) {
         case 0: rv_zero(be, narrow); break;
         case 1: rv_copy(be, mat(2, 3), mat(3, 2)); break;
-        case 2: rv_patches(be, mat(4, 12), mat(1, 3 * 5 * 5), 3, 2); break;
+        case 2: rv_patches(be, mat(4, 12), mat(1, 3 * 5 * 5), NULL, 3, 2); break;
         case 3: rv_embed(be, mat(2, 15), w, ids); break;
         case 4: rv_add_rows(be, rv_mat_of(space, 2, 16, RV_BF16), w, ids, 1); break;
         case 5: rv_norm_rows(be, mat(2, 12), mat(2, 12), norm); break;
@@ -65,7 +66,9 @@ static void every_operation_refuses_shapes_that_do_not_fit(void **state) {
         case 12: rv_concat_taps(be, mat(2, 16), mat(2, 8), &tap, 1); break;
         case 13: a.kv_heads = 3; rv_attend(be, &a); break;
         case 14: rv_linear(be, mat(2, 8), rv_mat_of(space, 2, 16, RV_BF16), w, NULL, RV_ACT_NONE); break;
-        default: rv_copy(be, bf16, mat(2, 8)); break;        /* bf16 is not this backend's type */
+        case 15: rv_copy(be, bf16, mat(2, 8)); break;        /* bf16 is not this backend's type */
+        case 16: rv_patches(be, mat(4, 12), mat(1, 3 * 4 * 4), space, 3, 2); break;      /* values are of bytes */
+        default: rv_patches(be, mat(4, 12), rv_mat_of(space, 1, 3 * 4 * 4, RV_U8), NULL, 3, 2); break;
         }
         rv_weight_free(be, w);
         expect_error(be, RV_ERR_INTERNAL, says[i]);

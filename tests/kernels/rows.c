@@ -200,7 +200,7 @@ static void patches_are_cut_row_by_row(void **state) {
         rv_backend *be = open_setup(setups[i], 2);
         rv_mat pixels = matrix(TILES, CHANNELS * EDGE * EDGE, RV_F32, 1);
         rv_mat out = matrix(TILES * GRID * GRID, CHANNELS * PATCH * PATCH, setups[i].act, 2);
-        rv_patches(be, out, pixels, CHANNELS, PATCH);
+        rv_patches(be, out, pixels, NULL, CHANNELS, PATCH);
         finish(be);
         for (int32_t r = 0; r < out.rows; r++)
             for (int32_t c = 0; c < out.cols; c++) {
@@ -211,6 +211,58 @@ static void patches_are_cut_row_by_row(void **state) {
                 assert_true(at(out, r, c) == e);
             }
         free_odd(pixels.data);
+        free_odd(out.data);
+        rv_backend_close(be);
+    }
+}
+
+/* Bytes through a table give the very bits that their values give as f32 pixels. */
+static void patches_of_bytes_are_those_of_their_values(void **state) {
+    (void)state;
+    setup setups[3 * CPU_LEVELS];
+    int n = all_setups(setups);
+    enum { TILES = 2, CHANNELS = 3, EDGE = 140, PATCH = 70, GRID = EDGE / PATCH, PIXELS = CHANNELS * EDGE * EDGE };
+    float *values = malloc(CHANNELS * 256 * sizeof *values);
+    fill(values, RV_F32, CHANNELS * 256, false, 5);
+    for (int i = 0; i < n; i++) {
+        rv_backend *be = open_setup(setups[i], 2);
+        uint8_t *data = malloc((size_t)TILES * PIXELS);
+        rv_mat bytes = rv_mat_of(data, TILES, PIXELS, RV_U8), pixels = matrix(TILES, PIXELS, RV_F32, 1);
+        rv_mat out[2] = { matrix(TILES * GRID * GRID, CHANNELS * PATCH * PATCH, setups[i].act, 2),
+                          matrix(TILES * GRID * GRID, CHANNELS * PATCH * PATCH, setups[i].act, 3) };
+        for (int32_t t = 0; t < TILES; t++)
+            for (int32_t p = 0; p < PIXELS; p++) {
+                uint8_t byte = (uint8_t)(p * 7 + t * 31 + p / 251);
+                data[t * PIXELS + p] = byte;
+                put(rv_cpu_row(pixels, t), RV_F32, p, values[p / (EDGE * EDGE) * 256 + byte]);
+            }
+        rv_patches(be, out[0], bytes, values, CHANNELS, PATCH);
+        rv_patches(be, out[1], pixels, NULL, CHANNELS, PATCH);
+        finish(be);
+        for (int32_t r = 0; r < out[0].rows; r++)
+            assert_memory_equal(rv_cpu_row(out[0], r), rv_cpu_row(out[1], r), (size_t)out[0].cols * rv_dtype_size(out[0].type));
+        free(data);
+        free_odd(pixels.data);
+        free_odd(out[0].data);
+        free_odd(out[1].data);
+        rv_backend_close(be);
+    }
+    free(values);
+}
+
+static void a_row_is_copied_to_many(void **state) {
+    (void)state;
+    setup setups[3 * CPU_LEVELS];
+    int n = all_setups(setups);
+    for (int i = 0; i < n; i++) {
+        rv_backend *be = open_setup(setups[i], 2);
+        rv_mat x = matrix(1, 30, RV_F32, 1), out = matrix(5, 30, RV_F32, 2);
+        x.rows = 5;
+        x.ld = 0;
+        rv_copy(be, out, x);
+        finish(be);
+        for (int32_t r = 0; r < 5; r++) assert_memory_equal(rv_cpu_row(out, r), x.data, 30 * sizeof(float));
+        free_odd(x.data);
         free_odd(out.data);
         rv_backend_close(be);
     }
@@ -254,6 +306,8 @@ int main(void) {
         cmocka_unit_test(table_rows_are_looked_up_and_added),
         cmocka_unit_test(taps_are_interleaved_by_channel),
         cmocka_unit_test(patches_are_cut_row_by_row),
+        cmocka_unit_test(patches_of_bytes_are_those_of_their_values),
+        cmocka_unit_test(a_row_is_copied_to_many),
         cmocka_unit_test(stored_keys_land_in_their_pages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,161 @@
+/* test_memory.c - what a model and a session take: as planned, little, and given back; and the pass made in advance.
+ *
+ * On a GPU the driver's own count is compared; a first round of everything comes before, so that kernels and whatever
+ * the driver keeps for itself are there already.
+ */
+#include "tests/support/folder.h"
+
+#include "engine/session.h"
+#include "engine/synth.h"
+#include "tests/engine/demo.h"
+
+/* Everything besides weights and cached keys, of one sequence at the published shape. */
+static uint64_t scratch_of_11b(rv_backend *be) {
+    rv_synth_model published;
+    rv_error err = { 0 };
+    rv_dtype type = RV_DTYPE_COUNT;
+    rv_arena cache = { 0 }, scratch = { 0 };
+    rv_session *s = calloc(1, sizeof *s);
+    assert_non_null(s);
+    if (rv_synth_model_open("11b", &type, &published, &err)) fail_msg("%s", err.message);
+    if (rv_session_resolve(&published.config, &s->options, &err)) fail_msg("%s", err.message);
+    rv_session_place(s, &published.config, be, &cache, &scratch);
+    rv_synth_model_close(&published);
+    free(s);
+    return scratch.used + be->own_bytes;
+}
+
+static rv_model *load(const char *dir, uint64_t limit) {
+    rv_error err;
+    rv_model *model;
+    rv_load_options o = { .size = sizeof o, .backend = DEMO_BACKEND, .compute = DEMO_COMPUTE, .memory_limit = limit };
+    if (rv_model_load(dir, &o, &model, &err)) fail_msg("%s", err.message);
+    return model;
+}
+
+/* A picture of noise-like pixels and a question: any answer will do. */
+static void answer(rv_session *s) {
+    enum { EDGE = 600 };
+    rv_error err;
+    rv_job *job;
+    uint8_t *pixels = malloc(EDGE * EDGE * 3);
+    assert_non_null(pixels);
+    for (int i = 0; i < EDGE * EDGE * 3; i++) pixels[i] = (uint8_t)(i * 7 + i / 97);
+    rv_image image = { .size = sizeof image, .data = pixels, .bytes = EDGE * EDGE * 3, .width = EDGE, .height = EDGE };
+    rv_request r = { .size = sizeof r, .images = &image, .n_images = 1, .prompt = "What is it?", .max_tokens = 8, .flags = RV_REQUEST_IGNORE_STOP };
+    if (rv_generate(s, &r, &job, &err)) fail_msg("%s", err.message);
+    assert_int_equal(rv_job_tokens(job, NULL, NULL), 8);
+    rv_job_free(job);
+    free(pixels);
+}
+
+#ifdef RV_TEST_GPU
+static uint64_t free_bytes(void) {
+    rv_device d = { .size = sizeof d };
+    rv_error err;
+    if (rv_device_get(RV_BACKEND_CUDA, 0, &d, &err)) fail_msg("%s", err.message);
+    return d.memory_free;
+}
+
+static void scratch_of_the_11b_shape_is_at_most_350_megabytes(void **state) {
+    (void)state;
+    rv_backend *be;
+    rv_error err;
+    if (rv_cuda_open(&(rv_cuda_options){ .act = RV_BF16 }, &be, &err)) fail_msg("%s", err.message);
+    printf("  scratch, the backend's own %.0f MB included: %.1f MB\n", (double)be->own_bytes / 1e6, (double)scratch_of_11b(be) / 1e6);
+    assert_true(scratch_of_11b(be) <= 350000000);
+    rv_backend_close(be);
+}
+
+/* The driver hands out memory in pieces of 2 MB, and may keep some for recorded steps. */
+static void what_was_planned_is_taken_and_every_byte_given_back(void **state) {
+    (void)state;
+    enum { ALLOCATIONS = 6, PIECE = 2 << 20 };
+    char dir[1024];
+    rv_error err = { 0 };
+    rv_memory plan = { .size = sizeof plan }, of_model = { .size = sizeof of_model }, of_session = { .size = sizeof of_session };
+    rv_synth_options synth = { .size = sizeof synth, .shape = "tiny" };
+    rv_load_options options = { .size = sizeof options, .backend = DEMO_BACKEND, .compute = DEMO_COMPUTE };
+    rv_session_options session = { .size = sizeof session, .slots = 2, .context = 4096, .images = 8 };
+    if (rv_synthesise(folder_new(dir, "planned"), &synth, NULL, &err)) fail_msg("%s", err.message);
+    if (rv_memory_plan(dir, &options, &session, &plan, &err)) fail_msg("%s", err.message);
+    for (int round = 0; round < 3; round++) {
+        rv_session *s;
+        uint64_t before = free_bytes();
+        rv_model *model = load(dir, 0);
+        if (rv_session_new(model, &session, &s, &err)) fail_msg("%s", err.message);
+        uint64_t taken = before - free_bytes();
+        assert_int_equal(rv_model_memory(model, &of_model, &err), RV_OK);
+        assert_int_equal(rv_session_memory(s, &of_session, &err), RV_OK);
+        assert_int_equal(of_model.total + of_session.total, plan.total);
+        answer(s);
+        uint64_t used = before - free_bytes();
+        rv_session_free(s);
+        rv_model_free(model);
+        uint64_t after = free_bytes();
+        printf("  round %d: planned %.2f MB, taken %.2f MB, after an answer %.2f MB, not given back %.2f MB\n", round, (double)plan.total / 1e6,
+               (double)taken / 1e6, (double)used / 1e6, ((double)before - (double)after) / 1e6);
+        if (round == 0) continue;
+        assert_true(taken + PIECE >= plan.total);
+        assert_true(taken <= plan.total + ALLOCATIONS * PIECE);
+        assert_int_equal(used, taken);
+        assert_int_equal(after, before);
+    }
+    folder_new(dir, "planned");
+}
+#else
+static void scratch_of_the_11b_shape_is_at_most_240_megabytes(void **state) {
+    (void)state;
+    rv_backend be = { .act = RV_BF16, .chunk_rows = 1024 };          /* as a GPU's, without what that takes for itself */
+    printf("  scratch: %.1f MB\n", (double)scratch_of_11b(&be) / 1e6);
+    assert_true(scratch_of_11b(&be) <= 240000000);
+}
+#endif
+
+/* As a backend wants it whose code loads late; the CPU's does not, and is told here that it does. */
+static void a_pass_in_advance_leaves_no_trace(void **state) {
+    (void)state;
+    rv_error err;
+    rv_session *s;
+    rv_model *model = load(RV_TEST_DEMO "/model", 0);
+    model->be->loads_late = true;
+    void *memory = rv_model_warm(model);
+    assert_non_null(memory);
+    assert_int_equal(rv_finish(model->be, &err), RV_OK);
+    rv_device_release(model->be, memory);
+    if (rv_session_new(model, &(rv_session_options){ .size = sizeof(rv_session_options), .context = 256 }, &s, &err)) fail_msg("%s", err.message);
+    answer(s);
+    rv_session_free(s);
+    rv_model_free(model);
+}
+
+static void a_pass_in_advance_is_left_out_where_memory_is_short(void **state) {
+    (void)state;
+    rv_error err;
+    rv_memory is = { .size = sizeof is };
+    rv_model *model = load(RV_TEST_DEMO "/model", 0);
+    assert_int_equal(rv_model_memory(model, &is, &err), RV_OK);
+    rv_model_free(model);
+    model = load(RV_TEST_DEMO "/model", is.total + 1000);
+    model->be->loads_late = true;
+    assert_null(rv_model_warm(model));
+    assert_int_equal(rv_finish(model->be, &err), RV_OK);
+    rv_model_free(model);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+#ifdef RV_TEST_GPU
+        cmocka_unit_test(scratch_of_the_11b_shape_is_at_most_350_megabytes),
+        cmocka_unit_test(what_was_planned_is_taken_and_every_byte_given_back),
+#else
+        cmocka_unit_test(scratch_of_the_11b_shape_is_at_most_240_megabytes),
+#endif
+        cmocka_unit_test(a_pass_in_advance_leaves_no_trace),
+        cmocka_unit_test(a_pass_in_advance_is_left_out_where_memory_is_short),
+    };
+#ifdef RV_TEST_GPU
+    if (rv_device_count(RV_BACKEND_CUDA) == 0) return puts("skipped: no GPU"), 77;
+#endif
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
