@@ -84,7 +84,7 @@ static void measure(ops *o, op *c, result *r) {
     if (once * calls < o->batch_ms) calls = (int32_t)(o->batch_ms / (once > 1e-4 ? once : 1e-4));
     if (calls > MOST_CALLS) calls = MOST_CALLS;
     if (calls < c->copies) calls = c->copies;
-    if (rv_can_record(o->be) && !c->cannot) {
+    if (rv_can_run_ahead(o->be) && !c->cannot) {
         rv_record(o->be);
         queue(o, c, calls);
         tape = rv_recorded(o->be);

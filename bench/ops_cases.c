@@ -198,7 +198,7 @@ static void rope_and_store(ops *o, int32_t n) {
 
 static void best(ops *o, int32_t n) {
     op c;
-    if (!rv_can_record(o->be) || !begin(o, &c, "most likely token", n, "few_%d_best", (int)n)) return;
+    if (!rv_can_run_ahead(o->be) || !begin(o, &c, "most likely token", n, "few_%d_best", (int)n)) return;
     c.x = op_matrix(o, &c, n, o->s->vocab, RV_F32);
     c.best = op_take(o, &c, (uint64_t)n * sizeof *c.best);
     c.call = call_best;

@@ -7,7 +7,28 @@
 
 #include "engine/session.h"
 #include "engine/synth.h"
-#include "tests/engine/demo.h"
+
+#ifdef RV_TEST_GPU
+enum { BACKEND = RV_BACKEND_CUDA };
+#else
+enum { BACKEND = RV_BACKEND_CPU };
+#endif
+
+static char model_dir[1024];             /* a small synthetic model                             */
+
+static int set_up(void **state) {
+    (void)state;
+    rv_error err;
+    rv_synth_options o = { .size = sizeof o, .shape = "tiny" };
+    if (rv_synthesise(folder_new(model_dir, "model"), &o, NULL, &err)) fail_msg("%s", err.message);
+    return 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    folder_new(model_dir, "model");
+    return rmdir(model_dir);
+}
 
 /* Everything besides weights and cached keys, of one sequence at the published shape. */
 static uint64_t scratch_of_11b(rv_backend *be) {
@@ -25,11 +46,11 @@ static uint64_t scratch_of_11b(rv_backend *be) {
     return scratch.used + be->own_bytes;
 }
 
-static rv_model *load(const char *dir, uint64_t limit) {
+static rv_model *load(uint64_t limit) {
     rv_error err;
     rv_model *model;
-    rv_load_options o = { .size = sizeof o, .backend = DEMO_BACKEND, .compute = DEMO_COMPUTE, .memory_limit = limit };
-    if (rv_model_load(dir, &o, &model, &err)) fail_msg("%s", err.message);
+    rv_load_options o = { .size = sizeof o, .backend = BACKEND, .memory_limit = limit };
+    if (rv_model_load(model_dir, &o, &model, &err)) fail_msg("%s", err.message);
     return model;
 }
 
@@ -71,18 +92,15 @@ static void scratch_of_the_11b_shape_is_at_most_350_megabytes(void **state) {
 static void what_was_planned_is_taken_and_every_byte_given_back(void **state) {
     (void)state;
     enum { ALLOCATIONS = 6, PIECE = 2 << 20 };
-    char dir[1024];
     rv_error err = { 0 };
     rv_memory plan = { .size = sizeof plan }, of_model = { .size = sizeof of_model }, of_session = { .size = sizeof of_session };
-    rv_synth_options synth = { .size = sizeof synth, .shape = "tiny" };
-    rv_load_options options = { .size = sizeof options, .backend = DEMO_BACKEND, .compute = DEMO_COMPUTE };
+    rv_load_options options = { .size = sizeof options, .backend = BACKEND };
     rv_session_options session = { .size = sizeof session, .slots = 2, .context = 4096, .images = 8 };
-    if (rv_synthesise(folder_new(dir, "planned"), &synth, NULL, &err)) fail_msg("%s", err.message);
-    if (rv_memory_plan(dir, &options, &session, &plan, &err)) fail_msg("%s", err.message);
+    if (rv_memory_plan(model_dir, &options, &session, &plan, &err)) fail_msg("%s", err.message);
     for (int round = 0; round < 3; round++) {
         rv_session *s;
         uint64_t before = free_bytes();
-        rv_model *model = load(dir, 0);
+        rv_model *model = load(0);
         if (rv_session_new(model, &session, &s, &err)) fail_msg("%s", err.message);
         uint64_t taken = before - free_bytes();
         assert_int_equal(rv_model_memory(model, &of_model, &err), RV_OK);
@@ -101,7 +119,6 @@ static void what_was_planned_is_taken_and_every_byte_given_back(void **state) {
         assert_int_equal(used, taken);
         assert_int_equal(after, before);
     }
-    folder_new(dir, "planned");
 }
 #else
 static void scratch_of_the_11b_shape_is_at_most_240_megabytes(void **state) {
@@ -117,7 +134,7 @@ static void a_pass_in_advance_leaves_no_trace(void **state) {
     (void)state;
     rv_error err;
     rv_session *s;
-    rv_model *model = load(RV_TEST_DEMO "/model", 0);
+    rv_model *model = load(0);
     model->be->loads_late = true;
     void *memory = rv_model_warm(model);
     assert_non_null(memory);
@@ -133,10 +150,10 @@ static void a_pass_in_advance_is_left_out_where_memory_is_short(void **state) {
     (void)state;
     rv_error err;
     rv_memory is = { .size = sizeof is };
-    rv_model *model = load(RV_TEST_DEMO "/model", 0);
+    rv_model *model = load(0);
     assert_int_equal(rv_model_memory(model, &is, &err), RV_OK);
     rv_model_free(model);
-    model = load(RV_TEST_DEMO "/model", is.total + 1000);
+    model = load(is.total + 1000);
     model->be->loads_late = true;
     assert_null(rv_model_warm(model));
     assert_int_equal(rv_finish(model->be, &err), RV_OK);
@@ -157,5 +174,5 @@ int main(void) {
 #ifdef RV_TEST_GPU
     if (rv_device_count(RV_BACKEND_CUDA) == 0) return puts("skipped: no GPU"), 77;
 #endif
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, set_up, tear_down);
 }
