@@ -274,7 +274,7 @@ void ops_many(ops *o, int32_t rows) {
 
 static void call_patches(ops *o, op *c, int32_t k) {
     (void)k;
-    rv_patches(o->be, c->out, c->x, 3, c->width);
+    rv_patches(o->be, c->out, c->x, NULL, 3, c->width);
 }
 
 /* Real tiles' rows, one padding tile where there is one, and the padding token: as the tower runs (engine/vision.h). */
