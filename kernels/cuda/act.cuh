@@ -10,16 +10,15 @@
  * taken, and bf16 kernels nothing. */
 static __device__ unsigned long long f16_clamped;
 
+__device__ __forceinline__ __half clamped_half(float x) { return __float2half_rn(x > 65504.f ? 65504.f : x < -65504.f ? -65504.f : x); }
+
 /* f32 -> T, round to nearest even; f16 saturates at +-65504 (NaN stays NaN), and counts. */
 template <typename T> __device__ __forceinline__ T to_act(float x);
 template <> __device__ __forceinline__ float to_act<float>(float x) { return x; }
 template <> __device__ __forceinline__ __nv_bfloat16 to_act<__nv_bfloat16>(float x) { return __float2bfloat16_rn(x); }
 template <> __device__ __forceinline__ __half to_act<__half>(float x) {
-    if (fabsf(x) > 65504.f) {
-        atomicAdd(&f16_clamped, 1ull);
-        x = copysignf(65504.f, x);
-    }
-    return __float2half_rn(x);
+    if (fabsf(x) > 65504.f) atomicAdd(&f16_clamped, 1ull);
+    return clamped_half(x);
 }
 #define RV_CUDA_CLAMPED(name) \
     void *rv_cuda_clamped_##name(void) { \
@@ -37,7 +36,7 @@ __device__ __forceinline__ uint32_t pack2(float a, float b, __nv_bfloat16) {
     return *reinterpret_cast<uint32_t *>(&v);
 }
 __device__ __forceinline__ uint32_t pack2(float a, float b, __half) {
-    __half2 v = __floats2half2_rn(fminf(fmaxf(a, -65504.f), 65504.f), fminf(fmaxf(b, -65504.f), 65504.f));
+    __half2 v = __halves2half2(clamped_half(a), clamped_half(b));
     return *reinterpret_cast<uint32_t *>(&v);
 }
 
