@@ -126,7 +126,7 @@ static void drain(late *l, const rv_tray *tray) {
     for (; i < l->queue.n && (!tray || tray->on_their_way); i++)
         if (!l->be->error.code || l->queue.of[i].op == UPLOAD) run(l, &l->queue.of[i]);
     l->queue.n -= i;
-    memmove(l->queue.of, l->queue.of + i, l->queue.n * sizeof *l->queue.of);
+    if (i) memmove(l->queue.of, l->queue.of + i, l->queue.n * sizeof *l->queue.of);
 }
 
 /* ---- the table ---- */
