@@ -37,7 +37,14 @@ static void doctor_tells_toolkit_and_kernels(void **state) {
 }
 
 /* The driver's library is found through the loader's path first. */
-static void with_driver(const char *folder) { assert_int_equal(setenv("LD_LIBRARY_PATH", folder, 1), 0); }
+static void with_driver(const char *folder) {
+    static char before[2048];
+    char path[4096];
+    const char *now = getenv("LD_LIBRARY_PATH");
+    if (now && !*before) snprintf(before, sizeof before, "%s", now);
+    snprintf(path, sizeof path, "%s%s%s", folder, *before ? ":" : "", before);
+    assert_int_equal(setenv("LD_LIBRARY_PATH", path, 1), 0);
+}
 
 static void an_old_driver_is_an_error_that_says_to_update_it(void **state) {
     (void)state;
