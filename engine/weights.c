@@ -258,11 +258,14 @@ void rv_weights_free(const rv_config *config, rv_backend *be, rv_weights *w) {
 
 /* ---- padding tiles ---- */
 
+/* -0 counts as zero: signs are masked.  Eight bytes at a time: these tables are a large part of a small vision tower. */
 static bool all_zero(const char *data, size_t bytes, rv_dtype type) {
-    size_t step = rv_dtype_size(type);
-    for (size_t i = 0; i < bytes; i += step)       /* -0 counts as zero: the sign is the top bit of the last byte */
-        for (size_t b = 0; b < step; b++)
-            if (b + 1 < step ? data[i + b] : data[i + b] & 0x7f) return false;
+    const uint64_t mask = rv_dtype_size(type) == 4 ? UINT64_C(0x7fffffff7fffffff) : UINT64_C(0x7fff7fff7fff7fff);
+    for (size_t i = 0; i < bytes; i += 8) {
+        uint64_t word = 0;
+        memcpy(&word, data + i, bytes - i < 8 ? bytes - i : 8);
+        if (word & mask) return false;
+    }
     return true;
 }
 
