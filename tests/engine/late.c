@@ -96,7 +96,7 @@ static void run(late *l, const call *c) {
     case UPLOAD: o->upload(be, c->to, c->from, c->bytes); free((void *)(uintptr_t)c->from); break;
     case ZERO: o->zero(be, c->out); break;
     case COPY: o->copy(be, c->out, c->a); break;
-    case PATCHES: o->patches(be, c->out, c->a, c->n, c->k); break;
+    case PATCHES: o->patches(be, c->out, c->a, c->f, c->n, c->k); break;
     case EMBED: o->embed(be, c->out, c->w, c->ids); break;
     case ADD_ROWS: o->add_rows(be, c->out, c->w, c->ids, c->scale); break;
     case NORM: o->norm(be, c->out, c->a, c->norm); break;
@@ -155,8 +155,8 @@ static void weight_free(rv_backend *be, rv_weight *w) {
 }
 static void zero(rv_backend *be, rv_mat x) { queue(be, (call){ .op = ZERO, .out = x }); }
 static void copy(rv_backend *be, rv_mat dst, rv_mat src) { queue(be, (call){ .op = COPY, .out = dst, .a = src }); }
-static void patches(rv_backend *be, rv_mat out, rv_mat pixels, int32_t channels, int32_t patch) {
-    queue(be, (call){ .op = PATCHES, .out = out, .a = pixels, .n = channels, .k = patch });
+static void patches(rv_backend *be, rv_mat out, rv_mat pixels, const float *values, int32_t channels, int32_t patch) {
+    queue(be, (call){ .op = PATCHES, .out = out, .a = pixels, .f = values, .n = channels, .k = patch });
 }
 static void embed(rv_backend *be, rv_mat out, const rv_weight *w, const int32_t *ids) {
     queue(be, (call){ .op = EMBED, .out = out, .w = w, .ids = ids });
