@@ -123,7 +123,8 @@ static void what_was_planned_is_taken_and_every_byte_given_back(void **state) {
 #else
 static void scratch_of_the_11b_shape_is_at_most_240_megabytes(void **state) {
     (void)state;
-    rv_backend be = { .act = RV_BF16, .chunk_rows = 1024 };          /* as a GPU's, without what that takes for itself */
+    const rv_backend_ops ops = { .name = "a GPU's shape" };
+    rv_backend be = { .ops = &ops, .act = RV_BF16, .chunk_rows = 1024 };   /* without what a GPU's takes for itself */
     printf("  scratch: %.1f MB\n", (double)scratch_of_11b(&be) / 1e6);
     assert_true(scratch_of_11b(&be) <= 240000000);
 }
