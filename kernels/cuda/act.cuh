@@ -76,4 +76,7 @@ __device__ __forceinline__ void let_next_start() {
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
+
+/* Asks the L2 cache for the memory line at p. */
+__device__ __forceinline__ void fetch_far(const void *p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 #endif

@@ -19,7 +19,8 @@ enum { RV_CUDA_GATE_BLOCK = 8,           /* GATE_UP weights: 8 rows of gate, 8 o
        RV_CUDA_SPLIT_KEYS = 256,         /* decode attention splits keys at multiples of this   */
        RV_CUDA_NORM_THREADS = 256,       /* of a whole row's norm, here and inside a product    */
        RV_CUDA_NORM_MOST = 8192,         /* the widest that it norms                            */
-       RV_CUDA_NORM_ROWS = 2 };          /* a product norms its rows itself up to this many     */
+       RV_CUDA_NORM_ROWS = 2,            /* a product norms its rows itself up to this many     */
+       RV_CUDA_COUNTERS = 1 << 14 };     /* int32s that `partial` begins with, zero between launches */
 
 /* ---- rows.cu: one row at a time; all memory-bound ---- */
 cudaError_t rv_cuda_zero(rv_mat x, cudaStream_t stream);
@@ -36,7 +37,9 @@ cudaError_t rv_cuda_concat_taps(rv_mat out, rv_mat last, const rv_mat *taps, int
 cudaError_t rv_cuda_bias_act(rv_mat out, rv_mat x, const float *bias, rv_act act, cudaStream_t stream);
 /* x f32 += scale * row_scale[r] * (y + bias); y act or f32. */
 cudaError_t rv_cuda_add_scaled(rv_mat x, rv_mat y, const float *bias, float scale, const float *row_scale, cudaStream_t stream);
-cudaError_t rv_cuda_best(rv_best *out, rv_mat logits, bool overlap, cudaStream_t stream);
+/* partial: decode attention's; rv_cuda_best_bytes bytes of it. */
+cudaError_t rv_cuda_best(rv_best *out, rv_mat logits, void *partial, bool overlap, cudaStream_t stream);
+uint64_t    rv_cuda_best_bytes(int32_t rows, int32_t cols);
 
 /* ---- sample.cu ---- a->best holds each row's most likely token (rv_cuda_best). */
 cudaError_t rv_cuda_choose(const rv_answering *a, rv_mat logits, bool overlap, cudaStream_t stream);
@@ -70,6 +73,8 @@ typedef struct rv_few {
     enum { RV_FEW_STORE, RV_FEW_GELU, RV_FEW_SWIGLU, RV_FEW_ADD } how;
     float        scale;                  /* ADD: out += scale * row_scale * (x W^T + bias)      */
     const float *row_scale;
+    bool         prefetch;               /* the launch before leaves the memory idle (attention): the L2 cache
+                                            is asked for all of w meanwhile                     */
 } rv_few;
 cudaError_t rv_cuda_few(const rv_few *p, bool overlap, cudaStream_t stream);
 
@@ -93,6 +98,9 @@ cudaError_t rv_cuda_attend_plain(const rv_attention *a, cudaStream_t stream);
 cudaError_t rv_cuda_decode(const rv_attention *a, void *partial, rv_cuda_order order, cudaStream_t stream);
 cudaError_t rv_cuda_decode_rope(const rv_attention *a, rv_mat k, rv_mat v, const float *cos_sin, const int32_t *pos, void *partial,
                                 rv_cuda_order order, cudaStream_t stream);
+/* RMS norm of q, a head at a time, and decode in one launch, to the bits of rv_cuda_norm and rv_cuda_decode.  a->q holds
+ * the rows before the norm and may be normed in place. */
+cudaError_t rv_cuda_decode_norm(const rv_attention *a, rv_norm n, void *partial, rv_cuda_order order, cudaStream_t stream);
 uint64_t    rv_cuda_decode_bytes(int32_t rows, int32_t heads, int32_t head_dim, int32_t longest);
 
 /* ---- ceiling.cu: for rv_cuda_peak ---- */

@@ -19,15 +19,17 @@
 enum { WARPS = 4, THREADS = 32 * WARPS, SPLIT = RV_CUDA_SPLIT_KEYS, TILE = 32, HEADS = 8,
        WARP_KEYS = SPLIT / WARPS,          /* a warp's keys of a split: tiles w, w + WARPS, ..        */
        MOST_SPLITS = 2048,                 /* of one row: what merging has room for                */
-       COUNTERS = 1 << 14 };               /* at the start of `partial`: one per row and block of heads */
+       COUNTERS = RV_CUDA_COUNTERS };      /* at the start of `partial`: one per row and block of heads */
 
-/* What the fused form adds: rotate q, rotate and store k, store v, then attend. */
+/* What the fused forms add: rotate q, rotate and store k, store v; or norm q. */
 template <typename T> struct rope_args {
     const T *k = nullptr, *v = nullptr;
     T *to_k = nullptr, *to_v = nullptr;
     int64_t ld_k = 0, ld_v = 0;
     const float *cos_sin = nullptr;
-    const int32_t *pos = nullptr;          /* NULL: not fused                                     */
+    const int32_t *pos = nullptr;          /* NULL: no rotation                                   */
+    const float *norm = nullptr;           /* NULL: no norm                                       */
+    float eps = 0;
 };
 
 /* Under 99 KB, for SM86 and SM89, and three times in an SM80's or SM90's memory. */
@@ -38,6 +40,7 @@ template <int D> struct decode_room {
         float weight[HEADS][MOST_SPLITS];                          /* merging splits: theirs follow */
     };
     uint4 own_k[D / 8], own_v[D / 8];      /* the fused form's own key and value                  */
+    float4 table[WARPS][D / 4];            /* the row's cos and sin, or the weights of the queries' norm */
     int32_t key_rows[WARPS][WARP_KEYS];
     float m[WARPS][HEADS], l[WARPS][HEADS], sum[HEADS];
     bool merge;
@@ -51,7 +54,7 @@ static __device__ __forceinline__ int32_t v_column(int32_t key, int32_t c) { ret
 struct decode_place {
     int32_t row, slot, kv_head, head, heads;           /* heads: query heads here, 1 to 8         */
     int32_t split, splits, first, last;                /* split: its number among the row's; keys it sees */
-    int32_t own;                                       /* fused: the row's own key, if it is here; else NO_KEY */
+    int32_t pos, own;                                  /* fused: the row's own key, if any; if it is here; else NO_KEY */
     bool stores;                                       /* fused: of a K/V head's blocks, the one that stores */
 };
 
@@ -158,7 +161,7 @@ template <typename T> static __device__ __forceinline__ void rotate8(uint4 &low,
     T *a = reinterpret_cast<T *>(&low), *b = reinterpret_cast<T *>(&high);
 #pragma unroll
     for (int32_t j = 0; j < 2; j++) {
-        float4 cs = __ldg(reinterpret_cast<const float4 *>(cos) + j), sn = __ldg(reinterpret_cast<const float4 *>(sin) + j);
+        float4 cs = reinterpret_cast<const float4 *>(cos)[j], sn = reinterpret_cast<const float4 *>(sin)[j];
         const float c[4] = { cs.x, cs.y, cs.z, cs.w }, s[4] = { sn.x, sn.y, sn.z, sn.w };
 #pragma unroll
         for (int32_t i = 0; i < 4; i++) {
@@ -170,14 +173,49 @@ template <typename T> static __device__ __forceinline__ void rotate8(uint4 &low,
     }
 }
 
+/* Asks for what the queries are rotated or normed by: older than any launch, and far away by now. */
 template <typename T, int D>
-static __device__ __forceinline__ void rotate_queries(const rope_args<T> &o, int32_t row, uint4 (&q)[D / 32]) {
-    int32_t pos = o.pos[row], at = (int32_t)threadIdx.x % 4 * 8;
-    if (pos < 0) return;
-    const float *cos_sin = o.cos_sin + (int64_t)pos * D;
+static __device__ __forceinline__ void copy_table(const rope_args<T> &o, const decode_place &p, decode_room<D> &room) {
+    const float *from = o.norm ? o.norm : o.pos && p.pos >= 0 ? o.cos_sin + (int64_t)p.pos * D : nullptr;
+    int32_t lane = (int32_t)threadIdx.x % 32;
+    if (from && lane < D / 4) copy16(shared_address(&room.table[threadIdx.x / 32][lane]), from + 4 * lane, true);
+}
+
+template <typename T, int D> static __device__ __forceinline__ void rotate_queries(const float *cos_sin, uint4 (&q)[D / 32]) {
+    int32_t at = (int32_t)threadIdx.x % 4 * 8;
 #pragma unroll
     for (int32_t c = 0; c < D / 64; c++)
         rotate8<T>(q[c], q[c + D / 64], cos_sin + 32 * c + at, cos_sin + D / 2 + 32 * c + at);
+}
+
+/* RMS norm of every head: the sums of rows.cu's norm for this width, whose thread 8t + e has the columns that lane t
+ * has as its e-th, added in the same order. */
+template <typename T, int D> static __device__ __forceinline__ void norm_queries(const float *weight, float eps, uint4 (&q)[D / 32]) {
+    int32_t at = (int32_t)threadIdx.x % 4 * 8;
+    float square[8] = {};
+#pragma unroll
+    for (int32_t c = 0; c < D / 32; c++)
+#pragma unroll
+        for (int32_t e = 0; e < 8; e++) {
+            float v = to_f32(reinterpret_cast<T *>(&q[c])[e]);
+            square[e] += v * v;
+        }
+#pragma unroll
+    for (int32_t m = 2; m > 0; m /= 2)
+#pragma unroll
+        for (int32_t e = 0; e < 8; e++) square[e] += __shfl_xor_sync(~0u, square[e], m);
+#pragma unroll
+    for (int32_t m = 4; m > 0; m /= 2)
+#pragma unroll
+        for (int32_t e = 0; e < m; e++) square[e] += square[e + m];
+    float scale = rsqrtf(square[0] / (float)D + eps);
+#pragma unroll
+    for (int32_t c = 0; c < D / 32; c++)
+#pragma unroll
+        for (int32_t e = 0; e < 8; e++) {
+            T *x = reinterpret_cast<T *>(&q[c]) + e;
+            *x = to_act<T>(to_f32(*x) * scale * weight[32 * c + at + e]);
+        }
 }
 
 /* Rotates the row's k, keeps it and v for this block and, in one block of a K/V head's, stores both.
@@ -194,7 +232,7 @@ static __device__ __forceinline__ void store_own(const attend_args<T> &a, const 
             const uint4 *k = reinterpret_cast<const uint4 *>(o.k + p.row * o.ld_k + p.kv_head * D);
             uint4 *to = reinterpret_cast<uint4 *>(o.to_k + row * a.k_ld + p.kv_head * D);
             uint4 low = __ldcg(k + t), high = __ldcg(k + t + D / 16);
-            const float *cos_sin = o.cos_sin + (int64_t)p.own * D + 8 * t;
+            const float *cos_sin = reinterpret_cast<const float *>(room.table[threadIdx.x / 32]) + 8 * t;
             rotate8<T>(low, high, cos_sin, cos_sin + D / 2);
             room.own_k[t] = low;
             room.own_k[t + D / 16] = high;
@@ -350,8 +388,8 @@ static __device__ __forceinline__ bool find_place(const attend_args<T> &a, const
     p.slot = a.slot ? a.slot[p.row] : 0;
     p.first = a.first ? a.first[p.row] : 0;
     p.last = a.last[p.row];
-    int32_t pos = o.pos ? o.pos[p.row] : -1;
-    p.own = pos >= 0 && pos / SPLIT == split ? pos : (int32_t)NO_KEY;
+    p.pos = o.pos ? o.pos[p.row] : (int32_t)NO_KEY;
+    p.own = p.pos >= 0 && p.pos / SPLIT == split ? p.pos : (int32_t)NO_KEY;
     p.split = split - p.first / SPLIT;
     p.splits = p.last < p.first ? 0 : p.last / SPLIT - p.first / SPLIT + 1;
     if (p.first < split * SPLIT) p.first = split * SPLIT;
@@ -359,8 +397,10 @@ static __device__ __forceinline__ bool find_place(const attend_args<T> &a, const
     return p.first <= p.last;
 }
 
+/* After copy_table, whose copies are the third newest group. */
 template <typename T, int D>
-static __device__ __forceinline__ void load_queries(const attend_args<T> &a, const rope_args<T> &o, const decode_place &p, uint4 (&q)[D / 32]) {
+static __device__ __forceinline__ void load_queries(const attend_args<T> &a, const rope_args<T> &o, const decode_room<D> &room, const decode_place &p,
+                                                    uint4 (&q)[D / 32]) {
     int32_t lane = (int32_t)threadIdx.x % 32;
     const T *from = a.q + p.row * a.q_ld + (p.head + lane / 4) * D + lane % 4 * 8;
 #pragma unroll
@@ -368,7 +408,11 @@ static __device__ __forceinline__ void load_queries(const attend_args<T> &a, con
         q[c] = make_uint4(0, 0, 0, 0);
         if (lane / 4 < p.heads) q[c] = __ldcg(reinterpret_cast<const uint4 *>(from + 32 * c));
     }
-    if (o.pos) rotate_queries<T, D>(o, p.row, q);
+    copies_wait<2>();
+    __syncwarp();
+    const float *table = reinterpret_cast<const float *>(room.table[threadIdx.x / 32]);
+    if (o.norm) norm_queries<T, D>(table, o.eps, q);
+    else if (p.pos >= 0) rotate_queries<T, D>(table, q);
 }
 
 /* One warp's tiles of the block's split. */
@@ -384,6 +428,8 @@ static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const
         if (early) wait_for_previous();
         return;
     }
+    copy_table(o, p, room);
+    copies_commit();
 #pragma unroll 1
     for (int32_t i = from - 1; i < to; i++) {
         typename decode_room<D>::tile &x = room.warp[warp].x;
@@ -416,7 +462,7 @@ static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const
         copies_commit();
         if (i < from) {
             if (early) wait_for_previous();
-            load_queries<T, D>(a, o, p, q);
+            load_queries<T, D>(a, o, room, p, q);
             if (owner) store_own(a, o, p, room);
         }
     }
@@ -479,6 +525,7 @@ static cudaError_t decode(const rv_attention *a, const rope_args<T> &o, void *pa
     config.numAttrs = order == RV_CUDA_APART ? 0 : 1;
     if ((int64_t)config.gridDim.y * config.gridDim.z > COUNTERS || splits > MOST_SPLITS) return cudaErrorInvalidValue;
     cudaError_t e = cudaFuncSetAttribute(decode_kernel<T, D>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)sizeof(decode_room<D>));
+    if (!e) e = cudaFuncSetAttribute(decode_kernel<T, D>, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
     return e != cudaSuccess ? e : cudaLaunchKernelEx(&config, decode_kernel<T, D>, args_of<T>(a), o, partial, splits, order == RV_CUDA_EARLY);
 }
 
@@ -498,6 +545,23 @@ cudaError_t rv_cuda_decode(const rv_attention *a, void *partial, rv_cuda_order o
     if (!takes(a)) return rv_cuda_attend_plain(a, stream);
     if (a->q.type == RV_F16) return decode_of(a, rope_args<__half>(), partial, order, stream);
     return decode_of(a, rope_args<__nv_bfloat16>(), partial, order, stream);
+}
+
+template <typename T> static rope_args<T> norm_of(rv_norm n) {
+    rope_args<T> o;
+    o.norm = n.weight;
+    o.eps = n.eps;
+    return o;
+}
+
+cudaError_t rv_cuda_decode_norm(const rv_attention *a, rv_norm n, void *partial, rv_cuda_order order, cudaStream_t stream) {
+    if (a->q.rows == 0) return cudaSuccess;
+    if (!takes(a) || n.bias || n.width != a->q.cols / a->heads || (uintptr_t)n.weight % 16 != 0) {
+        cudaError_t e = rv_cuda_norm(a->q, a->q, n, false, stream);
+        return e == cudaSuccess ? rv_cuda_decode(a, partial, RV_CUDA_APART, stream) : e;
+    }
+    if (a->q.type == RV_F16) return decode_of(a, norm_of<__half>(n), partial, order, stream);
+    return decode_of(a, norm_of<__nv_bfloat16>(n), partial, order, stream);
 }
 
 template <typename T> static rope_args<T> rope_of(const rv_attention *a, rv_mat k, rv_mat v, const float *cos_sin, const int32_t *pos) {

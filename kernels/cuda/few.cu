@@ -1,20 +1,24 @@
 /* few.cu - products with 1 to 64 rows, at the speed of the memory that holds the weights.
  *
- * The one idea: weights are the tensor core's 16-row operand, read straight from global memory in 16-byte
- * pieces; the activations' rows are its n8 columns, read with the very same pattern.  Because both
- * operands take their k from the same addresses, which k a register stands for does not matter, and no
- * shuffle, no shared memory and no special weight layout is needed.
+ * The one idea: weights are the tensor core's 16-row operand and the activations' rows its n8 columns, both read in
+ * 16-byte pieces of the very same pattern.  Because both operands take their k from the same places, which k a
+ * register stands for does not matter: no shuffle and no special weight layout.
  *
- * A block owns tiles of 16 output rows, one after the other; its 8 warps share the depth (cols) in 8 fixed
- * slices, whose sums are added in order.  That order depends on cols alone, so a row's result never depends
- * on how many rows are computed, nor on their neighbours.  While a tile's sums are added up, the next
- * tile's weights are already on their way.
+ * A multiprocessor has one block, which owns tiles of output rows, one after the other; its 8 warps share the depth
+ * (cols) in 8 fixed slices, whose sums are added in order.  That order depends on cols alone, so a row's result never
+ * depends on how many rows are computed, nor on their neighbours.
+ *
+ * Every warp streams its weights through a ring of its own in shared memory, across tiles.  A block takes less
+ * than half a multiprocessor, so the next launch's blocks come in beside it and fill their rings (weights never
+ * depend on the launch before): what is on its way then covers the end of this launch and the start of that one.
  */
-#include "kernels/cuda/act.cuh"
-#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/attend.cuh"
 #include "kernels/cuda/launch.cuh"
 
-enum { WARPS = 8, TILE = 16, DEPTH = 32 /* k per step: 4 threads x 8 */, AHEAD = 4 /* steps in flight */ };
+enum { WARPS = 8, THREADS = WARPS * 32, TILE = 16, DEPTH = 64 /* k a step: a row's 128 bytes, a memory line */,
+       MOST_STAGES = 6, LEAST_STAGES = 2,
+       HELD = 16,                                      /* of a row that is normed, a thread's in registers        */
+       SHARED_X = 32 << 10 };                          /* bytes of activations worth room that weights could have */
 
 struct args {
     const void *x, *w;
@@ -22,23 +26,150 @@ struct args {
     int64_t x_ld, out_ld;
     const float *bias, *row_scale, *norm;
     float scale, eps;
-    int32_t n, rows, cols, tiles, multiprocessors;
+    int32_t n, rows, cols, tiles, stages;
+    bool prefetch;
 };
-
-/* Weights are read once: do not keep them in L1. */
-static __device__ __forceinline__ uint4 stream16(const void *p) {
-    uint4 v;
-    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
-    return v;
-}
 
 static __device__ __forceinline__ float silu(float g) { return g / (1.f + expf(-g)); }
 static __device__ __forceinline__ float gelu(float x) { return 0.5f * x * (1.f + erff(x * 0.70710678118654752f)); }
 
+/* Weights are read once: they should not drive anything else out of the L2 cache. */
+static __device__ __forceinline__ uint64_t read_once() {
+    uint64_t policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+static __device__ __forceinline__ void copy16_once(uint32_t to, const void *from, bool valid, uint64_t policy) {
+#ifdef FEW_NO_HINT
+    copy16(to, from, valid);
+#else
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0), "l"(policy) : "memory");
+#endif
+}
+
+/* ---- a warp's weights, on their way ---- */
+
+/* Where 16-byte column c of a row lies in its line, so that no two lanes meet in a bank. */
+static __device__ __forceinline__ int32_t w_column(int32_t row, int32_t c) { return c ^ (row & 1) * 4; }
+
+/* The place up to which a warp has asked for weights: tile after tile, in each the steps of its slice. */
+template <typename T, int MT> struct weight_stream {
+    enum { ROWS = MT * TILE, STAGE = ROWS * DEPTH / 8 /* uint4 */ };
+    const args &a;
+    const int32_t from, to, lane;
+    int32_t tile, step;
+    const char *next;                    /* of this lane, in the tile's first 4 rows */
+    uint4 *ring;
+    uint64_t policy;
+
+    __device__ __forceinline__ weight_stream(const args &g, uint4 *memory, int32_t warp)
+        : a(g), from(slice(g, warp)), to(slice(g, warp + 1)), lane((int32_t)threadIdx.x % 32), tile((int32_t)blockIdx.x), step(from),
+          ring(memory + warp * g.stages * STAGE), policy(read_once()) {
+        next = start();
+    }
+    static __device__ __forceinline__ int32_t slice(const args &g, int32_t warp) {
+        return (g.cols + DEPTH - 1) / DEPTH * warp / WARPS;
+    }
+    __device__ __forceinline__ const char *start() const {
+        return (const char *)a.w + ((int64_t)(tile * ROWS + lane / 8) * a.cols + from * DEPTH + lane % 8 * 8) * (int64_t)sizeof(T);
+    }
+
+    /* Starts the copies of the next step into a stage; a group even when there is none. */
+    __device__ __forceinline__ void fetch(int32_t stage) {
+        if (tile < a.tiles && from < to) {
+            const int32_t c = lane % 8, r = lane / 8, rows = step * DEPTH + c * 8 < a.cols ? a.rows - tile * ROWS - r : 0;
+            const int64_t four_rows = (int64_t)a.cols * (4 * (int64_t)sizeof(T));
+            const uint32_t at = shared_address(ring + stage * STAGE + r * 8 + w_column(r, c));
+            const char *w = next;
+#pragma unroll
+            for (int32_t i = 0; i < ROWS / 4; i++, w += four_rows)
+                copy16_once(at + (uint32_t)i * 512, i * 4 < rows ? (const void *)w : a.w, i * 4 < rows, policy);
+            next += DEPTH * sizeof(T);
+            if (++step == to) step = from, tile += (int32_t)gridDim.x, next = start();
+        }
+        copies_commit();
+    }
+
+    /* Asks the L2 cache for all that this warp has not asked for yet. */
+    __device__ __forceinline__ void prefetch_rest() const {
+#if defined __CUDA_ARCH__ && __CUDA_ARCH__ >= 900
+        const int32_t end = to * DEPTH < a.cols ? to * DEPTH : a.cols;
+        int32_t at = step * DEPTH;
+        for (int32_t i = tile; i < a.tiles && at < end; i += (int32_t)gridDim.x, at = from * DEPTH) {
+            const int32_t row = i * ROWS + lane;
+            if (lane < ROWS && row < a.rows)
+                asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"((const T *)a.w + (int64_t)row * a.cols + at), "r"((end - at) * 2) : "memory");
+        }
+#endif
+    }
+};
+
+/* Waits until of the groups copied so far all but the newest stages - 1 have come. */
+static __device__ __forceinline__ void wait_stage(int32_t stages) {
+    switch (stages) {
+    case 2: copies_wait<1>(); break;
+    case 3: copies_wait<2>(); break;
+    case 4: copies_wait<3>(); break;
+    case 5: copies_wait<4>(); break;
+    default: copies_wait<MOST_STAGES - 1>();
+    }
+    __syncwarp();
+}
+
+/* ---- activations ---- */
+
+/* Code is kept small here: it comes from memory again for every launch, as gigabytes of weights pass in between. */
+
+/* Rows of x, normed, as act in shared memory [n][cols]: the very operations of rows.cu's norm. */
+template <typename T> static __device__ __forceinline__ void norm_rows(const args &a, T *to, float *shared) {
+    const int32_t first = (int32_t)threadIdx.x, rest = first + HELD * THREADS;
+    float weight[HELD];
+#pragma unroll
+    for (int32_t i = 0; i < HELD; i++) weight[i] = first + i * THREADS < a.cols ? a.norm[first + i * THREADS] : 0.f;
+    wait_for_previous();
+#pragma unroll 1
+    for (int32_t r = 0; r < a.n; r++) {
+        const float *x = (const float *)a.x + r * a.x_ld;
+        float v[HELD], square = 0;
+#pragma unroll
+        for (int32_t i = 0; i < HELD; i++) v[i] = first + i * THREADS < a.cols ? __ldcg(x + first + i * THREADS) - 0.f : 0.f;
+#pragma unroll
+        for (int32_t i = 0; i < HELD; i++) square += v[i] * v[i];
+        for (int32_t c = rest; c < a.cols; c += THREADS) square += __ldcg(x + c) * __ldcg(x + c);
+        float scale = rsqrtf(block_sum(square, shared) / (float)a.cols + a.eps);
+#pragma unroll
+        for (int32_t i = 0; i < HELD; i++)
+            if (first + i * THREADS < a.cols) to[r * a.cols + first + i * THREADS] = to_act<T>(v[i] * scale * weight[i]);
+        for (int32_t c = rest; c < a.cols; c += THREADS) to[r * a.cols + c] = to_act<T>(__ldcg(x + c) * scale * a.norm[c]);
+    }
+    __syncthreads();
+}
+
+/* Rows of x, as they are. */
+template <typename T> static __device__ __forceinline__ void share_rows(const args &a, uint4 *to) {
+    const int32_t pieces = a.cols / 8;
+    wait_for_previous();
+#pragma unroll 1
+    for (int32_t r = 0; r < a.n; r++, to += pieces) {
+        const uint4 *from = (const uint4 *)((const T *)a.x + r * a.x_ld);
+#pragma unroll 1
+        for (int32_t first = (int32_t)threadIdx.x; first < pieces; first += HELD / 2 * THREADS) {
+            uint4 v[HELD / 2];
+#pragma unroll
+            for (int32_t i = 0; i < HELD / 2; i++)
+                if (first + i * THREADS < pieces) v[i] = __ldcg(from + first + i * THREADS);
+#pragma unroll
+            for (int32_t i = 0; i < HELD / 2; i++)
+                if (first + i * THREADS < pieces) to[first + i * THREADS] = v[i];
+        }
+    }
+    __syncthreads();
+}
+
+/* ---- results ---- */
+
 template <typename T, typename O, int HOW>
-static __device__ void finish_one(const args &a, int32_t row, int32_t n, float v, float up) {
-    if (n >= a.n) return;
+static __device__ __forceinline__ void finish_one(const args &a, int32_t row, int32_t n, float v, float up, float old) {
     if (HOW == rv_few::RV_FEW_SWIGLU) {
         int32_t c = row / (2 * RV_CUDA_GATE_BLOCK) * RV_CUDA_GATE_BLOCK + row % RV_CUDA_GATE_BLOCK;
         /* Rounded to act first, as the separate product and swiglu do. */
@@ -52,146 +183,173 @@ static __device__ void finish_one(const args &a, int32_t row, int32_t n, float v
     else if (HOW == rv_few::RV_FEW_STORE) *to = to_act<O>(v);
     else {
         float by = a.row_scale ? a.row_scale[n] : 1.f;
-        if (by != 0.f) *(float *)to += a.scale * by * v;
+        if (by != 0.f) *(float *)to = old + a.scale * by * v;
     }
 }
 
-/* Rows of x, normed, as act in shared memory [n][cols]: the very operations of rows.cu's norm. */
-template <typename T> static __device__ void norm_rows(const args &a, T *to, float *shared) {
-    for (int32_t r = 0; r < a.n; r++) {
-        const float *x = (const float *)a.x + r * a.x_ld;
-        float square = 0;
-        for (int32_t c = (int32_t)threadIdx.x; c < a.cols; c += WARPS * 32) {
-            float v = x[c] - 0.f;
-            square += v * v;
+/* The warps' sums of 8 activation rows, two of these in turn: f32 [warp][row of the tile][8], pairs moved so that a
+ * column's reads spread over the banks. */
+template <int MT> struct sums_room {
+    float of[WARPS][MT * TILE][8];
+    static __device__ __forceinline__ int32_t pair(int32_t row, int32_t p) { return (p ^ (row / 4 & 3)) * 2; }
+    __device__ __forceinline__ float sum(int32_t row, int32_t n) const {
+        const int32_t c = pair(row, n / 2) + n % 2;
+        float v = 0;
+#pragma unroll
+        for (int32_t k = 0; k < WARPS; k++) v += of[k][row][c];
+        return v;
+    }
+};
+
+/* Adds up the warps' sums of rows n0 .. n0 + 7 and writes what becomes of them. */
+template <typename T, typename O, int HOW, int MT>
+static __device__ __forceinline__ void finish_tile(const args &a, sums_room<MT> &room, const float (&acc)[MT][4], int32_t tile, int32_t n0) {
+    constexpr bool pairs = HOW == rv_few::RV_FEW_SWIGLU;
+    constexpr int32_t outputs = pairs ? MT * TILE / 2 : MT * TILE;
+    const int32_t i = (int32_t)threadIdx.x, lane = i % 32, g = lane / 4, t = lane % 4, r = i % outputs, n = i / outputs;
+    const int32_t in_tile = pairs ? r / RV_CUDA_GATE_BLOCK * 2 * RV_CUDA_GATE_BLOCK + r % RV_CUDA_GATE_BLOCK : r;
+    const int32_t row = tile * MT * TILE + in_tile;
+    const bool mine = i < outputs * 8 && n0 + n < a.n && row < a.rows;
+#pragma unroll
+    for (int32_t m = 0; m < MT; m++)
+#pragma unroll
+        for (int32_t h = 0; h < 2; h++) {
+            int32_t at = m * TILE + h * 8 + g;
+            *(float2 *)&room.of[i / 32][at][room.pair(at, t)] = make_float2(acc[m][h * 2], acc[m][h * 2 + 1]);
         }
-        float scale = rsqrtf(block_sum(square, shared) / (float)a.cols + a.eps);
-        for (int32_t c = (int32_t)threadIdx.x; c < a.cols; c += WARPS * 32) to[r * a.cols + c] = to_act<T>((x[c] - 0.f) * scale * a.norm[c]);
-    }
-    __syncthreads();
+    float old = 0;
+    if (HOW == rv_few::RV_FEW_ADD && mine) old = __ldcg((const float *)a.out + (n0 + n) * a.out_ld + row);
+    __syncthreads();                     /* whoever still reads the other room has not come to its next barrier */
+    if (!mine) return;
+    float v = room.sum(in_tile, n), up = pairs ? room.sum(in_tile + RV_CUDA_GATE_BLOCK, n) : 0.f;
+    finish_one<T, O, HOW>(a, row, n0 + n, v, up, old);
 }
 
-/* N8: groups of 8 activation rows.  NORM: x is normed into shared memory first. */
-template <typename T, typename O, int HOW, int N8, bool NORM>
-static __global__ void __launch_bounds__(WARPS * 32, N8 <= 2 ? 2 : 1) few_kernel(args a) {
-    extern __shared__ uint4 normed[];
-    __shared__ float sums[WARPS][TILE][N8 * 8 + 1];
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    const int32_t steps = (a.cols + DEPTH - 1) / DEPTH;
-    const int32_t from = (int32_t)((int64_t)steps * warp / WARPS), to = (int32_t)((int64_t)steps * (warp + 1) / WARPS);
-    const T *x = NORM ? (const T *)normed + g * a.cols + t * 8 : (const T *)a.x + (int64_t)g * a.x_ld + t * 8;
-    const int64_t x_ld = NORM ? a.cols : a.x_ld;
-    const uint4 none = make_uint4(0, 0, 0, 0);
-    uint4 wa[AHEAD][2], xa[AHEAD][N8];
+/* ---- the kernel ---- */
 
-    auto load_w = [&](int32_t tile, int32_t step, uint4 (&to_w)[2]) {
-        int32_t row = tile * TILE + g;
-        const T *w = (const T *)a.w + (int64_t)row * a.cols + t * 8 + (int64_t)step * DEPTH;
-        bool in = tile < a.tiles && step < to && step * DEPTH + t * 8 < a.cols;
-        to_w[0] = in && row < a.rows ? stream16(w) : none;
-        to_w[1] = in && row + 8 < a.rows ? stream16(w + (int64_t)8 * a.cols) : none;
-    };
-    auto load_x = [&](int32_t step, uint4 (&to_x)[N8]) {
-        bool in = step < to && step * DEPTH + t * 8 < a.cols;
-#pragma unroll
-        for (int j = 0; j < N8; j++)
-            to_x[j] = in && j * 8 + g < a.n ? *(const uint4 *)(x + (int64_t)j * 8 * x_ld + (int64_t)step * DEPTH) : none;
-    };
-    /* Activations are fetched ahead like weights, unless they lie in shared memory or are too many for that. */
-    constexpr bool x_ahead = !NORM && N8 <= 2;
-
-#pragma unroll
-    for (int i = 0; i < AHEAD; i++) load_w((int32_t)blockIdx.x, from + i, wa[i]);
-    wait_for_previous();                 /* the weights never depend on the kernel before; all else does */
+/* N8: groups of 8 activation rows.  MT: a tile's 16-row operands.  SHARED: x is normed or copied into shared memory first. */
+template <typename T, typename O, int HOW, int N8, int MT, bool SHARED>
+static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few_kernel(args a) {
+    extern __shared__ uint4 memory[];
     let_next_start();
-    if (NORM) norm_rows<T>(a, (T *)normed, &sums[0][0][0]);
+    const int32_t warp = (int32_t)threadIdx.x / 32, lane = (int32_t)threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    sums_room<MT> *sums = (sums_room<MT> *)memory;
+    uint4 *ring = memory + 2 * sizeof(sums_room<MT>) / 16, *shared_x = ring + a.stages * WARPS * weight_stream<T, MT>::STAGE;
+    weight_stream<T, MT> w(a, ring, warp);
+#pragma unroll 1
+    for (int32_t i = 0; i < a.stages; i++) w.fetch(i);
+    if (a.prefetch) w.prefetch_rest();
 
-    for (int32_t tile = (int32_t)blockIdx.x; tile < a.tiles; tile += (int32_t)gridDim.x) {
-        float acc[N8][4] = {};
-        if (x_ahead) {
+    if (!SHARED) wait_for_previous();
+    else if (a.norm) norm_rows<T>(a, (T *)shared_x, &sums->of[0][0][0]);
+    else share_rows<T>(a, shared_x);
+    const int64_t x_ld = SHARED ? a.cols : a.x_ld;
+    const T *x = (SHARED ? (const T *)shared_x : (const T *)a.x) + g * x_ld + t * 8;
+
+    uint4 b[2][N8];
+    auto load_x = [&](int32_t step) {    /* activations of one step; from global memory a step ahead */
 #pragma unroll
-            for (int i = 0; i < AHEAD; i++) load_x(from + i, xa[i]);
-        }
-        for (int32_t step = from; step < to; step += AHEAD) {
+        for (int32_t c = 0; c < 2; c++) {
+            int32_t k = step * DEPTH + c * 32;
+            bool in = step < w.to && k + t * 8 < a.cols;
 #pragma unroll
-            for (int i = 0; i < AHEAD; i++) {
-                uint4 w[2] = { wa[i][0], wa[i][1] }, b[N8];
-                if (x_ahead) {
-#pragma unroll
-                    for (int j = 0; j < N8; j++) b[j] = xa[i][j];
-                    load_w(tile, step + i + AHEAD, wa[i]);
-                    load_x(step + i + AHEAD, xa[i]);
-                } else {
-                    load_x(step + i, b);
-                    load_w(tile, step + i + AHEAD, wa[i]);
-                }
-#pragma unroll
-                for (int j = 0; j < N8; j++) {
-                    mma(acc[j], w[0].x, w[1].x, w[0].y, w[1].y, b[j].x, b[j].y, T());
-                    mma(acc[j], w[0].z, w[1].z, w[0].w, w[1].w, b[j].z, b[j].w, T());
-                }
+            for (int32_t j = 0; j < N8; j++) {
+                b[c][j] = make_uint4(0, 0, 0, 0);
+                if (in && j * 8 + g < a.n) b[c][j] = *(const uint4 *)(x + j * 8 * x_ld + k);
             }
         }
-        const int32_t row0 = tile * TILE, next = tile + (int32_t)gridDim.x;
+    };
+    int32_t stage = 0, turn = 0;
+    for (int32_t tile = (int32_t)blockIdx.x; tile < a.tiles; tile += (int32_t)gridDim.x) {
+        float acc[N8][MT][4] = {};
+        if (!SHARED) load_x(w.from);
+        for (int32_t step = w.from; step < w.to; step++) {
+            wait_stage(a.stages);
+            if (SHARED) load_x(step);
 #pragma unroll
-        for (int i = 0; i < AHEAD; i++) load_w(next, from + i, wa[i]);
-
-        __syncthreads();                 /* the tile before has been added up */
+            for (int32_t c = 0; c < 2; c++) {
+                uint4 p[MT][2];
 #pragma unroll
-        for (int j = 0; j < N8; j++) {
-            sums[warp][g][j * 8 + t * 2] = acc[j][0];
-            sums[warp][g][j * 8 + t * 2 + 1] = acc[j][1];
-            sums[warp][g + 8][j * 8 + t * 2] = acc[j][2];
-            sums[warp][g + 8][j * 8 + t * 2 + 1] = acc[j][3];
+                for (int32_t m = 0; m < MT; m++)
+#pragma unroll
+                    for (int32_t h = 0; h < 2; h++) p[m][h] = w.ring[stage * w.STAGE + (m * TILE + h * 8 + g) * 8 + w_column(g, c * 4 + t)];
+                if (c == 1) {
+                    __syncwarp();        /* every lane has read the stage: fill it again */
+                    w.fetch(stage);
+                    if (++stage == a.stages) stage = 0;
+                }
+#pragma unroll
+                for (int32_t j = 0; j < N8; j++)
+#pragma unroll
+                    for (int32_t m = 0; m < MT; m++) {
+                        mma(acc[j][m], p[m][0].x, p[m][1].x, p[m][0].y, p[m][1].y, b[c][j].x, b[c][j].y, T());
+                        mma(acc[j][m], p[m][0].z, p[m][1].z, p[m][0].w, p[m][1].w, b[c][j].z, b[c][j].w, T());
+                    }
+            }
+            if (!SHARED) load_x(step + 1);
         }
-        __syncthreads();
-        constexpr int outputs = HOW == rv_few::RV_FEW_SWIGLU ? TILE / 2 : TILE;
-        for (int i = threadIdx.x; i < outputs * a.n; i += WARPS * 32) {
-            int r = i % outputs, n = i / outputs;
-            float v = 0, up = 0;
-            for (int k = 0; k < WARPS; k++) v += sums[k][r][n];
-            if (HOW == rv_few::RV_FEW_SWIGLU)
-                for (int k = 0; k < WARPS; k++) up += sums[k][r + 8][n];
-            if (row0 + r < a.rows) finish_one<T, O, HOW>(a, row0 + r, n, v, up);
-        }
+#pragma unroll
+        for (int32_t j = 0; j < N8; j++, turn ^= 1)
+            if (j * 8 < a.n) finish_tile<T, O, HOW, MT>(a, sums[turn], acc[j], tile, j * 8);
     }
+    copies_wait<0>();
 }
 
-/* As many blocks as run at once; each then walks over its tiles. */
-static unsigned blocks_for(const args &a, int at_once) {
-    int32_t most = at_once * a.multiprocessors;
-    return (unsigned)(a.tiles < most ? a.tiles : most);
+/* ---- launching ---- */
+
+/* Shared memory that a block may take: half a multiprocessor's where the next launch comes in beside it, else all that a block can have. */
+static cudaError_t room_of(bool half, int32_t *bytes) {
+    int device = 0, all = 0, most = 0, reserved = 0;
+    cudaError_t e = cudaGetDevice(&device);
+    if (!e) e = cudaDeviceGetAttribute(&all, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
+    if (!e) e = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    if (!e) e = cudaDeviceGetAttribute(&reserved, cudaDevAttrReservedSharedMemoryPerBlock, device);
+    *bytes = half && all / 2 - reserved < most ? all / 2 - reserved : most;
+    return e;
 }
 
-template <typename T, typename O, int HOW> static cudaError_t launch(const args &a, bool overlap, cudaStream_t stream) {
-    if (a.norm) {
-        size_t bytes = (size_t)a.n * (size_t)a.cols * sizeof(T);
-        auto kernel = few_kernel<T, O, HOW, 1, true>;
-        cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
-        return e ? e : launch_kernel(kernel, dim3(blocks_for(a, 2)), WARPS * 32, bytes, overlap, stream, a);
-    }
-    static void (*const kernels[])(args) = { few_kernel<T, O, HOW, 1, false>, few_kernel<T, O, HOW, 2, false>, few_kernel<T, O, HOW, 4, false>,
-                                             few_kernel<T, O, HOW, 8, false> };
-    int which = a.n <= 8 ? 0 : a.n <= 16 ? 1 : a.n <= 32 ? 2 : 3;
-    return launch_kernel(kernels[which], dim3(blocks_for(a, which < 2 ? 2 : 1)), WARPS * 32, 0, overlap, stream, a);
+template <typename T, typename O, int HOW, int N8, int MT, bool SHARED>
+static cudaError_t launch(args a, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
+    auto kernel = few_kernel<T, O, HOW, N8, MT, SHARED>;
+    const int32_t stage = WARPS * MT * TILE * DEPTH * (int32_t)sizeof(T);
+    const int32_t fixed = 2 * (int32_t)sizeof(sums_room<MT>) + (SHARED ? a.n * a.cols * (int32_t)sizeof(T) : 0);
+    int32_t room = 0;
+    cudaError_t e = room_of(overlap && N8 <= 4, &room);
+    a.tiles = (a.rows + MT * TILE - 1) / (MT * TILE);
+    a.stages = (room - fixed) / stage < MOST_STAGES ? (room - fixed) / stage : MOST_STAGES;
+    if (!e && a.stages < LEAST_STAGES) e = cudaErrorInvalidValue;
+    const int32_t bytes = fixed + a.stages * stage;
+    if (!e) e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    dim3 grid((unsigned)(a.tiles < multiprocessors ? a.tiles : multiprocessors));
+    return e ? e : launch_kernel(kernel, grid, THREADS, (size_t)bytes, overlap, stream, a);
+}
+
+template <typename T, typename O, int HOW> static cudaError_t launch_rows(const args &a, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
+    if (a.norm || (a.n <= 8 && (int64_t)a.n * a.cols * (int64_t)sizeof(T) <= SHARED_X))
+        return launch<T, O, HOW, 1, 1, true>(a, multiprocessors, overlap, stream);
+    if (a.n <= 8) return launch<T, O, HOW, 1, 1, false>(a, multiprocessors, overlap, stream);
+    if (a.n <= 16) return launch<T, O, HOW, 2, 2, false>(a, multiprocessors, overlap, stream);
+    if (a.n <= 32) return launch<T, O, HOW, 4, 2, false>(a, multiprocessors, overlap, stream);
+    return launch<T, O, HOW, 8, 2, false>(a, multiprocessors, overlap, stream);
 }
 
 template <typename T> static cudaError_t launch_how(const rv_few *p, const args &a, bool overlap, cudaStream_t stream) {
+    const int32_t m = p->multiprocessors;
     bool f32 = p->out.type == RV_F32;
     switch (p->how) {
     case rv_few::RV_FEW_STORE:
-        return f32 ? launch<T, float, rv_few::RV_FEW_STORE>(a, overlap, stream) : launch<T, T, rv_few::RV_FEW_STORE>(a, overlap, stream);
-    case rv_few::RV_FEW_GELU: return launch<T, T, rv_few::RV_FEW_GELU>(a, overlap, stream);
-    case rv_few::RV_FEW_SWIGLU: return launch<T, T, rv_few::RV_FEW_SWIGLU>(a, overlap, stream);
-    case rv_few::RV_FEW_ADD: return launch<T, float, rv_few::RV_FEW_ADD>(a, overlap, stream);
+        return f32 ? launch_rows<T, float, rv_few::RV_FEW_STORE>(a, m, overlap, stream) : launch_rows<T, T, rv_few::RV_FEW_STORE>(a, m, overlap, stream);
+    case rv_few::RV_FEW_GELU: return launch_rows<T, T, rv_few::RV_FEW_GELU>(a, m, overlap, stream);
+    case rv_few::RV_FEW_SWIGLU: return launch_rows<T, T, rv_few::RV_FEW_SWIGLU>(a, m, overlap, stream);
+    case rv_few::RV_FEW_ADD: return launch_rows<T, float, rv_few::RV_FEW_ADD>(a, m, overlap, stream);
     }
     return cudaErrorInvalidValue;
 }
 
 cudaError_t rv_cuda_few(const rv_few *p, bool overlap, cudaStream_t stream) {
-    int32_t tiles = (p->rows + TILE - 1) / TILE;
-    args a = { p->x.data, p->w, p->out.data, p->x.ld, p->out.ld, p->bias, p->row_scale, p->norm, p->scale, p->eps, p->x.rows, p->rows, p->cols, tiles, p->multiprocessors };
-    if (p->norm && p->x.rows > RV_CUDA_NORM_ROWS) return cudaErrorInvalidValue;
+    args a = { p->x.data, p->w, p->out.data, p->x.ld, p->out.ld, p->bias, p->row_scale, p->norm, p->scale, p->eps, p->x.rows, p->rows, p->cols, 0, 0,
+               overlap && p->prefetch };
+    if (p->norm && (p->x.rows > RV_CUDA_NORM_ROWS || p->cols > RV_CUDA_NORM_MOST)) return cudaErrorInvalidValue;
     return p->act == RV_BF16 ? launch_how<__nv_bfloat16>(p, a, overlap, stream) : launch_how<__half>(p, a, overlap, stream);
 }
 

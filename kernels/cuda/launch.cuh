@@ -17,6 +17,8 @@ static cudaError_t launch_kernel(void (*kernel)(P...), dim3 grid, unsigned threa
     config.stream = stream;
     config.attrs = &early;
     config.numAttrs = overlap ? 1 : 0;
-    return cudaLaunchKernelEx(&config, kernel, P(args)...);
+    /* A multiprocessor must be empty to change its share of shared memory: launches that overlap all ask for the same. */
+    cudaError_t e = overlap ? cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared) : cudaSuccess;
+    return e ? e : cudaLaunchKernelEx(&config, kernel, P(args)...);
 }
 #endif

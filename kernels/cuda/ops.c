@@ -131,27 +131,30 @@ static void op_attend(rv_backend *be, const rv_attention *a) {
     bool fast = (dim == 64 || dim == 80 || dim == 128) && !c->plain_attention;
     uint64_t partial = rv_cuda_decode_bytes(a->q.rows, a->heads, dim, a->longest);
     if (fast && a->q.rows <= RV_FEW_ROWS && partial <= RV_CUDA_PARTIAL_BYTES)
-        check(be, rv_cuda_decode(a, c->partial, c->overlap, c->stream), "attention");
+        check(be, rv_cuda_decode(a, c->partial, c->overlap ? RV_CUDA_OVERLAP : RV_CUDA_APART, c->stream), "attention");
     else if (fast) check(be, rv_cuda_flash(a, c->arch, c->stream), "attention");
     else check(be, rv_cuda_attend_plain(a, c->stream), "attention");
 }
 
-/* ---- a decoder layer of few rows: five launches (cross: six; more rows: two more), each reading its weights while the one before ends ---- */
+/* ---- a decoder layer of few rows: five launches (more rows: two more), each reading its weights while the one before ends ---- */
 
-static cudaError_t few(rv_cuda *c, rv_mat out, rv_mat x, const rv_weight *w, int how, float scale, const float *row_scale) {
-    rv_few p = { .x = x, .act = c->be.act, .multiprocessors = c->multiprocessors, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols, .out = out, .how = how,
-                 .scale = scale, .row_scale = row_scale };
+/* x += scale * row_scale * from w^T. */
+static cudaError_t few_added(rv_cuda *c, rv_mat x, rv_mat from, const rv_weight *w, float scale, const float *row_scale, bool prefetch) {
+    rv_few p = { .x = from, .act = c->be.act, .multiprocessors = c->multiprocessors, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols, .out = x,
+                 .how = RV_FEW_ADD, .scale = scale, .row_scale = row_scale, .prefetch = prefetch };
     return rv_cuda_few(&p, c->overlap, c->stream);
 }
 
-/* The same of a normed x: inside the product while there are few rows, else through h. */
+/* out = norm(x) w^T, or what `how` makes of it: the norm inside the product while there are few rows, else through h. */
 static cudaError_t few_normed(rv_cuda *c, rv_mat out, rv_mat x, rv_mat h, rv_norm n, const rv_weight *w, int how) {
-    if (x.rows > RV_CUDA_NORM_ROWS || n.width <= RV_CUDA_NORM_THREADS || n.width > RV_CUDA_NORM_MOST) {
-        cudaError_t e = rv_cuda_norm(h, x, n, c->overlap, c->stream);
-        return e ? e : few(c, out, h, w, how, 0, NULL);
-    }
     rv_few p = { .x = x, .norm = n.weight, .eps = n.eps, .act = c->be.act, .multiprocessors = c->multiprocessors, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols,
                  .out = out, .how = how };
+    if (x.rows > RV_CUDA_NORM_ROWS || n.width <= RV_CUDA_NORM_THREADS || n.width > RV_CUDA_NORM_MOST) {
+        cudaError_t e = rv_cuda_norm(h, x, n, c->overlap, c->stream);
+        if (e) return e;
+        p.x = h;
+        p.norm = NULL;
+    }
     return rv_cuda_few(&p, c->overlap, c->stream);
 }
 
@@ -162,24 +165,27 @@ static bool takes_block(const rv_cuda *c, const rv_decoder_block *b) {
            rv_cuda_decode_bytes(a->q.rows, a->heads, dim, a->longest) <= RV_CUDA_PARTIAL_BYTES && b->x.rows <= RV_FEW_ROWS;
 }
 
+/* Attention reads keys early.  Launches overlap in chains; in one, x is first written by `embed`, which lets nothing
+ * start before all that was queued earlier has ended.  So keys, pages, positions and ranges are older than the chain
+ * as long as no other operation writes them between embed and the layers: the contract of rv_decoder_layer. */
 static bool op_decoder_block(rv_backend *be, const rv_decoder_block *b) {
     rv_cuda *c = cuda_of(be);
     const rv_attention *a = &b->attention;
+    const rv_cuda_order order = c->overlap ? RV_CUDA_EARLY : RV_CUDA_APART;
     cudaStream_t s = c->stream;
     if (!takes_block(c, b)) return false;
     cudaError_t e;
     if (b->cos_sin) {
         rv_mat k = rv_cols(b->qkv, a->q.cols, a->kv.k.cols), v = rv_cols(b->qkv, a->q.cols + a->kv.k.cols, a->kv.v.cols);
         e = few_normed(c, b->qkv, b->x, b->h, b->norm1, b->in, RV_FEW_STORE);
-        if (!e) e = rv_cuda_decode_rope(a, k, v, b->cos_sin, b->pos, c->partial, c->overlap, s);
+        if (!e) e = rv_cuda_decode_rope(a, k, v, b->cos_sin, b->pos, c->partial, order, s);
     } else {
         e = few_normed(c, a->q, b->x, b->h, b->norm1, b->in, RV_FEW_STORE);
-        if (!e) e = rv_cuda_norm(a->q, a->q, b->q_norm, c->overlap, s);
-        if (!e) e = rv_cuda_decode(a, c->partial, c->overlap, s);
+        if (!e) e = rv_cuda_decode_norm(a, b->q_norm, c->partial, order, s);
     }
-    if (!e) e = few(c, b->x, a->out, b->o, RV_FEW_ADD, b->attn_gate, NULL);
+    if (!e) e = few_added(c, b->x, a->out, b->o, b->attn_gate, NULL, true);
     if (!e) e = few_normed(c, b->ff, b->x, b->h, b->norm2, b->gate_up, RV_FEW_SWIGLU);
-    if (!e) e = few(c, b->x, b->ff, b->down, RV_FEW_ADD, b->mlp_gate, b->row_on);
+    if (!e) e = few_added(c, b->x, b->ff, b->down, b->mlp_gate, b->row_on, false);
     check(be, e, "decoder layer");
     return true;
 }
@@ -222,7 +228,7 @@ static void op_vision_block(rv_backend *be, const rv_vision_block *b) {
     op_linear_add(be, b->x, b->ff, b->fc2, b->fc2_bias, b->ffn_gate, NULL);
 }
 
-static void op_best(rv_backend *be, rv_best *out, rv_mat logits) { QUEUE(rv_cuda_best(out, logits, cuda_of(be)->overlap, cuda_of(be)->stream), "best"); }
+static void op_best(rv_backend *be, rv_best *out, rv_mat logits) { QUEUE(rv_cuda_best(out, logits, cuda_of(be)->partial, cuda_of(be)->overlap, cuda_of(be)->stream), "best"); }
 
 static void op_choose(rv_backend *be, const rv_answering *a, rv_mat logits) {
     op_best(be, a->best, logits);

@@ -8,10 +8,11 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/launch.cuh"
 
-enum { THREADS = 256, LOADS = 8,
+enum { THREADS = 256, HELD = 16,
        HEAD_MOST = 256,                  /* the widest head that a warp norms                       */
        LAYER_MOST = 1280,                /* the widest row whose LayerNorm a warp holds             */
-       LAYER_WARPS = 4, MOST_TAPS = 16, SHARED_MOST = 48 << 10 };
+       LAYER_WARPS = 4, MOST_TAPS = 16, SHARED_MOST = 48 << 10,
+       BEST_EACH = 16, BEST_PART = BEST_EACH * THREADS };      /* logits of a thread and of a block */
 
 /* A matrix view as kernels see it; T is in the template. */
 template <typename T> struct view {
@@ -155,26 +156,41 @@ cudaError_t rv_cuda_add_rows(rv_mat x, rv_mat table, const int32_t *ids, float s
 
 /* ---- norms ---- */
 
+/* A thread keeps the first HELD of its elements, so that their loads do not wait for one another. */
 template <typename D, typename S, bool LAYER>
 static __global__ void norm_kernel(view<D> out, view<S> x, const float *weight, const float *bias, float eps, int32_t width) {
     __shared__ float shared[32];
-    wait_for_previous();
+    const int32_t r = (int32_t)blockIdx.x, from = (int32_t)blockIdx.y * width, threads = (int32_t)blockDim.x, first = (int32_t)threadIdx.x;
     let_next_start();
-    int32_t r = (int32_t)blockIdx.x, from = (int32_t)blockIdx.y * width;
-    float mean = 0, square = 0;
+    for (int32_t c = first * 32; c < width; c += threads * 32) fetch_far(weight + c);
+    wait_for_previous();
+    float held[HELD], mean = 0, square = 0;
+#pragma unroll
+    for (int32_t i = 0; i < HELD; i++) held[i] = first + i * threads < width ? to_f32(x.at(r, from + first + i * threads)) : 0.f;
     if (LAYER) {
-        for (int32_t c = (int32_t)threadIdx.x; c < width; c += (int32_t)blockDim.x) mean += to_f32(x.at(r, from + c));
+#pragma unroll
+        for (int32_t i = 0; i < HELD; i++) mean += held[i];
+        for (int32_t c = first + HELD * threads; c < width; c += threads) mean += to_f32(x.at(r, from + c));
         mean = block_sum(mean, shared) / (float)width;
     }
-    for (int32_t c = (int32_t)threadIdx.x; c < width; c += (int32_t)blockDim.x) {
+#pragma unroll
+    for (int32_t i = 0; i < HELD; i++) {
+        float v = first + i * threads < width ? held[i] - mean : 0.f;
+        square += v * v;
+    }
+    for (int32_t c = first + HELD * threads; c < width; c += threads) {
         float v = to_f32(x.at(r, from + c)) - mean;
         square += v * v;
     }
     float scale = rsqrtf(block_sum(square, shared) / (float)width + eps);
-    for (int32_t c = (int32_t)threadIdx.x; c < width; c += (int32_t)blockDim.x) {
-        float v = (to_f32(x.at(r, from + c)) - mean) * scale * weight[c];
+    auto put = [&](int32_t c, float value) {
+        float v = (value - mean) * scale * weight[c];
         out.at(r, from + c) = to_act<D>(LAYER ? v + bias[c] : v);
-    }
+    };
+#pragma unroll
+    for (int32_t i = 0; i < HELD; i++)
+        if (first + i * threads < width) put(first + i * threads, held[i]);
+    for (int32_t c = first + HELD * threads; c < width; c += threads) put(c, to_f32(x.at(r, from + c)));
 }
 
 static __device__ __forceinline__ float warp_sum(float v) {
@@ -443,55 +459,89 @@ cudaError_t rv_cuda_concat_taps(rv_mat out, rv_mat last, const rv_mat *taps, int
 
 /* ---- the most likely token ---- */
 
-/* What one thread or warp has seen: the best logit and the sum of exp(logit - best). */
-struct seen { float best, sum; int32_t id; bool bad; };
+/* What a thread, a warp or a block has seen: the best logit and the sum of exp(logit - best). */
+struct alignas(16) seen { float best, sum; int32_t id, bad; };
 
-static __device__ seen join(seen a, seen b) {
+static __device__ __forceinline__ seen join(seen a, seen b) {
     bool second = b.best > a.best || (b.best == a.best && b.id < a.id);
     float top = second ? b.best : a.best;
     seen r;
     r.best = top;
     r.id = second ? b.id : a.id;
     r.sum = (a.sum > 0 ? a.sum * expf(a.best - top) : 0.f) + (b.sum > 0 ? b.sum * expf(b.best - top) : 0.f);
-    r.bad = a.bad || b.bad;
+    r.bad = a.bad | b.bad;
     return r;
 }
 
-static __global__ void best_kernel(rv_best *out, view<float> logits) {
-    __shared__ seen warps[32];
-    const float *row = logits.data + (int64_t)blockIdx.x * logits.ld;
-    seen s = { -INFINITY, 0.f, INT32_MAX, false };
-    wait_for_previous();
-    for (int32_t from = (int32_t)threadIdx.x; from < logits.cols; from += LOADS * (int32_t)blockDim.x) {
-        float v[LOADS];
-#pragma unroll
-        for (int k = 0; k < LOADS; k++) {                      /* many loads in flight: one block reads a whole row */
-            int32_t i = from + k * (int32_t)blockDim.x;
-            v[k] = i < logits.cols ? row[i] : -INFINITY;
-        }
-#pragma unroll
-        for (int k = 0; k < LOADS; k++) {
-            s.bad |= !(v[k] < INFINITY);                       /* NaN and +inf */
-            if (v[k] > s.best) s.sum = s.sum * expf(s.best - v[k]) + 1.f, s.best = v[k], s.id = from + k * (int32_t)blockDim.x;
-            else if (v[k] > -INFINITY) s.sum += expf(v[k] - s.best);
-        }
-    }
+static __device__ seen join_warp(seen s) {
     for (int m = 16; m; m >>= 1) {
-        seen o = { __shfl_xor_sync(~0u, s.best, m), __shfl_xor_sync(~0u, s.sum, m), __shfl_xor_sync(~0u, s.id, m),
-                   (bool)__shfl_xor_sync(~0u, (int)s.bad, m) };
+        seen o = { __shfl_xor_sync(~0u, s.best, m), __shfl_xor_sync(~0u, s.sum, m), __shfl_xor_sync(~0u, s.id, m), __shfl_xor_sync(~0u, s.bad, m) };
         s = threadIdx.x & (unsigned)m ? join(o, s) : join(s, o);       /* both lanes sum in the same order */
     }
-    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = s;
-    __syncthreads();
-    if (threadIdx.x) return;
-    for (unsigned w = 1; w < blockDim.x / 32; w++) s = join(s, warps[w]);
-    bool none = s.bad || s.id == INT32_MAX;
-    out[blockIdx.x].id = none ? -1 : s.id;
-    out[blockIdx.x].logprob = none ? 0.f : -logf(s.sum);
+    return s;
 }
 
-cudaError_t rv_cuda_best(rv_best *out, rv_mat logits, bool overlap, cudaStream_t stream) {
-    return launch_kernel(best_kernel, dim3((unsigned)logits.rows), 1024, 0, overlap, stream, out, as<float>(logits));
+/* One block's part of a row. */
+static __device__ seen look(const float *row, int32_t cols, seen *warps) {
+    const int32_t first = (int32_t)blockIdx.x * BEST_PART + (int32_t)threadIdx.x;
+    seen s = { -INFINITY, 0.f, INT32_MAX, 0 };
+    float v[BEST_EACH];
+#pragma unroll
+    for (int k = 0; k < BEST_EACH; k++) v[k] = first + k * THREADS < cols ? __ldcg(row + first + k * THREADS) : -INFINITY;
+#pragma unroll
+    for (int k = 0; k < BEST_EACH; k++) {
+        s.bad |= !(v[k] < INFINITY);                           /* NaN and +inf */
+        if (v[k] > s.best) s.best = v[k], s.id = first + k * THREADS;
+    }
+#pragma unroll
+    for (int k = 0; k < BEST_EACH; k++)
+        if (v[k] > -INFINITY) s.sum += expf(v[k] - s.best);
+    s = join_warp(s);
+    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = s;
+    __syncthreads();
+    if (threadIdx.x < 32) s = join_warp(threadIdx.x < THREADS / 32 ? warps[threadIdx.x] : seen{ -INFINITY, 0.f, INT32_MAX, 0 });
+    return s;
+}
+
+/* A row's blocks leave what they saw in `partial`; the last joins them, in order. */
+static __global__ void __launch_bounds__(THREADS) best_kernel(rv_best *out, view<float> logits, void *partial) {
+    __shared__ seen warps[THREADS / 32];
+    const int32_t parts = (int32_t)gridDim.x, row = (int32_t)blockIdx.y;
+    int32_t *counter = (int32_t *)partial + row;
+    seen *mine = (seen *)((int32_t *)partial + RV_CUDA_COUNTERS) + row * parts;
+    wait_for_previous();
+    seen s = look(logits.data + row * logits.ld, logits.cols, warps);
+    if (threadIdx.x >= 32) return;
+    int32_t last = 0;
+    if (threadIdx.x == 0) {
+        __stcg((float4 *)(mine + blockIdx.x), make_float4(s.best, s.sum, __int_as_float(s.id), __int_as_float(s.bad)));
+        __threadfence();
+        last = atomicAdd(counter, 1) == parts - 1;
+        if (last) *counter = 0;                                /* ready for the next launch */
+        __threadfence();
+    }
+    if (!__shfl_sync(~0u, last, 0)) return;
+    s = { -INFINITY, 0.f, INT32_MAX, 0 };
+    for (int32_t i = (int32_t)threadIdx.x; i < parts; i += 32) {
+        float4 o = __ldcg((const float4 *)(mine + i));
+        s = join(s, seen{ o.x, o.y, __float_as_int(o.z), __float_as_int(o.w) });
+    }
+    s = join_warp(s);
+    if (threadIdx.x) return;
+    bool none = s.bad || s.id == INT32_MAX;
+    out[row].id = none ? -1 : s.id;
+    out[row].logprob = none ? 0.f : -logf(s.sum);
+}
+
+static int32_t best_parts(int32_t cols) { return cols > 0 ? (cols - 1) / BEST_PART + 1 : 1; }
+
+uint64_t rv_cuda_best_bytes(int32_t rows, int32_t cols) {
+    return RV_CUDA_COUNTERS * sizeof(int32_t) + (uint64_t)rows * (uint64_t)best_parts(cols) * sizeof(seen);
+}
+
+cudaError_t rv_cuda_best(rv_best *out, rv_mat logits, void *partial, bool overlap, cudaStream_t stream) {
+    if (logits.rows > RV_CUDA_COUNTERS) return cudaErrorInvalidValue;
+    return launch_kernel(best_kernel, dim3((unsigned)best_parts(logits.cols), (unsigned)logits.rows), THREADS, 0, overlap, stream, out, as<float>(logits), partial);
 }
 
 RV_CUDA_CLAMPED(rows)
