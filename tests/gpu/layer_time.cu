@@ -1,0 +1,308 @@
+/* layer_time.cu - how fast decoder layers, their launches and the choice of a token are, beside this GPU's read bandwidth.
+ *
+ * The one idea: layers of the 11B shape, each with weights and caches of its own, are recorded and played as the engine
+ * does, through the backend's coarse entry; what a row costs is the median over plays.
+ *
+ *     layer_time [-k KEYS] [ROWS ..]      a table; without arguments for 1, 2, 8, 16, 32 and 64 rows that see 700 keys
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <algorithm>
+#include <vector>
+#include "kernels/cuda/act.cuh"
+#include "kernels/cuda/open.h"
+
+#define MUST(call)                                                                                          \
+    do {                                                                                                    \
+        cudaError_t e_ = (call);                                                                            \
+        if (e_ != cudaSuccess) {                                                                            \
+            printf("FAILED %s:%d: %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(e_));            \
+            exit(1);                                                                                        \
+        }                                                                                                   \
+    } while (0)
+
+enum { SELF = 8, CROSS = 2, LAYERS = SELF + CROSS, HIDDEN = 4096, HEADS = 32, KV_HEADS = 8, DIM = 128, KV = KV_HEADS * DIM, FFN = 14336,
+       VOCAB = 128256, CONTEXT = 2048, PAGE = 64, TILE_TOKENS = 1601, IMAGE_KEYS = 4 * TILE_TOKENS, MOST_ROWS = 64,
+       MODEL_SELF = 32, MODEL_CROSS = 8 };
+
+static rv_backend *be;
+static rv_cuda *cuda;
+static double read_rate;                 /* bytes a microsecond */
+static int32_t self_keys = 700;
+
+static void done() {
+    rv_error err = {};
+    if (rv_finish(be, &err)) {
+        printf("FAILED: %s\n", err.message);
+        exit(1);
+    }
+}
+
+/* Median microseconds of one call of `work`. */
+template <typename F> static double median_us(int repeats, F work) {
+    static cudaEvent_t begun, ended;
+    std::vector<float> ms;
+    if (!begun) {
+        MUST(cudaEventCreate(&begun));
+        MUST(cudaEventCreate(&ended));
+    }
+    for (int i = 0; i < repeats + 2; i++) {
+        float x;
+        MUST(cudaEventRecord(begun, cuda->stream));
+        work();
+        MUST(cudaEventRecord(ended, cuda->stream));
+        MUST(cudaEventSynchronize(ended));
+        MUST(cudaEventElapsedTime(&x, begun, ended));
+        if (i >= 2) ms.push_back(x);
+    }
+    std::sort(ms.begin(), ms.end());
+    return 1e3 * ms[ms.size() / 2];
+}
+
+template <typename F> static double played_us(F record) {
+    rv_record(be);
+    record();
+    rv_tape *tape = rv_recorded(be);
+    done();
+    double us = median_us(15, [&] { rv_play(be, tape); });
+    done();
+    rv_erase(be, tape);
+    return us;
+}
+
+/* ---- memory ---- */
+
+static __global__ void fill_kernel(__nv_bfloat16 *p, size_t n, uint64_t salt, float scale) {
+    for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < n; i += (size_t)gridDim.x * blockDim.x) {
+        uint64_t z = (i + salt) * 0x9e3779b97f4a7c15ull;
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+        z ^= z >> 27;
+        float x = ((float)(z & 0xffff) + (float)(z >> 16 & 0xffff) + (float)(z >> 32 & 0xffff) - 98304.f) / 32768.f;
+        p[i] = __float2bfloat16_rn(x * scale);
+    }
+}
+static void *random_device(size_t elements, float scale) {
+    static uint64_t salt = 1;
+    void *p;
+    MUST(cudaMalloc(&p, elements * 2));
+    fill_kernel<<<2112, 256, 0, cuda->stream>>>((__nv_bfloat16 *)p, elements, salt += elements, scale);
+    MUST(cudaGetLastError());
+    return p;
+}
+template <typename V> static V *to_device(const std::vector<V> &x) {
+    V *p = nullptr;
+    MUST(cudaMalloc(&p, x.size() * sizeof(V)));
+    MUST(cudaMemcpy(p, x.data(), x.size() * sizeof(V), cudaMemcpyHostToDevice));
+    return p;
+}
+
+static rv_weight weight(int32_t rows, int32_t cols, rv_weight_order order) {
+    rv_weight w = { { rows, cols, RV_USE_TEXT, order }, rv_mat_of(random_device((size_t)rows * (size_t)cols, 0.02f), rows, cols, RV_BF16) };
+    return w;
+}
+
+static __global__ void read_kernel(const uint4 *p, size_t n, uint32_t *sink) {
+    uint32_t s = 0;
+    size_t step = (size_t)gridDim.x * blockDim.x, i = blockIdx.x * (size_t)blockDim.x + threadIdx.x;
+    for (; i + 7 * step < n; i += 8 * step) {
+        uint4 x[8];
+#pragma unroll
+        for (int j = 0; j < 8; j++) x[j] = __ldcs(p + i + (size_t)j * step);
+#pragma unroll
+        for (int j = 0; j < 8; j++) s ^= x[j].x ^ x[j].y ^ x[j].z ^ x[j].w;
+    }
+    if (s == 0x12345678) *sink = s;
+}
+
+static void measure_reading() {
+    const size_t bytes = 3ull << 30;
+    void *p = random_device(bytes / 2, 1);
+    double best = 1e9;
+    for (unsigned blocks : { 264u, 528u, 1056u, 2112u })
+        best = std::min(best, median_us(5, [&] { read_kernel<<<blocks, 512, 0, cuda->stream>>>((const uint4 *)p, bytes / 16, (uint32_t *)cuda->sums); }));
+    read_rate = (double)bytes / best;
+    MUST(cudaFree(p));
+}
+
+/* ---- a model's piece ---- */
+
+static rv_weight in[LAYERS], o[LAYERS], gate_up[LAYERS], down[LAYERS], head, table;
+static rv_mat self_k[SELF], self_v[SELF], cross_k[CROSS], cross_v[CROSS], x, h, qkv, heads, ff, logits;
+static float *norm_weight, *cos_sin, *row_on;
+static int32_t *ids, *pos, *slot, *zero, *image_last, *self_pages, *image_pages;
+static rv_best *best;
+
+static rv_mat scratch(int32_t cols, rv_dtype type) {
+    void *p;
+    MUST(cudaMalloc(&p, (size_t)MOST_ROWS * (size_t)cols * rv_dtype_size(type)));
+    return rv_mat_of(p, MOST_ROWS, cols, type);
+}
+
+static void make_model(int32_t most) {
+    const int32_t self_rows = most * ((self_keys - 1) / PAGE + 1) * PAGE, image_rows = most * IMAGE_KEYS;
+    for (int i = 0; i < LAYERS; i++) {
+        in[i] = weight(i < SELF ? HIDDEN + 2 * KV : HIDDEN, HIDDEN, RV_ORDER_STACKED);
+        o[i] = weight(HIDDEN, HIDDEN, RV_ORDER_STACKED);
+        gate_up[i] = weight(2 * FFN, HIDDEN, RV_ORDER_GATE_UP);
+        down[i] = weight(HIDDEN, FFN, RV_ORDER_STACKED);
+        rv_mat *k = i < SELF ? &self_k[i] : &cross_k[i - SELF], *v = i < SELF ? &self_v[i] : &cross_v[i - SELF];
+        int32_t rows = i < SELF ? self_rows : image_rows;
+        *k = rv_mat_of(random_device((size_t)rows * KV, 1), rows, KV, RV_BF16);
+        *v = rv_mat_of(random_device((size_t)rows * KV, 1), rows, KV, RV_BF16);
+    }
+    head = weight(VOCAB, HIDDEN, RV_ORDER_STACKED);
+    table = weight(64, HIDDEN, RV_ORDER_STACKED);
+    x = scratch(HIDDEN, RV_F32);
+    h = scratch(HIDDEN, RV_BF16);
+    qkv = scratch(HIDDEN + 2 * KV, RV_BF16);
+    heads = scratch(HIDDEN, RV_BF16);
+    ff = scratch(FFN, RV_BF16);
+    logits = scratch(VOCAB, RV_F32);
+    norm_weight = to_device(std::vector<float>(HIDDEN, 1.f));
+    cos_sin = to_device(std::vector<float>((size_t)CONTEXT * DIM, 0.7f));
+    row_on = to_device(std::vector<float>(MOST_ROWS, 1.f));
+    std::vector<int32_t> number, self, image;
+    for (int32_t r = 0; r < MOST_ROWS; r++) {
+        number.push_back(r);
+        for (int32_t i = 0; i < CONTEXT / PAGE; i++) self.push_back(i <= (self_keys - 1) / PAGE ? r * ((self_keys - 1) / PAGE + 1) + i : 0);
+        for (int32_t i = 0; i < 4; i++) image.push_back(r * 4 + i);
+    }
+    ids = to_device(number);
+    slot = to_device(number);
+    pos = to_device(std::vector<int32_t>(MOST_ROWS, self_keys - 1));
+    zero = to_device(std::vector<int32_t>(MOST_ROWS, 0));
+    image_last = to_device(std::vector<int32_t>(MOST_ROWS, IMAGE_KEYS - 1));
+    self_pages = to_device(self);
+    image_pages = to_device(image);
+    MUST(cudaMalloc(&best, MOST_ROWS * sizeof *best));
+}
+
+static void queue_layer(int32_t i, int32_t n) {
+    const bool self = i < SELF;
+    rv_decoder_block b = {};
+    b.x = rv_rows(x, 0, n);
+    b.h = rv_rows(h, 0, n);
+    b.qkv = rv_rows(qkv, 0, n);
+    b.ff = rv_rows(ff, 0, n);
+    b.in = &in[i];
+    b.o = &o[i];
+    b.gate_up = &gate_up[i];
+    b.down = &down[i];
+    b.norm1 = b.norm2 = { norm_weight, NULL, 1e-5f, HIDDEN };
+    b.q_norm = { norm_weight, NULL, 1e-5f, DIM };
+    b.attn_gate = b.mlp_gate = 0.5f;
+    rv_attention &a = b.attention;
+    a.q = rv_cols(b.qkv, 0, HIDDEN);
+    a.out = rv_rows(heads, 0, n);
+    a.kv.k = self ? self_k[i] : cross_k[i - SELF];
+    a.kv.v = self ? self_v[i] : cross_v[i - SELF];
+    a.kv.pages = self ? self_pages : image_pages;
+    a.kv.page_rows = self ? PAGE : TILE_TOKENS;
+    a.kv.max_pages = self ? CONTEXT / PAGE : 4;
+    a.slot = slot;
+    a.first = self ? NULL : zero;
+    a.last = self ? pos : image_last;
+    a.heads = HEADS;
+    a.kv_heads = KV_HEADS;
+    a.longest = self ? CONTEXT : IMAGE_KEYS;
+    a.scale = 0.0884f;
+    if (self) b.cos_sin = cos_sin, b.pos = pos;
+    else b.row_on = row_on;
+    if (!rv_decoder_layer(be, &b)) {
+        puts("FAILED: the coarse entry does not take these rows");
+        exit(1);
+    }
+}
+
+static double weight_bytes(const rv_weight &w) { return 2.0 * w.head.rows * w.head.cols; }
+static double layer_bytes(int32_t i, int32_t n) {
+    return weight_bytes(in[i]) + weight_bytes(o[i]) + weight_bytes(gate_up[i]) + weight_bytes(down[i]) +
+           4.0 * KV * n * (i < SELF ? self_keys : IMAGE_KEYS);
+}
+
+static double print(const char *what, int32_t n, double us, double bytes) {
+    printf("%-22s %2d rows  %8.2f us  %7.1f MB  %5.2f TB/s  %3.0f %% of reading\n", what, n, us, bytes / 1e6, bytes / us / 1e6, 100 * bytes / us / read_rate);
+    return us;
+}
+
+/* Layers first .. last - 1 over and over, a recorded chain of `count`. */
+static double layers_us(int32_t first, int32_t last, int32_t count, int32_t n) {
+    return played_us([&] {
+        rv_embed(be, rv_rows(x, 0, n), &table, ids);
+        for (int32_t i = 0; i < count; i++) queue_layer(first + i % (last - first), n);
+    });
+}
+
+static void time_layers(int32_t n) {
+    const double self = print("self layer", n, layers_us(0, SELF, 2 * SELF, n) / (2 * SELF), layer_bytes(0, n));
+    const double cross = print("cross layer", n, layers_us(SELF, LAYERS, 8 * CROSS, n) / (8 * CROSS), layer_bytes(SELF, n));
+    const double mixed = layers_us(0, LAYERS, 2 * LAYERS, n) / 2, mixed_bytes = SELF * layer_bytes(0, n) + CROSS * layer_bytes(SELF, n);
+    print("8 self, 2 cross", n, mixed, mixed_bytes);
+    double token = played_us([&] {
+        rv_embed(be, rv_rows(x, 0, n), &table, ids);
+        for (int32_t i = 0; i < 4; i++) {
+            rv_norm_rows(be, rv_rows(h, 0, n), rv_rows(x, 0, n), rv_norm{ norm_weight, NULL, 1e-5f, HIDDEN });
+            rv_linear(be, rv_rows(logits, 0, n), rv_rows(h, 0, n), &head, NULL, RV_ACT_NONE);
+            rv_best_rows(be, best, rv_rows(logits, 0, n));
+        }
+    }) / 4;
+    print("norm, head, best", n, token, weight_bytes(head));
+    double choice = played_us([&] { for (int32_t i = 0; i < 16; i++) rv_best_rows(be, best, rv_rows(logits, 0, n)); }) / 16;
+    print("best alone", n, choice, 4.0 * VOCAB * n);
+    print("the model (32, 8, head)", n, 4 * mixed + token, 4 * mixed_bytes + weight_bytes(head));
+    (void)self, (void)cross;
+}
+
+/* One kind of product over and over, every one with weights of its own. */
+static void time_product(const char *what, rv_weight *w, int32_t n, bool normed, rv_mat from, rv_mat to, int how) {
+    double us = played_us([&] {
+        rv_embed(be, rv_rows(x, 0, n), &table, ids);
+        for (int32_t i = 0; i < 2 * SELF; i++) {
+            rv_few p = {};
+            p.x = rv_rows(normed ? x : from, 0, n);
+            p.norm = normed ? norm_weight : NULL;
+            p.eps = 1e-5f;
+            p.act = RV_BF16;
+            p.multiprocessors = cuda->multiprocessors;
+            p.w = w[i % SELF].w.data;
+            p.rows = w[i % SELF].head.rows;
+            p.cols = w[i % SELF].head.cols;
+            p.out = rv_rows(to, 0, n);
+            p.how = (decltype(p.how))how;
+            p.scale = 1e-3f;
+            MUST(rv_cuda_few(&p, cuda->overlap, cuda->stream));
+        }
+    }) / (2 * SELF);
+    print(what, n, us, weight_bytes(w[0]));
+}
+
+int main(int argc, char **argv) {
+    rv_cuda_options options = {};
+    options.act = RV_BF16;
+    rv_error err = {};
+    if (rv_cuda_count() == 0) return puts("skipped: no GPU"), 77;
+    if (rv_cuda_open(&options, &be, &err)) return printf("FAILED: %s\n", err.message), 1;
+    cuda = (rv_cuda *)be;
+    std::vector<int32_t> rows;
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], "-k") && i + 1 < argc) self_keys = std::min(std::max(atoi(argv[++i]), 1), (int)CONTEXT);
+        else rows.push_back(std::min(std::max(atoi(argv[i]), 1), (int)MOST_ROWS));
+    if (rows.empty()) rows = { 1, 2, 8, 16, 32, 64 };
+    measure_reading();
+    printf("reading %.2f TB/s\n", read_rate / 1e6);
+    make_model(*std::max_element(rows.begin(), rows.end()));
+    done();
+    for (int32_t n : rows) {
+        time_layers(n);
+        if (n > 1 && n != 16) continue;
+        bool normed = n <= RV_CUDA_NORM_ROWS;
+        time_product("q, k, v", in, n, normed, h, qkv, rv_few::RV_FEW_STORE);
+        time_product("o", o, n, false, heads, x, rv_few::RV_FEW_ADD);
+        time_product("gate, up", gate_up, n, normed, h, ff, rv_few::RV_FEW_SWIGLU);
+        time_product("down", down, n, false, ff, x, rv_few::RV_FEW_ADD);
+    }
+    rv_backend_close(be);
+    return 0;
+}
