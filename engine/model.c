@@ -9,20 +9,20 @@
 #include "engine/abi.h"
 #include "engine/base/file.h"
 
+static rv_status open_tokenizer(const char *dir, rv_files *f, rv_error *err) {
+    rv_status st = rv_tokenizer_open(dir, &f->tokenizer, err);
+    if (st) return st;
+    if ((st = rv_prompt_check_tokenizer(f->tokenizer, &f->config, err))) return rv_fail_in(err, st, "%s/tokenizer.json", dir), st;
+    return rv_prompt_style_load(dir, f->tokenizer, &f->style, err);
+}
+
 rv_status rv_files_open(const char *dir, bool with_tokenizer, rv_files *out, rv_error *err) {
     rv_files f = { 0 };
     rv_status st = RV_OK;
     TRY(rv_config_load(dir, &f.config, err));
     TRY(rv_checkpoint_open(dir, &f.checkpoint, err));
     TRY(rv_weights_check(&f.config, f.checkpoint, err));
-    if (with_tokenizer) {
-        TRY(rv_tokenizer_open(dir, &f.tokenizer, err));
-        if ((st = rv_prompt_check_tokenizer(f.tokenizer, &f.config, err))) {
-            rv_fail_in(err, st, "%s/tokenizer.json", dir);
-            goto done;
-        }
-        TRY(rv_prompt_style_load(dir, f.tokenizer, &f.style, err));
-    }
+    if (with_tokenizer) TRY(open_tokenizer(dir, &f, err));
 done:
     if (st) rv_files_close(&f);
     else *out = f;
@@ -84,6 +84,28 @@ done:
     return st;
 }
 
+/* ---- the tokenizer and the backend at the same time: a GPU's start takes longer than 128,000 words ---- */
+
+typedef struct opening { const char *dir; rv_files *files; rv_status st; rv_error err; } opening;
+
+static void *run_opening(void *user) {
+    opening *o = user;
+    o->st = open_tokenizer(o->dir, o->files, &o->err);
+    return NULL;
+}
+
+/* An error of the tokenizer's comes before one of the backend's, as if it had been opened first. */
+static rv_status open_both(rv_model *m, const char *dir, rv_error *err) {
+    opening o = { .dir = dir, .files = &m->files };
+    pthread_t thread;
+    bool beside = pthread_create(&thread, NULL, run_opening, &o) == 0;
+    rv_status st = rv_load_backend(&m->options, &m->be, err);
+    if (beside) pthread_join(thread, NULL);
+    else run_opening(&o);
+    if (o.st && err) *err = o.err;
+    return o.st ? o.st : st;
+}
+
 rv_status rv_model_load(const char *model_dir, const rv_load_options *options, rv_model **out, rv_error *err) {
     rv_status st = RV_OK;
     if (!model_dir || !out) return rv_fail(err, RV_ERR_ARGUMENT, "rv_model_load: %s is NULL", model_dir ? "out" : "model_dir");
@@ -94,9 +116,9 @@ rv_status rv_model_load(const char *model_dir, const rv_load_options *options, r
     rv_load_options asked;
     TRY(rv_abi_read(&asked, sizeof asked, options, "rv_load_options", err));
     m->options = asked;
-    TRY(rv_files_open(model_dir, true, &m->files, err));
+    TRY(rv_files_open(model_dir, false, &m->files, err));
     TRY(rv_load_resolve(&m->files.config, &m->options, err));
-    TRY(rv_load_backend(&m->options, &m->be, err));
+    TRY(open_both(m, model_dir, err));
     TRY(place_weights(m, &asked, err));
     rv_model_log(m, RV_LOG_INFO, "model loaded: %.1f MB mapped, %.1f MB taken, padding tiles computed %s",
                  (double)m->mapped_bytes / 1e6, (double)m->memory_bytes / 1e6, m->weights.pads_are_equal ? "once" : "in full");

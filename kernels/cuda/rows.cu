@@ -10,8 +10,8 @@
 
 enum { THREADS = 256, HELD = 16,
        HEAD_MOST = 256,                  /* the widest head that a warp norms                       */
-       LAYER_MOST = 1280,                /* the widest row whose LayerNorm a warp holds             */
-       LAYER_WARPS = 4, MOST_TAPS = 16, SHARED_MOST = 48 << 10,
+       LAYER_MOST = 1280,                /* the widest row whose LayerNorm stays in registers       */
+       LAYER_THREADS = 64, MOST_TAPS = 16, SHARED_MOST = 48 << 10,
        BEST_EACH = 16, BEST_PART = BEST_EACH * THREADS };      /* logits of a thread and of a block */
 
 /* A matrix view as kernels see it; T is in the template. */
@@ -219,32 +219,34 @@ static __global__ void head_norm_kernel(view<D> out, view<S> x, const float *wei
 
 template <typename T> struct alignas(sizeof(T) * 4) four { T of[4]; };
 
-/* LayerNorm of whole rows of f32, a warp a row, which it holds in registers.  A lane sums its own numbers first. */
+/* LayerNorm of whole rows of f32: two warps a row, which they hold in registers.  (One warp a row starts all rows of an SM in
+ * step, so that loading and computing do not overlap; ten spend their time on meeting.)  A lane sums its own numbers first. */
 template <typename D>
-static __global__ void __launch_bounds__(LAYER_WARPS * 32)
+static __global__ void __launch_bounds__(LAYER_THREADS)
 layer_norm_kernel(view<D> out, view<float> x, const float *weight, const float *bias, float eps) {
+    enum { STEP = LAYER_THREADS * 4, STEPS = LAYER_MOST / STEP };
+    __shared__ float shared[32];
     wait_for_previous();
     let_next_start();
-    const int32_t r = (int32_t)(blockIdx.x * LAYER_WARPS + threadIdx.x / 32), first = (int32_t)threadIdx.x % 32 * 4, width = x.cols;
-    if (r >= x.rows) return;
-    float4 v[LAYER_MOST / 128];
+    const int32_t r = (int32_t)blockIdx.x, first = (int32_t)threadIdx.x * 4, width = x.cols;
+    float4 v[STEPS];
     float sum = 0, square = 0;
 #pragma unroll
-    for (int k = 0; k < LAYER_MOST / 128; k++)
-        v[k] = first + 128 * k < width ? *(const float4 *)&x.at(r, first + 128 * k) : make_float4(0, 0, 0, 0);
+    for (int k = 0; k < STEPS; k++)
+        v[k] = first + STEP * k < width ? *(const float4 *)&x.at(r, first + STEP * k) : make_float4(0, 0, 0, 0);
 #pragma unroll
-    for (int k = 0; k < LAYER_MOST / 128; k++) sum += (v[k].x + v[k].y) + (v[k].z + v[k].w);
-    const float mean = warp_sum(sum) / (float)width;
+    for (int k = 0; k < STEPS; k++) sum += (v[k].x + v[k].y) + (v[k].z + v[k].w);
+    const float mean = block_sum(sum, shared) / (float)width;
 #pragma unroll
-    for (int k = 0; k < LAYER_MOST / 128; k++) {
-        if (first + 128 * k >= width) break;
+    for (int k = 0; k < STEPS; k++) {
+        if (first + STEP * k >= width) break;
         v[k] = make_float4(v[k].x - mean, v[k].y - mean, v[k].z - mean, v[k].w - mean);
         square += (v[k].x * v[k].x + v[k].y * v[k].y) + (v[k].z * v[k].z + v[k].w * v[k].w);
     }
-    const float scale = rsqrtf(warp_sum(square) / (float)width + eps);
+    const float scale = rsqrtf(block_sum(square, shared) / (float)width + eps);
 #pragma unroll
-    for (int k = 0; k < LAYER_MOST / 128; k++) {
-        const int32_t c = first + 128 * k;
+    for (int k = 0; k < STEPS; k++) {
+        const int32_t c = first + STEP * k;
         if (c >= width) break;
         const float4 w = *(const float4 *)&weight[c], b = *(const float4 *)&bias[c];
         four<D> to = { { to_act<D>(v[k].x * scale * w.x + b.x), to_act<D>(v[k].y * scale * w.y + b.y), to_act<D>(v[k].z * scale * w.z + b.z),
@@ -266,8 +268,7 @@ cudaError_t rv_cuda_norm(rv_mat out, rv_mat x, rv_norm n, bool overlap, cudaStre
     if (holds_layer_rows(out, x, &n))
         return with_one(out.type, [&](auto d) {
             using D = decltype(d);
-            launch_kernel(layer_norm_kernel<D>, dim3((unsigned)(x.rows + LAYER_WARPS - 1) / LAYER_WARPS), LAYER_WARPS * 32, 0, overlap, stream,
-                          as<D>(out), as<float>(x), n.weight, n.bias, n.eps);
+            launch_kernel(layer_norm_kernel<D>, dim3(grid.x), LAYER_THREADS, 0, overlap, stream, as<D>(out), as<float>(x), n.weight, n.bias, n.eps);
         });
     if (!n.bias && n.width <= HEAD_MOST)
         return with_types(out.type, x.type, [&](auto d, auto s) {
