@@ -4,7 +4,8 @@
  * everything that sampling asks is "at which rank does a running sum pass q": of counts for top-k, of weights
  * exp(score - best) for top-p and for the draw.  Such a rank is found in a few passes over the row, each a
  * histogram that narrows the range 2,048 times; no sorting.  Weights are integers (fixed point), so that their
- * sums do not depend on any order.  One block a row; a greedy row costs nothing but the block.
+ * sums do not depend on any order.  Once a cut leaves few tokens, they are gathered and the rest of the row is not
+ * read again.  One block a row; a greedy row costs nothing but the block.
  *
  * The rules are those of engine/sample.c, and so are the outcomes, unless a sum comes within some 1e-11 of q.
  */
@@ -12,7 +13,8 @@
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/launch.cuh"
 
-enum { THREADS = 1024, BINS = 2048, LOADS = 8,
+enum { THREADS = 1024, BINS = 2048, LOADS = 4,
+       LIST = 2048,                      /* most tokens that are gathered                        */
        STEPS_A_NAT = 64 };               /* first histogram: 32 nats below the best; less is weight 0 */
 
 typedef unsigned long long u64;
@@ -39,12 +41,15 @@ struct row {
     int32_t n;
     int id_bits;                         /* n <= 1 << id_bits                                   */
     float best;                          /* the highest score                                   */
+    const float *scores;                 /* of what was gathered, with                          */
+    const int32_t *ids;
+    int32_t listed;                      /* how many they are; -1: nothing was gathered          */
 };
 
 /* Operation by operation as on the host. -0 becomes 0, so that equal scores have equal bits. */
-static __device__ __forceinline__ float score_of(const row &r, float logit, int32_t i) {
-    if (r.seen && r.seen[i]) logit = logit < 0 ? __fmul_rn(logit, r.penalty) : __fdiv_rn(logit, r.penalty);
-    if (r.temperature > 0) logit = __fdiv_rn(logit, r.temperature);
+static __device__ __forceinline__ float score_of(const row &r, float logit, bool seen) {
+    if (seen) logit = logit < 0 ? __fmul_rn(logit, r.penalty) : __fdiv_rn(logit, r.penalty);
+    if (r.temperature > 0 && r.temperature != 1) logit = __fdiv_rn(logit, r.temperature);
     return __fadd_rn(logit, 0.f);
 }
 
@@ -66,15 +71,24 @@ static __device__ __forceinline__ u64 weight_of(const row &r, float score) {
     return __double2ull_rn(exp((double)score - (double)r.best) * (double)(1ull << bits));
 }
 
-/* f(score, id) for the thread's share of the row; many loads in flight. */
+/* f(score, id) for the thread's share of what was gathered, or of the row; several loads in flight. */
 template <typename F> static __device__ __forceinline__ void each(const row &r, F f) {
+    if (r.listed >= 0) {
+        for (int32_t i = (int32_t)threadIdx.x; i < r.listed; i += THREADS) f(r.scores[i], r.ids[i]);
+        return;
+    }
     for (int32_t from = (int32_t)threadIdx.x; from < r.n; from += LOADS * THREADS) {
         float v[LOADS];
+        bool seen[LOADS];
 #pragma unroll
-        for (int k = 0; k < LOADS; k++) v[k] = from + k * THREADS < r.n ? r.logits[from + k * THREADS] : 0.f;
+        for (int k = 0; k < LOADS; k++) {
+            bool in = from + k * THREADS < r.n;
+            v[k] = in ? r.logits[from + k * THREADS] : 0.f;
+            seen[k] = in && r.seen && r.seen[from + k * THREADS];
+        }
 #pragma unroll
         for (int k = 0; k < LOADS; k++)
-            if (from + k * THREADS < r.n) f(score_of(r, v[k], from + k * THREADS), from + k * THREADS);
+            if (from + k * THREADS < r.n) f(score_of(r, v[k], seen[k]), from + k * THREADS);
     }
 }
 
@@ -84,7 +98,9 @@ struct tables {
     uint32_t count[BINS], low[BINS], high[BINS];        /* low and high: the weights' halves    */
     u64 warps[THREADS / 32], total, before, rank;
     int bin;
-    uint32_t in_bin;
+    uint32_t in_bin, listed;
+    float scores[LIST];
+    int32_t ids[LIST];
 };
 
 static __device__ u64 shuffle(u64 v, int up) {
@@ -129,12 +145,16 @@ static __device__ u64 wanted(what w, const rv_choice &how, u64 total) {
 static __device__ void histogram(tables &t, const row &r, what w, u64 last, int bin, u64 base, u64 range, int shift) {
     for (int i = (int)threadIdx.x; i < BINS; i += THREADS) t.count[i] = t.low[i] = t.high[i] = 0;
     __syncthreads();
+    const bool whole = bin < 0, any = last == ~0ull;
     each(r, [&](float score, int32_t id) {
         int b = bin_of(r, score);
-        u64 rank = rank_of(r, score, id);
-        if (b == BINS - 1 || rank > last || (bin >= 0 && (b != bin || rank - base >= range))) return;
-        if (bin >= 0) b = (int)((rank - base) >> shift);
-        if (w == TOP_K || bin >= 0) atomicAdd(&t.count[b], 1u);
+        if (b == BINS - 1 || (!whole && b != bin)) return;
+        if (!whole || !any) {
+            u64 rank = rank_of(r, score, id);
+            if (rank > last || (!whole && rank - base >= range)) return;
+            if (!whole) b = (int)((rank - base) >> shift);
+        }
+        if (w != DRAW || !whole) atomicAdd(&t.count[b], 1u);
         if (w == TOP_K) return;
         u64 weight = weight_of(r, score);
         uint32_t low = (uint32_t)weight, high = (uint32_t)(weight >> 32);
@@ -168,8 +188,27 @@ static __device__ void bin_range(const row &r, int bin, u64 *base, u64 *range) {
     *range = rank_of(r, low, 0) - *base + (1ull << r.id_bits);
 }
 
+/* Gathers the tokens up to `last` in the first histogram's bins up to `bin`, behind which a cut will be, if they are few. */
+static __device__ void gather(tables &t, row &r, u64 last, int bin) {
+    int b = 2 * (int)threadIdx.x;
+    if (r.listed >= 0) return;
+    scan(t, (b <= bin ? t.count[b] : 0) + (b + 1 <= bin ? t.count[b + 1] : 0));
+    const u64 most = t.total;
+    if (most > LIST) return;
+    if (threadIdx.x == 0) t.listed = 0;
+    __syncthreads();
+    each(r, [&](float score, int32_t id) {
+        if (bin_of(r, score) > bin || rank_of(r, score, id) > last) return;
+        uint32_t at = atomicAdd(&t.listed, 1u);
+        t.scores[at] = score;
+        t.ids[at] = id;
+    });
+    __syncthreads();
+    r.listed = (int32_t)most;
+}
+
 /* The first rank, of those up to `last`, at which the running sum passes what `w` wants, in *rank; false: it never does. */
-static __device__ bool find(tables &t, const row &r, what w, const rv_choice &how, u64 last, u64 *rank) {
+static __device__ bool find(tables &t, row &r, what w, const rv_choice &how, u64 last, u64 *rank) {
     u64 base, range, q;
     histogram(t, r, w, last, -1, 0, 0, 0);
     u64 own = sum_of(t, w, 2 * (int)threadIdx.x) + sum_of(t, w, 2 * (int)threadIdx.x + 1), before = scan(t, own);
@@ -177,6 +216,7 @@ static __device__ bool find(tables &t, const row &r, what w, const rv_choice &ho
     if (!pass_point(t, w, before, q)) return false;
     const int bin = t.bin;
     q -= t.before;
+    if (w != DRAW) gather(t, r, last, bin);
     bin_range(r, bin, &base, &range);
     while (range > 1) {
         int shift = 64 - __clzll((long long)(range - 1)) - 11;
@@ -204,7 +244,7 @@ static __device__ bool find(tables &t, const row &r, what w, const rv_choice &ho
 
 /* ---- a row's token ---- */
 
-/* The highest score and the first id that has it. */
+/* The first id that has the highest score. */
 static __device__ int32_t find_best(tables &t, row &r) {
     u64 best = ~0ull;
     each(r, [&](float score, int32_t id) {
@@ -219,14 +259,14 @@ static __device__ int32_t find_best(tables &t, row &r) {
     __syncthreads();
     for (int i = 0; i < THREADS / 32; i++) best = t.warps[i] < best ? t.warps[i] : best;
     __syncthreads();
-    int32_t id = (int32_t)(best & ((1ull << r.id_bits) - 1));
-    r.best = score_of(r, r.logits[id], id);
-    return id;
+    return (int32_t)(best & ((1ull << r.id_bits) - 1));
 }
 
-static __device__ int32_t sample(tables &t, row &r, const rv_choice &how) {
-    int32_t best = find_best(t, r);
+/* best: the row's most likely token; a penalty may make it another. */
+static __device__ int32_t sample(tables &t, row &r, const rv_choice &how, int32_t best) {
+    if (r.seen) best = find_best(t, r);
     if (how.temperature <= 0) return best;
+    r.best = score_of(r, r.logits[best], r.seen && r.seen[best]);
     u64 last = ~0ull, rank;
     if (how.top_k < (uint32_t)r.n && find(t, r, TOP_K, how, last, &rank)) last = rank | ((1ull << r.id_bits) - 1);     /* ties stay */
     if (how.top_p < 1 && find(t, r, TOP_P, how, last, &rank)) last = rank;
@@ -253,9 +293,9 @@ static __global__ void __launch_bounds__(THREADS) choose_kernel(rv_answering a, 
     const rv_choice how = a.how[i];
     rv_best best = a.best[i];
     row r = { logits + i * ld, how.repetition_penalty != 1.f ? a.seen + (int64_t)a.slot[i] * n : nullptr, how.repetition_penalty, how.temperature, n,
-              id_bits, 0.f };
+              id_bits, 0.f, t.scores, t.ids, -1 };
     if (best.id >= 0 && (how.temperature > 0 || r.seen)) {
-        int32_t id = sample(t, r, how);
+        int32_t id = sample(t, r, how, best.id);
         best.logprob = (float)((double)r.logits[id] - (double)r.logits[best.id] + (double)best.logprob);
         best.id = id;
     }
