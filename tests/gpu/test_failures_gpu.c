@@ -132,7 +132,9 @@ static int set_up(void **state) {
     demo_read(receipts);
     rv_model *m = loaded(RV_BACKEND_CUDA, 0);
     rv_session *s = opened(m, &small);
+    uint64_t before = free_memory();
     reads_a_receipt(s, 0);
+    print_message("the first request of a process: the driver took %.1f MB to load kernels\n", (double)(before - free_memory()) / 1e6);
     rv_session_free(s);
     rv_model_free(m);
     return 0;
@@ -228,7 +230,7 @@ static void a_model_that_does_not_fit_is_refused_with_numbers(void **state) {
     assert_int_equal(load(RV_BACKEND_CUDA, no_limit, &m, &err), RV_ERR_DEVICE_MEMORY);
     assert_says(&err, RV_ERR_DEVICE_MEMORY, "wants 3[0-9.]+ MB, [0-9.]+ of [0-9.]+ MB are free");
     cudaFree(hog);
-    assert_int_equal(free_memory(), before);
+    assert_true(free_memory() >= before);                 /* pressed, the driver gives up some of its own */
     rv_session *s = opened(m = loaded(RV_BACKEND_CUDA, 0), &small);
     reads_a_receipt(s, 2);
     rv_session_free(s);
@@ -253,7 +255,7 @@ static void a_session_that_does_not_fit_is_refused_and_the_others_go_on(void **s
     assert_read(job, 3);
     rv_job_free(job);
     cudaFree(hog);
-    assert_int_equal(free_memory(), before);
+    assert_true(free_memory() >= before);                 /* pressed, the driver gives up some of its own */
     other = opened(m, &large);
     reads_a_receipt(other, 4);
     rv_session_free(other);
