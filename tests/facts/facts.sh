@@ -76,11 +76,13 @@ awk -v sass="${CUOBJDUMP-}" '
         listed[name] = $1
         next
     }
-    FILENAME == ARGV[3] {                                       # launches: launch name threads dynamic raised
+    FILENAME == ARGV[3] {                                       # launches: launch name threads dynamic raised gpu
         base = plain[$2]
         launched[base] = 1
-        if ($4 > most[base]) most[base] = $4
-        if ($4 > asked[$2]) asked[$2] = $4
+        if ($4 > top[base]) top[base] = $4
+        if ($4 > most[base, $6]) most[base, $6] = $4
+        if ($4 > asked[$2, $6]) asked[$2, $6] = $4
+        known[$2, $6] = 1
         if ($3 > threads_of[$2]) threads_of[$2] = $3
         if ($4 > 48 * 1024 && $5 < $4) wrong(base ": launched with " $4 " bytes of shared memory, allowed were " $5 " (cudaFuncSetAttribute)")
         next
@@ -89,9 +91,13 @@ awk -v sass="${CUOBJDUMP-}" '
     $1 == "ptx" { bound[$2, $3] = $4; blocks[$2, $3] = $5; dynamic[$2] = $6; ptx[$2, $3] = $7 " " $8 " " $9 " " $10 " " $11 }
     $1 == "sass" { code[$2, $3] = $4 " " $5 " " $6 " " $7; machine++ }
     END {
-        # What a block may have, for the oldest GPU that runs this code: 8.6 and 8.9 run what was made for 8.0.
-        limit["80"] = limit["86"] = limit["89"] = 99 * 1024
-        limit["90a"] = limit["90"] = 227 * 1024
+        # What a block may have. 8.6 runs what was made for 8.0, and 8.9 has as much as 8.6.
+        limit[80] = 163 * 1024
+        limit[86] = 99 * 1024
+        limit[90] = 227 * 1024
+        gpus["80"] = "80 86"
+        gpus["86"] = gpus["89"] = "86"
+        gpus["90"] = gpus["90a"] = "90"
         for (key in seen) {
             split(key, part, SUBSEP)
             kernel = part[1]; arch = part[2]; base = plain[kernel]; here = base " (sm_" arch ")"
@@ -99,9 +105,11 @@ awk -v sass="${CUOBJDUMP-}" '
             if (stack[key] > worst[base, arch]) worst[base, arch] = stack[key]
             if (stack[key] > budget[base] + 0) wrong(here ": " stack[key] " bytes of stack or spills, the budget is " budget[base] + 0 ": " kernel)
             if (dynamic[kernel] && !launched[base]) wrong(here ": launches.c does not launch it: how much shared memory does it ask for?")
-            if (!(arch in limit)) { wrong(here ": facts.sh does not know this architecture"); continue }
-            need = shared[key] + (dynamic[kernel] ? (kernel in asked ? asked[kernel] : most[base]) : 0)
-            if (need > limit[arch]) wrong(here ": a block takes " need " bytes of shared memory, its GPUs have " limit[arch])
+            if (!(arch in gpus)) { wrong(here ": facts.sh does not know this architecture"); continue }
+            for (i = split(gpus[arch], run, " "); i > 0; i--) {
+                need = shared[key] + (!dynamic[kernel] ? 0 : (kernel, run[i]) in known ? asked[kernel, run[i]] : most[base, run[i]])
+                if (need > limit[run[i]]) wrong(here ": a block takes " need " bytes of shared memory, a GPU of " run[i] / 10 " has " limit[run[i]])
+            }
             threads = kernel in threads_of ? threads_of[kernel] : bound[key] < 1024 ? bound[key] : 256
             if (threads > bound[key]) wrong(here ": launched with " threads " threads, compiled for " bound[key])
             if (int((registers[key] + 7) / 8) * 8 * threads * blocks[key] > 65536)
@@ -126,7 +134,7 @@ awk -v sass="${CUOBJDUMP-}" '
             split(key, part, SUBSEP)
             if (worst[key]) printf "%s (sm_%s): up to %d bytes of stack or spills of a budget of %d\n", part[1], part[2], worst[key], budget[part[1]]
         }
-        for (base in most) if (most[base]) printf "%s: up to %d bytes of dynamic shared memory\n", base, most[base]
+        for (base in top) if (top[base]) printf "%s: up to %d bytes of dynamic shared memory\n", base, top[base]
         printf "%d kernels (an instance and architecture each)%s\n", n, sass ? ", machine code of " machine : "; machine code not read: no cuobjdump"
         if (n == 0) bad = 1
         exit bad

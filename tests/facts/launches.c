@@ -2,7 +2,7 @@
  *
  * The one idea: the linker puts this file between the backend and the runtime (--wrap): launches are written down instead
  * of run, so the backend's own operations, on matrices that do not exist, tell what they would ask of a GPU.
- * Prints a line a launch: launch KERNEL THREADS DYNAMIC_BYTES ALLOWED_BYTES.
+ * Prints a line a launch: launch KERNEL THREADS DYNAMIC_BYTES ALLOWED_BYTES GPU, the latter 80, 86 or 90.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,8 +10,14 @@
 
 #include "kernels/cuda/open.h"
 
-enum { KERNELS = 4096 };
-static struct kernel { const void *host; const char *name; int allowed, n; struct { unsigned threads; size_t bytes; } seen[16]; } kernels[KERNELS];
+enum { KERNELS = 4096, MOST_SEEN = 64, KIB = 1024 };
+
+/* The GPUs that are played: 8.6 stands for 8.9 too, which has as much shared memory. */
+typedef struct gpu { int capability, arch, multiprocessors, shared_all, shared_block; } gpu;
+static const gpu gpus[] = { { 80, 80, 108, 164 * KIB, 163 * KIB }, { 86, 80, 84, 100 * KIB, 99 * KIB }, { 90, 80, 132, 228 * KIB, 227 * KIB },
+                            { 90, 90, 132, 228 * KIB, 227 * KIB } };
+static const gpu *played;
+static struct kernel { const void *host; const char *name; int allowed, n; struct { unsigned threads; size_t bytes; int gpu; } seen[MOST_SEEN]; } kernels[KERNELS];
 static int n_kernels;
 
 static struct kernel *kernel_of(const void *host) {
@@ -29,11 +35,15 @@ static cudaError_t launched(const void *host, dim3 grid, dim3 block, size_t byte
         exit(1);
     }
     for (int i = 0; i < k->n; i++)
-        if (k->seen[i].threads == threads && k->seen[i].bytes == bytes) return cudaSuccess;
-    if (k->n < 16) {
+        if (k->seen[i].threads == threads && k->seen[i].bytes == bytes && k->seen[i].gpu == played->capability) return cudaSuccess;
+    if (k->n < MOST_SEEN) {
+        k->seen[k->n].gpu = played->capability;
         k->seen[k->n].threads = threads;
         k->seen[k->n++].bytes = bytes;
-        printf("launch %s %u %zu %d\n", k->name, threads, bytes, k->allowed);
+        printf("launch %s %u %zu %d %d\n", k->name, threads, bytes, k->allowed, played->capability);
+    } else {
+        fprintf(stderr, "%s: more than %d different launches\n", k->name, MOST_SEEN);
+        exit(1);
     }
     return cudaSuccess;
 }
@@ -70,6 +80,18 @@ WRAP(cudaError_t, cudaMemset2DAsync, (void *p, size_t pitch, int value, size_t w
 WRAP(cublasStatus_t, cublasLtMatmulAlgoGetHeuristic, (cublasLtHandle_t lt, cublasLtMatmulDesc_t op, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
      cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t p, int most, cublasLtMatmulHeuristicResult_t *found, int *n)) {
     return (void)lt, (void)op, (void)a, (void)b, (void)c, (void)d, (void)p, (void)most, (void)found, (void)n, CUBLAS_STATUS_NOT_INITIALIZED;
+}
+WRAP(cudaError_t, cudaGetDevice, (int *device)) { return *device = 0, cudaSuccess; }
+WRAP(cudaError_t, cudaDeviceGetAttribute, (int *value, enum cudaDeviceAttr what, int device)) {
+    (void)device;
+    switch ((int)what) {
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = played->shared_all; break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = played->shared_block; break;
+    case cudaDevAttrReservedSharedMemoryPerBlock: *value = KIB; break;
+    case cudaDevAttrMultiProcessorCount: *value = played->multiprocessors; break;
+    default: fprintf(stderr, "device attribute %d is not played\n", (int)what); exit(1);
+    }
+    return cudaSuccess;
 }
 /* The driver's functions, of which tensor maps are the only ones asked for. */
 static int do_nothing(void) { return 0; }
@@ -127,6 +149,9 @@ static void products(rv_backend *be, shape s, int32_t rows) {
     go_on(be, "linear_add");
     rv_linear_add(be, residual, mat(rows, s.ff, be->act), &w, NULL, 1, floats);
     go_on(be, "linear_add");
+    const rv_mat taps[] = { x, x, x, x, x };
+    rv_concat_taps(be, mat(rows, 6 * s.hidden, be->act), x, taps, 5);
+    go_on(be, "concat_taps");
     rv_norm_rows(be, x, residual, (rv_norm){ floats, NULL, 1e-5f, s.hidden });
     rv_norm_rows(be, x, residual, (rv_norm){ floats, floats, 1e-5f, s.hidden });
     go_on(be, "norm");
@@ -152,11 +177,12 @@ static void decoder_layer(rv_backend *be, shape s, int32_t rows, bool self) {
     go_on(be, "decoder layer");
 }
 
-static void launch_all(int32_t arch, rv_dtype act, bool plain) {
+static void launch_all(const gpu *g, rv_dtype act, bool plain) {
+    played = g;
     /* The text decoders of 11B and 90B, heads of 64, the vision tower, heads that only the plain kernel takes. */
     static const shape shapes[] = { { 4096, 32, 8, 128, 14336 }, { 8192, 64, 8, 128, 28672 }, { 512, 8, 2, 64, 1536 }, { 1280, 16, 16, 80, 5120 }, { 160, 5, 5, 32, 320 } };
     static const int32_t rows[] = { 1, 2, 3, 4, 8, 16, 17, 32, 64, 65, 512, 1024, 1601, 6404 };
-    rv_cuda c = { .arch = arch, .overlap = arch >= 90, .plain_attention = plain, .multiprocessors = 132, .workspace = nowhere, .partial = nowhere, .sums = nowhere };
+    rv_cuda c = { .arch = g->arch, .overlap = g->arch >= 90, .plain_attention = plain, .multiprocessors = g->multiprocessors, .workspace = nowhere, .partial = nowhere, .sums = nowhere };
     rv_cuda_fill(&c.be, act);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
@@ -170,6 +196,7 @@ static void launch_all(int32_t arch, rv_dtype act, bool plain) {
 }
 
 int main(void) {
-    for (int i = 0; i < 8; i++) launch_all(i & 1 ? 90 : 80, i & 2 ? RV_F16 : RV_BF16, i & 4);
+    for (size_t i = 0; i < sizeof gpus / sizeof *gpus; i++)
+        for (int how = 0; how < 4; how++) launch_all(&gpus[i], how & 1 ? RV_F16 : RV_BF16, how & 2);
     return 0;
 }
