@@ -181,7 +181,7 @@ static double sweep_us() {
     MUST(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
     for (int i = 0; i < 24; i++) sweep_caches();
     MUST(cudaStreamEndCapture(stream, &graph));
-    MUST(cudaGraphInstantiate(&run, graph, 0));
+    MUST(cudaGraphInstantiateWithFlags(&run, graph, 0));
     double us = median_ms(9, [&] { MUST(cudaGraphLaunch(run, stream)); }) * 1e3 / 24;
     MUST(cudaGraphExecDestroy(run));
     MUST(cudaGraphDestroy(graph));
@@ -238,7 +238,7 @@ static void time_decode(const char *what, int rows, int keys, int page_rows, int
         else MUST(rv_cuda_decode(c, partial, order, stream));
     }
     MUST(cudaStreamEndCapture(stream, &graph));
-    MUST(cudaGraphInstantiate(&run, graph, 0));
+    MUST(cudaGraphInstantiateWithFlags(&run, graph, 0));
     double us = median_ms(9, [&] { MUST(cudaGraphLaunch(run, stream)); }) * 1e3 / CHAIN - (cold ? sweep_us() : 0);
     double bytes = 4.0 * rows * keys * kv_heads * d;
     printf("decode %-20s %2d rows x %4d keys (longest %5d)%s%s  %7.2f us  %6.0f GB/s  %3.0f %% of read\n", what, rows, keys, longest,
@@ -254,7 +254,7 @@ static void time_empty() {
     MUST(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
     for (int i = 0; i < 100; i++) empty_kernel<<<104, 128, 0, stream>>>();
     MUST(cudaStreamEndCapture(stream, &graph));
-    MUST(cudaGraphInstantiate(&run, graph, 0));
+    MUST(cudaGraphInstantiateWithFlags(&run, graph, 0));
     printf("an empty kernel in a captured chain: %.2f us\n", median_ms(9, [&] { MUST(cudaGraphLaunch(run, stream)); }) * 10);
     MUST(cudaGraphExecDestroy(run));
     MUST(cudaGraphDestroy(graph));
