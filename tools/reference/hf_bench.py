@@ -46,6 +46,7 @@ class Bench:
 
     def load(self):
         values = []
+        place = {} if self.args.device == "cpu" else dict(device_map=self.args.device)     # which needs accelerate
         for _ in range(self.args.loads):
             self.model = None
             if self.args.device.startswith("cuda"):
@@ -53,7 +54,7 @@ class Bench:
 
             def work():
                 self.model = MllamaForConditionalGeneration.from_pretrained(
-                    self.args.model, dtype=getattr(torch, self.args.dtype), device_map=self.args.device, attn_implementation="sdpa")
+                    self.args.model, dtype=getattr(torch, self.args.dtype), attn_implementation="sdpa", **place)
             values.append(1e3 * self.seconds(work))
         self.keep("load", "ms", values)
         self.model.eval()
