@@ -1,0 +1,339 @@
+/* gemm90.cu - large products on Hopper: out = epilogue(x W^T), with bias, GELU, SwiGLU or the residual sum inside.
+ *
+ * The one idea: one warpgroup copies blocks of 64 columns of both operands through a ring in shared memory,
+ * two multiply them, and what becomes of a sum is decided while it still is in registers.  A product has
+ * operands A (64 rows a warpgroup instruction) and B (up to 256 rows): many rows make x A and the weights
+ * B; few (SWAP) make the weights A, since their number is then what fills the GPU.
+ *
+ * Every output is the sum over k in ascending order, whatever the tile; SPLIT sums stretches of k, fixed by
+ * the shape, in ascending order.
+ */
+#include "kernels/cuda/act.cuh"
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/launch.cuh"
+
+enum { K_BLOCK = 64, GROUP = 128, THREADS = 3 * GROUP, RING_BYTES = 226 * 1024 };
+
+/* PAIRED: both warpgroups multiply the two halves of one tile; else each has a tile of its own and writes it while
+ * the other multiplies.  SHARE blocks of a cluster have tiles one below the other and copy their part of
+ * B to all of them; SPLIT blocks have a stretch of k each of the same tile. */
+template <int ROWS64_, int BN_, bool PAIRED_, int SHARE_, int SPLIT_, bool SWAP_> struct tiling {
+    static constexpr int ROWS64 = ROWS64_, BN = BN_, SHARE = SHARE_, SPLIT = SPLIT_, CLUSTER = SHARE * SPLIT;
+    static constexpr bool PAIRED = PAIRED_, SWAP = SWAP_;
+    static constexpr int BM = 64 * ROWS64 * (PAIRED ? 2 : 1);
+    static constexpr int A_BYTES = BM * K_BLOCK * 2, B_BYTES = BN * K_BLOCK * 2, STAGE_BYTES = A_BYTES + B_BYTES;
+    static constexpr int STAGES = RING_BYTES / STAGE_BYTES < 8 ? RING_BYTES / STAGE_BYTES : 8;
+    static constexpr int SHARED_BYTES = STAGES * STAGE_BYTES + 1024;
+    static_assert(SPLIT == 1 || (SHARE == 1 && BM * BN * 4 <= STAGES * STAGE_BYTES), "a tile's sums fit into the ring");
+};
+
+struct args {
+    void *out;
+    const float *bias, *row_scale;
+    int64_t out_ld;
+    int32_t rows, cols;                  /* of out                                              */
+    int32_t k_blocks, tiles_m, tiles_n;  /* tiles_m: of the whole cluster                       */
+    bool n_first;                        /* neighbours in time share A                          */
+    float scale;
+};
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+static __device__ __forceinline__ float gelu(float x) { return 0.5f * x * (1.f + erff(x * 0.70710678118654752f)); }
+template <typename T> static __device__ __forceinline__ float swiglu(float gate, float up) {
+    float g = to_f32(to_act<T>(gate)), u = to_f32(to_act<T>(up));       /* as a separate product leaves them */
+    return g / (1.f + expf(-g)) * u;
+}
+
+/* Between 2^BITS lanes, of which `lane` has number n: v[i] becomes lane i's v[n].  W values travel together. */
+template <int BITS, int W> static __device__ __forceinline__ void transpose(float (&v)[8], unsigned n, int lane_step) {
+#pragma unroll
+    for (int bit = 0; bit < BITS; bit++) {
+        const bool high = n >> bit & 1;
+#pragma unroll
+        for (int i = 0; i < 1 << BITS; i++)
+#pragma unroll
+            for (int w = 0; w < W; w++)
+                if (!(i >> bit & 1)) {
+                    float &low = v[i * W + w], &up = v[(i | 1 << bit) * W + w];
+                    float got = __shfl_xor_sync(~0u, high ? low : up, lane_step << bit);
+                    if (high) low = got;
+                    else up = got;
+                }
+    }
+}
+
+struct place { int32_t row, col; bool inside; };
+
+/* Eight neighbours of a row of out.  `old`: what ADD adds to. */
+template <typename O, int HOW> static __device__ __forceinline__ void finish(const args &a, place p, float (&v)[8], const float (&old)[8]) {
+    if (!p.inside) return;
+    if (a.bias) {
+        float4 b0 = __ldg((const float4 *)(a.bias + p.col)), b1 = __ldg((const float4 *)(a.bias + p.col) + 1);
+        v[0] += b0.x, v[1] += b0.y, v[2] += b0.z, v[3] += b0.w, v[4] += b1.x, v[5] += b1.y, v[6] += b1.z, v[7] += b1.w;
+    }
+    O *to = (O *)a.out + p.row * a.out_ld + p.col;
+    if constexpr (HOW == rv_few::RV_FEW_ADD) {
+        float by = a.row_scale ? a.scale * a.row_scale[p.row] : a.scale;
+        if (a.row_scale && a.row_scale[p.row] == 0.f) return;
+#pragma unroll
+        for (int i = 0; i < 8; i++) v[i] = old[i] + by * v[i];
+    }
+    if constexpr (HOW == rv_few::RV_FEW_GELU)
+#pragma unroll
+        for (int i = 0; i < 8; i++) v[i] = gelu(v[i]);
+    if constexpr (sizeof(O) == 4) {
+        ((float4 *)to)[0] = make_float4(v[0], v[1], v[2], v[3]);
+        ((float4 *)to)[1] = make_float4(v[4], v[5], v[6], v[7]);
+    } else {
+        *(uint4 *)to = make_uint4(pack2(v[0], v[1], O()), pack2(v[2], v[3], O()), pack2(v[4], v[5], O()), pack2(v[6], v[7], O()));
+    }
+}
+
+/* A step of the epilogue: 8 outputs of each of HALVES rows a thread, from STEP sums of 4 (8 columns of B). */
+template <typename T, typename O, class S, int HOW> struct epilogue {
+    static constexpr bool FOLD = HOW == rv_few::RV_FEW_SWIGLU;
+    static constexpr int HALVES = FOLD && S::SWAP ? 1 : 2, STEP = FOLD && !S::SWAP ? 8 : 4, STEPS = S::BN / 8 / STEP, ALL = S::ROWS64 * STEPS;
+    const args &a;
+    int32_t row0, col0;                  /* of the warp's sums in A and B                       */
+    unsigned lane;
+
+    __device__ __forceinline__ place at(int step, int half) const {
+        int32_t i = row0 + step / STEPS * 64 + half * 8, j = col0 + step % STEPS * STEP * 8;
+        unsigned q = lane % 4, g = lane / 4;
+        place p;
+        if (S::SWAP) p.row = j + (int32_t)(g / 2 * 8 + q * 2 + g % 2), p.col = FOLD ? i / 2 : i;
+        else p.row = i + (int32_t)g, p.col = (FOLD ? j / 2 : j) + (int32_t)q * 8;
+        p.inside = p.row < a.rows && p.col < a.cols;
+        return p;
+    }
+    __device__ __forceinline__ void load_old(int step, float (&old)[2][8]) const {
+        if (HOW != rv_few::RV_FEW_ADD) return;
+#pragma unroll
+        for (int half = 0; half < HALVES; half++) {
+            place p = at(step, half);
+            if (!p.inside) continue;
+            const float4 *from = (const float4 *)((const float *)a.out + p.row * a.out_ld + p.col);
+            float4 lo = from[0], hi = from[1];
+            old[half][0] = lo.x, old[half][1] = lo.y, old[half][2] = lo.z, old[half][3] = lo.w;
+            old[half][4] = hi.x, old[half][5] = hi.y, old[half][6] = hi.z, old[half][7] = hi.w;
+        }
+    }
+    /* sum(block, i): sum i of 4 of a block of 8 columns: row half i / 2, column 2 q + i % 2 */
+    template <typename F> __device__ __forceinline__ void finish_step(int step, F sum, const float (&old)[2][8]) const {
+        float v[2][8];
+#pragma unroll
+        for (int i = 0; i < 16; i++) {
+            int half = i / 8, block = i % 8 / 2, e = half * 2 + i % 2;
+            v[half][i % 8] = FOLD && !S::SWAP ? swiglu<T>(sum(2 * block, e), sum(2 * block + 1, e)) : sum(block, e);
+        }
+        if (FOLD && S::SWAP)
+#pragma unroll
+            for (int i = 0; i < 8; i++) v[0][i] = swiglu<T>(v[0][i], v[1][i]);
+#pragma unroll
+        for (int half = 0; half < HALVES; half++) {
+            if (S::SWAP) transpose<3, 1>(v[half], lane / 4, 4);
+            else transpose<2, 2>(v[half], lane % 4, 1);
+            finish<O, HOW>(a, at(step, half), v[half], old[half]);
+        }
+    }
+};
+
+/* What a tile's place in the sequence says: its first row in A and in B. */
+template <class S> static __device__ __forceinline__ void tile_at(const args &a, int32_t unit, uint32_t rank, int32_t *m, int32_t *n) {
+    int32_t tm = a.n_first ? unit / a.tiles_n : unit % a.tiles_m, tn = a.n_first ? unit % a.tiles_n : unit / a.tiles_m;
+    *m = (tm * S::SHARE + (S::SHARE > 1 ? (int32_t)rank : 0)) * S::BM;
+    *n = tn * S::BN;
+}
+
+template <class S> struct ring {
+    uint8_t *data;
+    uint64_t *full, *empty;
+    __device__ __forceinline__ uint8_t *stage(uint32_t at) const { return data + at % S::STAGES * S::STAGE_BYTES; }
+    __device__ __forceinline__ uint32_t parity(uint32_t at) const { return at / S::STAGES & 1; }
+    __device__ __forceinline__ uint64_t *filled(uint32_t at) const { return full + at % S::STAGES; }
+    __device__ __forceinline__ uint64_t *free(uint32_t at) const { return empty + at % S::STAGES; }
+    /* One warp has read what step `at` brought. */
+    __device__ __forceinline__ void release(uint32_t at) const {
+        if (S::SHARE == 1) {
+            if (threadIdx.x % 32 == 0) barrier_arrive(free(at));
+        } else if (threadIdx.x % 32 < S::SHARE) barrier_arrive_at(free(at), threadIdx.x % 32);
+    }
+};
+
+template <class S> static __device__ __forceinline__ void produce(const args &a, const ring<S> &r, const CUtensorMap *map_a, const CUtensorMap *map_b, uint32_t rank) {
+    constexpr int PART = S::BN / S::SHARE;
+    const int32_t from = S::SPLIT > 1 ? a.k_blocks * (int32_t)rank / S::SPLIT : 0, to = S::SPLIT > 1 ? a.k_blocks * ((int32_t)rank + 1) / S::SPLIT : a.k_blocks;
+    uint32_t at = 0;
+    for (int32_t unit = (int32_t)blockIdx.x / S::CLUSTER; unit < a.tiles_m * a.tiles_n; unit += (int32_t)gridDim.x / S::CLUSTER) {
+        int32_t m, n;
+        tile_at<S>(a, unit, rank, &m, &n);
+        for (int32_t k = from; k < to; k++, at++) {
+            barrier_wait(r.free(at), r.parity(at) ^ 1);
+            barrier_expect(r.filled(at), S::STAGE_BYTES);
+            copy_box(r.stage(at), map_a, k * K_BLOCK, m, r.filled(at));
+            uint8_t *b = r.stage(at) + S::A_BYTES;
+            if (S::SHARE == 1) copy_box(b, map_b, k * K_BLOCK, n, r.filled(at));
+            else copy_box_to_all(b + rank * PART * K_BLOCK * 2, map_b, k * K_BLOCK, n + (int32_t)rank * PART, r.filled(at), (1 << S::SHARE) - 1);
+        }
+    }
+    let_next_start();
+}
+
+template <typename T, class S> static __device__ __forceinline__ void multiply(float (&acc)[S::ROWS64][S::BN / 2], const ring<S> &r, uint32_t at, int32_t k_blocks, int group) {
+    const int half = S::PAIRED ? group * S::ROWS64 * 64 * K_BLOCK * 2 : 0;
+    for (int32_t k = 0; k < k_blocks; k++, at++) {
+        barrier_wait(r.filled(at), r.parity(at));
+        const uint64_t pa = operand(r.stage(at) + half), pb = operand(r.stage(at) + S::A_BYTES);
+        product_begin();
+#pragma unroll
+        for (int k16 = 0; k16 < K_BLOCK / 16; k16++)
+#pragma unroll
+            for (int i = 0; i < S::ROWS64; i++)
+                product(acc[i], pa + (uint64_t)(i * 64 * K_BLOCK * 2 / 16 + k16 * 2), pb + (uint64_t)(k16 * 2), k | k16, T());
+        product_commit();
+        product_wait<1>();
+        if (k) r.release(at - 1);
+    }
+    product_wait<0>();
+    r.release(at - 1);
+#pragma unroll
+    for (int i = 0; i < S::ROWS64; i++)
+#pragma unroll
+        for (int j = 0; j < S::BN / 2; j++) asm volatile("" : "+f"(acc[i][j])::"memory");     /* read no sum before its wait */
+}
+
+/* SPLIT: the sums meet through shared memory, thread by thread; block `rank` finishes every SPLIT-th step. */
+template <class S, class E> static __device__ __forceinline__ void finish_split(const E &e, const float (&acc)[S::ROWS64][S::BN / 2], float *sums, uint32_t rank) {
+    float *mine = sums + threadIdx.x - GROUP;
+    asm volatile("bar.sync 1, %0;" ::"n"(2 * GROUP) : "memory");         /* the ring is read out */
+#pragma unroll
+    for (int i = 0; i < S::ROWS64; i++)
+#pragma unroll
+        for (int j = 0; j < S::BN / 2; j++) mine[(i * S::BN / 2 + j) * 2 * GROUP] = acc[i][j];
+    cluster_meet();
+    for (int step = (int)rank; step < E::ALL; step += S::SPLIT) {
+        float old[2][8];
+        e.load_old(step, old);
+        e.finish_step(step, [&](int block, int i) {
+            const float *p = mine + (step * E::STEP * 4 + block * 4 + i) * 2 * GROUP;
+            float s = 0;
+#pragma unroll
+            for (uint32_t from = 0; from < S::SPLIT; from++) s += load_from(p, from);
+            return s;
+        }, old);
+    }
+}
+
+template <typename T, typename O, class S, int HOW> static __device__ __forceinline__ void consume(const args &a, const ring<S> &r, uint32_t rank) {
+    using E = epilogue<T, O, S, HOW>;
+    const int group = (int)threadIdx.x / GROUP - 1;
+    const int32_t k_blocks = S::SPLIT > 1 ? a.k_blocks * ((int32_t)rank + 1) / S::SPLIT - a.k_blocks * (int32_t)rank / S::SPLIT : a.k_blocks;
+    uint32_t turn = 0;
+    for (int32_t unit = (int32_t)blockIdx.x / S::CLUSTER; unit < a.tiles_m * a.tiles_n; unit += (int32_t)gridDim.x / S::CLUSTER, turn++) {
+        if (!S::PAIRED && turn % 2 != (uint32_t)group) continue;
+        float acc[S::ROWS64][S::BN / 2], old[2][2][8];
+        int32_t m, n;
+        multiply<T, S>(acc, r, turn * (uint32_t)k_blocks, k_blocks, group);
+        tile_at<S>(a, unit, rank, &m, &n);
+        const E e = { a, m + (S::PAIRED ? group * S::ROWS64 * 64 : 0) + (int32_t)threadIdx.x % GROUP / 32 * 16, n, threadIdx.x % 32 };
+        if constexpr (S::SPLIT > 1) {
+            finish_split<S, E>(e, acc, (float *)r.data, rank);
+        } else {
+            e.load_old(0, old[0]);
+#pragma unroll
+            for (int step = 0; step < E::ALL; step++) {
+                if (step + 1 < E::ALL) e.load_old(step + 1, old[(step + 1) % 2]);
+                e.finish_step(step, [&](int block, int i) { return acc[step / E::STEPS][(step % E::STEPS * E::STEP + block) * 4 + i]; }, old[step % 2]);
+            }
+        }
+    }
+}
+#endif
+
+template <typename T, typename O, class S, int HOW>
+static __global__ void __launch_bounds__(THREADS, 1) gemm90_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b, const args a) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    extern __shared__ uint8_t memory[];
+    __shared__ alignas(8) uint64_t full[S::STAGES], empty[S::STAGES];
+    const ring<S> r = { memory + (1024 - shared_address(memory) % 1024) % 1024, full, empty };
+    const uint32_t rank = S::CLUSTER > 1 ? cluster_rank() : 0;
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < S::STAGES; i++) barrier_open(&full[i], 1), barrier_open(&empty[i], 4 * S::SHARE * (S::PAIRED ? 2 : 1));
+        barriers_opened();
+    }
+    if (S::CLUSTER > 1) cluster_meet();
+    else __syncthreads();
+    wait_for_previous();
+    if (threadIdx.x < GROUP) {
+        give_registers<40>();
+        if (threadIdx.x == 0) produce<S>(a, r, &map_a, &map_b, rank);
+        __syncwarp();
+        if (S::SPLIT > 1) cluster_meet();
+    } else {
+        take_registers<232>();
+        consume<T, O, S, HOW>(a, r, rank);
+    }
+    if (S::CLUSTER > 1) cluster_meet();              /* nobody leaves while its shared memory is written or read */
+#endif
+}
+
+/* ---- launching ---- */
+
+typedef CUresult (*encode_function)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
+                                    const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+
+/* Boxes of `box` rows by 64 columns; what lies outside reads as zero. */
+static cudaError_t describe(CUtensorMap *map, rv_dtype type, const void *data, int32_t rows, int32_t cols, int64_t ld, int box) {
+    void *found = NULL;
+    cudaDriverEntryPointQueryResult how;
+#if CUDART_VERSION >= 12050
+    cudaError_t e = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &how);
+#else
+    cudaError_t e = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &found, cudaEnableDefault, &how);
+#endif
+    if (e || !found) return e ? e : cudaErrorNotSupported;
+    const cuuint64_t size[2] = { (cuuint64_t)cols, (cuuint64_t)rows }, stride[1] = { (cuuint64_t)ld * 2 };
+    const cuuint32_t boxes[2] = { K_BLOCK, (cuuint32_t)box }, steps[2] = { 1, 1 };
+    CUresult r = ((encode_function)found)(map, type == RV_F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, (void *)data, size, stride,
+                                          boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                                          CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    return r == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+template <typename... P, typename... A>
+static cudaError_t launch_cluster(void (*kernel)(P...), unsigned blocks, unsigned cluster, int shared_bytes, bool overlap, cudaStream_t stream, const A &...given) {
+    cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+    if (e) return e;
+    cudaLaunchAttribute wanted[2];
+    wanted[0].id = cudaLaunchAttributeClusterDimension;
+    wanted[0].val.clusterDim.x = cluster;
+    wanted[0].val.clusterDim.y = wanted[0].val.clusterDim.z = 1;
+    wanted[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    wanted[1].val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(blocks);
+    config.blockDim = dim3(THREADS);
+    config.dynamicSmemBytes = (size_t)shared_bytes;
+    config.stream = stream;
+    config.attrs = wanted;
+    config.numAttrs = overlap ? 2 : 1;
+    return cudaLaunchKernelEx(&config, kernel, given...);
+}
+
+static int32_t parts(int32_t n, int32_t of) { return (n + of - 1) / of; }
+
+template <typename T, typename O, class S, int HOW> static cudaError_t launch(const rv_few *p, bool overlap, cudaStream_t stream) {
+    CUtensorMap map_x, map_w;
+    cudaError_t e = describe(&map_x, p->act, p->x.data, p->x.rows, p->cols, p->x.ld, S::SWAP ? S::BN / S::SHARE : S::BM);
+    if (!e) e = describe(&map_w, p->act, p->w, p->rows, p->cols, p->cols, S::SWAP ? S::BM : S::BN / S::SHARE);
+    if (e) return e;
+    const int32_t m = S::SWAP ? p->rows : p->x.rows, n = S::SWAP ? p->x.rows : p->rows;
+    const args a = { p->out.data, p->bias, p->row_scale, p->out.ld, p->x.rows, HOW == rv_few::RV_FEW_SWIGLU ? p->rows / 2 : p->rows,
+                     parts(p->cols, K_BLOCK), parts(m, S::BM * S::SHARE), parts(n, S::BN), m > n, p->scale };
+    int32_t units = a.tiles_m * a.tiles_n, most = p->multiprocessors / S::CLUSTER;
+    if (S::SPLIT == 1 && units > most) units = most;
+    return launch_cluster(gemm90_kernel<T, O, S, HOW>, (unsigned)(units * S::CLUSTER), S::CLUSTER, S::SHARED_BYTES, overlap, stream, S::SWAP ? map_w : map_x,
+                          S::SWAP ? map_x : map_w, a);
+}

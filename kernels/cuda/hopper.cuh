@@ -1,0 +1,105 @@
+/* hopper.cuh - sm_90a's own instructions behind plain names: mbarriers, bulk tensor copies, warpgroup products, clusters.
+ *
+ * Only code under __CUDA_ARCH_FEAT_SM90_ALL may call these.  A stage's barrier counts both arrivals and
+ * bytes; `parity` is that of the phase waited for.
+ */
+#ifndef RV_KERNELS_CUDA_HOPPER_CUH
+#define RV_KERNELS_CUDA_HOPPER_CUH
+#include <cuda.h>                        /* CUtensorMap; nothing of libcuda is linked           */
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <stdint.h>
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+static __device__ __forceinline__ uint32_t shared_address(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
+
+/* ---- mbarriers ---- */
+
+static __device__ __forceinline__ void barrier_open(uint64_t *bar, uint32_t arrivals) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(bar)), "r"(arrivals) : "memory");
+}
+/* After the last barrier_open, before the threads of the cluster meet. */
+static __device__ __forceinline__ void barriers_opened() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+
+/* One arrival, and `bytes` of copies to come. */
+static __device__ __forceinline__ void barrier_expect(uint64_t *bar, uint32_t bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(bar)), "r"(bytes) : "memory");
+}
+static __device__ __forceinline__ void barrier_arrive(uint64_t *bar) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(bar)) : "memory");
+}
+/* At the same barrier of block `rank` of the cluster. */
+static __device__ __forceinline__ void barrier_arrive_at(uint64_t *bar, uint32_t rank) {
+    asm volatile("{.reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; mbarrier.arrive.shared::cluster.b64 _, [there];}"
+                 ::"r"(shared_address(bar)), "r"(rank) : "memory");
+}
+static __device__ __forceinline__ void barrier_wait(uint64_t *bar, uint32_t parity) {
+    asm volatile("{.reg .pred done; again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1; @!done bra again;}"
+                 ::"r"(shared_address(bar)), "r"(parity) : "memory");
+}
+
+/* ---- clusters ---- */
+
+static __device__ __forceinline__ uint32_t cluster_rank() {
+    uint32_t r;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r));
+    return r;
+}
+/* All threads of the cluster meet; what they wrote to shared memory is then seen by all. */
+static __device__ __forceinline__ void cluster_meet() {
+    asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+}
+/* The float at the same place of block `rank`. */
+static __device__ __forceinline__ float load_from(const float *p, uint32_t rank) {
+    float v;
+    asm volatile("{.reg .b32 there; mapa.shared::cluster.u32 there, %1, %2; ld.shared::cluster.f32 %0, [there];}" : "=f"(v) : "r"(shared_address(p)), "r"(rank) : "memory");
+    return v;
+}
+
+/* ---- copies: the box at (column, row) of a matrix that `map` describes ---- */
+
+static __device__ __forceinline__ void copy_box(void *to, const CUtensorMap *map, int32_t column, int32_t row, uint64_t *bar) {
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
+                 ::"r"(shared_address(to)), "l"(map), "r"(column), "r"(row), "r"(shared_address(bar)) : "memory");
+}
+/* To the same place of every block in `mask`, counted at each one's own barrier. */
+static __device__ __forceinline__ void copy_box_to_all(void *to, const CUtensorMap *map, int32_t column, int32_t row, uint64_t *bar, uint16_t mask) {
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;"
+                 ::"r"(shared_address(to)), "l"(map), "r"(column), "r"(row), "r"(shared_address(bar)), "h"(mask) : "memory");
+}
+
+/* ---- registers: a warpgroup gives away what another takes ---- */
+
+template <int N> static __device__ __forceinline__ void give_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N)); }
+template <int N> static __device__ __forceinline__ void take_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N)); }
+
+/* ---- warpgroup products: d[64 x N] = (add ? d : 0) + a[64 x 16] b[N x 16]^T, both in shared memory ---- */
+
+/* Rows of 128 bytes, swizzled by 128, in groups of 8; + 2 moves on by 16 columns of 16 bit. */
+static __device__ __forceinline__ uint64_t operand(const void *p) {
+    return (uint64_t)(shared_address(p) >> 4 & 0x3fff) | 1ull << 16 | (uint64_t)(1024 >> 4) << 32 | 1ull << 62;
+}
+static __device__ __forceinline__ void product_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+static __device__ __forceinline__ void product_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int PENDING> static __device__ __forceinline__ void product_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory"); }
+
+#define RV_R32 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define RV_R64 RV_R32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define RV_R96 RV_R64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
+#define RV_R112 RV_R96 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111"
+#define RV_R128 RV_R112 ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+#define RV_D8(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
+#define RV_D32(i) RV_D8(i), RV_D8(i + 8), RV_D8(i + 16), RV_D8(i + 24)
+#define RV_PRODUCT(N, T, NAME, REGISTERS, A, B, ADD, ...)                                                                                     \
+    static __device__ __forceinline__ void product(float (&d)[N / 2], uint64_t a, uint64_t b, int32_t add, T) {                               \
+        asm volatile("{.reg .pred add; setp.ne.b32 add, %" ADD ", 0; wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." NAME "." NAME           \
+                     " {" REGISTERS "}, %" A ", %" B ", add, 1, 1, 0, 0;}" : __VA_ARGS__ : "l"(a), "l"(b), "r"(add));                         \
+    }
+#define RV_PRODUCTS(N, ...) RV_PRODUCT(N, __nv_bfloat16, "bf16", __VA_ARGS__) RV_PRODUCT(N, __half, "f16", __VA_ARGS__)
+RV_PRODUCTS(64, RV_R32, "32", "33", "34", RV_D32(0))
+RV_PRODUCTS(128, RV_R64, "64", "65", "66", RV_D32(0), RV_D32(32))
+RV_PRODUCTS(192, RV_R96, "96", "97", "98", RV_D32(0), RV_D32(32), RV_D32(64))
+RV_PRODUCTS(224, RV_R112, "112", "113", "114", RV_D32(0), RV_D32(32), RV_D32(64), RV_D8(96), RV_D8(104))
+RV_PRODUCTS(256, RV_R128, "128", "129", "130", RV_D32(0), RV_D32(32), RV_D32(64), RV_D32(96))
+#endif
+#endif
