@@ -78,6 +78,13 @@ typedef struct rv_few {
 } rv_few;
 cudaError_t rv_cuda_few(const rv_few *p, bool overlap, cudaStream_t stream);
 
+/* ---- gemm90.cu: the same products with more rows, on a GPU of capability 9.0 exactly (no norm inside) ----
+ * Sums in ascending order of k; with up to RV_CUDA_WIDE_ROWS rows in stretches of k that (rows, cols) fix. */
+enum { RV_CUDA_WIDE_ROWS = 256 };
+bool rv_cuda_gemm90_built(void);                 /* this build has the kernels                  */
+bool rv_cuda_gemm90_fits(const rv_few *p);       /* whole 16-byte pieces everywhere             */
+cudaError_t rv_cuda_gemm90(const rv_few *p, bool overlap, cudaStream_t stream);
+
 /* ---- attention ----
  * flash.cu: many rows; head_dim 64, 80, 128 on tensor cores, any other (<= 256) by plain loops.
  * decode.cu: few rows, keys split at fixed multiples of RV_CUDA_SPLIT_KEYS; `partial` holds

@@ -181,8 +181,17 @@ template <class S> static __device__ __forceinline__ void produce(const args &a,
     let_next_start();
 }
 
-template <typename T, class S> static __device__ __forceinline__ void multiply(float (&acc)[S::ROWS64][S::BN / 2], const ring<S> &r, uint32_t at, int32_t k_blocks, int group) {
+/* The warpgroups of unpaired tiles read the ring by turns: a barrier's parity tells one step from the one before only,
+ * so nobody may wait for a step before the other has seen all of his. */
+static __device__ __forceinline__ void await_turn(uint32_t turn) { asm volatile("bar.sync %0, %1;" ::"r"(2 + turn % 2), "n"(2 * GROUP) : "memory"); }
+static __device__ __forceinline__ void pass_turn(uint32_t turn) { asm volatile("bar.arrive %0, %1;" ::"r"(2 + (turn + 1) % 2), "n"(2 * GROUP) : "memory"); }
+
+/* pass: there is a next turn. */
+template <typename T, class S>
+static __device__ __forceinline__ void multiply(float (&acc)[S::ROWS64][S::BN / 2], const ring<S> &r, uint32_t turn, int32_t k_blocks, int group, bool pass) {
     const int half = S::PAIRED ? group * S::ROWS64 * 64 * K_BLOCK * 2 : 0;
+    uint32_t at = turn * (uint32_t)k_blocks;
+    if (!S::PAIRED && turn) await_turn(turn);
     for (int32_t k = 0; k < k_blocks; k++, at++) {
         barrier_wait(r.filled(at), r.parity(at));
         const uint64_t pa = operand(r.stage(at) + half), pb = operand(r.stage(at) + S::A_BYTES);
@@ -196,6 +205,7 @@ template <typename T, class S> static __device__ __forceinline__ void multiply(f
         product_wait<1>();
         if (k) r.release(at - 1);
     }
+    if (!S::PAIRED && pass) pass_turn(turn);
     product_wait<0>();
     r.release(at - 1);
 #pragma unroll
@@ -231,11 +241,12 @@ template <typename T, typename O, class S, int HOW> static __device__ __forceinl
     const int group = (int)threadIdx.x / GROUP - 1;
     const int32_t k_blocks = S::SPLIT > 1 ? a.k_blocks * ((int32_t)rank + 1) / S::SPLIT - a.k_blocks * (int32_t)rank / S::SPLIT : a.k_blocks;
     uint32_t turn = 0;
-    for (int32_t unit = (int32_t)blockIdx.x / S::CLUSTER; unit < a.tiles_m * a.tiles_n; unit += (int32_t)gridDim.x / S::CLUSTER, turn++) {
+    const int32_t units = a.tiles_m * a.tiles_n, apart = (int32_t)gridDim.x / S::CLUSTER;
+    for (int32_t unit = (int32_t)blockIdx.x / S::CLUSTER; unit < units; unit += apart, turn++) {
         if (!S::PAIRED && turn % 2 != (uint32_t)group) continue;
         float acc[S::ROWS64][S::BN / 2], old[2][2][8];
         int32_t m, n;
-        multiply<T, S>(acc, r, turn * (uint32_t)k_blocks, k_blocks, group);
+        multiply<T, S>(acc, r, turn, k_blocks, group, unit + apart < units);
         tile_at<S>(a, unit, rank, &m, &n);
         const E e = { a, m + (S::PAIRED ? group * S::ROWS64 * 64 : 0) + (int32_t)threadIdx.x % GROUP / 32 * 16, n, threadIdx.x % 32 };
         if constexpr (S::SPLIT > 1) {
@@ -336,4 +347,58 @@ template <typename T, typename O, class S, int HOW> static cudaError_t launch(co
     if (S::SPLIT == 1 && units > most) units = most;
     return launch_cluster(gemm90_kernel<T, O, S, HOW>, (unsigned)(units * S::CLUSTER), S::CLUSTER, S::SHARED_BYTES, overlap, stream, S::SWAP ? map_w : map_x,
                           S::SWAP ? map_x : map_w, a);
+}
+
+/* ---- the tile of a shape: decided by shape alone, so that results repeat ---- */
+
+template <typename T, class S> static cudaError_t launch_many(const rv_few *p, bool overlap, cudaStream_t stream) {
+    switch (p->how) {
+    case rv_few::RV_FEW_STORE:
+        return p->out.type == RV_F32 ? launch<T, float, S, rv_few::RV_FEW_STORE>(p, overlap, stream) : launch<T, T, S, rv_few::RV_FEW_STORE>(p, overlap, stream);
+    case rv_few::RV_FEW_GELU: return launch<T, T, S, rv_few::RV_FEW_GELU>(p, overlap, stream);
+    case rv_few::RV_FEW_SWIGLU: return launch<T, T, S, rv_few::RV_FEW_SWIGLU>(p, overlap, stream);
+    case rv_few::RV_FEW_ADD: return launch<T, float, S, rv_few::RV_FEW_ADD>(p, overlap, stream);
+    }
+    return cudaErrorInvalidValue;
+}
+
+template <typename T, class S> static cudaError_t launch_swapped(const rv_few *p, bool overlap, cudaStream_t stream) {
+    if (p->how == rv_few::RV_FEW_STORE) return launch<T, T, S, rv_few::RV_FEW_STORE>(p, overlap, stream);
+    return launch<T, float, S, rv_few::RV_FEW_ADD>(p, overlap, stream);
+}
+
+/* Few rows: weights as A. With too few of their rows to fill the GPU, stretches of k as well. */
+template <typename T, int BN> static cudaError_t launch_few(const rv_few *p, bool overlap, cudaStream_t stream) {
+    int32_t tiles = parts(p->rows, 128);
+    if (p->how == rv_few::RV_FEW_SWIGLU) return launch<T, T, tiling<1, BN, true, 2, 1, true>, rv_few::RV_FEW_SWIGLU>(p, overlap, stream);
+    if (p->cols >= 1024 && tiles * 4 <= p->multiprocessors) return launch_swapped<T, tiling<1, BN, true, 1, 4, true>>(p, overlap, stream);
+    if (p->cols >= 1024 && tiles * 2 <= p->multiprocessors) return launch_swapped<T, tiling<1, BN, true, 1, 2, true>>(p, overlap, stream);
+    return launch_swapped<T, tiling<1, BN, true, 2, 1, true>>(p, overlap, stream);
+}
+
+template <typename T> static cudaError_t launch_any(const rv_few *p, bool overlap, cudaStream_t stream) {
+    if (p->x.rows <= RV_CUDA_WIDE_ROWS && p->how != rv_few::RV_FEW_GELU && (p->how == rv_few::RV_FEW_ADD || p->out.type != RV_F32))
+        return p->x.rows <= 128 ? launch_few<T, 128>(p, overlap, stream) : launch_few<T, 256>(p, overlap, stream);
+    return launch_many<T, tiling<1, 256, true, 2, 1, false>>(p, overlap, stream);
+}
+
+static bool in_pieces(const void *p, int64_t ld, size_t size) { return (uintptr_t)p % 16 == 0 && (size_t)ld * size % 16 == 0; }
+
+bool rv_cuda_gemm90_built(void) {
+#ifdef RV_CUDA_SM90A
+    return true;
+#else
+    return false;
+#endif
+}
+
+bool rv_cuda_gemm90_fits(const rv_few *p) {
+    const size_t size = p->out.type == RV_F32 ? 4 : 2;
+    const int32_t unit = p->how == rv_few::RV_FEW_SWIGLU ? 16 : 8;
+    return !p->norm && p->x.rows > 0 && p->rows % unit == 0 && p->cols % 8 == 0 && p->cols > 0 && in_pieces(p->x.data, p->x.ld, 2) && in_pieces(p->w, p->cols, 2) &&
+           in_pieces(p->out.data, p->out.ld, size) && (uintptr_t)p->bias % 16 == 0 && (size == 2 || p->how == rv_few::RV_FEW_STORE || p->how == rv_few::RV_FEW_ADD);
+}
+
+cudaError_t rv_cuda_gemm90(const rv_few *p, bool overlap, cudaStream_t stream) {
+    return p->act == RV_F16 ? launch_any<__half>(p, overlap, stream) : launch_any<__nv_bfloat16>(p, overlap, stream);
 }

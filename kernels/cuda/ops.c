@@ -85,14 +85,19 @@ static bool is_few(rv_mat x, const rv_weight *w) {
     return x.rows <= RV_FEW_ROWS && w->head.cols % 8 == 0 && x.ld % 8 == 0 && (uintptr_t)x.data % 16 == 0;
 }
 
+/* The kernels that do all of it at once take the same description; false: neither suits. */
+static bool at_once(rv_cuda *c, const rv_few *p, const rv_weight *w) {
+    if (is_few(p->x, w)) check(&c->be, rv_cuda_few(p, c->overlap, c->stream), "product");
+    else if (c->gemm90 && rv_cuda_gemm90_fits(p)) check(&c->be, rv_cuda_gemm90(p, c->overlap, c->stream), "product");
+    else return false;
+    return true;
+}
+
 static void op_linear(rv_backend *be, rv_mat out, rv_mat x, const rv_weight *w, const float *bias, rv_act act) {
     rv_cuda *c = cuda_of(be);
-    if (is_few(x, w)) {
-        rv_few p = { .x = x, .act = be->act, .multiprocessors = c->multiprocessors, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols, .bias = bias, .out = out,
-                     .how = act == RV_ACT_GELU ? RV_FEW_GELU : RV_FEW_STORE };
-        check(be, rv_cuda_few(&p, c->overlap, c->stream), "product");
-        return;
-    }
+    const rv_few p = { .x = x, .act = be->act, .multiprocessors = c->multiprocessors, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols, .bias = bias, .out = out,
+                       .how = act == RV_ACT_GELU ? RV_FEW_GELU : RV_FEW_STORE };
+    if (at_once(c, &p, w)) return;
     rv_cuda_gemm(c, out, x, w, 1, false);
     if (out.type == RV_F16 && (!bias || act == RV_ACT_GELU)) check(be, rv_cuda_clamp(out, c->stream), "clamping");     /* GELU of -inf is NaN */
     if (bias || act != RV_ACT_NONE) check(be, rv_cuda_bias_act(out, out, bias, act, c->stream), "bias");
@@ -101,12 +106,9 @@ static void op_linear(rv_backend *be, rv_mat out, rv_mat x, const rv_weight *w, 
 static void op_linear_add(rv_backend *be, rv_mat x, rv_mat h, const rv_weight *w, const float *bias, float scale, const float *row_scale) {
     rv_cuda *c = cuda_of(be);
     const rv_mat none = { NULL, x.rows, x.cols, x.ld, RV_F32 };
-    if (is_few(h, w)) {
-        rv_few p = { .x = h, .act = be->act, .multiprocessors = c->multiprocessors, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols, .bias = bias, .out = x, .how = RV_FEW_ADD,
-                     .scale = scale, .row_scale = row_scale };
-        check(be, rv_cuda_few(&p, c->overlap, c->stream), "product");
-        return;
-    }
+    const rv_few p = { .x = h, .act = be->act, .multiprocessors = c->multiprocessors, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols, .bias = bias, .out = x,
+                       .how = RV_FEW_ADD, .scale = scale, .row_scale = row_scale };
+    if (at_once(c, &p, w)) return;
     if (!row_scale) {
         rv_cuda_gemm(c, x, h, w, scale, true);
         if (bias) check(be, rv_cuda_add_scaled(x, none, bias, scale, NULL, c->stream), "bias");
