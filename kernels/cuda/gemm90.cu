@@ -1,12 +1,8 @@
-/* gemm90.cu - large products on Hopper: out = epilogue(x W^T), with bias, GELU, SwiGLU or the residual sum inside.
+/* gemm90.cu - large products on Hopper whose bias, GELU or residual sum is inside: out = epilogue(x W^T).
  *
- * The one idea: one warpgroup copies blocks of 64 columns of both operands through a ring in shared memory,
- * two multiply them, and what becomes of a sum is decided while it still is in registers.  A product has
- * operands A (64 rows a warpgroup instruction) and B (up to 256 rows): many rows make x A and the weights
- * B; few (SWAP) make the weights A, since their number is then what fills the GPU.
- *
- * Every output is the sum over k in ascending order, whatever the tile; SPLIT sums stretches of k, fixed by
- * the shape, in ascending order.
+ * The one idea: one warpgroup copies blocks of 64 columns of x and W through a ring in shared memory, two multiply
+ * them, and what becomes of a sum is decided while it still is in registers.  Every output is the sum over k
+ * in ascending order, whatever the tile.
  */
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/cuda.h"
@@ -17,15 +13,14 @@ enum { K_BLOCK = 64, GROUP = 128, THREADS = 3 * GROUP, RING_BYTES = 226 * 1024 }
 
 /* PAIRED: both warpgroups multiply the two halves of one tile; else each has a tile of its own and writes it while
  * the other multiplies.  SHARE blocks of a cluster have tiles one below the other and copy their part of
- * B to all of them; SPLIT blocks have a stretch of k each of the same tile. */
-template <int ROWS64_, int BN_, bool PAIRED_, int SHARE_, int SPLIT_, bool SWAP_> struct tiling {
-    static constexpr int ROWS64 = ROWS64_, BN = BN_, SHARE = SHARE_, SPLIT = SPLIT_, CLUSTER = SHARE * SPLIT;
-    static constexpr bool PAIRED = PAIRED_, SWAP = SWAP_;
+ * the weights to all of them. */
+template <int ROWS64_, int BN_, bool PAIRED_, int SHARE_> struct tiling {
+    static constexpr int ROWS64 = ROWS64_, BN = BN_, SHARE = SHARE_;
+    static constexpr bool PAIRED = PAIRED_;
     static constexpr int BM = 64 * ROWS64 * (PAIRED ? 2 : 1);
     static constexpr int A_BYTES = BM * K_BLOCK * 2, B_BYTES = BN * K_BLOCK * 2, STAGE_BYTES = A_BYTES + B_BYTES;
     static constexpr int STAGES = RING_BYTES / STAGE_BYTES < 8 ? RING_BYTES / STAGE_BYTES : 8;
     static constexpr int SHARED_BYTES = STAGES * STAGE_BYTES + 1024;
-    static_assert(SPLIT == 1 || (SHARE == 1 && BM * BN * 4 <= STAGES * STAGE_BYTES), "a tile's sums fit into the ring");
 };
 
 struct args {
@@ -34,33 +29,42 @@ struct args {
     int64_t out_ld;
     int32_t rows, cols;                  /* of out                                              */
     int32_t k_blocks, tiles_m, tiles_n;  /* tiles_m: of the whole cluster                       */
-    bool n_first;                        /* neighbours in time share A                          */
+    bool n_first;                        /* neighbours in time share rows of x                  */
     float scale;
 };
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-static __device__ __forceinline__ float gelu(float x) { return 0.5f * x * (1.f + erff(x * 0.70710678118654752f)); }
-template <typename T> static __device__ __forceinline__ float swiglu(float gate, float up) {
-    float g = to_f32(to_act<T>(gate)), u = to_f32(to_act<T>(up));       /* as a separate product leaves them */
-    return g / (1.f + expf(-g)) * u;
+/* x / 2 erfc(-x / sqrt 2), with log2 erfc(|x| / sqrt 2) as a polynomial (minimax, weighted by the error of the result): a third
+ * of erff's instructions, which as straight code for a whole tile cost as much as the pass that they save.  Off by 1e-7 of
+ * the larger of 1 and |x| at most, and in the negative tail, where 1 + erff cancels, by 2e-4 of the value. */
+static __device__ __forceinline__ float gelu(float x) {
+    const float a = fabsf(x);
+    float p = -2.824083594532567e-06f, r;
+    p = fmaf(p, a, 3.926775752916001e-05f);
+    p = fmaf(p, a, -0.00018574355635792017f);
+    p = fmaf(p, a, -0.00013780276640318334f);
+    p = fmaf(p, a, 0.00706432806327939f);
+    p = fmaf(p, a, -0.052496664226055145f);
+    p = fmaf(p, a, -0.45920807123184204f);
+    p = fmaf(p, a, -1.1511051654815674f) * a;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(p));
+    return 0.5f * x * (x < 0.f ? r : 2.f - r);
 }
 
-/* Between 2^BITS lanes, of which `lane` has number n: v[i] becomes lane i's v[n].  W values travel together. */
-template <int BITS, int W> static __device__ __forceinline__ void transpose(float (&v)[8], unsigned n, int lane_step) {
+/* Between four lanes, of which this has number q: pair i of v becomes lane i's pair q. */
+static __device__ __forceinline__ void transpose(float (&v)[8], unsigned q) {
 #pragma unroll
-    for (int bit = 0; bit < BITS; bit++) {
-        const bool high = n >> bit & 1;
+    for (int bit = 1; bit < 4; bit *= 2) {
+        const bool high = q & (unsigned)bit;
 #pragma unroll
-        for (int i = 0; i < 1 << BITS; i++)
-#pragma unroll
-            for (int w = 0; w < W; w++)
-                if (!(i >> bit & 1)) {
-                    float &low = v[i * W + w], &up = v[(i | 1 << bit) * W + w];
-                    float got = __shfl_xor_sync(~0u, high ? low : up, lane_step << bit);
-                    if (high) low = got;
-                    else up = got;
-                }
+        for (int i = 0; i < 8; i++)
+            if (!(i / 2 & bit)) {
+                float &low = v[i], &up = v[i + 2 * bit];
+                float got = __shfl_xor_sync(~0u, high ? low : up, bit);
+                if (high) low = got;
+                else up = got;
+            }
     }
 }
 
@@ -91,56 +95,45 @@ template <typename O, int HOW> static __device__ __forceinline__ void finish(con
     }
 }
 
-/* A step of the epilogue: 8 outputs of each of HALVES rows a thread, from STEP sums of 4 (8 columns of B). */
-template <typename T, typename O, class S, int HOW> struct epilogue {
-    static constexpr bool FOLD = HOW == rv_few::RV_FEW_SWIGLU;
-    static constexpr int HALVES = FOLD && S::SWAP ? 1 : 2, STEP = FOLD && !S::SWAP ? 8 : 4, STEPS = S::BN / 8 / STEP, ALL = S::ROWS64 * STEPS;
+/* A step of the epilogue: 8 outputs of each of two rows a thread, from four blocks of 8 columns. */
+template <typename O, class S, int HOW> struct epilogue {
+    static constexpr int STEPS = S::BN / 32, ALL = S::ROWS64 * STEPS;
     const args &a;
-    int32_t row0, col0;                  /* of the warp's sums in A and B                       */
+    int32_t row0, col0;                  /* of the warp's sums                                  */
     unsigned lane;
 
     __device__ __forceinline__ place at(int step, int half) const {
-        int32_t i = row0 + step / STEPS * 64 + half * 8, j = col0 + step % STEPS * STEP * 8;
-        unsigned q = lane % 4, g = lane / 4;
-        place p;
-        if (S::SWAP) p.row = j + (int32_t)(g / 2 * 8 + q * 2 + g % 2), p.col = FOLD ? i / 2 : i;
-        else p.row = i + (int32_t)g, p.col = (FOLD ? j / 2 : j) + (int32_t)q * 8;
+        place p = { row0 + step / STEPS * 64 + half * 8 + (int32_t)(lane / 4), col0 + step % STEPS * 32 + (int32_t)(lane % 4) * 8, false };
         p.inside = p.row < a.rows && p.col < a.cols;
         return p;
     }
     __device__ __forceinline__ void load_old(int step, float (&old)[2][8]) const {
-        if (HOW != rv_few::RV_FEW_ADD) return;
+        if constexpr (HOW == rv_few::RV_FEW_ADD) {
 #pragma unroll
-        for (int half = 0; half < HALVES; half++) {
-            place p = at(step, half);
-            if (!p.inside) continue;
-            const float4 *from = (const float4 *)((const float *)a.out + p.row * a.out_ld + p.col);
-            float4 lo = from[0], hi = from[1];
-            old[half][0] = lo.x, old[half][1] = lo.y, old[half][2] = lo.z, old[half][3] = lo.w;
-            old[half][4] = hi.x, old[half][5] = hi.y, old[half][6] = hi.z, old[half][7] = hi.w;
+            for (int half = 0; half < 2; half++) {
+                place p = at(step, half);
+                if (!p.inside) continue;
+                const float4 *from = (const float4 *)((const float *)a.out + p.row * a.out_ld + p.col);
+                float4 lo = from[0], hi = from[1];
+                old[half][0] = lo.x, old[half][1] = lo.y, old[half][2] = lo.z, old[half][3] = lo.w;
+                old[half][4] = hi.x, old[half][5] = hi.y, old[half][6] = hi.z, old[half][7] = hi.w;
+            }
         }
     }
-    /* sum(block, i): sum i of 4 of a block of 8 columns: row half i / 2, column 2 q + i % 2 */
-    template <typename F> __device__ __forceinline__ void finish_step(int step, F sum, const float (&old)[2][8]) const {
-        float v[2][8];
+    /* Sum i of four of a block: row half i / 2, column 2 (lane % 4) + i % 2. */
+    __device__ __forceinline__ void finish_step(int step, const float (&sums)[S::BN / 2], const float (&old)[2][8]) const {
 #pragma unroll
-        for (int i = 0; i < 16; i++) {
-            int half = i / 8, block = i % 8 / 2, e = half * 2 + i % 2;
-            v[half][i % 8] = FOLD && !S::SWAP ? swiglu<T>(sum(2 * block, e), sum(2 * block + 1, e)) : sum(block, e);
-        }
-        if (FOLD && S::SWAP)
+        for (int half = 0; half < 2; half++) {
+            float v[8];
 #pragma unroll
-            for (int i = 0; i < 8; i++) v[0][i] = swiglu<T>(v[0][i], v[1][i]);
-#pragma unroll
-        for (int half = 0; half < HALVES; half++) {
-            if (S::SWAP) transpose<3, 1>(v[half], lane / 4, 4);
-            else transpose<2, 2>(v[half], lane % 4, 1);
-            finish<O, HOW>(a, at(step, half), v[half], old[half]);
+            for (int i = 0; i < 8; i++) v[i] = sums[(step % STEPS * 4 + i / 2) * 4 + half * 2 + i % 2];
+            transpose(v, lane % 4);
+            finish<O, HOW>(a, at(step, half), v, old[half]);
         }
     }
 };
 
-/* What a tile's place in the sequence says: its first row in A and in B. */
+/* What a tile's place in the sequence says: its first row in x and in W. */
 template <class S> static __device__ __forceinline__ void tile_at(const args &a, int32_t unit, uint32_t rank, int32_t *m, int32_t *n) {
     int32_t tm = a.n_first ? unit / a.tiles_n : unit % a.tiles_m, tn = a.n_first ? unit % a.tiles_n : unit / a.tiles_m;
     *m = (tm * S::SHARE + (S::SHARE > 1 ? (int32_t)rank : 0)) * S::BM;
@@ -164,12 +157,11 @@ template <class S> struct ring {
 
 template <class S> static __device__ __forceinline__ void produce(const args &a, const ring<S> &r, const CUtensorMap *map_a, const CUtensorMap *map_b, uint32_t rank) {
     constexpr int PART = S::BN / S::SHARE;
-    const int32_t from = S::SPLIT > 1 ? a.k_blocks * (int32_t)rank / S::SPLIT : 0, to = S::SPLIT > 1 ? a.k_blocks * ((int32_t)rank + 1) / S::SPLIT : a.k_blocks;
     uint32_t at = 0;
-    for (int32_t unit = (int32_t)blockIdx.x / S::CLUSTER; unit < a.tiles_m * a.tiles_n; unit += (int32_t)gridDim.x / S::CLUSTER) {
+    for (int32_t unit = (int32_t)blockIdx.x / S::SHARE; unit < a.tiles_m * a.tiles_n; unit += (int32_t)gridDim.x / S::SHARE) {
         int32_t m, n;
         tile_at<S>(a, unit, rank, &m, &n);
-        for (int32_t k = from; k < to; k++, at++) {
+        for (int32_t k = 0; k < a.k_blocks; k++, at++) {
             barrier_wait(r.free(at), r.parity(at) ^ 1);
             barrier_expect(r.filled(at), S::STAGE_BYTES);
             copy_box(r.stage(at), map_a, k * K_BLOCK, m, r.filled(at));
@@ -214,50 +206,23 @@ static __device__ __forceinline__ void multiply(float (&acc)[S::ROWS64][S::BN / 
         for (int j = 0; j < S::BN / 2; j++) asm volatile("" : "+f"(acc[i][j])::"memory");     /* read no sum before its wait */
 }
 
-/* SPLIT: the sums meet through shared memory, thread by thread; block `rank` finishes every SPLIT-th step. */
-template <class S, class E> static __device__ __forceinline__ void finish_split(const E &e, const float (&acc)[S::ROWS64][S::BN / 2], float *sums, uint32_t rank) {
-    float *mine = sums + threadIdx.x - GROUP;
-    asm volatile("bar.sync 1, %0;" ::"n"(2 * GROUP) : "memory");         /* the ring is read out */
-#pragma unroll
-    for (int i = 0; i < S::ROWS64; i++)
-#pragma unroll
-        for (int j = 0; j < S::BN / 2; j++) mine[(i * S::BN / 2 + j) * 2 * GROUP] = acc[i][j];
-    cluster_meet();
-    for (int step = (int)rank; step < E::ALL; step += S::SPLIT) {
-        float old[2][8];
-        e.load_old(step, old);
-        e.finish_step(step, [&](int block, int i) {
-            const float *p = mine + (step * E::STEP * 4 + block * 4 + i) * 2 * GROUP;
-            float s = 0;
-#pragma unroll
-            for (uint32_t from = 0; from < S::SPLIT; from++) s += load_from(p, from);
-            return s;
-        }, old);
-    }
-}
-
 template <typename T, typename O, class S, int HOW> static __device__ __forceinline__ void consume(const args &a, const ring<S> &r, uint32_t rank) {
-    using E = epilogue<T, O, S, HOW>;
+    using E = epilogue<O, S, HOW>;
     const int group = (int)threadIdx.x / GROUP - 1;
-    const int32_t k_blocks = S::SPLIT > 1 ? a.k_blocks * ((int32_t)rank + 1) / S::SPLIT - a.k_blocks * (int32_t)rank / S::SPLIT : a.k_blocks;
+    const int32_t units = a.tiles_m * a.tiles_n, apart = (int32_t)gridDim.x / S::SHARE;
     uint32_t turn = 0;
-    const int32_t units = a.tiles_m * a.tiles_n, apart = (int32_t)gridDim.x / S::CLUSTER;
-    for (int32_t unit = (int32_t)blockIdx.x / S::CLUSTER; unit < units; unit += apart, turn++) {
+    for (int32_t unit = (int32_t)blockIdx.x / S::SHARE; unit < units; unit += apart, turn++) {
         if (!S::PAIRED && turn % 2 != (uint32_t)group) continue;
         float acc[S::ROWS64][S::BN / 2], old[2][2][8];
         int32_t m, n;
-        multiply<T, S>(acc, r, turn, k_blocks, group, unit + apart < units);
+        multiply<T, S>(acc, r, turn, a.k_blocks, group, unit + apart < units);
         tile_at<S>(a, unit, rank, &m, &n);
         const E e = { a, m + (S::PAIRED ? group * S::ROWS64 * 64 : 0) + (int32_t)threadIdx.x % GROUP / 32 * 16, n, threadIdx.x % 32 };
-        if constexpr (S::SPLIT > 1) {
-            finish_split<S, E>(e, acc, (float *)r.data, rank);
-        } else {
-            e.load_old(0, old[0]);
+        e.load_old(0, old[0]);
 #pragma unroll
-            for (int step = 0; step < E::ALL; step++) {
-                if (step + 1 < E::ALL) e.load_old(step + 1, old[(step + 1) % 2]);
-                e.finish_step(step, [&](int block, int i) { return acc[step / E::STEPS][(step % E::STEPS * E::STEP + block) * 4 + i]; }, old[step % 2]);
-            }
+        for (int step = 0; step < E::ALL; step++) {
+            if (step + 1 < E::ALL) e.load_old(step + 1, old[(step + 1) % 2]);      /* in flight while this one is finished */
+            e.finish_step(step, acc[step / E::STEPS], old[step % 2]);
         }
     }
 }
@@ -269,24 +234,23 @@ static __global__ void __launch_bounds__(THREADS, 1) gemm90_kernel(const __grid_
     extern __shared__ uint8_t memory[];
     __shared__ alignas(8) uint64_t full[S::STAGES], empty[S::STAGES];
     const ring<S> r = { memory + (1024 - shared_address(memory) % 1024) % 1024, full, empty };
-    const uint32_t rank = S::CLUSTER > 1 ? cluster_rank() : 0;
+    const uint32_t rank = S::SHARE > 1 ? cluster_rank() : 0;
     if (threadIdx.x == 0) {
         for (int i = 0; i < S::STAGES; i++) barrier_open(&full[i], 1), barrier_open(&empty[i], 4 * S::SHARE * (S::PAIRED ? 2 : 1));
         barriers_opened();
     }
-    if (S::CLUSTER > 1) cluster_meet();
+    if (S::SHARE > 1) cluster_meet();
     else __syncthreads();
     wait_for_previous();
     if (threadIdx.x < GROUP) {
         give_registers<40>();
         if (threadIdx.x == 0) produce<S>(a, r, &map_a, &map_b, rank);
         __syncwarp();
-        if (S::SPLIT > 1) cluster_meet();
     } else {
         take_registers<232>();
         consume<T, O, S, HOW>(a, r, rank);
     }
-    if (S::CLUSTER > 1) cluster_meet();              /* nobody leaves while its shared memory is written or read */
+    if (S::SHARE > 1) cluster_meet();              /* nobody leaves while its shared memory is written or read */
 #endif
 }
 
@@ -337,49 +301,29 @@ static int32_t parts(int32_t n, int32_t of) { return (n + of - 1) / of; }
 
 template <typename T, typename O, class S, int HOW> static cudaError_t launch(const rv_few *p, bool overlap, cudaStream_t stream) {
     CUtensorMap map_x, map_w;
-    cudaError_t e = describe(&map_x, p->act, p->x.data, p->x.rows, p->cols, p->x.ld, S::SWAP ? S::BN / S::SHARE : S::BM);
-    if (!e) e = describe(&map_w, p->act, p->w, p->rows, p->cols, p->cols, S::SWAP ? S::BM : S::BN / S::SHARE);
+    cudaError_t e = describe(&map_x, p->act, p->x.data, p->x.rows, p->cols, p->x.ld, S::BM);
+    if (!e) e = describe(&map_w, p->act, p->w, p->rows, p->cols, p->cols, S::BN / S::SHARE);
     if (e) return e;
-    const int32_t m = S::SWAP ? p->rows : p->x.rows, n = S::SWAP ? p->x.rows : p->rows;
-    const args a = { p->out.data, p->bias, p->row_scale, p->out.ld, p->x.rows, HOW == rv_few::RV_FEW_SWIGLU ? p->rows / 2 : p->rows,
-                     parts(p->cols, K_BLOCK), parts(m, S::BM * S::SHARE), parts(n, S::BN), m > n, p->scale };
-    int32_t units = a.tiles_m * a.tiles_n, most = p->multiprocessors / S::CLUSTER;
-    if (S::SPLIT == 1 && units > most) units = most;
-    return launch_cluster(gemm90_kernel<T, O, S, HOW>, (unsigned)(units * S::CLUSTER), S::CLUSTER, S::SHARED_BYTES, overlap, stream, S::SWAP ? map_w : map_x,
-                          S::SWAP ? map_x : map_w, a);
+    const args a = { p->out.data, p->bias, p->row_scale, p->out.ld, p->x.rows, p->rows, parts(p->cols, K_BLOCK), parts(p->x.rows, S::BM * S::SHARE),
+                     parts(p->rows, S::BN), p->x.rows > p->rows, p->scale };
+    int32_t units = a.tiles_m * a.tiles_n, most = p->multiprocessors / S::SHARE;
+    if (units > most) units = most;
+    return launch_cluster(gemm90_kernel<T, O, S, HOW>, (unsigned)(units * S::SHARE), S::SHARE, S::SHARED_BYTES, overlap, stream, map_x, map_w, a);
 }
 
-/* ---- the tile of a shape: decided by shape alone, so that results repeat ---- */
+/* ---- the tile of an epilogue ---- */
 
-template <typename T, class S> static cudaError_t launch_many(const rv_few *p, bool overlap, cudaStream_t stream) {
+/* A GELU or a sum is long enough to want the fewest bytes from the L2 cache; a plain store is best hidden behind the next tile. */
+template <typename T> static cudaError_t launch_any(const rv_few *p, bool overlap, cudaStream_t stream) {
+    using wide = tiling<1, 256, true, 2>;
+    using apart = tiling<2, 192, false, 1>;
     switch (p->how) {
     case rv_few::RV_FEW_STORE:
-        return p->out.type == RV_F32 ? launch<T, float, S, rv_few::RV_FEW_STORE>(p, overlap, stream) : launch<T, T, S, rv_few::RV_FEW_STORE>(p, overlap, stream);
-    case rv_few::RV_FEW_GELU: return launch<T, T, S, rv_few::RV_FEW_GELU>(p, overlap, stream);
-    case rv_few::RV_FEW_SWIGLU: return launch<T, T, S, rv_few::RV_FEW_SWIGLU>(p, overlap, stream);
-    case rv_few::RV_FEW_ADD: return launch<T, float, S, rv_few::RV_FEW_ADD>(p, overlap, stream);
+        return p->out.type == RV_F32 ? launch<T, float, apart, rv_few::RV_FEW_STORE>(p, overlap, stream) : launch<T, T, apart, rv_few::RV_FEW_STORE>(p, overlap, stream);
+    case rv_few::RV_FEW_GELU: return launch<T, T, wide, rv_few::RV_FEW_GELU>(p, overlap, stream);
+    case rv_few::RV_FEW_ADD: return launch<T, float, wide, rv_few::RV_FEW_ADD>(p, overlap, stream);
+    default: return cudaErrorInvalidValue;
     }
-    return cudaErrorInvalidValue;
-}
-
-template <typename T, class S> static cudaError_t launch_swapped(const rv_few *p, bool overlap, cudaStream_t stream) {
-    if (p->how == rv_few::RV_FEW_STORE) return launch<T, T, S, rv_few::RV_FEW_STORE>(p, overlap, stream);
-    return launch<T, float, S, rv_few::RV_FEW_ADD>(p, overlap, stream);
-}
-
-/* Few rows: weights as A. With too few of their rows to fill the GPU, stretches of k as well. */
-template <typename T, int BN> static cudaError_t launch_few(const rv_few *p, bool overlap, cudaStream_t stream) {
-    int32_t tiles = parts(p->rows, 128);
-    if (p->how == rv_few::RV_FEW_SWIGLU) return launch<T, T, tiling<1, BN, true, 2, 1, true>, rv_few::RV_FEW_SWIGLU>(p, overlap, stream);
-    if (p->cols >= 1024 && tiles * 4 <= p->multiprocessors) return launch_swapped<T, tiling<1, BN, true, 1, 4, true>>(p, overlap, stream);
-    if (p->cols >= 1024 && tiles * 2 <= p->multiprocessors) return launch_swapped<T, tiling<1, BN, true, 1, 2, true>>(p, overlap, stream);
-    return launch_swapped<T, tiling<1, BN, true, 2, 1, true>>(p, overlap, stream);
-}
-
-template <typename T> static cudaError_t launch_any(const rv_few *p, bool overlap, cudaStream_t stream) {
-    if (p->x.rows <= RV_CUDA_WIDE_ROWS && p->how != rv_few::RV_FEW_GELU && (p->how == rv_few::RV_FEW_ADD || p->out.type != RV_F32))
-        return p->x.rows <= 128 ? launch_few<T, 128>(p, overlap, stream) : launch_few<T, 256>(p, overlap, stream);
-    return launch_many<T, tiling<1, 256, true, 2, 1, false>>(p, overlap, stream);
 }
 
 static bool in_pieces(const void *p, int64_t ld, size_t size) { return (uintptr_t)p % 16 == 0 && (size_t)ld * size % 16 == 0; }
@@ -393,10 +337,18 @@ bool rv_cuda_gemm90_built(void) {
 }
 
 bool rv_cuda_gemm90_fits(const rv_few *p) {
-    const size_t size = p->out.type == RV_F32 ? 4 : 2;
-    const int32_t unit = p->how == rv_few::RV_FEW_SWIGLU ? 16 : 8;
-    return !p->norm && p->x.rows > 0 && p->rows % unit == 0 && p->cols % 8 == 0 && p->cols > 0 && in_pieces(p->x.data, p->x.ld, 2) && in_pieces(p->w, p->cols, 2) &&
-           in_pieces(p->out.data, p->out.ld, size) && (uintptr_t)p->bias % 16 == 0 && (size == 2 || p->how == rv_few::RV_FEW_STORE || p->how == rv_few::RV_FEW_ADD);
+    const bool f32 = p->out.type == RV_F32;
+    return !p->norm && p->x.rows > 0 && p->rows > 0 && p->cols > 0 && p->rows % 8 == 0 && p->cols % 8 == 0 && in_pieces(p->x.data, p->x.ld, 2) && in_pieces(p->w, p->cols, 2) &&
+           in_pieces(p->out.data, p->out.ld, f32 ? 4 : 2) && (uintptr_t)p->bias % 16 == 0 &&
+           (p->how == rv_few::RV_FEW_STORE || (p->how == rv_few::RV_FEW_ADD && f32) || (p->how == rv_few::RV_FEW_GELU && !f32));
+}
+
+/* Measured (bench/LOG.md): cuBLASLt streams weights for a few hundred rows and long sums faster; with a pass to follow or in short sums,
+ * where the ends of tiles weigh, it loses. */
+bool rv_cuda_gemm90_pays(const rv_few *p) {
+    if (p->x.rows < 1024) return false;
+    if (p->how == rv_few::RV_FEW_GELU || p->bias || p->row_scale) return true;
+    return p->cols <= 2048 && (p->how == rv_few::RV_FEW_STORE || p->x.rows >= 4096);
 }
 
 cudaError_t rv_cuda_gemm90(const rv_few *p, bool overlap, cudaStream_t stream) {

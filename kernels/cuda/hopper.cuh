@@ -49,13 +49,6 @@ static __device__ __forceinline__ uint32_t cluster_rank() {
 static __device__ __forceinline__ void cluster_meet() {
     asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
 }
-/* The float at the same place of block `rank`. */
-static __device__ __forceinline__ float load_from(const float *p, uint32_t rank) {
-    float v;
-    asm volatile("{.reg .b32 there; mapa.shared::cluster.u32 there, %1, %2; ld.shared::cluster.f32 %0, [there];}" : "=f"(v) : "r"(shared_address(p)), "r"(rank) : "memory");
-    return v;
-}
-
 /* ---- copies: the box at (column, row) of a matrix that `map` describes ---- */
 
 static __device__ __forceinline__ void copy_box(void *to, const CUtensorMap *map, int32_t column, int32_t row, uint64_t *bar) {
@@ -86,8 +79,7 @@ template <int PENDING> static __device__ __forceinline__ void product_wait() { a
 #define RV_R32 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
 #define RV_R64 RV_R32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
 #define RV_R96 RV_R64 ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
-#define RV_R112 RV_R96 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111"
-#define RV_R128 RV_R112 ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+#define RV_R128 RV_R96 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 #define RV_D8(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
 #define RV_D32(i) RV_D8(i), RV_D8(i + 8), RV_D8(i + 16), RV_D8(i + 24)
 #define RV_PRODUCT(N, T, NAME, REGISTERS, A, B, ADD, ...)                                                                                     \
@@ -96,10 +88,8 @@ template <int PENDING> static __device__ __forceinline__ void product_wait() { a
                      " {" REGISTERS "}, %" A ", %" B ", add, 1, 1, 0, 0;}" : __VA_ARGS__ : "l"(a), "l"(b), "r"(add));                         \
     }
 #define RV_PRODUCTS(N, ...) RV_PRODUCT(N, __nv_bfloat16, "bf16", __VA_ARGS__) RV_PRODUCT(N, __half, "f16", __VA_ARGS__)
-RV_PRODUCTS(64, RV_R32, "32", "33", "34", RV_D32(0))
 RV_PRODUCTS(128, RV_R64, "64", "65", "66", RV_D32(0), RV_D32(32))
 RV_PRODUCTS(192, RV_R96, "96", "97", "98", RV_D32(0), RV_D32(32), RV_D32(64))
-RV_PRODUCTS(224, RV_R112, "112", "113", "114", RV_D32(0), RV_D32(32), RV_D32(64), RV_D8(96), RV_D8(104))
 RV_PRODUCTS(256, RV_R128, "128", "129", "130", RV_D32(0), RV_D32(32), RV_D32(64), RV_D32(96))
 #endif
 #endif

@@ -165,10 +165,6 @@ static void pass(const shape &s, rv_mat sums, rv_mat out, const float *bias) {
     else if (s.how == rv_few::RV_FEW_ADD && bias) MUST(rv_cuda_add_scaled(out, none, bias, 1, NULL, stream));
 }
 
-#ifdef EXPLORE
-extern "C" cudaError_t rv_gemm90_as(const rv_few *p, int v, bool overlap, cudaStream_t s);
-#endif
-
 static void time_shape(const shape &s) {
     const bool add = s.how == rv_few::RV_FEW_ADD, fold = s.how == rv_few::RV_FEW_SWIGLU;
     const size_t elements = (size_t)s.rows * (size_t)s.n, weight = (size_t)s.n * (size_t)s.k;
@@ -188,10 +184,9 @@ static void time_shape(const shape &s) {
     double floor = std::max(flop / product_tflops / 1e6, bytes / copy_gbs / 1e3), first, best, with_pass = 0, fused = 0;
     int which, which_fused = -1;
     lt_product p = lt_open(s.rows, s.n, s.k, add, NULL);
-    if (getenv("NO_LT")) p.n = 1;
     lt_time(p, w, x, sums, add ? 1 : 0, &first, &best, &which);
     if (s.bias || fold) with_pass = chain_us([&](int) { pass(s, m_sums, m_out, s.bias ? bias : NULL); });
-    if (s.bias && !getenv("NO_LT")) {
+    if (s.bias) {
         double unused;
         lt_product q = lt_open(s.rows, s.n, s.k, add, bias);
         lt_time(q, w, x, sums, add ? 1 : 0, &unused, &fused, &which_fused);
@@ -215,21 +210,14 @@ static void time_shape(const shape &s) {
     f.out = rv_mat_of(ours, s.rows, out_cols, add ? RV_F32 : RV_BF16);
     f.how = s.how;
     f.scale = 1;
-#ifdef EXPLORE
-    const char *list = getenv("VARIANTS");
-    for (; list && *list; list += strcspn(list, ","), list += *list == ',') {
-        int v = atoi(list);
+    if (hopper && rv_cuda_gemm90_built()) {
         f.w = w[0];
-        if (v >= 7 && v <= 12 && s.rows > 224) continue;
         MUST(cudaMemsetAsync(ours, add ? 0 : 0xff, elements * 4, stream));
-        if (rv_gemm90_as(&f, v, false, stream)) continue;
+        MUST(rv_cuda_gemm90(&f, false, stream));
         double off = compare(ours, expected, (size_t)s.rows * (size_t)out_cols, add);
-        double us = chain_us([&](int i) { f.w = w[(size_t)i % w.size()]; MUST(rv_gemm90_as(&f, v, false, stream)); });
-        double early = chain_us([&](int i) { f.w = w[(size_t)i % w.size()]; MUST(rv_gemm90_as(&f, v, true, stream)); });
-        printf("      ours %2d: %6.1f us (overlapped %6.1f): %3.0f %% of floor, %4.0f TFLOP/s, %4.2f TB/s of weights; off by %.1e\n", v, us, early, 100 * floor / us, flop / us / 1e6,
-               (double)weight * 2 / us / 1e6, off);
+        double us = chain_us([&](int i) { f.w = w[(size_t)i % w.size()]; MUST(rv_cuda_gemm90(&f, true, stream)); });
+        printf("%17sours %6.1f: %3.0f %% of floor, %4.0f TFLOP/s, %4.2f TB/s of weights; off by %.1e\n", "", us, 100 * floor / us, flop / us / 1e6, (double)weight * 2 / us / 1e6, off);
     }
-#endif
     lt_close(p);
     for (void *d : w) MUST(cudaFree(d));
     for (void *d : { x, sums, out, ours, (void *)bias }) MUST(cudaFree(d));
