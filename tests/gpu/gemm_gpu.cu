@@ -42,7 +42,7 @@ struct spec {
 
 static const char *name_of(const spec &s) {
     static char text[160];
-    static const char *const hows[] = { "store", "gelu", "?", "add" };
+    static const char *const hows[] = { "store", "gelu", "swiglu", "add" };        /* rv_few's order */
     snprintf(text, sizeof text, "%s%s%s, %s, %d x %d x %d%s%s", hows[s.how], s.f32 && s.how != ADD ? " f32" : "", s.bias ? " + bias" : "", s.act == RV_F16 ? "f16" : "bf16", s.rows, s.n,
              s.k, s.some_rows_off ? ", rows off" : "", s.of == INTEGERS ? ", integers" : s.of == HUGE_VALUES ? ", huge" : "");
     return text;
