@@ -155,7 +155,8 @@ template <class S> struct ring {
     }
 };
 
-template <class S> static __device__ __forceinline__ void produce(const args &a, const ring<S> &r, const CUtensorMap *map_a, const CUtensorMap *map_b, uint32_t rank) {
+template <class S>
+static __device__ __forceinline__ void produce(const args &a, const ring<S> &r, const CUtensorMap *map_a, const CUtensorMap *map_b, uint32_t rank) {
     constexpr int PART = S::BN / S::SHARE;
     uint32_t at = 0;
     for (int32_t unit = (int32_t)blockIdx.x / S::SHARE; unit < a.tiles_m * a.tiles_n; unit += (int32_t)gridDim.x / S::SHARE) {
@@ -229,7 +230,8 @@ template <typename T, typename O, class S, int HOW> static __device__ __forceinl
 #endif
 
 template <typename T, typename O, class S, int HOW>
-static __global__ void __launch_bounds__(THREADS, 1) gemm90_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b, const args a) {
+static __global__ void __launch_bounds__(THREADS, 1)
+gemm90_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b, const args a) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     extern __shared__ uint8_t memory[];
     __shared__ alignas(8) uint64_t full[S::STAGES], empty[S::STAGES];
@@ -319,7 +321,8 @@ template <typename T> static cudaError_t launch_any(const rv_few *p, bool overla
     using apart = tiling<2, 192, false, 1>;
     switch (p->how) {
     case rv_few::RV_FEW_STORE:
-        return p->out.type == RV_F32 ? launch<T, float, apart, rv_few::RV_FEW_STORE>(p, overlap, stream) : launch<T, T, apart, rv_few::RV_FEW_STORE>(p, overlap, stream);
+        return p->out.type == RV_F32 ? launch<T, float, apart, rv_few::RV_FEW_STORE>(p, overlap, stream)
+                                     : launch<T, T, apart, rv_few::RV_FEW_STORE>(p, overlap, stream);
     case rv_few::RV_FEW_GELU: return launch<T, T, wide, rv_few::RV_FEW_GELU>(p, overlap, stream);
     case rv_few::RV_FEW_ADD: return launch<T, float, wide, rv_few::RV_FEW_ADD>(p, overlap, stream);
     default: return cudaErrorInvalidValue;
@@ -338,8 +341,8 @@ bool rv_cuda_gemm90_built(void) {
 
 bool rv_cuda_gemm90_fits(const rv_few *p) {
     const bool f32 = p->out.type == RV_F32;
-    return !p->norm && p->x.rows > 0 && p->rows > 0 && p->cols > 0 && p->rows % 8 == 0 && p->cols % 8 == 0 && in_pieces(p->x.data, p->x.ld, 2) && in_pieces(p->w, p->cols, 2) &&
-           in_pieces(p->out.data, p->out.ld, f32 ? 4 : 2) && (uintptr_t)p->bias % 16 == 0 &&
+    return !p->norm && p->x.rows > 0 && p->rows > 0 && p->cols > 0 && p->rows % 8 == 0 && p->cols % 8 == 0 &&
+           in_pieces(p->x.data, p->x.ld, 2) && in_pieces(p->w, p->cols, 2) && in_pieces(p->out.data, p->out.ld, f32 ? 4 : 2) && (uintptr_t)p->bias % 16 == 0 &&
            (p->how == rv_few::RV_FEW_STORE || (p->how == rv_few::RV_FEW_ADD && f32) || (p->how == rv_few::RV_FEW_GELU && !f32));
 }
 

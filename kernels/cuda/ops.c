@@ -95,8 +95,8 @@ static bool at_once(rv_cuda *c, const rv_few *p, const rv_weight *w) {
 
 static void op_linear(rv_backend *be, rv_mat out, rv_mat x, const rv_weight *w, const float *bias, rv_act act) {
     rv_cuda *c = cuda_of(be);
-    const rv_few p = { .x = x, .act = be->act, .multiprocessors = c->multiprocessors, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols, .bias = bias, .out = out,
-                       .how = act == RV_ACT_GELU ? RV_FEW_GELU : RV_FEW_STORE };
+    const rv_few p = { .x = x, .act = be->act, .multiprocessors = c->multiprocessors, .w = w->w.data, .rows = w->head.rows,
+                       .cols = w->head.cols, .bias = bias, .out = out, .how = act == RV_ACT_GELU ? RV_FEW_GELU : RV_FEW_STORE };
     if (at_once(c, &p, w)) return;
     rv_cuda_gemm(c, out, x, w, 1, false);
     if (out.type == RV_F16 && (!bias || act == RV_ACT_GELU)) check(be, rv_cuda_clamp(out, c->stream), "clamping");     /* GELU of -inf is NaN */
@@ -106,8 +106,8 @@ static void op_linear(rv_backend *be, rv_mat out, rv_mat x, const rv_weight *w, 
 static void op_linear_add(rv_backend *be, rv_mat x, rv_mat h, const rv_weight *w, const float *bias, float scale, const float *row_scale) {
     rv_cuda *c = cuda_of(be);
     const rv_mat none = { NULL, x.rows, x.cols, x.ld, RV_F32 };
-    const rv_few p = { .x = h, .act = be->act, .multiprocessors = c->multiprocessors, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols, .bias = bias, .out = x,
-                       .how = RV_FEW_ADD, .scale = scale, .row_scale = row_scale };
+    const rv_few p = { .x = h, .act = be->act, .multiprocessors = c->multiprocessors, .w = w->w.data, .rows = w->head.rows,
+                       .cols = w->head.cols, .bias = bias, .out = x, .how = RV_FEW_ADD, .scale = scale, .row_scale = row_scale };
     if (at_once(c, &p, w)) return;
     if (!row_scale) {
         rv_cuda_gemm(c, x, h, w, scale, true);

@@ -138,7 +138,8 @@ struct shape { const char *what; int rows, n, k; decltype(rv_few::how) how; bool
 
 static __global__ void compare_kernel(const void *a, const void *b, size_t n, bool f32, float *out) {
     for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < n; i += (size_t)gridDim.x * blockDim.x) {
-        float x = f32 ? ((const float *)a)[i] : __bfloat162float(((const __nv_bfloat16 *)a)[i]), y = f32 ? ((const float *)b)[i] : __bfloat162float(((const __nv_bfloat16 *)b)[i]);
+        float x = f32 ? ((const float *)a)[i] : __bfloat162float(((const __nv_bfloat16 *)a)[i]);
+        float y = f32 ? ((const float *)b)[i] : __bfloat162float(((const __nv_bfloat16 *)b)[i]);
         float d = fabsf(x - y);
         if (!(d < 1e30f)) d = 1e30f;
         if (d > out[0]) atomicMax((int *)&out[0], __float_as_int(d));
@@ -192,7 +193,8 @@ static void time_shape(const shape &s) {
         lt_time(q, w, x, sums, add ? 1 : 0, &unused, &fused, &which_fused);
         lt_close(q);
     }
-    printf("%-16s %4d x %5d x %5d  floor %6.1f | Lt first %6.1f best %6.1f (#%d) bias inside %6.1f (#%d) pass %5.1f | today %6.1f: %3.0f %% of floor, %4.0f TFLOP/s\n", s.what, s.rows, s.n, s.k, floor,
+    printf("%-16s %4d x %5d x %5d  floor %6.1f | Lt first %6.1f best %6.1f (#%d) bias inside %6.1f (#%d) pass %5.1f | "
+           "today %6.1f: %3.0f %% of floor, %4.0f TFLOP/s\n", s.what, s.rows, s.n, s.k, floor,
            first, best, which, fused, which_fused, with_pass, first + with_pass, 100 * floor / (first + with_pass), flop / (first + with_pass) / 1e6);
     /* the same once more, for comparison */
     MUST(cudaMemsetAsync(sums, 0, elements * 4, stream));
@@ -216,7 +218,8 @@ static void time_shape(const shape &s) {
         MUST(rv_cuda_gemm90(&f, false, stream));
         double off = compare(ours, expected, (size_t)s.rows * (size_t)out_cols, add);
         double us = chain_us([&](int i) { f.w = w[(size_t)i % w.size()]; MUST(rv_cuda_gemm90(&f, true, stream)); });
-        printf("%17sours %6.1f: %3.0f %% of floor, %4.0f TFLOP/s, %4.2f TB/s of weights; off by %.1e\n", "", us, 100 * floor / us, flop / us / 1e6, (double)weight * 2 / us / 1e6, off);
+        printf("%17sours %6.1f: %3.0f %% of floor, %4.0f TFLOP/s, %4.2f TB/s of weights; off by %.1e\n", "", us,
+               100 * floor / us, flop / us / 1e6, (double)weight * 2 / us / 1e6, off);
     }
     lt_close(p);
     for (void *d : w) MUST(cudaFree(d));
