@@ -102,7 +102,8 @@ static void check_norm(int rows, int cols, int width, int more, rv_dtype in, rv_
             }
         }
     for (int c = 0; c < cols; c++)
-        if (!same(get(out, rows - 1, c), get(alone, 0, c))) fail("norm of a row alone", to, rows - 1, c, (double)get(alone, 0, c), (double)get(out, rows - 1, c));
+        if (!same(get(out, rows - 1, c), get(alone, 0, c)))
+            fail("norm of a row alone", to, rows - 1, c, (double)get(alone, 0, c), (double)get(out, rows - 1, c));
     if (in == to) {                                                     /* in place */
         MUST(rv_cuda_norm(x, x, n, false, 0));
         MUST(cudaDeviceSynchronize());
@@ -160,7 +161,8 @@ static void check_add_rows(int rows, int cols, int more, rv_dtype type) {
 
 static void check_patches(int tiles, int grid, int patch, rv_dtype type, bool bytes) {
     const int edge = grid * patch, a_tile = 3 * edge * edge;
-    rv_mat out = matrix(tiles * grid * grid, 3 * patch * patch, 5, type), pixels = rv_mat_of(take((size_t)tiles * (size_t)a_tile * 4), tiles, a_tile, bytes ? RV_U8 : RV_F32);
+    rv_mat out = matrix(tiles * grid * grid, 3 * patch * patch, 5, type);
+    rv_mat pixels = rv_mat_of(take((size_t)tiles * (size_t)a_tile * 4), tiles, a_tile, bytes ? RV_U8 : RV_F32);
     float *values = vector_of(3 * 256);
     for (int i = 0; i < tiles * a_tile; i++)
         if (bytes) ((uint8_t *)pixels.data)[i] = (uint8_t)(i * 7 + i / 251);
@@ -278,10 +280,12 @@ static void time_all() {
     line("  .. the same rows again and again (cache)", median_us([&](int) { return rv_cuda_norm(h[0], x[0], layer, false, 0); }), row * 6);
     line("  .. f32 in place", median_us([&](int i) { return rv_cuda_norm(x[i], x[i], layer, false, 0); }), row * 8);
     line("  .. by the kernel for any shape", median_us([&](int i) { return rv_cuda_norm(h[i], odd[i], layer, false, 0); }), row * 6);
-    line("RMS norm of keys, 6404 x 8 heads of 128, in place", median_us([&](int i) { rv_mat k = rv_cols(kv[i], 0, 1024); return rv_cuda_norm(k, k, head, false, 0); }), 6404.0 * 1024 * 4);
+    line("RMS norm of keys, 6404 x 8 heads of 128, in place",
+         median_us([&](int i) { rv_mat k = rv_cols(kv[i], 0, 1024); return rv_cuda_norm(k, k, head, false, 0); }), 6404.0 * 1024 * 4);
     line("tap copied, 6404 x 1280, f32 to bf16", median_us([&](int i) { return rv_cuda_copy(h[i], x[i], 0); }), row * 6);
     line("table rows added, 6404 x 1280", median_us([&](int i) { return rv_cuda_add_rows(rv_rows(x[i], 0, 6404), table, ids, 0.5f, 0); }), row * 10);
-    line("five taps and the last state, f32, put together", median_us([&](int i) { return rv_cuda_concat_taps(features[i], rv_rows(x[i], 0, 6404), taps, 5, 0); }), row * (4 + 10 + 12));
+    line("five taps and the last state, f32, put together",
+         median_us([&](int i) { return rv_cuda_concat_taps(features[i], rv_rows(x[i], 0, 6404), taps, 5, 0); }), row * (4 + 10 + 12));
     line("patches of four tiles of bytes", median_us([&](int i) { return rv_cuda_patches(patches[i], bytes[i], values, 3, 14, 0); }), 4 * 940800.0 * 3);
     drop_all();
 }
