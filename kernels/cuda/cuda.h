@@ -80,7 +80,6 @@ cudaError_t rv_cuda_few(const rv_few *p, bool overlap, cudaStream_t stream);
 
 /* ---- gemm90.cu: the same products with more rows, on a GPU of capability 9.0 exactly; STORE, GELU to act, ADD; no norm ----
  * Sums in ascending order of k, whatever the number of rows. */
-bool rv_cuda_gemm90_built(void);                 /* this build has the kernels                  */
 bool rv_cuda_gemm90_fits(const rv_few *p);       /* whole 16-byte pieces everywhere             */
 bool rv_cuda_gemm90_pays(const rv_few *p);       /* faster than cuBLASLt and what must follow it, by its shape */
 cudaError_t rv_cuda_gemm90(const rv_few *p, bool overlap, cudaStream_t stream);

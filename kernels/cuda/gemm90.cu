@@ -331,14 +331,6 @@ template <typename T> static cudaError_t launch_any(const rv_few *p, bool overla
 
 static bool in_pieces(const void *p, int64_t ld, size_t size) { return (uintptr_t)p % 16 == 0 && (size_t)ld * size % 16 == 0; }
 
-bool rv_cuda_gemm90_built(void) {
-#ifdef RV_CUDA_SM90A
-    return true;
-#else
-    return false;
-#endif
-}
-
 bool rv_cuda_gemm90_fits(const rv_few *p) {
     const bool f32 = p->out.type == RV_F32;
     return !p->norm && p->x.rows > 0 && p->rows > 0 && p->cols > 0 && p->rows % 8 == 0 && p->cols % 8 == 0 &&

@@ -45,7 +45,6 @@ rv_status rv_cuda_open(const rv_cuda_options *o, rv_backend **out, rv_error *err
     c->multiprocessors = info.multiprocessors;
     c->overlap = arch >= 90;
     c->plain_attention = o->plain_attention;
-    c->gemm90 = arch == 90 && info.capability == 90 && rv_cuda_gemm90_built();
     rv_cuda_fill(&c->be, o->act);
     take(c);
     if (c->be.error.code) {

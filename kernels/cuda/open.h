@@ -24,7 +24,6 @@ typedef struct rv_cuda {
     int32_t          device, arch;       /* kernel set: 80 or 90                                 */
     bool             overlap;            /* programmatic dependent launch                        */
     bool             plain_attention;
-    bool             gemm90;             /* the GPU and the build have gemm90.cu's kernels       */
     bool             recording;
     int32_t          multiprocessors;
     cudaStream_t     stream;

@@ -87,10 +87,12 @@ static bool is_few(rv_mat x, const rv_weight *w) {
 
 /* The kernels that do all of it at once take the same description; false: neither suits. */
 static bool at_once(rv_cuda *c, const rv_few *p, const rv_weight *w) {
-    if (is_few(p->x, w)) check(&c->be, rv_cuda_few(p, c->overlap, c->stream), "product");
-    else if (c->gemm90 && rv_cuda_gemm90_fits(p) && rv_cuda_gemm90_pays(p)) check(&c->be, rv_cuda_gemm90(p, c->overlap, c->stream), "product");
-    else return false;
-    return true;
+    if (is_few(p->x, w)) return check(&c->be, rv_cuda_few(p, c->overlap, c->stream), "product"), true;
+#if RV_CUDA_SM90
+    if (c->arch == 90 && rv_cuda_gemm90_fits(p) && rv_cuda_gemm90_pays(p))
+        return check(&c->be, rv_cuda_gemm90(p, c->overlap, c->stream), "product"), true;
+#endif
+    return false;
 }
 
 static void op_linear(rv_backend *be, rv_mat out, rv_mat x, const rv_weight *w, const float *bias, rv_act act) {

@@ -304,7 +304,7 @@ int main(int argc, char **argv) {
     if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) return puts("skipped: no GPU"), 77;
     MUST(cudaGetDeviceProperties(&prop, 0));
     multiprocessors = prop.multiProcessorCount;
-    if (prop.major != 9 || prop.minor != 0 || !rv_cuda_gemm90_built()) return puts("skipped: not a GPU of capability 9.0, or not built for it"), 77;
+    if (prop.major != 9 || prop.minor != 0) return puts("skipped: not a GPU of capability 9.0"), 77;
     check_all(argc > 1 && !strcmp(argv[1], "small"));
     printf("%d checks, %d failed\n", checks, failures);
     return failures != 0;
