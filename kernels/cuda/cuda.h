@@ -22,6 +22,8 @@ enum { RV_CUDA_GATE_BLOCK = 8,           /* GATE_UP weights: 8 rows of gate, 8 o
        RV_CUDA_NORM_ROWS = 2,            /* a product norms its rows itself up to this many     */
        RV_CUDA_COUNTERS = 1 << 14 };     /* int32s that `partial` begins with, zero between launches */
 
+#define RV_CUDA_PARTIAL_BYTES (UINT64_C(64) << 20)     /* what attention that is cut along the keys leaves in between */
+
 /* ---- rows.cu: one row at a time; all memory-bound ---- */
 cudaError_t rv_cuda_zero(rv_mat x, cudaStream_t stream);
 cudaError_t rv_cuda_copy(rv_mat dst, rv_mat src, cudaStream_t stream);
@@ -86,6 +88,8 @@ cudaError_t rv_cuda_gemm90(const rv_few *p, bool overlap, cudaStream_t stream);
 
 /* ---- attention ----
  * flash.cu: many rows; head_dim 64, 80, 128 on tensor cores, any other (<= 256) by plain loops.
+ * It cuts what does not fill a round of the GPU's multiprocessors along the keys, through `partial`
+ * (RV_CUDA_PARTIAL_BYTES, counters as decode.cu's).
  * decode.cu: few rows, keys split at fixed multiples of RV_CUDA_SPLIT_KEYS; `partial` holds
  * rv_cuda_decode_bytes(rows, heads, head_dim, longest) bytes, zeroed before its first use (the
  * kernel leaves its counters zeroed, so one buffer serves any sequence of calls on one stream).
@@ -99,7 +103,7 @@ typedef enum {
                                             own), pages, bias, slot, first, last and pos were written by none of
                                             the launches that overlap one another up to this one */
 } rv_cuda_order;
-cudaError_t rv_cuda_flash(const rv_attention *a, int32_t arch, cudaStream_t stream);
+cudaError_t rv_cuda_flash(const rv_attention *a, void *partial, int32_t multiprocessors, int32_t arch, cudaStream_t stream);
 cudaError_t rv_cuda_attend_plain(const rv_attention *a, cudaStream_t stream);
 cudaError_t rv_cuda_decode(const rv_attention *a, void *partial, rv_cuda_order order, cudaStream_t stream);
 cudaError_t rv_cuda_decode_rope(const rv_attention *a, rv_mat k, rv_mat v, const float *cos_sin, const int32_t *pos, void *partial,

@@ -1,15 +1,16 @@
 /* flash.cu - attention with many rows: the tensor-core kernel for SM80 and newer, and the plain one.
  *
- * The one idea: a block of 128 threads owns 64 or 128 rows of one head and walks the key blocks that
+ * The one idea: a block of 128 threads owns an item (parts.cuh), 64 or 128 rows of one head, and walks the key blocks that
  * any of them sees, scores in registers, softmax as it goes; the next key block is copied
  * meanwhile.  Scores start from bias / scale instead of 0, so a bias costs nothing.
  *
  * Rows of different sequences in one tile: the tile's keys are walked once for each run of rows of
  * one sequence, the others masked.  Slow, and never the case in a prefill.
  */
-#include "kernels/cuda/attend.cuh"
+#include "kernels/cuda/parts.cuh"
 
-enum { WARPS = 4, THREADS = 32 * WARPS, KEYS = 64 };
+enum { WARPS = 4, THREADS = 32 * WARPS, KEYS = 64,
+       BLOCKS = 2 };                       /* on a multiprocessor at a time                      */
 
 /* ---- shared memory of one block ---- */
 
@@ -21,6 +22,7 @@ template <typename T, int D, int MT> struct flash_room {
     int32_t key_rows[2][KEYS];
     int32_t first[ROWS], last[ROWS], slot[ROWS];
     int32_t lowest, highest, full_from, full_to;
+    bool merge;
 };
 
 /* The run of rows [from, to) of the tile that one walk over the keys serves. */
@@ -192,9 +194,10 @@ static __device__ __forceinline__ void add_values(const flash_room<T, D, MT> &ro
 /* ---- the kernel ---- */
 
 template <typename T, int D, int MT>
-static __device__ __forceinline__ void walk(const attend_args<T> &a, flash_room<T, D, MT> &room, const flash_run &run, bool whole,
-                                            int32_t kv_column, const uint32_t (&q)[MT][D / 16][4], flash_sums<D, MT> &f) {
-    int32_t from = run.lowest / KEYS, n = run.highest / KEYS - from + 1, t = (int32_t)threadIdx.x;
+static __device__ __forceinline__ void walk(const attend_args<T> &a, flash_room<T, D, MT> &room, const flash_place &p, const flash_run &run,
+                                            bool whole, int32_t kv_column, const uint32_t (&q)[MT][D / 16][4], flash_sums<D, MT> &f) {
+    int32_t from = max(run.lowest / KEYS, p.from), n = min(run.highest / KEYS + 1, p.to) - from, t = (int32_t)threadIdx.x;
+    if (n <= 0) return;
     if (t < KEYS) {
         room.key_rows[0][t] = key_row_of(a, run, from * KEYS + t);
         room.key_rows[1][t] = key_row_of(a, run, (from + 1) * KEYS + t);
@@ -216,21 +219,18 @@ static __device__ __forceinline__ void walk(const attend_args<T> &a, flash_room<
     }
 }
 
+/* f.l: of whole rows. */
 template <typename T, int D, int MT>
-static __device__ __forceinline__ void store(const attend_args<T> &a, const flash_room<T, D, MT> &room, flash_sums<D, MT> &f, int32_t row0,
-                                             int32_t rows, int32_t head) {
+static __device__ __forceinline__ void store(const attend_args<T> &a, const flash_room<T, D, MT> &room, const flash_sums<D, MT> &f, const flash_place &p) {
     int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32;
 #pragma unroll
     for (int32_t t = 0; t < MT; t++)
 #pragma unroll
         for (int32_t h = 0; h < 2; h++) {
             int32_t r = (warp * MT + t) * 16 + 8 * h + lane / 4;
-            float l = f.l[t][h];
-            l += __shfl_xor_sync(~0u, l, 1);
-            l += __shfl_xor_sync(~0u, l, 2);
-            float by = l == 0 || room.last[r] < room.first[r] ? 0.f : 1.f / l;
-            if (r >= rows) continue;
-            T *to = a.out + (int64_t)(row0 + r) * a.out_ld + head * D + lane % 4 * 2;
+            float by = f.l[t][h] == 0 || room.last[r] < room.first[r] ? 0.f : 1.f / f.l[t][h];
+            if (r >= p.rows) continue;
+            T *to = a.out + (int64_t)(p.row0 + r) * a.out_ld + p.head * D + lane % 4 * 2;
 #pragma unroll
             for (int32_t n = 0; n < D / 8; n++) {
                 float x = by == 0 ? 0.f : f.o[t][n][2 * h] * by, y = by == 0 ? 0.f : f.o[t][n][2 * h + 1] * by;
@@ -239,13 +239,38 @@ static __device__ __forceinline__ void store(const attend_args<T> &a, const flas
         }
 }
 
-template <typename T, int D, int MT> static __global__ void __launch_bounds__(THREADS, 2) flash_kernel(attend_args<T> a) {
+template <typename T, int D, int MT>
+static __device__ __forceinline__ void finish(const attend_args<T> &a, const flash_plan &plan, flash_room<T, D, MT> &room, const flash_place &p,
+                                              flash_sums<D, MT> &f) {
+    int32_t thread = (int32_t)threadIdx.x, tile = p.part / plan.splits;
+#pragma unroll
+    for (int32_t t = 0; t < MT; t++)
+#pragma unroll
+        for (int32_t h = 0; h < 2; h++) {
+            f.l[t][h] += __shfl_xor_sync(~0u, f.l[t][h], 1);
+            f.l[t][h] += __shfl_xor_sync(~0u, f.l[t][h], 2);
+        }
+    if (p.part >= 0) {
+#pragma unroll
+        for (int32_t t = 0; t < MT; t++) leave_sums<D / 8>(part_of<D / 8>(plan, p.part, MT, t, thread), f.o[t], f.m[t], f.l[t]);
+        __syncthreads();
+        if (thread == 0) room.merge = last_part(plan, tile);
+        __syncthreads();
+        if (!room.merge) return;
+#pragma unroll
+        for (int32_t t = 0; t < MT; t++)
+            merge_sums<D / 8>(part_of<D / 8>(plan, tile * plan.splits, MT, t, thread), (int64_t)MT * (D / 8 + 1) * THREADS, plan.splits,
+                              a.scale * RV_LOG2E, f.o[t], f.l[t]);
+    }
+    store(a, room, f, p);
+}
+
+template <typename T, int D, int MT> static __global__ void __launch_bounds__(THREADS, BLOCKS) flash_kernel(attend_args<T> a, flash_plan plan) {
     extern __shared__ uint4 memory[];
     typedef flash_room<T, D, MT> room_type;
     room_type &room = *reinterpret_cast<room_type *>(memory);
-    /* Last rows first: under a causal mask they are the longest. */
-    int32_t row0 = (int32_t)(gridDim.x - 1 - blockIdx.x) * room_type::ROWS, head = (int32_t)blockIdx.y, t = (int32_t)threadIdx.x;
-    int32_t rows = a.rows - row0 < room_type::ROWS ? a.rows - row0 : (int32_t)room_type::ROWS, lane = t % 32, warp = t / 32;
+    flash_place p = place_of(plan, (int32_t)blockIdx.x, a.rows, a.heads, room_type::ROWS);
+    int32_t row0 = p.row0, rows = p.rows, head = p.head, t = (int32_t)threadIdx.x, lane = t % 32, warp = t / 32;
     for (int32_t i = t; i < room_type::ROWS * (D / 8); i += THREADS) {
         int32_t r = i / (D / 8), c = i % (D / 8) * 8;
         copy16(shared_address(&room.q[r][c]), a.q + (int64_t)(row0 + (r < rows ? r : 0)) * a.q_ld + head * D + c, r < rows);
@@ -285,38 +310,40 @@ template <typename T, int D, int MT> static __global__ void __launch_bounds__(TH
                 f.first[m][h] = in ? room.first[r] : 0;
                 f.last[m][h] = in ? room.last[r] : -1;
             }
-        if (run.highest >= 0) walk(a, room, run, run.from == 0 && run.to == rows, head / a.group * D, q, f);
+        if (run.highest >= 0) walk(a, room, p, run, run.from == 0 && run.to == rows, head / a.group * D, q, f);
         from = run.to;
     }
-    store(a, room, f, row0, rows, head);
+    finish(a, plan, room, p, f);
 }
 
-template <typename T, int D, int MT> static cudaError_t flash(const rv_attention *a, cudaStream_t stream) {
+template <typename T, int D, int MT>
+static cudaError_t flash(const rv_attention *a, void *partial, int32_t multiprocessors, cudaStream_t stream) {
     int bytes = (int)sizeof(flash_room<T, D, MT>);
     cudaError_t e = cudaFuncSetAttribute(flash_kernel<T, D, MT>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     if (e != cudaSuccess) return e;
-    dim3 grid((unsigned)((a->q.rows - 1) / flash_room<T, D, MT>::ROWS + 1), (unsigned)a->heads);
-    flash_kernel<T, D, MT><<<grid, THREADS, (size_t)bytes, stream>>>(args_of<T>(a));
+    flash_plan plan = plan_of(a, flash_room<T, D, MT>::ROWS, KEYS, multiprocessors * BLOCKS, partial);
+    flash_kernel<T, D, MT><<<(unsigned)plan.items, THREADS, (size_t)bytes, stream>>>(args_of<T>(a), plan);
     return cudaGetLastError();
 }
 
-template <typename T> static cudaError_t flash_of(const rv_attention *a, cudaStream_t stream) {
+template <typename T> static cudaError_t flash_of(const rv_attention *a, void *partial, int32_t multiprocessors, cudaStream_t stream) {
     switch (a->q.cols / a->heads) {
-    case 64: return flash<T, 64, 2>(a, stream);
-    case 80: return flash<T, 80, 2>(a, stream);
-    case 128: return flash<T, 128, 1>(a, stream);
+    case 64: return flash<T, 64, 2>(a, partial, multiprocessors, stream);
+    case 80: return flash<T, 80, 2>(a, partial, multiprocessors, stream);
+    case 128: return flash<T, 128, 1>(a, partial, multiprocessors, stream);
     default: return rv_cuda_attend_plain(a, stream);
     }
 }
 
-cudaError_t rv_cuda_flash(const rv_attention *a, int32_t arch, cudaStream_t stream) {
+cudaError_t rv_cuda_flash(const rv_attention *a, void *partial, int32_t multiprocessors, int32_t arch, cudaStream_t stream) {
     if (a->q.rows == 0) return cudaSuccess;
     /* A scale of 0 or less would turn masks or the order of scores around. */
     if (!(a->scale > 0) || !rows_are_aligned(a->q) || !rows_are_aligned(a->kv.k) || !rows_are_aligned(a->kv.v) || a->out.ld % 2 != 0 ||
         (uintptr_t)a->out.data % 4 != 0)
         return rv_cuda_attend_plain(a, stream);
     (void)arch;
-    return a->q.type == RV_F16 ? flash_of<__half>(a, stream) : flash_of<__nv_bfloat16>(a, stream);
+    return a->q.type == RV_F16 ? flash_of<__half>(a, partial, multiprocessors, stream)
+                               : flash_of<__nv_bfloat16>(a, partial, multiprocessors, stream);
 }
 
 /* ---- plain loops: any head of up to 256 columns ---- */

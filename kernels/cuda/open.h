@@ -6,7 +6,6 @@
 
 enum { RV_GEMM_CACHE = 64 };
 #define RV_CUDA_WORKSPACE_BYTES (UINT64_C(32) << 20)
-#define RV_CUDA_PARTIAL_BYTES   (UINT64_C(64) << 20)
 #define RV_CUDA_SUMS_BYTES      (UINT64_C(16) << 20)
 
 typedef struct rv_gemm_key { int32_t m, n, k; int64_t ldx, ldd; rv_dtype out; int32_t add; } rv_gemm_key;

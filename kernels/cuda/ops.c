@@ -136,7 +136,7 @@ static void op_attend(rv_backend *be, const rv_attention *a) {
     uint64_t partial = rv_cuda_decode_bytes(a->q.rows, a->heads, dim, a->longest);
     if (fast && a->q.rows <= RV_FEW_ROWS && partial <= RV_CUDA_PARTIAL_BYTES)
         check(be, rv_cuda_decode(a, c->partial, c->overlap ? RV_CUDA_OVERLAP : RV_CUDA_APART, c->stream), "attention");
-    else if (fast) check(be, rv_cuda_flash(a, c->arch, c->stream), "attention");
+    else if (fast) check(be, rv_cuda_flash(a, c->partial, c->multiprocessors, c->arch, c->stream), "attention");
     else check(be, rv_cuda_attend_plain(a, c->stream), "attention");
 }
 

@@ -17,7 +17,7 @@
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/cuda.h"
 
-static int failures = 0, arch = 0;
+static int failures = 0, arch = 0, multiprocessors = 0;
 
 #define MUST(call)                                                                                          \
     do {                                                                                                    \
@@ -217,22 +217,33 @@ static bits result(const call &t) {
 }
 static void poison(const call &t) { MUST(cudaMemset(t.d_out, 0xff, t.out_bytes)); }
 
-/* ||out - ref|| / ||ref|| over sampled rows and heads; NaN or a nonzero empty row: infinity. */
-static double error_of(const call &t, const bits &out, int samples) {
+struct sample { int r, h; std::vector<double> ref; };
+
+/* Some rows and heads, or all, with their results in f64. */
+static std::vector<sample> sampled(const call &t, int samples) {
+    const spec &c = t.c;
+    bool every = (long)c.rows * c.heads <= samples;
+    std::vector<sample> all((size_t)(every ? c.rows * c.heads : samples));
+    for (int i = 0; i < (int)all.size(); i++) {
+        sample &x = all[(size_t)i];
+        x.r = every ? i / c.heads : i == 0 ? c.rows - 1 : random_below(c.rows);
+        x.h = every ? i % c.heads : random_below(c.heads);
+        reference(t, x.r, x.h, x.ref);
+    }
+    return all;
+}
+
+/* ||out - ref|| / ||ref|| over the samples; NaN or a nonzero empty row: infinity. */
+static double error_of(const call &t, const bits &out, const std::vector<sample> &samples) {
     const spec &c = t.c;
     double diff = 0, norm = 0;
-    std::vector<double> ref;
-    bool every = (long)c.rows * c.heads <= samples;
-    for (int i = 0; i < (every ? c.rows * c.heads : samples); i++) {
-        int r = every ? i / c.heads : i == 0 ? c.rows - 1 : random_below(c.rows), h = every ? i % c.heads : random_below(c.heads);
-        reference(t, r, h, ref);
+    for (const sample &s : samples)
         for (int j = 0; j < c.head_dim; j++) {
-            double x = unpack(out[(size_t)r * (size_t)t.q_ld + 8 + (size_t)(h * c.head_dim + j)], c.type);
-            if (!(fabs(x) < 1e9) || (t.last[(size_t)r] < t.first[(size_t)r] && x != 0)) return INFINITY;
-            diff += (x - ref[(size_t)j]) * (x - ref[(size_t)j]);
-            norm += ref[(size_t)j] * ref[(size_t)j];
+            double x = unpack(out[(size_t)s.r * (size_t)t.q_ld + 8 + (size_t)(s.h * c.head_dim + j)], c.type), y = s.ref[(size_t)j];
+            if (!(fabs(x) < 1e9) || (t.last[(size_t)s.r] < t.first[(size_t)s.r] && x != 0)) return INFINITY;
+            diff += (x - y) * (x - y);
+            norm += y * y;
         }
-    }
     return norm > 0 ? sqrt(diff / norm) : sqrt(diff);
 }
 
@@ -266,32 +277,58 @@ static void judge(bool ok, const char *what) {
 static void *partial = nullptr;
 static const uint64_t PARTIAL_BYTES = 64ull << 20;
 
+/* A many-row kernel of a set, for so many multiprocessors (what it cuts along the keys follows from them); or decode. */
+enum { DECODE = 0 };
+struct kernel { const char *name; int arch, multiprocessors; };
+
+static std::vector<kernel> kernels() {
+    std::vector<kernel> k = { { "flash80", 80, multiprocessors }, { "of 5", 80, 5 }, { "of 997", 80, 997 } };
+    if (arch > 80) k.insert(k.end(), { { "flash90", arch, multiprocessors }, { "of 5", arch, 5 }, { "of 997", arch, 997 } });
+    k.push_back({ "decode", DECODE, 0 });
+    return k;
+}
+static cudaError_t run(const call &t, const kernel &k) {
+    if (k.arch == DECODE) return rv_cuda_decode(&t.a, partial, RV_CUDA_APART, 0);
+    return rv_cuda_flash(&t.a, partial, k.multiprocessors, k.arch, 0);
+}
+
 static void check(const spec &c) {
     call t = make(c);
     poison(t);
     MUST(rv_cuda_attend_plain(&t.a, 0));
     bits plain = result(t);
-    uint64_t keep = seed;
-    double e_plain = error_of(t, plain, 60), limit = c.type == RV_F16 ? 2e-3 : 1.2e-2;
+    std::vector<sample> samples = sampled(t, 60);
+    double e_plain = error_of(t, plain, samples), limit = c.type == RV_F16 ? 2e-3 : 1.2e-2;
     describe(c);
     printf("  plain %.2e", e_plain);
     bool ok = e_plain < limit;
-    for (int pass = 0; pass < 3; pass++) {
-        if (pass == 2 && c.rows > RV_FEW_ROWS) break;
-        int a = pass == 0 ? 80 : arch;       /* the sm80 kernel, this GPU's, the one for few rows */
+    for (const kernel &k : kernels()) {
+        if (k.arch == DECODE && c.rows > RV_FEW_ROWS) continue;
         poison(t);
-        if (pass < 2) MUST(rv_cuda_flash(&t.a, a, 0));
-        else MUST(rv_cuda_decode(&t.a, partial, RV_CUDA_APART, 0));
+        MUST(run(t, k));
         bits out = result(t);
-        seed = keep;
-        double e = error_of(t, out, 60);
+        double e = error_of(t, out, samples);
         bool good = e <= 2 * e_plain + 1e-6 && close_to(t, out, plain);
-        printf("  %s %.2e%s", pass == 2 ? "decode" : pass == 1 ? "flash" : "flash80", e, good ? "" : " WRONG");
+        printf("  %s %.2e%s", k.name, e, good ? "" : " WRONG");
+        poison(t);
+        MUST(run(t, k));
+        if (result(t) != out) {
+            printf(" UNSTEADY");
+            good = false;
+        }
         ok = ok && good;
     }
     printf("\n");
-    judge(ok, "error against f64");
+    judge(ok, "error against f64, the same bits twice");
     drop(t);
+}
+
+/* What attention leaves in `partial` for the next call: zeroed counters, as decode.cu wants them. */
+static void check_counters() {
+    std::vector<int32_t> counters(1 << 14);
+    MUST(cudaDeviceSynchronize());
+    MUST(cudaMemcpy(counters.data(), partial, counters.size() * 4, cudaMemcpyDeviceToHost));
+    judge(std::count(counters.begin(), counters.end(), 0) == (long)counters.size(), "counters are left zeroed");
 }
 
 /* A row's bits do not depend on how many rows the call has, nor on `longest`. */
@@ -400,7 +437,21 @@ static void check_all() {
         check({ 128, 16, 1, 5, 1100, RANDOM, 64, 2, false, false, y });
         check({ 64, 8, 8, 33, 700, CAUSAL, 64, 1, true, false, y });
         check({ 64, 8, 4, 64, 513, RANDOM, 0, 1, true, false, y });
+        /* Odd numbers of rows around tiles of 64, 128 and 192; keys around tiles of 128; long enough to be cut along the keys. */
+        check({ 80, 16, 16, 389, 2565, ALL, 0, 1, true, false, y });
+        check({ 80, 3, 3, 257, 1025, RANDOM, 64, 1, true, false, y });
+        check({ 80, 2, 1, 193, 1151, CAUSAL, 64, 1, false, false, y });
+        check({ 80, 4, 4, 66, 2048, ALL, 0, 1, true, false, y });
+        check({ 64, 12, 3, 191, 1537, ALL, 64, 2, false, false, y });
+        check({ 64, 6, 6, 385, 4097, RANDOM, 0, 1, true, false, y });
+        check({ 64, 2, 2, 399, 399, CAUSAL, 64, 1, false, false, y });
+        check({ 128, 32, 8, 200, 3204, ALL, 1601, 1, false, false, y });
+        check({ 128, 32, 8, 127, 6404, RANDOM, 1601, 1, false, false, y });
+        check({ 128, 4, 2, 333, 1280, CAUSAL, 64, 3, true, false, y });
+        check({ 128, 8, 1, 131, 1409, RANDOM, 16, 5, true, true, y });
+        check({ 128, 6, 2, 400, 127, RANDOM, 7, 4, false, false, y });
     }
+    check_counters();
     check_decode_bits({ 128, 32, 8, 64, 1300, RANDOM, 64, 8, false, true, RV_BF16 });
     check_decode_bits({ 64, 8, 4, 64, 2100, RANDOM, 64, 8, true, true, RV_F16 });
     check_decode_bits({ 16, 4, 2, 64, 300, RANDOM, 64, 8, true, true, RV_BF16 });
@@ -450,7 +501,7 @@ static void time_flash(const spec &c) {
     call t = make(c);
     double flops = 4.0 * c.rows * c.keys * c.heads * c.head_dim;
     for (int a = 80; a <= arch; a += 10) {
-        float us = median_us([&] { return rv_cuda_flash(&t.a, a, 0); });
+        float us = median_us([&] { return rv_cuda_flash(&t.a, partial, multiprocessors, a, 0); });
         describe(c);
         printf("  flash sm%d %8.1f us %6.0f TFLOP/s\n", a, us, flops / us * 1e-6);
     }
@@ -483,6 +534,7 @@ int main(int argc, char **argv) {
     if (rv_cuda_count() == 0) return puts("skipped: no GPU"), 77;
     if (rv_cuda_device(0, &info, &err)) return puts(err.message), 1;
     arch = info.arch;
+    multiprocessors = info.multiprocessors;
     MUST(cudaMalloc(&partial, PARTIAL_BYTES));
     MUST(cudaMemset(partial, 0, PARTIAL_BYTES));
     if (strcmp(only, "time")) check_all();
