@@ -20,7 +20,8 @@ enum { RV_CUDA_GATE_BLOCK = 8,           /* GATE_UP weights: 8 rows of gate, 8 o
        RV_CUDA_NORM_THREADS = 256,       /* of a whole row's norm, here and inside a product    */
        RV_CUDA_NORM_MOST = 8192,         /* the widest that it norms                            */
        RV_CUDA_NORM_ROWS = 2,            /* a product norms its rows itself up to this many     */
-       RV_CUDA_COUNTERS = 1 << 14 };     /* int32s that `partial` begins with, zero between launches */
+       RV_CUDA_COUNTERS = 1 << 14,       /* int32s that `partial` begins with, zero between launches */
+       RV_CUDA_TURNS = 64 };             /* the last of them, in pairs: rv_few's turn           */
 
 #define RV_CUDA_PARTIAL_BYTES (UINT64_C(64) << 20)     /* what attention that is cut along the keys leaves in between */
 
@@ -75,10 +76,14 @@ typedef struct rv_few {
     enum { RV_FEW_STORE, RV_FEW_GELU, RV_FEW_SWIGLU, RV_FEW_ADD } how;
     float        scale;                  /* ADD: out += scale * row_scale * (x W^T + bias)      */
     const float *row_scale;
-    bool         prefetch;               /* the launch before leaves the memory idle (attention): the L2 cache
-                                            is asked for all of w meanwhile                     */
+    int32_t     *turn;                   /* NULL, or two zeros, left so: blocks take tiles as they come to need them
+                                            (which leaves the sums alone).  No launch that may run at the same time
+                                            has the same: rv_cuda_turn, with a number of its own each */
 } rv_few;
 cudaError_t rv_cuda_few(const rv_few *p, bool overlap, cudaStream_t stream);
+static inline int32_t *rv_cuda_turn(void *partial, uint32_t number) {
+    return (int32_t *)partial + RV_CUDA_COUNTERS - 2 * RV_CUDA_TURNS + number % RV_CUDA_TURNS * 2;
+}
 
 /* ---- gemm90.cu: the same products with more rows, on a GPU of capability 9.0 exactly; STORE, GELU to act, ADD; no norm ----
  * Sums in ascending order of k, whatever the number of rows. */

@@ -523,7 +523,7 @@ static cudaError_t decode(const rv_attention *a, const rope_args<T> &o, void *pa
     config.stream = stream;
     config.attrs = &attribute;
     config.numAttrs = order == RV_CUDA_APART ? 0 : 1;
-    if ((int64_t)config.gridDim.y * config.gridDim.z > COUNTERS || splits > MOST_SPLITS) return cudaErrorInvalidValue;
+    if ((int64_t)config.gridDim.y * config.gridDim.z > COUNTERS - 2 * RV_CUDA_TURNS || splits > MOST_SPLITS) return cudaErrorInvalidValue;
     cudaError_t e = cudaFuncSetAttribute(decode_kernel<T, D>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)sizeof(decode_room<D>));
     if (!e) e = cudaFuncSetAttribute(decode_kernel<T, D>, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
     return e != cudaSuccess ? e : cudaLaunchKernelEx(&config, decode_kernel<T, D>, args_of<T>(a), o, partial, splits, order == RV_CUDA_EARLY);

@@ -4,13 +4,15 @@
  * 16-byte pieces of the very same pattern.  Because both operands take their k from the same places, which k a
  * register stands for does not matter: no shuffle and no special weight layout.
  *
- * A multiprocessor has one block, which owns tiles of output rows, one after the other; its 8 warps share the depth
+ * A block owns tiles of output rows, one after the other; its 8 warps share the depth
  * (cols) in 8 fixed slices, whose sums are added in order.  That order depends on cols alone, so a row's result never
  * depends on how many rows are computed, nor on their neighbours.
  *
  * Every warp streams its weights through a ring of its own in shared memory, across tiles.  A block takes less
  * than half a multiprocessor, so the next launch's blocks come in beside it and fill their rings (weights never
  * depend on the launch before): what is on its way then covers the end of this launch and the start of that one.
+ * Where blocks come in is the hardware's choice, two on one multiprocessor and none on another: so after its first
+ * tile a block takes whichever is next.
  */
 #include "kernels/cuda/attend.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -27,7 +29,7 @@ struct args {
     const float *bias, *row_scale, *norm;
     float scale, eps;
     int32_t n, rows, cols, tiles, stages;
-    bool prefetch;
+    int32_t *turn;                       /* tiles taken beyond the first round, blocks that are done; NULL: every block walks over its own */
 };
 
 static __device__ __forceinline__ float silu(float g) { return g / (1.f + expf(-g)); }
@@ -40,11 +42,7 @@ static __device__ __forceinline__ uint64_t read_once() {
     return policy;
 }
 static __device__ __forceinline__ void copy16_once(uint32_t to, const void *from, bool valid, uint64_t policy) {
-#ifdef FEW_NO_HINT
-    copy16(to, from, valid);
-#else
     asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0), "l"(policy) : "memory");
-#endif
 }
 
 /* ---- a warp's weights, on their way ---- */
@@ -52,18 +50,35 @@ static __device__ __forceinline__ void copy16_once(uint32_t to, const void *from
 /* Where 16-byte column c of a row lies in its line, so that no two lanes meet in a bank. */
 static __device__ __forceinline__ int32_t w_column(int32_t row, int32_t c) { return c ^ (row & 1) * 4; }
 
+/* A block's tiles: the i-th is of[i % 4].  While the i-th is worked on, the next one is known, and the one after being
+ * taken: by the block's last thread, since a whole tile hides how long that takes. */
+struct tile_queue {
+    int32_t of[4];
+    static __device__ __forceinline__ bool takes() { return threadIdx.x == THREADS - 1; }
+    static __device__ __forceinline__ int32_t take(const args &a, int32_t i) {
+        return (int32_t)gridDim.x * (a.turn ? 1 : i) + (a.turn ? atomicAdd(a.turn, 1) : (int32_t)blockIdx.x);
+    }
+    /* The last block to be done leaves both counters zero. */
+    static __device__ __forceinline__ void done(const args &a) {
+        if (!a.turn || !takes()) return;
+        __threadfence();
+        if (atomicAdd(a.turn + 1, 1) == (int32_t)gridDim.x - 1) a.turn[0] = a.turn[1] = 0;
+    }
+};
+
 /* The place up to which a warp has asked for weights: tile after tile, in each the steps of its slice. */
 template <typename T, int MT> struct weight_stream {
     enum { ROWS = MT * TILE, STAGE = ROWS * DEPTH / 8 /* uint4 */ };
     const args &a;
     const int32_t from, to, lane;
-    int32_t tile, step;
+    const tile_queue &tiles;
+    int32_t tile, step, count;           /* count: its tiles so far */
     const char *next;                    /* of this lane, in the tile's first 4 rows */
     uint4 *ring;
     uint64_t policy;
 
-    __device__ __forceinline__ weight_stream(const args &g, uint4 *memory, int32_t warp)
-        : a(g), from(slice(g, warp)), to(slice(g, warp + 1)), lane((int32_t)threadIdx.x % 32), tile((int32_t)blockIdx.x), step(from),
+    __device__ __forceinline__ weight_stream(const args &g, const tile_queue &queue, uint4 *memory, int32_t warp)
+        : a(g), from(slice(g, warp)), to(slice(g, warp + 1)), lane((int32_t)threadIdx.x % 32), tiles(queue), tile((int32_t)blockIdx.x), step(from), count(0),
           ring(memory + warp * g.stages * STAGE), policy(read_once()) {
         next = start();
     }
@@ -85,22 +100,13 @@ template <typename T, int MT> struct weight_stream {
             for (int32_t i = 0; i < ROWS / 4; i++, w += four_rows)
                 copy16_once(at + (uint32_t)i * 512, i * 4 < rows ? (const void *)w : a.w, i * 4 < rows, policy);
             next += DEPTH * sizeof(T);
-            if (++step == to) step = from, tile += (int32_t)gridDim.x, next = start();
+            if (++step == to) {
+                step = from;
+                tile = a.turn ? tiles.of[++count % 4] : tile + (int32_t)gridDim.x;
+                next = start();
+            }
         }
         copies_commit();
-    }
-
-    /* Asks the L2 cache for all that this warp has not asked for yet. */
-    __device__ __forceinline__ void prefetch_rest() const {
-#if defined __CUDA_ARCH__ && __CUDA_ARCH__ >= 900
-        const int32_t end = to * DEPTH < a.cols ? to * DEPTH : a.cols;
-        int32_t at = step * DEPTH;
-        for (int32_t i = tile; i < a.tiles && at < end; i += (int32_t)gridDim.x, at = from * DEPTH) {
-            const int32_t row = i * ROWS + lane;
-            if (lane < ROWS && row < a.rows)
-                asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"((const T *)a.w + (int64_t)row * a.cols + at), "r"((end - at) * 2) : "memory");
-        }
-#endif
     }
 };
 
@@ -235,13 +241,21 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few_kernel(ar
     const int32_t warp = (int32_t)threadIdx.x / 32, lane = (int32_t)threadIdx.x % 32, g = lane / 4, t = lane % 4;
     sums_room<MT> *sums = (sums_room<MT> *)memory;
     uint4 *ring = memory + 2 * sizeof(sums_room<MT>) / 16, *shared_x = ring + a.stages * WARPS * weight_stream<T, MT>::STAGE;
-    weight_stream<T, MT> w(a, ring, warp);
+    tile_queue &tiles = *(tile_queue *)(shared_x + (SHARED ? a.n * a.cols / 8 : 0));
+    weight_stream<T, MT> w(a, tiles, ring, warp);
 #pragma unroll 1
     for (int32_t i = 0; i < a.stages; i++) w.fetch(i);
-    if (a.prefetch) w.prefetch_rest();
+    int32_t taken = 0;
+    if (tiles.takes()) {
+        tiles.of[0] = (int32_t)blockIdx.x;
+        tiles.of[1] = tiles.take(a, 1);
+        taken = tiles.take(a, 2);
+    }
 
-    if (!SHARED) wait_for_previous();
-    else if (a.norm) norm_rows<T>(a, (T *)shared_x, &sums->of[0][0][0]);
+    if (!SHARED) {
+        wait_for_previous();
+        __syncthreads();
+    } else if (a.norm) norm_rows<T>(a, (T *)shared_x, &sums->of[0][0][0]);
     else share_rows<T>(a, shared_x);
     const int64_t x_ld = SHARED ? a.cols : a.x_ld;
     const T *x = (SHARED ? (const T *)shared_x : (const T *)a.x) + g * x_ld + t * 8;
@@ -260,7 +274,7 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few_kernel(ar
         }
     };
     int32_t stage = 0, turn = 0;
-    for (int32_t tile = (int32_t)blockIdx.x; tile < a.tiles; tile += (int32_t)gridDim.x) {
+    for (int32_t i = 0, tile = (int32_t)blockIdx.x; tile < a.tiles; tile = tiles.of[++i % 4]) {
         float acc[N8][MT][4] = {};
         if (!SHARED) load_x(w.from);
         for (int32_t step = w.from; step < w.to; step++) {
@@ -288,10 +302,13 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few_kernel(ar
             }
             if (!SHARED) load_x(step + 1);
         }
+        if (tiles.takes()) tiles.of[(i + 2) % 4] = taken;
 #pragma unroll
         for (int32_t j = 0; j < N8; j++, turn ^= 1)
             if (j * 8 < a.n) finish_tile<T, O, HOW, MT>(a, sums[turn], acc[j], tile, j * 8);
+        if (tiles.takes()) taken = tiles.take(a, i + 3);
     }
+    tiles.done(a);
     copies_wait<0>();
 }
 
@@ -312,12 +329,16 @@ template <typename T, typename O, int HOW, int N8, int MT, bool SHARED>
 static cudaError_t launch(args a, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
     auto kernel = few_kernel<T, O, HOW, N8, MT, SHARED>;
     const int32_t stage = WARPS * MT * TILE * DEPTH * (int32_t)sizeof(T);
-    const int32_t fixed = 2 * (int32_t)sizeof(sums_room<MT>) + (SHARED ? a.n * a.cols * (int32_t)sizeof(T) : 0);
+    const int32_t fixed = 2 * (int32_t)sizeof(sums_room<MT>) + (int32_t)sizeof(tile_queue) + (SHARED ? a.n * a.cols * (int32_t)sizeof(T) : 0);
     int32_t room = 0;
     cudaError_t e = room_of(overlap && N8 <= 4, &room);
     a.tiles = (a.rows + MT * TILE - 1) / (MT * TILE);
     a.stages = (room - fixed) / stage < MOST_STAGES ? (room - fixed) / stage : MOST_STAGES;
     if (!e && a.stages < LEAST_STAGES) e = cudaErrorInvalidValue;
+    /* A warp asks for weights `stages` steps ahead, and the tile after next is not known where tiles are taken. */
+    const int32_t slice = (a.cols + DEPTH - 1) / DEPTH / WARPS;
+    if (slice <= LEAST_STAGES || a.tiles <= multiprocessors) a.turn = NULL;
+    else if (a.turn && a.stages >= slice) a.stages = slice - 1;
     const int32_t bytes = fixed + a.stages * stage;
     if (!e) e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     dim3 grid((unsigned)(a.tiles < multiprocessors ? a.tiles : multiprocessors));
@@ -327,7 +348,7 @@ static cudaError_t launch(args a, int32_t multiprocessors, bool overlap, cudaStr
 template <typename T, typename O, int HOW> static cudaError_t launch_rows(const args &a, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
     if (a.norm || (a.n <= 8 && (int64_t)a.n * a.cols * (int64_t)sizeof(T) <= SHARED_X))
         return launch<T, O, HOW, 1, 1, true>(a, multiprocessors, overlap, stream);
-    if (a.n <= 8) return launch<T, O, HOW, 1, 1, false>(a, multiprocessors, overlap, stream);
+    if (a.n <= 8) return launch<T, O, HOW, 1, 2, false>(a, multiprocessors, overlap, stream);
     if (a.n <= 16) return launch<T, O, HOW, 2, 2, false>(a, multiprocessors, overlap, stream);
     if (a.n <= 32) return launch<T, O, HOW, 4, 2, false>(a, multiprocessors, overlap, stream);
     return launch<T, O, HOW, 8, 2, false>(a, multiprocessors, overlap, stream);
@@ -347,8 +368,7 @@ template <typename T> static cudaError_t launch_how(const rv_few *p, const args 
 }
 
 cudaError_t rv_cuda_few(const rv_few *p, bool overlap, cudaStream_t stream) {
-    args a = { p->x.data, p->w, p->out.data, p->x.ld, p->out.ld, p->bias, p->row_scale, p->norm, p->scale, p->eps, p->x.rows, p->rows, p->cols, 0, 0,
-               overlap && p->prefetch };
+    args a = { p->x.data, p->w, p->out.data, p->x.ld, p->out.ld, p->bias, p->row_scale, p->norm, p->scale, p->eps, p->x.rows, p->rows, p->cols, 0, 0, p->turn };
     if (p->norm && (p->x.rows > RV_CUDA_NORM_ROWS || p->cols > RV_CUDA_NORM_MOST)) return cudaErrorInvalidValue;
     return p->act == RV_BF16 ? launch_how<__nv_bfloat16>(p, a, overlap, stream) : launch_how<__half>(p, a, overlap, stream);
 }

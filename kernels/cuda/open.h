@@ -24,6 +24,7 @@ typedef struct rv_cuda {
     bool             overlap;            /* programmatic dependent launch                        */
     bool             plain_attention;
     bool             recording;
+    uint32_t         turn;               /* number of the next product of few rows               */
     int32_t          multiprocessors;
     cudaStream_t     stream;
     cudaStream_t     side;               /* f16: reads counters past what `stream` is doing     */

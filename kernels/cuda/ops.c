@@ -95,10 +95,17 @@ static bool at_once(rv_cuda *c, const rv_few *p, const rv_weight *w) {
     return false;
 }
 
+/* What every product with few rows begins with. */
+static rv_few few_of(rv_cuda *c, rv_mat out, rv_mat x, const rv_weight *w) {
+    return (rv_few){ .x = x, .act = c->be.act, .multiprocessors = c->multiprocessors, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols,
+                     .out = out, .turn = rv_cuda_turn(c->partial, c->turn++) };
+}
+
 static void op_linear(rv_backend *be, rv_mat out, rv_mat x, const rv_weight *w, const float *bias, rv_act act) {
     rv_cuda *c = cuda_of(be);
-    const rv_few p = { .x = x, .act = be->act, .multiprocessors = c->multiprocessors, .w = w->w.data, .rows = w->head.rows,
-                       .cols = w->head.cols, .bias = bias, .out = out, .how = act == RV_ACT_GELU ? RV_FEW_GELU : RV_FEW_STORE };
+    rv_few p = few_of(c, out, x, w);
+    p.bias = bias;
+    p.how = act == RV_ACT_GELU ? RV_FEW_GELU : RV_FEW_STORE;
     if (at_once(c, &p, w)) return;
     rv_cuda_gemm(c, out, x, w, 1, false);
     if (out.type == RV_F16 && (!bias || act == RV_ACT_GELU)) check(be, rv_cuda_clamp(out, c->stream), "clamping");     /* GELU of -inf is NaN */
@@ -108,8 +115,11 @@ static void op_linear(rv_backend *be, rv_mat out, rv_mat x, const rv_weight *w, 
 static void op_linear_add(rv_backend *be, rv_mat x, rv_mat h, const rv_weight *w, const float *bias, float scale, const float *row_scale) {
     rv_cuda *c = cuda_of(be);
     const rv_mat none = { NULL, x.rows, x.cols, x.ld, RV_F32 };
-    const rv_few p = { .x = h, .act = be->act, .multiprocessors = c->multiprocessors, .w = w->w.data, .rows = w->head.rows,
-                       .cols = w->head.cols, .bias = bias, .out = x, .how = RV_FEW_ADD, .scale = scale, .row_scale = row_scale };
+    rv_few p = few_of(c, x, h, w);
+    p.bias = bias;
+    p.how = RV_FEW_ADD;
+    p.scale = scale;
+    p.row_scale = row_scale;
     if (at_once(c, &p, w)) return;
     if (!row_scale) {
         rv_cuda_gemm(c, x, h, w, scale, true);
@@ -143,16 +153,20 @@ static void op_attend(rv_backend *be, const rv_attention *a) {
 /* ---- a decoder layer of few rows: five launches (more rows: two more), each reading its weights while the one before ends ---- */
 
 /* x += scale * row_scale * from w^T. */
-static cudaError_t few_added(rv_cuda *c, rv_mat x, rv_mat from, const rv_weight *w, float scale, const float *row_scale, bool prefetch) {
-    rv_few p = { .x = from, .act = c->be.act, .multiprocessors = c->multiprocessors, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols, .out = x,
-                 .how = RV_FEW_ADD, .scale = scale, .row_scale = row_scale, .prefetch = prefetch };
+static cudaError_t few_added(rv_cuda *c, rv_mat x, rv_mat from, const rv_weight *w, float scale, const float *row_scale) {
+    rv_few p = few_of(c, x, from, w);
+    p.how = RV_FEW_ADD;
+    p.scale = scale;
+    p.row_scale = row_scale;
     return rv_cuda_few(&p, c->overlap, c->stream);
 }
 
 /* out = norm(x) w^T, or what `how` makes of it: the norm inside the product while there are few rows, else through h. */
 static cudaError_t few_normed(rv_cuda *c, rv_mat out, rv_mat x, rv_mat h, rv_norm n, const rv_weight *w, int how) {
-    rv_few p = { .x = x, .norm = n.weight, .eps = n.eps, .act = c->be.act, .multiprocessors = c->multiprocessors, .w = w->w.data, .rows = w->head.rows, .cols = w->head.cols,
-                 .out = out, .how = how };
+    rv_few p = few_of(c, out, x, w);
+    p.norm = n.weight;
+    p.eps = n.eps;
+    p.how = how;
     if (x.rows > RV_CUDA_NORM_ROWS || n.width <= RV_CUDA_NORM_THREADS || n.width > RV_CUDA_NORM_MOST) {
         cudaError_t e = rv_cuda_norm(h, x, n, c->overlap, c->stream);
         if (e) return e;
@@ -187,9 +201,9 @@ static bool op_decoder_block(rv_backend *be, const rv_decoder_block *b) {
         e = few_normed(c, a->q, b->x, b->h, b->norm1, b->in, RV_FEW_STORE);
         if (!e) e = rv_cuda_decode_norm(a, b->q_norm, c->partial, order, s);
     }
-    if (!e) e = few_added(c, b->x, a->out, b->o, b->attn_gate, NULL, true);
+    if (!e) e = few_added(c, b->x, a->out, b->o, b->attn_gate, NULL);
     if (!e) e = few_normed(c, b->ff, b->x, b->h, b->norm2, b->gate_up, RV_FEW_SWIGLU);
-    if (!e) e = few_added(c, b->x, b->ff, b->down, b->mlp_gate, b->row_on, false);
+    if (!e) e = few_added(c, b->x, b->ff, b->down, b->mlp_gate, b->row_on);
     check(be, e, "decoder layer");
     return true;
 }

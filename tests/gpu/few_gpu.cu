@@ -146,7 +146,7 @@ static void drop(operands &o) {
 }
 
 /* One launch for rows from .. from + n - 1; what it left, as f32, rows tight. */
-static std::vector<float> run(const product &p, const operands &o, int32_t from, int32_t n, bool prefetch = false) {
+static std::vector<float> run(const product &p, const operands &o, int32_t from, int32_t n, bool take = true) {
     const bool add = p.how == rv_few::RV_FEW_ADD;
     const rv_dtype out_type = add || p.f32_out ? RV_F32 : p.type;
     const size_t size = rv_dtype_size(out_type), cells = (size_t)MOST_N * (size_t)o.out_ld;
@@ -167,7 +167,7 @@ static std::vector<float> run(const product &p, const operands &o, int32_t from,
     f.how = (decltype(f.how))p.how;
     f.scale = p.integers ? 2.f : 0.7f;
     f.row_scale = add ? o.d_row_scale + from : NULL;
-    f.prefetch = prefetch;
+    f.turn = take ? rv_cuda_turn(cuda->partial, cuda->turn++) : NULL;
     MUST(rv_cuda_few(&f, cuda->overlap, cuda->stream));
     std::vector<char> after = from_device<char>(o.d_out, bytes.size());
     std::vector<float> out;

@@ -272,6 +272,7 @@ static void time_product(const char *what, rv_weight *w, int32_t n, bool normed,
             p.out = rv_rows(to, 0, n);
             p.how = (decltype(p.how))how;
             p.scale = 1e-3f;
+            p.turn = rv_cuda_turn(cuda->partial, cuda->turn++);
             MUST(rv_cuda_few(&p, cuda->overlap, cuda->stream));
         }
     }) / (2 * SELF);
