@@ -443,6 +443,7 @@ static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const
                 bias[e] = a.bias && row >= 0 ? a.bias[row] * RV_LOG2E : 0.f;
             }
             copies_wait<1>();
+            __syncwarp();                  /* another lane's copy made zeros of the row's own key */
             if (here) x.k[own][k_column(own, lane)] = room.own_k[lane];
             __syncwarp();
             score<T, D>(x, q, s);
@@ -453,6 +454,7 @@ static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const
         if (i >= from) {
             float by = weigh(a.scale * RV_LOG2E, bias, p.first - tile_key(warp, i), p.last - tile_key(warp, i), f, s);
             copies_wait<1>();
+            __syncwarp();
             if (here) x.v[own][v_column(own, lane)] = room.own_v[lane];
             __syncwarp();
             add_values<T, D>(x, s, by, f);

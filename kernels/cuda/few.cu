@@ -249,7 +249,6 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few_kernel(ar
     if (tiles.takes()) {
         tiles.of[0] = (int32_t)blockIdx.x;
         tiles.of[1] = tiles.take(a, 1);
-        taken = tiles.take(a, 2);
     }
 
     if (!SHARED) {
@@ -257,6 +256,7 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few_kernel(ar
         __syncthreads();
     } else if (a.norm) norm_rows<T>(a, (T *)shared_x, &sums->of[0][0][0]);
     else share_rows<T>(a, shared_x);
+    if (tiles.takes()) taken = tiles.take(a, 2);       /* not while waiting: whoever comes in first would hoard tiles */
     const int64_t x_ld = SHARED ? a.cols : a.x_ld;
     const T *x = (SHARED ? (const T *)shared_x : (const T *)a.x) + g * x_ld + t * 8;
 
