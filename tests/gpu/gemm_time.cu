@@ -212,14 +212,14 @@ static void time_shape(const shape &s) {
     f.out = rv_mat_of(ours, s.rows, out_cols, add ? RV_F32 : RV_BF16);
     f.how = s.how;
     f.scale = 1;
-    if (hopper) {
-        f.w = w[0];
+    f.w = w[0];
+    if (hopper && rv_cuda_gemm90_fits(&f)) {
         MUST(cudaMemsetAsync(ours, add ? 0 : 0xff, elements * 4, stream));
         MUST(rv_cuda_gemm90(&f, false, stream));
         double off = compare(ours, expected, (size_t)s.rows * (size_t)out_cols, add);
         double us = chain_us([&](int i) { f.w = w[(size_t)i % w.size()]; MUST(rv_cuda_gemm90(&f, true, stream)); });
-        printf("%17sours %6.1f: %3.0f %% of floor, %4.0f TFLOP/s, %4.2f TB/s of weights; off by %.1e\n", "", us,
-               100 * floor / us, flop / us / 1e6, (double)weight * 2 / us / 1e6, off);
+        printf("%17sours %6.1f: %3.0f %% of floor, %4.0f TFLOP/s, %4.2f TB/s of weights; off by %.1e%s\n", "", us,
+               100 * floor / us, flop / us / 1e6, (double)weight * 2 / us / 1e6, off, rv_cuda_gemm90_pays(&f) ? "" : " (not taken)");
     }
     lt_close(p);
     for (void *d : w) MUST(cudaFree(d));
