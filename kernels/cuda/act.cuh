@@ -40,6 +40,13 @@ __device__ __forceinline__ uint32_t pack2(float a, float b, __half) {
     return *reinterpret_cast<uint32_t *>(&v);
 }
 
+/* The same of results, which may: counted. */
+template <typename T> __device__ __forceinline__ uint32_t pack2_counted(float a, float b, T t) { return pack2(a, b, t); }
+template <> __device__ __forceinline__ uint32_t pack2_counted<__half>(float a, float b, __half) {
+    __half2 v = __halves2half2(to_act<__half>(a), to_act<__half>(b));
+    return *reinterpret_cast<uint32_t *>(&v);
+}
+
 /* d += a (16 x 16, row) * b (16 x 8, col), f32 accumulators. */
 __device__ __forceinline__ void mma(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1,
                                     __nv_bfloat16) {

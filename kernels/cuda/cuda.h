@@ -57,6 +57,7 @@ cudaError_t rv_cuda_clamped(uint64_t *sum, cudaStream_t stream);
 void *rv_cuda_clamped_few(void);         /* a file's counter (device), NULL on an error         */
 void *rv_cuda_clamped_rows(void);
 void *rv_cuda_clamped_decode(void);
+void *rv_cuda_clamped_gemm90(void);      /* where that is built                                 */
 
 /* ---- few.cu: products with 1 to 64 rows, at the memory's speed ----
  * w: act [rows x cols] row-major, 16-byte aligned, cols a multiple of 8.  Sums in an order fixed by

@@ -90,7 +90,8 @@ template <typename O, int HOW> static __device__ __forceinline__ void finish(con
         ((float4 *)to)[0] = make_float4(v[0], v[1], v[2], v[3]);
         ((float4 *)to)[1] = make_float4(v[4], v[5], v[6], v[7]);
     } else {
-        *(uint4 *)to = make_uint4(pack2(v[0], v[1], O()), pack2(v[2], v[3], O()), pack2(v[4], v[5], O()), pack2(v[6], v[7], O()));
+        *(uint4 *)to = make_uint4(pack2_counted(v[0], v[1], O()), pack2_counted(v[2], v[3], O()), pack2_counted(v[4], v[5], O()),
+                                  pack2_counted(v[6], v[7], O()));
     }
 }
 
@@ -350,3 +351,5 @@ bool rv_cuda_gemm90_pays(const rv_few *p) {
 cudaError_t rv_cuda_gemm90(const rv_few *p, bool overlap, cudaStream_t stream) {
     return p->act == RV_F16 ? launch_any<__half>(p, overlap, stream) : launch_any<__nv_bfloat16>(p, overlap, stream);
 }
+
+RV_CUDA_CLAMPED(gemm90)
