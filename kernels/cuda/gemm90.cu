@@ -344,7 +344,8 @@ bool rv_cuda_gemm90_fits(const rv_few *p) {
  * where the ends of tiles weigh, it loses. */
 bool rv_cuda_gemm90_pays(const rv_few *p) {
     if (p->x.rows < 1024) return false;
-    if (p->how == rv_few::RV_FEW_GELU || p->bias || p->row_scale) return true;
+    if (p->how == rv_few::RV_FEW_GELU) return true;
+    if (p->bias || p->row_scale) return p->cols <= 5120;
     return p->cols <= 2048 && (p->how == rv_few::RV_FEW_STORE || p->x.rows >= 4096);
 }
 
