@@ -5,6 +5,8 @@
 #include <cuda_fp16.h>
 #include <stdint.h>
 
+__device__ __forceinline__ uint32_t shared_address(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
+
 /* How many values this .cu file's kernels have clamped, in the life of the process; RV_CUDA_CLAMPED (saturate.cu) makes it
  * readable. A counter a file, because device code is compiled file by file; it costs f16 kernels a branch that is never
  * taken, and bf16 kernels nothing. */

@@ -94,6 +94,7 @@ cudaError_t rv_cuda_gemm90(const rv_few *p, bool overlap, cudaStream_t stream);
 
 /* ---- attention ----
  * flash.cu: many rows; head_dim 64, 80, 128 on tensor cores, any other (<= 256) by plain loops.
+ * flash90.cu: many rows on a GPU of kernel set 90, called by rv_cuda_flash where it is the faster one.
  * It cuts what does not fill a round of the GPU's multiprocessors along the keys, through `partial`
  * (RV_CUDA_PARTIAL_BYTES, counters as decode.cu's).
  * decode.cu: few rows, keys split at fixed multiples of RV_CUDA_SPLIT_KEYS; `partial` holds
@@ -110,6 +111,7 @@ typedef enum {
                                             the launches that overlap one another up to this one */
 } rv_cuda_order;
 cudaError_t rv_cuda_flash(const rv_attention *a, void *partial, int32_t multiprocessors, int32_t arch, cudaStream_t stream);
+cudaError_t rv_cuda_flash90(const rv_attention *a, void *partial, int32_t multiprocessors, cudaStream_t stream);
 cudaError_t rv_cuda_attend_plain(const rv_attention *a, cudaStream_t stream);
 cudaError_t rv_cuda_decode(const rv_attention *a, void *partial, rv_cuda_order order, cudaStream_t stream);
 cudaError_t rv_cuda_decode_rope(const rv_attention *a, rv_mat k, rv_mat v, const float *cos_sin, const int32_t *pos, void *partial,

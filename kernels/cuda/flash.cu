@@ -341,7 +341,12 @@ cudaError_t rv_cuda_flash(const rv_attention *a, void *partial, int32_t multipro
     if (!(a->scale > 0) || !rows_are_aligned(a->q) || !rows_are_aligned(a->kv.k) || !rows_are_aligned(a->kv.v) || a->out.ld % 2 != 0 ||
         (uintptr_t)a->out.data % 4 != 0)
         return rv_cuda_attend_plain(a, stream);
+#if RV_CUDA_SM90
+    int32_t d = a->q.cols / a->heads;
+    if (arch == 90 && (d == 64 || d == 80 || d == 128)) return rv_cuda_flash90(a, partial, multiprocessors, stream);
+#else
     (void)arch;
+#endif
     return a->q.type == RV_F16 ? flash_of<__half>(a, partial, multiprocessors, stream)
                                : flash_of<__nv_bfloat16>(a, partial, multiprocessors, stream);
 }

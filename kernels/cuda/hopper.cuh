@@ -6,13 +6,9 @@
 #ifndef RV_KERNELS_CUDA_HOPPER_CUH
 #define RV_KERNELS_CUDA_HOPPER_CUH
 #include <cuda.h>                        /* CUtensorMap; nothing of libcuda is linked           */
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#include <stdint.h>
+#include "kernels/cuda/act.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-static __device__ __forceinline__ uint32_t shared_address(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
-
 /* ---- mbarriers ---- */
 
 static __device__ __forceinline__ void barrier_open(uint64_t *bar, uint32_t arrivals) {
@@ -36,6 +32,22 @@ static __device__ __forceinline__ void barrier_arrive_at(uint64_t *bar, uint32_t
 static __device__ __forceinline__ void barrier_wait(uint64_t *bar, uint32_t parity) {
     asm volatile("{.reg .pred done; again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1; @!done bra again;}"
                  ::"r"(shared_address(bar)), "r"(parity) : "memory");
+}
+
+/* Arrives once this thread's copies of cp.async so far have landed; for a barrier that counts every such thread. */
+static __device__ __forceinline__ void barrier_arrive_after_copies(uint64_t *bar) {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(bar)) : "memory");
+}
+/* Between waiting for what other threads wrote and a product that reads it. */
+static __device__ __forceinline__ void make_visible_to_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+/* ---- barriers of some of a block's warps, by number ---- */
+
+static __device__ __forceinline__ void group_sync(int32_t number, int32_t threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
+}
+static __device__ __forceinline__ void group_arrive(int32_t number, int32_t threads) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(number), "r"(threads) : "memory");
 }
 
 /* ---- clusters ---- */
@@ -68,14 +80,27 @@ template <int N> static __device__ __forceinline__ void take_registers() { asm v
 
 /* ---- warpgroup products: d[64 x N] = (add ? d : 0) + a[64 x 16] b[N x 16]^T, both in shared memory ---- */
 
-/* Rows of 128 bytes, swizzled by 128, in groups of 8; + 2 moves on by 16 columns of 16 bit. */
-static __device__ __forceinline__ uint64_t operand(const void *p) {
-    return (uint64_t)(shared_address(p) >> 4 & 0x3fff) | 1ull << 16 | (uint64_t)(1024 >> 4) << 32 | 1ull << 62;
+/* An operand of rows of BYTES (32 or 128: 16 or 64 columns), swizzled by as many, in groups of 8, the whole aligned to 1024;
+ * + 2 moves on by 16 columns of 16 bit.  Where the columns are the product's N, it goes on with the next 64 of them
+ * `leading` bytes further. */
+template <int BYTES = 128> static __device__ __forceinline__ uint64_t operand(const void *p, uint32_t leading = 16) {
+    static_assert(BYTES == 32 || BYTES == 128, "a swizzle that is not here");
+    return (uint64_t)(shared_address(p) >> 4 & 0x3fff) | (uint64_t)(leading >> 4) << 16 | (uint64_t)(8 * BYTES >> 4) << 32 |
+           (BYTES == 128 ? 1ull : 3ull) << 62;
 }
+/* Where the 16 bytes at `at` of such rows lie. */
+template <int BYTES> static __device__ __forceinline__ uint32_t swizzled(uint32_t at) { return at ^ (at >> 3 & (BYTES - 16)); }
 static __device__ __forceinline__ void product_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 static __device__ __forceinline__ void product_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int PENDING> static __device__ __forceinline__ void product_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory"); }
 
+/* Sums belong to a product from its issue to product_wait: the compiler moves no use of x over this. */
+template <int N> static __device__ __forceinline__ void pin(float (&x)[N]) {
+#pragma unroll
+    for (int32_t i = 0; i < N; i++) asm volatile("" : "+f"(x[i])::"memory");
+}
+
+#define RV_R8 "%0,%1,%2,%3,%4,%5,%6,%7"
 #define RV_R32 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
 #define RV_R64 RV_R32 \
     ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
@@ -94,5 +119,18 @@ template <int PENDING> static __device__ __forceinline__ void product_wait() { a
 RV_PRODUCTS(128, RV_R64, "64", "65", "66", RV_D32(0), RV_D32(32))
 RV_PRODUCTS(192, RV_R96, "96", "97", "98", RV_D32(0), RV_D32(32), RV_D32(64))
 RV_PRODUCTS(256, RV_R128, "128", "129", "130", RV_D32(0), RV_D32(32), RV_D32(64), RV_D32(96))
+
+/* ---- d[64 x N] += a[64 x 16], in registers, b[16 x N] in shared memory, N together ---- */
+
+#define RV_WEIGHTED(N, T, NAME, REGISTERS, A0, A1, A2, A3, B, ...)                                                                            \
+    static __device__ __forceinline__ void product_weighted(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b, T) {                       \
+        asm volatile("{.reg .pred add; setp.eq.b32 add, 0, 0; wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." NAME "." NAME                   \
+                     " {" REGISTERS "}, {%" A0 ",%" A1 ",%" A2 ",%" A3 "}, %" B ", add, 1, 1, 1;}" : __VA_ARGS__                              \
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                                                   \
+    }
+#define RV_WEIGHTED_OF(N, ...) RV_WEIGHTED(N, __nv_bfloat16, "bf16", __VA_ARGS__) RV_WEIGHTED(N, __half, "f16", __VA_ARGS__)
+RV_WEIGHTED_OF(16, RV_R8, "8", "9", "10", "11", "12", RV_D8(0))
+RV_WEIGHTED_OF(64, RV_R32, "32", "33", "34", "35", "36", RV_D32(0))
+RV_WEIGHTED_OF(128, RV_R64, "64", "65", "66", "67", "68", RV_D32(0), RV_D32(32))
 #endif
 #endif
