@@ -335,6 +335,14 @@ template <typename T> static cudaError_t flash_of(const rv_attention *a, void *p
     }
 }
 
+#if RV_CUDA_SM90
+/* Whether flash90.cu takes the call: all heads it knows, for it has been the faster one at every number of rows and keys. */
+static bool has_flash90(const rv_attention *a, int32_t arch) {
+    int32_t d = a->q.cols / a->heads;
+    return arch == 90 && (d == 64 || d == 80 || d == 128);
+}
+#endif
+
 cudaError_t rv_cuda_flash(const rv_attention *a, void *partial, int32_t multiprocessors, int32_t arch, cudaStream_t stream) {
     if (a->q.rows == 0) return cudaSuccess;
     /* A scale of 0 or less would turn masks or the order of scores around. */
@@ -342,8 +350,7 @@ cudaError_t rv_cuda_flash(const rv_attention *a, void *partial, int32_t multipro
         (uintptr_t)a->out.data % 4 != 0)
         return rv_cuda_attend_plain(a, stream);
 #if RV_CUDA_SM90
-    int32_t d = a->q.cols / a->heads;
-    if (arch == 90 && (d == 64 || d == 80 || d == 128)) return rv_cuda_flash90(a, partial, multiprocessors, stream);
+    if (has_flash90(a, arch)) return rv_cuda_flash90(a, partial, multiprocessors, stream);
 #else
     (void)arch;
 #endif

@@ -2,8 +2,8 @@
  *
  * The one idea: a block stays on its multiprocessor and works through items (parts.cuh).  One warpgroup only copies, keys
  * and values in tiles of 128, the next items' too; each of two others owns 64 rows: while it weighs the scores of
- * one key tile, its products of the tile before and the other warpgroup's run.  Scores start from bias / scale, so a bias
- * costs next to nothing.
+ * one key tile, its products of the tile before and the other warpgroup's run.  Scores start from bias / scale, and from 0
+ * where all of a tile's biases are 0.
  *
  * Rows of different sequences in one tile: the keys are walked once for each run of rows of one sequence, the others
  * masked.  Slow, and never the case in a prefill.
@@ -34,7 +34,8 @@ template <int D> struct __align__(1024) flash_tile {
 template <int D> struct flash_room {
     enum { STAGES = D == 128 ? 2 : 3 };
     flash_tile<D> q[Q_STAGES], k[STAGES], v[STAGES];
-    float bias[STAGES][KEYS];
+    float bias[STAGES][KEYS];              /* / scale, where biased                              */
+    int4 biased[STAGES];                   /* by warps that copy: whether any of their keys' bias is not 0 */
     uint64_t q_full[Q_STAGES], q_empty[Q_STAGES], k_full[STAGES], k_empty[STAGES], v_full[STAGES], v_empty[STAGES];
     flash_walk walk[Q_STAGES];             /* where the item's walk begins                       */
     int32_t merge[WORKERS];
@@ -131,10 +132,24 @@ template <int D, typename T> static __device__ __forceinline__ void copy_rows(fl
     if constexpr (flash_tile<D>::NARROW) copy_panel<16>(tile.narrow(0), from + 64 * flash_tile<D>::WIDE, from_row);
 }
 
-/* The physical row of the thread's key of the walk's tile. */
-template <typename T> static __device__ __forceinline__ int32_t find_row(const attend_args<T> &a, const flash_walk &w) {
+/* The physical row of the thread's key of the walk's tile, and its bias. */
+template <typename T> static __device__ __forceinline__ int32_t find_row(const attend_args<T> &a, const flash_walk &w, float &bias) {
     int32_t key = w.tile * KEYS + (int32_t)threadIdx.x % GROUP;
-    return key >= w.lowest && key <= w.highest ? key_row(a, w.slot, key) : (int32_t)NO_KEY;
+    int32_t row = key >= w.lowest && key <= w.highest ? key_row(a, w.slot, key) : (int32_t)NO_KEY;
+    bias = a.bias && row >= 0 ? a.bias[row] : 0.f;
+    return row;
+}
+
+/* Each warp for its 32 keys of a stage; its first lane arrives for all. */
+template <int D> static __device__ __forceinline__ void leave_bias(flash_room<D> &room, int32_t stage, float bias, float unscale) {
+    int32_t t = (int32_t)threadIdx.x % GROUP;
+    bool any = __any_sync(~0u, bias != 0);
+    if (any) room.bias[stage][t] = bias * unscale;
+    __syncwarp();
+    if (t % 32 == 0) {
+        reinterpret_cast<int32_t *>(&room.biased[stage])[t / 32] = any;
+        barrier_arrive(&room.k_full[stage]);
+    }
 }
 
 template <typename T, int D> static __device__ __forceinline__ void copy_all(const attend_args<T> &a, const flash_plan &plan, flash_room<D> &room) {
@@ -150,14 +165,15 @@ template <typename T, int D> static __device__ __forceinline__ void copy_all(con
         flash_walk w;
         w.row_to = w.tile = w.tile_to = 0;
         bool more = settle(a, p, w);
-        int32_t row = more ? find_row(a, w) : (int32_t)NO_KEY;
+        float bias = 0;
+        int32_t row = more ? find_row(a, w, bias) : (int32_t)NO_KEY;
 #pragma unroll 1
         for (bool first = true;; first = false) {
             int32_t s = ring.stage;
             if (more) {
                 barrier_wait(&room.k_empty[s], ring.phase ^ 1);
                 copy_rows(room.k[s], k, k_ld, row);
-                if (a.bias) copy4(shared_address(&room.bias[s][t]), a.bias + (row < 0 ? 0 : row), row >= 0);
+                leave_bias(room, s, bias, 1.f / a.scale);
                 barrier_arrive_after_copies(&room.k_full[s]);
             }
             if (first) {
@@ -174,7 +190,7 @@ template <typename T, int D> static __device__ __forceinline__ void copy_all(con
             int32_t v_row = row;
             w.tile++;
             more = settle(a, p, w);
-            if (more) row = find_row(a, w);          /* looked up while the values are on their way */
+            if (more) row = find_row(a, w, bias);    /* looked up while the values are on their way */
             barrier_wait(&room.v_empty[s], ring.phase ^ 1);
             copy_rows(room.v[s], v, v_ld, v_row);
             barrier_arrive_after_copies(&room.v_full[s]);
@@ -194,15 +210,19 @@ template <int D> struct flash_sums {
     int32_t first[2], last[2];             /* what the rows see                                   */
 };
 
-/* What scores start from. */
-static __device__ __forceinline__ void begin_scores(const float *bias, float by, float (&s)[KEYS / 2]) {
-    bias += threadIdx.x % 4 * 2;
+/* What scores start from; false: from 0.  Warps without a bias have left none. */
+template <int D> static __device__ __forceinline__ bool begin_scores(flash_room<D> &room, int32_t stage, int32_t column, float (&s)[KEYS / 2]) {
+    int4 by_warp = room.biased[stage];
+    int32_t biased[KEYS / 32] = { by_warp.x, by_warp.y, by_warp.z, by_warp.w };
+    if (!(biased[0] | biased[1] | biased[2] | biased[3])) return false;
 #pragma unroll
     for (int32_t n = 0; n < KEYS / 8; n++) {
-        float2 b = *reinterpret_cast<const float2 *>(bias + 8 * n);
-        s[4 * n] = s[4 * n + 2] = b.x * by;
-        s[4 * n + 1] = s[4 * n + 3] = b.y * by;
+        float2 b = make_float2(0, 0);
+        if (biased[n / 4]) b = *reinterpret_cast<const float2 *>(&room.bias[stage][8 * n + column]);
+        s[4 * n] = s[4 * n + 2] = b.x;
+        s[4 * n + 1] = s[4 * n + 3] = b.y;
     }
+    return true;
 }
 
 /* s = (begun ? s : 0) + q k. */
@@ -223,14 +243,14 @@ static __device__ __forceinline__ void score(flash_room<D> &room, int32_t worker
 
 template <typename T, int D>
 static __device__ __forceinline__ void add_values(flash_room<D> &room, int32_t stage, const uint32_t (&p)[KEYS / 16][4], T, flash_sums<D> &f) {
-    typedef flash_tile<D> tile;
-    tile &v = room.v[stage];
+    enum { WIDE = flash_tile<D>::WIDE };
+    uint64_t wide = operand(room.v[stage].wide(0, 0), KEYS * 128), narrow = operand<32>(room.v[stage].narrow(0));
     pin(f.o);
     product_begin();
 #pragma unroll
     for (int32_t c = 0; c < KEYS / 16; c++) {
-        product_weighted(reinterpret_cast<float (&)[tile::WIDE * 32]>(f.o), p[c], operand(v.wide(0, 16 * c), KEYS * 128), T());
-        if constexpr (tile::NARROW) product_weighted(reinterpret_cast<float (&)[8]>(f.o[tile::WIDE * 32]), p[c], operand<32>(v.narrow(16 * c)), T());
+        product_weighted(reinterpret_cast<float (&)[WIDE * 32]>(f.o), p[c], wide + (uint64_t)(c * (16 * 128 / 16)), T());
+        if constexpr (D % 64) product_weighted(reinterpret_cast<float (&)[8]>(f.o[WIDE * 32]), p[c], narrow + (uint64_t)(c * (16 * 32 / 16)), T());
     }
     product_commit();
 }
@@ -260,13 +280,12 @@ template <int D> static __device__ __forceinline__ void mask(const flash_sums<D>
 template <int D> static __device__ __forceinline__ void weigh(flash_sums<D> &f, float scale, float (&s)[KEYS / 2], float (&by)[2]) {
 #pragma unroll
     for (int32_t h = 0; h < 2; h++) {
-        float m = f.m[h], other = s[2 * h];
+        float m = f.m[h], most[4] = { s[2 * h], s[2 * h + 1], s[2 * h + 4], s[2 * h + 5] };
 #pragma unroll
-        for (int32_t n = 0; n < KEYS / 8; n++) {
-            m = fmaxf(m, s[4 * n + 2 * h + 1]);
-            other = fmaxf(other, s[4 * n + 2 * h]);
-        }
-        m = fmaxf(m, other);
+        for (int32_t n = 2; n < KEYS / 8; n++)
+#pragma unroll
+            for (int32_t e = 0; e < 2; e++) most[n % 2 * 2 + e] = fmaxf(most[n % 2 * 2 + e], s[4 * n + 2 * h + e]);
+        m = fmaxf(m, fmaxf(fmaxf(most[0], most[1]), fmaxf(most[2], most[3])));
         m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
         m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
         float scaled = m == minus_infinity() ? 0.f : __fmul_rn(m, scale), l[2] = { 0, 0 };
@@ -314,8 +333,8 @@ static __device__ __forceinline__ void store(const attend_args<T> &a, const flas
 }
 
 template <typename T, int D>
-static __device__ __forceinline__ void finish(const attend_args<T> &a, const flash_plan &plan, flash_room<D> &room, const flash_place &p, int32_t worker,
-                                              int32_t row, flash_sums<D> &f) {
+static __device__ __forceinline__ void finish(const attend_args<T> &a, const flash_plan &plan, flash_room<D> &room, const flash_place &p,
+                                              int32_t worker, int32_t row, flash_sums<D> &f) {
     float l[2];
 #pragma unroll
     for (int32_t h = 0; h < 2; h++) {
@@ -371,9 +390,10 @@ static __device__ __forceinline__ void work(const attend_args<T> &a, const flash
     flash_ring<flash_room<D>::STAGES> k_ring, v_ring;
     flash_ring<Q_STAGES> q_ring;
     int32_t row = 64 * worker + (int32_t)threadIdx.x % GROUP / 32 * 16 + (int32_t)threadIdx.x % 32 / 4;
-    int32_t turn = TURN + worker, next_turn = TURN + (worker + 1) % WORKERS;
-    float scale = a.scale * RV_LOG2E, unscale = 1.f / a.scale, s[KEYS / 2], by[2];
+    int32_t column = (int32_t)threadIdx.x % 4 * 2, turn = TURN + worker, next_turn = TURN + (worker + 1) % WORKERS;
+    float scale = a.scale * RV_LOG2E, s[KEYS / 2], by[2];
     bool bias = a.bias != nullptr;
+    asm volatile("" : "+r"(column));       /* kept: made anew in the loop it would hold up a product */
     uint32_t weights[KEYS / 16][4];
 #pragma unroll
     for (int32_t i = 0; i < KEYS / 2; i++) s[i] = 0;
@@ -387,9 +407,9 @@ static __device__ __forceinline__ void work(const attend_args<T> &a, const flash
         flash_walk w = room.walk[q_ring.stage];
         if (w.tile < w.tile_to) {
             wait_for_copies(room.k_full[k_ring.stage], k_ring.phase);
-            if (bias) begin_scores(room.bias[k_ring.stage], unscale, s);
+            bool begun = bias && begin_scores(room, k_ring.stage, column, s);
             group_sync(turn, 2 * GROUP);
-            score(room, worker, q_ring.stage, k_ring.stage, bias, T(), s);
+            score(room, worker, q_ring.stage, k_ring.stage, begun, T(), s);
             group_arrive(next_turn, 2 * GROUP);
             product_wait<0>();
             pin(s);
@@ -399,10 +419,10 @@ static __device__ __forceinline__ void work(const attend_args<T> &a, const flash
             weigh(f, scale, s, by);
             /* The loop's end lies where it does so that the compiler cannot move the wait up before the weighing. */
 #pragma unroll 1
-            for (bool begun = false;; begun = true) {
+            for (bool later = false;; later = true) {
                 product_wait<0>();
                 pin(f.o);
-                if (begun) {
+                if (later) {
                     release(room.v_empty[v_ring.stage]);
                     v_ring.next();
                 }
@@ -410,11 +430,11 @@ static __device__ __forceinline__ void work(const attend_args<T> &a, const flash
                 pack_all(s, weights, T());
                 w.tile++;
                 if (!settle(a, p, w)) break;
+                barrier_wait(&room.v_full[v_ring.stage], v_ring.phase);      /* older than the keys: nothing to wait for */
                 wait_for_copies(room.k_full[k_ring.stage], k_ring.phase);
-                if (bias) begin_scores(room.bias[k_ring.stage], unscale, s);
+                begun = bias && begin_scores(room, k_ring.stage, column, s);
                 group_sync(turn, 2 * GROUP);
-                score(room, worker, q_ring.stage, k_ring.stage, bias, T(), s);
-                wait_for_copies(room.v_full[v_ring.stage], v_ring.phase);
+                score(room, worker, q_ring.stage, k_ring.stage, begun, T(), s);
                 add_values(room, v_ring.stage, weights, T(), f);
                 group_arrive(next_turn, 2 * GROUP);
                 product_wait<1>();
@@ -452,7 +472,7 @@ template <typename T, int D> static __global__ void __launch_bounds__(GROUP * (W
             barrier_open(&room.q_empty[i], 4 * WORKERS);
         }
         for (int32_t i = 0; i < flash_room<D>::STAGES; i++) {
-            barrier_open(&room.k_full[i], GROUP);
+            barrier_open(&room.k_full[i], GROUP + GROUP / 32);
             barrier_open(&room.v_full[i], GROUP);
             barrier_open(&room.k_empty[i], 4 * WORKERS);
             barrier_open(&room.v_empty[i], 4 * WORKERS);

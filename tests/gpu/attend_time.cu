@@ -272,6 +272,7 @@ static void time_all(bool decodes) {
     time_flash("prefill, self", 200, 200, 32, 8, 128, true, false);
     time_flash("prefill, self", 2048, 2048, 32, 8, 128, true, false);
     time_flash("prefill, cross", 200, 6404, 32, 8, 128, false, false);
+    time_flash("heads of 64", 2048, 2048, 32, 8, 64, true, false);
     if (!decodes) return;
     time_empty();
     for (int how = 0; how < 5; how++) {
@@ -298,7 +299,10 @@ int main(int argc, char **argv) {
     if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) return puts("skipped: no GPU"), 77;
     MUST(cudaGetDeviceProperties(&prop, 0));
     multiprocessors = prop.multiProcessorCount;
-    arch = prop.major >= 9 ? 90 : 80;
+    rv_cuda_device_info info;
+    rv_error err;
+    if (rv_cuda_device(0, &info, &err)) return puts(err.message), 1;
+    arch = info.arch;
     printf("%s, sm_%d, %d multiprocessors\n", prop.name, prop.major * 10 + prop.minor, multiprocessors);
     MUST(cudaMalloc(&partial, PARTIAL_BYTES));
     MUST(cudaMemset(partial, 0, PARTIAL_BYTES));
