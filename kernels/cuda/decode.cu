@@ -471,9 +471,12 @@ static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const
     copies_wait<0>();
 }
 
-/* early: keys, tables and ranges are older than the launches before; q (and the fused form's k and v) are not. */
+/* early: keys, tables and ranges are older than the launches before; q (and the fused form's k and v) are not.
+ * hold: blocks without a key stay until the launch before has ended, so that each multiprocessor has one block of this launch and then one
+ * of the next; where there are more blocks than multiprocessors they make room instead (but for the first, since the launch as a
+ * whole must not end before the one before it). */
 template <typename T, int D>
-static __global__ void __launch_bounds__(THREADS) decode_kernel(attend_args<T> a, rope_args<T> o, void *partial, int32_t most_splits, bool early) {
+static __global__ void __launch_bounds__(THREADS) decode_kernel(attend_args<T> a, rope_args<T> o, void *partial, int32_t most_splits, bool early, bool hold) {
     extern __shared__ uint4 memory[];
     decode_room<D> &room = *reinterpret_cast<decode_room<D> *>(memory);
     int32_t t = (int32_t)threadIdx.x, lane = t % 32, warp = t / 32;
@@ -481,7 +484,7 @@ static __global__ void __launch_bounds__(THREADS) decode_kernel(attend_args<T> a
     let_next_start();
     if (!early) wait_for_previous();
     if (!find_place(a, o, p)) {
-        if (early) wait_for_previous();
+        if (early && (hold || blockIdx.x == 0)) wait_for_previous();
         for (int32_t i = t; p.splits == 0 && blockIdx.x == 0 && i < p.heads * (D / 4); i += THREADS)
             store4(a.out + p.row * a.out_ld + p.head * D + 4 * i, make_float4(0, 0, 0, 0), 0);
         return;
@@ -517,18 +520,25 @@ static cudaError_t decode(const rv_attention *a, const rope_args<T> &o, void *pa
     int32_t group = a->heads / a->kv_heads, splits = splits_of(a->longest);
     cudaLaunchAttribute attribute;
     cudaLaunchConfig_t config = {};
+    int device = 0, multiprocessors = 0;
+    cudaError_t e = cudaGetDevice(&device);
+    if (!e) e = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+    if (e) return e;
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
     config.gridDim = dim3((unsigned)splits, (unsigned)(a->kv_heads * ((group + HEADS - 1) / HEADS)), (unsigned)a->q.rows);
+    unsigned rest = config.gridDim.y * config.gridDim.z, all = (unsigned)multiprocessors;
+    bool hold = config.gridDim.x * rest <= all;
+    if (hold && order == RV_CUDA_EARLY) config.gridDim.x = all / rest;
     config.blockDim = dim3(THREADS);
     config.dynamicSmemBytes = sizeof(decode_room<D>);
     config.stream = stream;
     config.attrs = &attribute;
     config.numAttrs = order == RV_CUDA_APART ? 0 : 1;
     if ((int64_t)config.gridDim.y * config.gridDim.z > COUNTERS - 2 * RV_CUDA_TURNS || splits > MOST_SPLITS) return cudaErrorInvalidValue;
-    cudaError_t e = cudaFuncSetAttribute(decode_kernel<T, D>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)sizeof(decode_room<D>));
+    e = cudaFuncSetAttribute(decode_kernel<T, D>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)sizeof(decode_room<D>));
     if (!e) e = cudaFuncSetAttribute(decode_kernel<T, D>, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
-    return e != cudaSuccess ? e : cudaLaunchKernelEx(&config, decode_kernel<T, D>, args_of<T>(a), o, partial, splits, order == RV_CUDA_EARLY);
+    return e != cudaSuccess ? e : cudaLaunchKernelEx(&config, decode_kernel<T, D>, args_of<T>(a), o, partial, splits, order == RV_CUDA_EARLY, hold);
 }
 
 template <typename T>
