@@ -156,23 +156,6 @@ static __device__ __forceinline__ void add_values(const typename decode_room<D>:
 
 /* ---- the fused form ---- */
 
-/* Rotates 8 columns and the 8 half a head further; cos and sin of the first, 16-byte aligned. */
-template <typename T> static __device__ __forceinline__ void rotate8(uint4 &low, uint4 &high, const float *cos, const float *sin) {
-    T *a = reinterpret_cast<T *>(&low), *b = reinterpret_cast<T *>(&high);
-#pragma unroll
-    for (int32_t j = 0; j < 2; j++) {
-        float4 cs = reinterpret_cast<const float4 *>(cos)[j], sn = reinterpret_cast<const float4 *>(sin)[j];
-        const float c[4] = { cs.x, cs.y, cs.z, cs.w }, s[4] = { sn.x, sn.y, sn.z, sn.w };
-#pragma unroll
-        for (int32_t i = 0; i < 4; i++) {
-            float x = to_f32(a[4 * j + i]), y = to_f32(b[4 * j + i]);
-            rotate_pair(x, y, c[i], s[i]);
-            a[4 * j + i] = to_act<T>(x);
-            b[4 * j + i] = to_act<T>(y);
-        }
-    }
-}
-
 /* Asks for what the queries are rotated or normed by: older than any launch, and far away by now. */
 template <typename T, int D>
 static __device__ __forceinline__ void copy_table(const rope_args<T> &o, const decode_place &p, decode_room<D> &room) {

@@ -58,7 +58,10 @@ rv_tray *rv_cuda_tray_new(rv_backend *be, uint64_t bytes) {
     cudaError_t e = cudaMallocHost(&tray->bytes, bytes);
     if (!e) e = cudaEventCreateWithFlags(&tray->arrived, cudaEventDisableTiming);
     if (!e) return tray;
-    rv_cuda_failed((rv_cuda *)be, e, "taking pinned memory");
+    if (e == cudaErrorMemoryAllocation) {
+        cudaGetLastError();              /* else the next launch reports it as its own            */
+        rv_fail(&be->error, RV_ERR_MEMORY, "tray: cannot take %llu bytes of pinned memory: %s", (unsigned long long)bytes, cudaGetErrorString(e));
+    } else rv_cuda_failed((rv_cuda *)be, e, "making a tray");
     rv_cuda_tray_free(be, tray);
     return NULL;
 }

@@ -186,7 +186,7 @@ static void a_thousand_requests_pass_when_every_later_allocation_is_refused(void
 static void each_allocation_that_fails_is_an_error_and_leaks_nothing(void **state) {
     (void)state;
     uint64_t before = free_memory();
-    int failures = 0;
+    int failures = 0, done_without = 0;
     for (long n = 1;; n++) {
         rv_model *m;
         rv_session *s = NULL;
@@ -196,7 +196,10 @@ static void each_allocation_that_fails_is_an_error_and_leaks_nothing(void **stat
         if (!st) st = rv_session_new(m, &small, &s, &err);
         bool refused = driver.fail_at == 0;
         driver.fail_at = 0;
-        if (refused) {
+        if (refused && !st) {                             /* the pass in advance (engine/warm.c) is left out */
+            done_without++;
+            reads_a_receipt(s, 1);
+        } else if (refused) {
             failures++;
             assert_true(st == RV_ERR_DEVICE_MEMORY || st == RV_ERR_MEMORY);
             assert_says(&err, st, "out of (device )?memory|pinned memory");
@@ -212,6 +215,7 @@ static void each_allocation_that_fails_is_an_error_and_leaks_nothing(void **stat
     }
     print_message("%d allocations refused, one at a time\n", failures);
     assert_true(failures >= 10);
+    assert_true(done_without <= 1);
 }
 
 static void a_model_that_does_not_fit_is_refused_with_numbers(void **state) {
@@ -293,7 +297,7 @@ static void assert_lost(rv_job *job) {
 static void an_illegal_address_ends_every_job_and_the_process_lives(void **state) {
     (void)state;
     enum { JOBS = 5 };
-    rv_error err;
+    rv_error err = { 0 };
     rv_job *jobs[JOBS];
     pthread_t waiter;
     void *ended;
@@ -309,7 +313,9 @@ static void an_illegal_address_ends_every_job_and_the_process_lives(void **state
     assert_int_equal(rv_job_get_state(jobs[JOBS - 1]), RV_JOB_QUEUED);
 
     assert_int_equal(fault_launch(((rv_cuda *)m->be)->stream), cudaSuccess);
-    assert_int_equal(rv_step(a, &active, &err), RV_ERR_DEVICE);
+    /* A step that had run before gives its tokens first. */
+    for (int i = 0; i < 2 && rv_step(a, &active, &err) == RV_OK; i++) {}
+    assert_int_equal(err.code, RV_ERR_DEVICE);
     assert_int_equal(active, 0);
     pthread_join(waiter, &ended);
     assert_int_equal((intptr_t)ended, 1);
