@@ -16,44 +16,17 @@
 #include <vector>
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/cuda.h"
+#include "tests/gpu/gpu.h"
 
 static int failures = 0, arch = 0, multiprocessors = 0;
 
-#define MUST(call)                                                                                          \
-    do {                                                                                                    \
-        cudaError_t e_ = (call);                                                                            \
-        if (e_ != cudaSuccess) {                                                                            \
-            printf("FAILED %s:%d: %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(e_));            \
-            exit(1);                                                                                        \
-        }                                                                                                   \
-    } while (0)
-
 /* ---- random numbers and 16-bit types on the host ---- */
 
-static uint64_t seed = 1;
-static uint32_t random32() {
-    seed += 0x9e3779b97f4a7c15ull;
-    uint64_t z = seed;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return (uint32_t)(z >> 32);
-}
 static int random_below(int n) { return (int)(random32() % (uint32_t)n); }
 static float random_normal() {               /* a sum of 4 uniform numbers, variance 1         */
     float s = 0;
     for (int i = 0; i < 4; i++) s += (float)(random32() >> 8) / 16777216.f - 0.5f;
     return s * 1.7320508f;
-}
-static uint16_t pack(float x, rv_dtype type) {
-    uint16_t bits;
-    if (type == RV_F16) {
-        __half h = __float2half_rn(x);
-        memcpy(&bits, &h, 2);
-    } else {
-        __nv_bfloat16 b = __float2bfloat16_rn(x);
-        memcpy(&bits, &b, 2);
-    }
-    return bits;
 }
 static double unpack(uint16_t bits, rv_dtype type) {
     if (type == RV_F16) {

@@ -14,25 +14,12 @@
 #include <vector>
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/cuda.h"
+#include "tests/gpu/gpu.h"
 
 static int arch = 0, multiprocessors = 0;       /* kernel set */
 static void *partial = nullptr;
 static const uint64_t PARTIAL_BYTES = 64ull << 20;
 
-#define MUST(call)                                                                                          \
-    do {                                                                                                    \
-        cudaError_t e_ = (call);                                                                            \
-        if (e_ != cudaSuccess) {                                                                            \
-            printf("FAILED %s:%d: %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(e_));            \
-            exit(1);                                                                                        \
-        }                                                                                                   \
-    } while (0)
-
-static uint32_t random32() {
-    static uint64_t seed = 1;
-    seed = seed * 6364136223846793005ull + 1442695040888963407ull;
-    return (uint32_t)(seed >> 32);
-}
 template <typename V> static V *to_device(const std::vector<V> &x) {
     V *p = nullptr;
     MUST(cudaMalloc(&p, x.size() * sizeof(V)));

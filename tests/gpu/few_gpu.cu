@@ -16,19 +16,12 @@
 #include <vector>
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/open.h"
+#include "tests/gpu/gpu.h"
 
 static int failures = 0;
 static rv_backend *be;
 static rv_cuda *cuda;
 
-#define MUST(call)                                                                                          \
-    do {                                                                                                    \
-        cudaError_t e_ = (call);                                                                            \
-        if (e_ != cudaSuccess) {                                                                            \
-            printf("FAILED %s:%d: %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(e_));            \
-            exit(1);                                                                                        \
-        }                                                                                                   \
-    } while (0)
 #define EXPECT(condition, ...)                                                                              \
     do {                                                                                                    \
         if (!(condition)) {                                                                                 \
@@ -41,29 +34,10 @@ static rv_cuda *cuda;
 
 /* ---- numbers ---- */
 
-static uint64_t seed = 1;
-static uint32_t random32() {
-    seed += 0x9e3779b97f4a7c15ull;
-    uint64_t z = seed;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return (uint32_t)(z >> 32);
-}
 static float random_normal() {
     float s = 0;
     for (int i = 0; i < 4; i++) s += (float)(random32() >> 8) / 16777216.f - 0.5f;
     return s * 1.7320508f;
-}
-static uint16_t pack(float x, rv_dtype type) {
-    uint16_t bits;
-    if (type == RV_F16) {
-        __half h = __float2half_rn(x);
-        memcpy(&bits, &h, 2);
-    } else {
-        __nv_bfloat16 b = __float2bfloat16_rn(x);
-        memcpy(&bits, &b, 2);
-    }
-    return bits;
 }
 static float unpack(uint16_t bits, rv_dtype type) {
     if (type == RV_BF16) {

@@ -16,17 +16,9 @@
 #include <vector>
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/cuda.h"
+#include "tests/gpu/gpu.h"
 
 static int failures = 0, checks = 0, multiprocessors = 0;
-
-#define MUST(call)                                                                                          \
-    do {                                                                                                    \
-        cudaError_t e_ = (call);                                                                            \
-        if (e_ != cudaSuccess) {                                                                            \
-            printf("FAILED %s:%d: %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(e_));            \
-            exit(1);                                                                                        \
-        }                                                                                                   \
-    } while (0)
 
 typedef decltype(rv_few::how) how_t;
 static const how_t STORE = rv_few::RV_FEW_STORE, GELU = rv_few::RV_FEW_GELU, ADD = rv_few::RV_FEW_ADD;

@@ -13,15 +13,7 @@
 #include <vector>
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/open.h"
-
-#define MUST(call)                                                                                          \
-    do {                                                                                                    \
-        cudaError_t e_ = (call);                                                                            \
-        if (e_ != cudaSuccess) {                                                                            \
-            printf("FAILED %s:%d: %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(e_));            \
-            exit(1);                                                                                        \
-        }                                                                                                   \
-    } while (0)
+#include "tests/gpu/gpu.h"
 
 enum { SELF = 8, CROSS = 2, LAYERS = SELF + CROSS, HIDDEN = 4096, HEADS = 32, KV_HEADS = 8, DIM = 128, KV = KV_HEADS * DIM, FFN = 14336,
        VOCAB = 128256, CONTEXT = 2048, PAGE = 64, TILE_TOKENS = 1601, IMAGE_KEYS = 4 * TILE_TOKENS, MOST_ROWS = 64,

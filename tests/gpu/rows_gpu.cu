@@ -15,17 +15,9 @@
 #include <vector>
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/cuda.h"
+#include "tests/gpu/gpu.h"
 
 static int failures = 0;
-
-#define MUST(call)                                                                                          \
-    do {                                                                                                    \
-        cudaError_t e_ = (call);                                                                            \
-        if (e_ != cudaSuccess) {                                                                            \
-            printf("FAILED %s:%d: %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(e_));            \
-            exit(1);                                                                                        \
-        }                                                                                                   \
-    } while (0)
 
 static const char *name_of(rv_dtype t) { return t == RV_F32 ? "f32" : t == RV_BF16 ? "bf16" : "f16"; }
 

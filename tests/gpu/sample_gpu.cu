@@ -16,34 +16,18 @@
 #include <thread>
 #include <vector>
 #include "kernels/cuda/cuda.h"
+#include "tests/gpu/gpu.h"
 extern "C" {
 #include "engine/sample.h"
 }
 
 static int failures = 0;
 
-#define MUST(call)                                                                                          \
-    do {                                                                                                    \
-        cudaError_t e_ = (call);                                                                            \
-        if (e_ != cudaSuccess) {                                                                            \
-            printf("FAILED %s:%d: %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(e_));            \
-            exit(1);                                                                                        \
-        }                                                                                                   \
-    } while (0)
-
 static bool expect(bool ok, const char *what, long long a = 0, long long b = 0) {
     if (!ok) printf("FAILED %s (%lld, %lld)\n", what, a, b), failures++;
     return ok;
 }
 
-static uint64_t seed = 1;
-static uint32_t random32() {
-    seed += 0x9e3779b97f4a7c15ull;
-    uint64_t z = seed;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return (uint32_t)(z >> 32);
-}
 static float random_unit() { return (float)(random32() >> 8) / 16777216.f; }
 static float random_normal() {
     float s = 0;

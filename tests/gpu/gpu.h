@@ -1,0 +1,41 @@
+/* gpu.h - what the programs that look at kernels on a GPU share: calls that must work, random numbers, 16-bit types on the host. */
+#ifndef TESTS_GPU_GPU_H
+#define TESTS_GPU_GPU_H
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "kernels/cuda/act.cuh"
+#include "kernels/cuda/cuda.h"
+
+#define MUST(call)                                                                                          \
+    do {                                                                                                    \
+        cudaError_t e_ = (call);                                                                            \
+        if (e_ != cudaSuccess) {                                                                            \
+            printf("FAILED %s:%d: %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(e_));            \
+            exit(1);                                                                                        \
+        }                                                                                                   \
+    } while (0)
+
+/* The same numbers in every run. */
+static inline uint32_t random32() {
+    static uint64_t seed = 1;
+    seed += 0x9e3779b97f4a7c15ull;
+    uint64_t z = seed;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return (uint32_t)(z >> 32);
+}
+
+static inline uint16_t pack(float x, rv_dtype type) {
+    uint16_t bits;
+    if (type == RV_F16) {
+        __half h = __float2half_rn(x);
+        memcpy(&bits, &h, 2);
+    } else {
+        __nv_bfloat16 b = __float2bfloat16_rn(x);
+        memcpy(&bits, &b, 2);
+    }
+    return bits;
+}
+#endif
