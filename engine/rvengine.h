@@ -28,7 +28,7 @@
  *   handle, else RV_ERR_BUSY; [done] safe from any thread once the job has ended.
  *   Callbacks run on the thread inside rv_step or rv_generate and may call only [any]
  *   functions.  The library starts no threads, except a pool inside a CPU-backend model, and
- *   those of rv_synthesise while it runs.
+ *   those of rv_model_load and rv_synthesise while they run.
  *
  * Errors.  Every function that can fail returns an rv_status (0 = RV_OK) and, when `err` is
  *   not NULL, writes what went wrong there.  An output argument is set only on RV_OK.  The
@@ -179,7 +179,7 @@ typedef struct rv_memory {
     uint64_t cache_per_tile;            /* cross-attention K/V bytes a tile of an image       */
 } rv_memory;
 
-/* Reads config.json and the tensor headers only: milliseconds, and no device allocation.
+/* Reads config.json and the tensor headers only.  On a GPU it opens the device for a moment, with what a backend takes for itself.
  * `session` NULL: the model alone. */
 RV_API rv_status rv_memory_plan(const char *model_dir, const rv_load_options *load,
                                 const rv_session_options *session,
