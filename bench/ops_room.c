@@ -71,7 +71,7 @@ rv_weight *op_weight(ops *o, op *c, int32_t rows, int32_t cols, rv_weight_use us
     }
     for (int32_t i = 0; i < spec.n_parts; i++) {
         uint64_t at = room ? ((uint64_t)(copy * spec.n_parts + i) * each) % room / 256 * 256 : 0;
-        spec.part[i] = (rv_weight_part){ o->random + at, RV_BF16, rows / spec.n_parts };
+        spec.part[i] = (rv_weight_part){ o->random + at, RV_BF16, rows / spec.n_parts, NULL };
     }
     uint64_t bytes = rv_weight_bytes(o->be, &spec);
     return rv_weight_new(o->be, &spec, bytes ? op_take(o, c, bytes) : NULL);

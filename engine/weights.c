@@ -186,7 +186,7 @@ static void add_part(place *p, const rv_tensor_want *want, const rv_tensor *t) {
         p->destination = want->destination;
     }
     int32_t rows = (int32_t)(want->elements / cols);
-    s->part[s->n_parts++] = (rv_weight_part){ p->arena->base ? t->data : NULL, t->type, rows };
+    s->part[s->n_parts++] = (rv_weight_part){ p->arena->base ? t->data : NULL, t->type, rows, NULL };
     s->rows += rows;
     p->spec_bytes += t->bytes;
 }

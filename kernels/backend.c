@@ -91,10 +91,13 @@ static bool check_spec(rv_backend *be, const rv_weight_spec *s, bool with_data) 
         const rv_weight_part *p = &s->part[i];
         rows += p->rows;
         if (p->rows <= 0) why = "a part has no rows";
-        else if (p->type != RV_F32 && p->type != RV_F16 && p->type != RV_BF16) why = "a part is not f32, f16 or bf16";
-        else if (with_data && !p->data) why = "a part has no data";
+        else if (p->codes && s->format != RV_FORMAT_PLAIN && p->codes->format != s->format) why = "a part is quantised otherwise than the weight";
+        else if (!p->codes && p->type != RV_F32 && p->type != RV_F16 && p->type != RV_BF16) why = "a part is not f32, f16 or bf16";
+        else if (with_data && !p->data && !p->codes) why = "a part has no data";
     }
     if (!why && rows != s->rows) why = "the parts' rows are not the weight's";
+    else if (!why && s->use == RV_USE_ROWS && s->format != RV_FORMAT_PLAIN) why = "a table of rows is not quantised";
+    else if (!why && s->format >= RV_FORMAT_NF4 && s->cols % RV_BLOCK4) why = "4 bit takes a multiple of 64 columns";
     if (why)
         rv_fail(&be->error, RV_ERR_INTERNAL, "weight %s [%d x %d]: %s", name, (int)s->rows, (int)s->cols, why);
     return !why;
@@ -106,7 +109,7 @@ uint64_t rv_weight_bytes(rv_backend *be, const rv_weight_spec *spec) {
 }
 
 rv_weight *rv_weight_new(rv_backend *be, const rv_weight_spec *spec, void *memory) {
-    if (failed(be) || !check_spec(be, spec, true)) return NULL;
+    if (failed(be) || !check_spec(be, spec, !spec->filled)) return NULL;
     return be->ops->weight_new(be, spec, memory);
 }
 

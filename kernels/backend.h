@@ -22,6 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "engine/base/dtype.h"
+#include "engine/base/quant.h"
 #include "engine/base/status.h"
 
 #ifdef __cplusplus                 /* kernels and their tests are compiled as C++ by nvcc */
@@ -52,19 +53,27 @@ typedef enum {
 /* A weight [rows x cols] (output x input features), made of up to three tensors one below the
  * other (q, k, v).  data: host memory, F32, F16 or BF16, row-major, no alignment promised; NULL
  * while planning.  It stays valid and unchanged until weight_free, so that the CPU backend can
- * read it in place. */
-typedef struct rv_weight_part { const void *data; rv_dtype type; int32_t rows; } rv_weight_part;
+ * read it in place.  A part that the checkpoint holds quantised has codes instead (which stay as valid).
+ *
+ * format: what the weight is kept as and computed with.  PLAIN: 16 bit (or the CPU's f32); quantised parts are read
+ * as rn(code * scale).  INT8 and the 4-bit ones: parts with data are quantised while loading, by the rules of
+ * engine/base/quant.h; parts with codes have that very format.  A weight's absmaxes are nested part by part. */
+typedef struct rv_weight_part { const void *data; rv_dtype type; int32_t rows; const rv_codes *codes; } rv_weight_part;
 typedef struct rv_weight_spec {
     const char     *name;        /* for messages                                               */
     int32_t         rows, cols, n_parts;
     rv_weight_part  part[RV_WEIGHT_PARTS];
     rv_weight_use   use;
     rv_weight_order order;
+    rv_format       format;
+    bool            nested;      /* 4 bit: the absmaxes are themselves quantised               */
+    bool            filled;      /* `memory` already holds what weight_new made of such a spec in another process:
+                                    parts have no data                                         */
 } rv_weight_spec;
 
 typedef struct rv_weight rv_weight;
 /* What every backend's own struct rv_weight begins with, for the checks. */
-typedef struct rv_weight_head { int32_t rows, cols; rv_weight_use use; rv_weight_order order; } rv_weight_head;
+typedef struct rv_weight_head { int32_t rows, cols; rv_weight_use use; rv_weight_order order; rv_format format; } rv_weight_head;
 
 /* ---- attention ---- */
 
@@ -204,11 +213,17 @@ struct rv_backend {
     bool     loads_late;         /* code is loaded when first used: a pass made in advance pays */
 };
 
+/* How products with int8 weights treat activations: values of at least `threshold` (0: off) are outliers, left out of
+ * the row's scale and multiplied in 16 bit.  by_call: a column that is an outlier in any row of a call is one in all of
+ * them, as in bitsandbytes; else a row's result never depends on its neighbours. */
+typedef struct rv_int8_rules { float threshold; bool by_call; } rv_int8_rules;
+
 /* ---- the CPU ---- */
 typedef struct rv_cpu_options {
     int32_t threads;             /* 0: one a core this process may use                          */
     rv_dtype act;                /* RV_F32 or RV_BF16                                           */
     bool reference;              /* plain loops only: no SIMD, no library; for tests            */
+    rv_int8_rules int8;
 } rv_cpu_options;
 
 /* RV_ERR_UNSUPPORTED for BF16 on a CPU without AVX512-BF16 (unless reference). */
@@ -224,6 +239,7 @@ typedef struct rv_cuda_options {
     int32_t  arch;               /* kernel set 80 or 90; 0: the newest that the GPU runs        */
     rv_dtype act;                /* RV_BF16 or RV_F16                                           */
     bool     plain_attention;    /* for comparison: simple attention kernels                    */
+    rv_int8_rules int8;
 } rv_cuda_options;
 
 typedef struct rv_cuda_device_info {

@@ -34,8 +34,18 @@ static bool wants_packing(const rv_cpu *cpu, const rv_weight_spec *spec) {
     return cpu->onednn && cpu->be.act == RV_BF16 && spec->use == RV_USE_VISION;
 }
 
+/* What this backend cannot keep a weight as. */
+static bool refuses(rv_backend *be, const rv_weight_spec *s) {
+    bool codes = false;
+    for (int32_t i = 0; i < s->n_parts; i++) codes |= s->part[i].codes != NULL;
+    if (s->format != RV_FORMAT_PLAIN || codes)
+        rv_fail(&be->error, RV_ERR_UNSUPPORTED, "%s: the CPU backend keeps 16-bit and f32 weights only, %s is asked for", s->name, rv_format_name(s->format));
+    return be->error.code != RV_OK;
+}
+
 static uint64_t weight_bytes(rv_backend *be, const rv_weight_spec *spec) {
     rv_cpu *cpu = (rv_cpu *)be;
+    if (refuses(be, spec)) return 0;
 #ifdef RV_ONEDNN
     if (wants_packing(cpu, spec)) return rv_onednn_packed_bytes(cpu->onednn, spec->rows, spec->cols, &be->error);
 #else
@@ -48,12 +58,13 @@ static uint64_t weight_bytes(rv_backend *be, const rv_weight_spec *spec) {
 
 static rv_weight *weight_new(rv_backend *be, const rv_weight_spec *spec, void *memory) {
     rv_cpu *cpu = (rv_cpu *)be;
+    if (refuses(be, spec)) return NULL;
     rv_weight *w = calloc(1, sizeof *w);
     if (!w) {
         rv_fail_memory(&be->error, spec->name);
         return NULL;
     }
-    w->head = (rv_weight_head){ spec->rows, spec->cols, spec->use, spec->order };
+    w->head = (rv_weight_head){ spec->rows, spec->cols, spec->use, spec->order, spec->format };
     w->n_parts = spec->n_parts;
     memcpy(w->part, spec->part, sizeof w->part);
     (void)cpu;

@@ -2,7 +2,8 @@
  *
  * The one idea: several threads each take a piece of the next tensor, touch its pages (which reads them
  * from disk), copy or convert it into their own pinned buffer, and send it off on their own stream; the
- * two buffers of a thread take turns.
+ * two buffers of a thread take turns.  What the device keeps in another layout than the file's lands in a buffer there
+ * first, as it is, and is made into that layout behind the copy.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@ typedef struct reader {
     cudaStream_t stream;
     cudaEvent_t  free[BUFFERS];
     void        *buffer[BUFFERS];
+    void        *staging[BUFFERS];       /* device; taken when first needed                      */
     int          turn;
     bool         started;
 } reader;
@@ -30,6 +32,7 @@ struct rv_loader {
     pthread_mutex_t lock;
     pthread_cond_t  work, idle;
     rv_load_item   *items;
+    int32_t        *to_land;             /* per item: rows that have not yet landed              */
     size_t          n_items, room, at;   /* `at`: the item pieces are cut from                    */
     int32_t         row;                 /* its next row                                          */
     int             busy;
@@ -38,18 +41,18 @@ struct rv_loader {
     reader          readers[READERS];
 };
 
-typedef struct piece { rv_load_item item; int32_t from, rows; } piece;
+typedef struct piece { rv_load_item item; size_t index; int32_t from, rows; } piece;
 
 /* Cuts the next piece: whole rows (whole blocks, where rows go in blocks), at most a buffer full. */
 static bool next_piece(rv_loader *l, piece *p) {
     if (l->at == l->n_items) return false;
     rv_load_item *item = &l->items[l->at];
-    uint64_t row = (uint64_t)item->cols * rv_dtype_size(l->cuda->be.act);
+    uint64_t row = (uint64_t)item->cols * rv_dtype_size(item->land ? item->type_from : l->cuda->be.act);
     int32_t rows = (int32_t)(PIECE_BYTES / row);
     if (rows < 1) rows = 1;
     if (item->block && rows > item->block) rows -= rows % item->block;
     if (rows > item->rows - l->row) rows = item->rows - l->row;
-    *p = (piece){ *item, l->row, rows };
+    *p = (piece){ *item, l->at, l->row, rows };
     l->row += rows;
     if (l->row == item->rows) l->at++, l->row = 0;
     return true;
@@ -85,6 +88,24 @@ static void populate(const void *from, uint64_t bytes) {
 #endif
 }
 
+/* The piece as it is, and behind it what is to be made of it. */
+static cudaError_t land(reader *r, const piece *p, int i) {
+    uint64_t row = (uint64_t)p->item.cols * rv_dtype_size(p->item.type_from), bytes = (uint64_t)p->rows * row;
+    const char *from = (const char *)p->item.from + (uint64_t)p->from * row;
+    cudaError_t e = r->staging[i] ? cudaSuccess : cudaMalloc(&r->staging[i], PIECE_BYTES);
+    populate(from, bytes);
+    memcpy(r->buffer[i], from, bytes);
+    if (!e) e = cudaMemcpyAsync(r->staging[i], r->buffer[i], bytes, cudaMemcpyHostToDevice, r->stream);
+    if (!e) e = p->item.land(&p->item, r->staging[i], p->from, p->rows, r->stream);
+    if (!e) e = cudaEventRecord(r->free[i], r->stream);
+    if (e || !p->item.landed) return e;
+    if ((e = cudaStreamSynchronize(r->stream))) return e;
+    pthread_mutex_lock(&r->loader->lock);
+    bool last = (r->loader->to_land[p->index] -= p->rows) == 0;
+    pthread_mutex_unlock(&r->loader->lock);
+    return last ? p->item.landed(&p->item, r->stream) : cudaSuccess;
+}
+
 static cudaError_t send(reader *r, const piece *p) {
     rv_dtype act = r->loader->cuda->be.act;
     uint64_t cols = (uint64_t)p->item.cols, row = cols * rv_dtype_size(act), size = rv_dtype_size(p->item.type_from);
@@ -92,6 +113,7 @@ static cudaError_t send(reader *r, const piece *p) {
     int i = r->turn++ % BUFFERS;
     cudaError_t e = cudaEventSynchronize(r->free[i]);
     if (e) return e;
+    if (p->item.land) return land(r, p, i);
     populate(from, (uint64_t)p->rows * cols * size);
     convert(r->buffer[i], act, from, p->item.type_from, (uint64_t)p->rows * cols);
     if (!p->item.block)
@@ -155,7 +177,7 @@ rv_loader *rv_loader_open(rv_cuda *c, rv_error *err) {
 }
 
 void rv_loader_add(rv_loader *l, const rv_load_item *item) {
-    if ((uint64_t)item->cols * 2 > PIECE_BYTES || item->rows < 1) {
+    if ((uint64_t)item->cols * 4 * (uint64_t)(item->land && item->block ? item->block : 1) > PIECE_BYTES || item->rows < 1) {
         rv_fail(&l->cuda->be.error, RV_ERR_INTERNAL, "loader: row of %d columns", item->cols);
         return;
     }
@@ -163,10 +185,14 @@ void rv_loader_add(rv_loader *l, const rv_load_item *item) {
     if (l->n_items == l->room) {
         size_t room = l->room ? 2 * l->room : 256;
         rv_load_item *items = realloc(l->items, room * sizeof *items);
-        if (!items) l->error = cudaErrorMemoryAllocation;
-        else l->items = items, l->room = room;
+        if (items) l->items = items;
+        int32_t *to_land = realloc(l->to_land, room * sizeof *to_land);
+        if (to_land) l->to_land = to_land;
+        if (items && to_land) l->room = room;
+        else l->error = cudaErrorMemoryAllocation;
     }
     if (l->n_items < l->room) {
+        l->to_land[l->n_items] = item->rows;
         l->items[l->n_items++] = *item;
         pthread_cond_broadcast(&l->work);
     }
@@ -197,12 +223,14 @@ void rv_loader_close(rv_loader *l) {
         for (int b = 0; b < BUFFERS; b++) {
             if (r->free[b]) cudaEventDestroy(r->free[b]);
             if (r->buffer[b]) cudaFreeHost(r->buffer[b]);
+            if (r->staging[b]) cudaFree(r->staging[b]);
         }
         if (r->stream) cudaStreamDestroy(r->stream);
     }
     pthread_cond_destroy(&l->idle);
     pthread_cond_destroy(&l->work);
     pthread_mutex_destroy(&l->lock);
+    free(l->to_land);
     free(l->items);
     free(l);
 }

@@ -72,14 +72,25 @@ void     rv_cuda_count_clamped(rv_cuda *c);
 /* gemm.c: D [m x n] = alpha * x [m x k] w^T + (add ? D : 0); D act or f32. */
 void rv_cuda_gemm(rv_cuda *c, rv_mat out, rv_mat x, const rv_weight *w, float alpha, bool add);
 
-/* load.c: copies host tensors to the device in the background, converting to `type`. */
-typedef struct rv_load_item {
+/* load.c: copies host tensors to the device in the background, converting to the act type; or, where they are made into
+ * something else there, as they are and in pieces. */
+typedef struct rv_load_item rv_load_item;
+/* A piece has come: rows [from, from + rows) lie in `staging` (device, item->type_from, until `stream` has passed here).
+ * Queues on `stream` whatever makes the final layout of them. On one of several threads at a time. */
+typedef cudaError_t (*rv_land_fn)(const rv_load_item *item, const void *staging, int32_t from, int32_t rows, cudaStream_t stream);
+/* All pieces of the item have landed, and their work has ended; queues what needs them all. Once, on one of the threads. */
+typedef cudaError_t (*rv_landed_fn)(const rv_load_item *item, cudaStream_t stream);
+struct rv_load_item {
     const void *from;                    /* host, `type_from`, rows x cols, row-major            */
     rv_dtype    type_from;
-    void       *to;                      /* device                                               */
+    void       *to;                      /* device; NULL where `land` is                         */
     int32_t     rows, cols;
-    int32_t     block, stride;           /* rows go in blocks of `block`, one every `stride` rows; 0: all together */
-} rv_load_item;
+    int32_t     block, stride;           /* rows go in blocks of `block`, one every `stride` rows; 0: all together.
+                                            With `land`: pieces are multiples of `block` rows, but for the last */
+    rv_land_fn   land;
+    rv_landed_fn landed;                 /* or NULL                                              */
+    void        *user;                   /* theirs; lives until the loader has finished          */
+};
 rv_loader *rv_loader_open(rv_cuda *c, rv_error *err);
 void       rv_loader_add(rv_loader *l, const rv_load_item *item);
 void       rv_loader_finish(rv_loader *l);   /* waits until all has arrived                      */

@@ -47,17 +47,27 @@ void rv_cuda_count_clamped(rv_cuda *c) {
 
 /* ---- weights ---- */
 
+/* What this backend cannot keep a weight as. */
+static bool refuses(rv_backend *be, const rv_weight_spec *s) {
+    bool codes = false;
+    for (int32_t i = 0; i < s->n_parts; i++) codes |= s->part[i].codes != NULL;
+    if (s->format != RV_FORMAT_PLAIN || codes)
+        rv_fail(&be->error, RV_ERR_UNSUPPORTED, "%s: the GPU backend keeps 16-bit weights only, %s is asked for", s->name, rv_format_name(s->format));
+    return be->error.code != RV_OK;
+}
+
 static uint64_t op_weight_bytes(rv_backend *be, const rv_weight_spec *s) {
-    (void)be;
+    if (refuses(be, s)) return 0;
     return (uint64_t)s->rows * (uint64_t)s->cols * 2;
 }
 
 static rv_weight *op_weight_new(rv_backend *be, const rv_weight_spec *s, void *memory) {
     rv_cuda *c = cuda_of(be);
+    if (refuses(be, s)) return NULL;
     rv_weight *w = malloc(sizeof *w);
     if (!w) return rv_fail_memory(&be->error, s->name), NULL;
     if (!c->loader && !(c->loader = rv_loader_open(c, &be->error))) return free(w), NULL;
-    w->head = (rv_weight_head){ s->rows, s->cols, s->use, s->order };
+    w->head = (rv_weight_head){ s->rows, s->cols, s->use, s->order, s->format };
     w->w = rv_mat_of(memory, s->rows, s->cols, be->act);
     bool mixed = s->order == RV_ORDER_GATE_UP;
     if (mixed && s->part[0].rows % RV_CUDA_GATE_BLOCK)
@@ -66,7 +76,7 @@ static rv_weight *op_weight_new(rv_backend *be, const rv_weight_spec *s, void *m
     for (int32_t i = 0; i < s->n_parts && !be->error.code; i++) {
         int64_t first = mixed ? i * RV_CUDA_GATE_BLOCK : row;
         rv_load_item item = { s->part[i].data, s->part[i].type, (char *)memory + (uint64_t)first * (uint64_t)s->cols * 2,
-                              s->part[i].rows, s->cols, mixed ? RV_CUDA_GATE_BLOCK : 0, mixed ? s->n_parts * RV_CUDA_GATE_BLOCK : 0 };
+                              s->part[i].rows, s->cols, mixed ? RV_CUDA_GATE_BLOCK : 0, mixed ? s->n_parts * RV_CUDA_GATE_BLOCK : 0, NULL, NULL, NULL };
         rv_loader_add(c->loader, &item);
         row += s->part[i].rows;
     }

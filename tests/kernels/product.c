@@ -35,7 +35,7 @@ static data make(rv_backend *be, const problem *p) {
         int64_t n = (int64_t)p->part_rows[i] * p->cols;
         d.parts[i] = odd_weights(n, p->weight_type);
         fill(d.parts[i], p->weight_type, n, p->integers, 10 + (uint32_t)i);
-        d.spec.part[i] = (rv_weight_part){ d.parts[i], p->weight_type, p->part_rows[i] };
+        d.spec.part[i] = (rv_weight_part){ d.parts[i], p->weight_type, p->part_rows[i], NULL };
     }
     d.memory = rv_device_alloc(be, rv_weight_bytes(be, &d.spec));
     d.w = rv_weight_new(be, &d.spec, d.memory);
