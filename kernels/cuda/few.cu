@@ -14,57 +14,12 @@
  * Where blocks come in is the hardware's choice, two on one multiprocessor and none on another: so after its first
  * tile a block takes whichever is next.
  */
-#include "kernels/cuda/attend.cuh"
-#include "kernels/cuda/launch.cuh"
-
-enum { WARPS = 8, THREADS = WARPS * 32, TILE = 16, DEPTH = 64 /* k a step: a row's 128 bytes, a memory line */,
-       MOST_STAGES = 6, LEAST_STAGES = 2,
-       HELD = 16,                                      /* of a row that is normed, a thread's in registers        */
-       SHARED_X = 32 << 10 };                          /* bytes of activations worth room that weights could have */
-
-struct args {
-    const void *x, *w;
-    void *out;
-    int64_t x_ld, out_ld;
-    const float *bias, *row_scale, *norm;
-    float scale, eps;
-    int32_t n, rows, cols, tiles, stages;
-    int32_t *turn;                       /* tiles taken beyond the first round, blocks that are done; NULL: every block walks over its own */
-};
-
-static __device__ __forceinline__ float silu(float g) { return g / (1.f + expf(-g)); }
-static __device__ __forceinline__ float gelu(float x) { return 0.5f * x * (1.f + erff(x * 0.70710678118654752f)); }
-
-/* Weights are read once: they should not drive anything else out of the L2 cache. */
-static __device__ __forceinline__ uint64_t read_once() {
-    uint64_t policy;
-    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-    return policy;
-}
-static __device__ __forceinline__ void copy16_once(uint32_t to, const void *from, bool valid, uint64_t policy) {
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0), "l"(policy) : "memory");
-}
+#include "kernels/cuda/few.cuh"
 
 /* ---- a warp's weights, on their way ---- */
 
 /* Where 16-byte column c of a row lies in its line, so that no two lanes meet in a bank. */
 static __device__ __forceinline__ int32_t w_column(int32_t row, int32_t c) { return c ^ (row & 1) * 4; }
-
-/* A block's tiles: the i-th is of[i % 4].  While the i-th is worked on, the next one is known, and the one after being
- * taken: by the block's last thread, since a whole tile hides how long that takes. */
-struct tile_queue {
-    int32_t of[4];
-    static __device__ __forceinline__ bool takes() { return threadIdx.x == THREADS - 1; }
-    static __device__ __forceinline__ int32_t take(const args &a, int32_t i) {
-        return (int32_t)gridDim.x * (a.turn ? 1 : i) + (a.turn ? atomicAdd(a.turn, 1) : (int32_t)blockIdx.x);
-    }
-    /* The last block to be done leaves both counters zero. */
-    static __device__ __forceinline__ void done(const args &a) {
-        if (!a.turn || !takes()) return;
-        __threadfence();
-        if (atomicAdd(a.turn + 1, 1) == (int32_t)gridDim.x - 1) a.turn[0] = a.turn[1] = 0;
-    }
-};
 
 /* The place up to which a warp has asked for weights: tile after tile, in each the steps of its slice. */
 template <typename T, int MT> struct weight_stream {
@@ -109,127 +64,6 @@ template <typename T, int MT> struct weight_stream {
         copies_commit();
     }
 };
-
-/* Waits until of the groups copied so far all but the newest stages - 1 have come. */
-static __device__ __forceinline__ void wait_stage(int32_t stages) {
-    switch (stages) {
-    case 2: copies_wait<1>(); break;
-    case 3: copies_wait<2>(); break;
-    case 4: copies_wait<3>(); break;
-    case 5: copies_wait<4>(); break;
-    default: copies_wait<MOST_STAGES - 1>();
-    }
-    __syncwarp();
-}
-
-/* ---- activations ---- */
-
-/* Code is kept small here: it comes from memory again for every launch, as gigabytes of weights pass in between. */
-
-/* Rows of x, normed, as act in shared memory [n][cols]: the very operations of rows.cu's norm. */
-template <typename T> static __device__ __forceinline__ void norm_rows(const args &a, T *to, float *shared) {
-    const int32_t first = (int32_t)threadIdx.x, rest = first + HELD * THREADS;
-    float weight[HELD];
-#pragma unroll
-    for (int32_t i = 0; i < HELD; i++) weight[i] = first + i * THREADS < a.cols ? a.norm[first + i * THREADS] : 0.f;
-    wait_for_previous();
-#pragma unroll 1
-    for (int32_t r = 0; r < a.n; r++) {
-        const float *x = (const float *)a.x + r * a.x_ld;
-        float v[HELD], square = 0;
-#pragma unroll
-        for (int32_t i = 0; i < HELD; i++) v[i] = first + i * THREADS < a.cols ? __ldcg(x + first + i * THREADS) - 0.f : 0.f;
-#pragma unroll
-        for (int32_t i = 0; i < HELD; i++) square += v[i] * v[i];
-        for (int32_t c = rest; c < a.cols; c += THREADS) square += __ldcg(x + c) * __ldcg(x + c);
-        float scale = rsqrtf(block_sum(square, shared) / (float)a.cols + a.eps);
-#pragma unroll
-        for (int32_t i = 0; i < HELD; i++)
-            if (first + i * THREADS < a.cols) to[r * a.cols + first + i * THREADS] = to_act<T>(v[i] * scale * weight[i]);
-        for (int32_t c = rest; c < a.cols; c += THREADS) to[r * a.cols + c] = to_act<T>(__ldcg(x + c) * scale * a.norm[c]);
-    }
-    __syncthreads();
-}
-
-/* Rows of x, as they are. */
-template <typename T> static __device__ __forceinline__ void share_rows(const args &a, uint4 *to) {
-    const int32_t pieces = a.cols / 8;
-    wait_for_previous();
-#pragma unroll 1
-    for (int32_t r = 0; r < a.n; r++, to += pieces) {
-        const uint4 *from = (const uint4 *)((const T *)a.x + r * a.x_ld);
-#pragma unroll 1
-        for (int32_t first = (int32_t)threadIdx.x; first < pieces; first += HELD / 2 * THREADS) {
-            uint4 v[HELD / 2];
-#pragma unroll
-            for (int32_t i = 0; i < HELD / 2; i++)
-                if (first + i * THREADS < pieces) v[i] = __ldcg(from + first + i * THREADS);
-#pragma unroll
-            for (int32_t i = 0; i < HELD / 2; i++)
-                if (first + i * THREADS < pieces) to[first + i * THREADS] = v[i];
-        }
-    }
-    __syncthreads();
-}
-
-/* ---- results ---- */
-
-template <typename T, typename O, int HOW>
-static __device__ __forceinline__ void finish_one(const args &a, int32_t row, int32_t n, float v, float up, float old) {
-    if (HOW == rv_few::RV_FEW_SWIGLU) {
-        int32_t c = row / (2 * RV_CUDA_GATE_BLOCK) * RV_CUDA_GATE_BLOCK + row % RV_CUDA_GATE_BLOCK;
-        /* Rounded to act first, as the separate product and swiglu do. */
-        float g = to_f32(to_act<T>(v)), u = to_f32(to_act<T>(up));
-        ((O *)a.out)[n * a.out_ld + c] = to_act<O>(silu(g) * u);
-        return;
-    }
-    if (a.bias) v += a.bias[row];
-    O *to = (O *)a.out + n * a.out_ld + row;
-    if (HOW == rv_few::RV_FEW_GELU) *to = to_act<O>(gelu(v));
-    else if (HOW == rv_few::RV_FEW_STORE) *to = to_act<O>(v);
-    else {
-        float by = a.row_scale ? a.row_scale[n] : 1.f;
-        if (by != 0.f) *(float *)to = old + a.scale * by * v;
-    }
-}
-
-/* The warps' sums of 8 activation rows, two of these in turn: f32 [warp][row of the tile][8], pairs moved so that a
- * column's reads spread over the banks. */
-template <int MT> struct sums_room {
-    float of[WARPS][MT * TILE][8];
-    static __device__ __forceinline__ int32_t pair(int32_t row, int32_t p) { return (p ^ (row / 4 & 3)) * 2; }
-    __device__ __forceinline__ float sum(int32_t row, int32_t n) const {
-        const int32_t c = pair(row, n / 2) + n % 2;
-        float v = 0;
-#pragma unroll
-        for (int32_t k = 0; k < WARPS; k++) v += of[k][row][c];
-        return v;
-    }
-};
-
-/* Adds up the warps' sums of rows n0 .. n0 + 7 and writes what becomes of them. */
-template <typename T, typename O, int HOW, int MT>
-static __device__ __forceinline__ void finish_tile(const args &a, sums_room<MT> &room, const float (&acc)[MT][4], int32_t tile, int32_t n0) {
-    constexpr bool pairs = HOW == rv_few::RV_FEW_SWIGLU;
-    constexpr int32_t outputs = pairs ? MT * TILE / 2 : MT * TILE;
-    const int32_t i = (int32_t)threadIdx.x, lane = i % 32, g = lane / 4, t = lane % 4, r = i % outputs, n = i / outputs;
-    const int32_t in_tile = pairs ? r / RV_CUDA_GATE_BLOCK * 2 * RV_CUDA_GATE_BLOCK + r % RV_CUDA_GATE_BLOCK : r;
-    const int32_t row = tile * MT * TILE + in_tile;
-    const bool mine = i < outputs * 8 && n0 + n < a.n && row < a.rows;
-#pragma unroll
-    for (int32_t m = 0; m < MT; m++)
-#pragma unroll
-        for (int32_t h = 0; h < 2; h++) {
-            int32_t at = m * TILE + h * 8 + g;
-            *(float2 *)&room.of[i / 32][at][room.pair(at, t)] = make_float2(acc[m][h * 2], acc[m][h * 2 + 1]);
-        }
-    float old = 0;
-    if (HOW == rv_few::RV_FEW_ADD && mine) old = __ldcg((const float *)a.out + (n0 + n) * a.out_ld + row);
-    __syncthreads();                     /* whoever still reads the other room has not come to its next barrier */
-    if (!mine) return;
-    float v = room.sum(in_tile, n), up = pairs ? room.sum(in_tile + RV_CUDA_GATE_BLOCK, n) : 0.f;
-    finish_one<T, O, HOW>(a, row, n0 + n, v, up, old);
-}
 
 /* ---- the kernel ---- */
 
@@ -313,17 +147,6 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few_kernel(ar
 }
 
 /* ---- launching ---- */
-
-/* Shared memory that a block may take: half a multiprocessor's where the next launch comes in beside it, else all that a block can have. */
-static cudaError_t room_of(bool half, int32_t *bytes) {
-    int device = 0, all = 0, most = 0, reserved = 0;
-    cudaError_t e = cudaGetDevice(&device);
-    if (!e) e = cudaDeviceGetAttribute(&all, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
-    if (!e) e = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-    if (!e) e = cudaDeviceGetAttribute(&reserved, cudaDevAttrReservedSharedMemoryPerBlock, device);
-    *bytes = half && all / 2 - reserved < most ? all / 2 - reserved : most;
-    return e;
-}
 
 template <typename T, typename O, int HOW, int N8, int MT, bool SHARED>
 static cudaError_t launch(args a, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
