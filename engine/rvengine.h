@@ -95,11 +95,24 @@ typedef int32_t rv_backend_id;
 enum { RV_BACKEND_AUTO = 0, RV_BACKEND_CPU = 1, RV_BACKEND_CUDA = 2 };
 
 typedef int32_t rv_weight_format;
-enum { RV_WEIGHTS_AUTO = 0, RV_WEIGHTS_16BIT = 1, RV_WEIGHTS_INT8 = 2, RV_WEIGHTS_NF4 = 3 };
+enum { RV_WEIGHTS_AUTO = 0, RV_WEIGHTS_16BIT = 1, RV_WEIGHTS_INT8 = 2, RV_WEIGHTS_NF4 = 3,
+       RV_WEIGHTS_FP4 = 4 /* never asked for: what a ready-made 4-bit checkpoint may hold */ };
+
+/* Which Linears are quantised where int8 or nf4 is asked for.  INTENDED: those of the decoder; lm_head, vision tower
+ * and projector stay 16 bit.  HF_LITERAL: what transformers does with llm_int8_skip_modules = ["vision_tower",
+ * "multi_modal_projector"]: the tower (its name is vision_model) and lm_head are quantised as well. */
+typedef int32_t rv_module_set;
+enum { RV_MODULES_INTENDED = 0, RV_MODULES_HF_LITERAL = 1 };
+
+/* Which columns of a product's input count as outliers (int8): row by row, so that neither batch nor chunk changes an
+ * answer; or, as bitsandbytes does, in every row of a call where they are one in any.  The same for a single row. */
+typedef int32_t rv_int8_parity;
+enum { RV_INT8_BY_ROW = 0, RV_INT8_BY_CALL = 1 };
 
 /* What matrix operands are rounded to.  Residual stream, norms, softmax and accumulators
  * are f32 in every mode.  AUTO: f32 for an f32 checkpoint, else the checkpoint's 16-bit type
- * where this device multiplies it natively, else f32 (CPU) or f16 (GPU). */
+ * where this device multiplies it natively, else f32 (CPU) or f16 (GPU).  With int8 and 4-bit weights a GPU
+ * computes in f16 unless asked otherwise, as bitsandbytes does. */
 typedef int32_t rv_compute;
 enum { RV_COMPUTE_AUTO = 0, RV_COMPUTE_F32 = 1, RV_COMPUTE_BF16 = 2, RV_COMPUTE_F16 = 3 };
 
@@ -142,7 +155,8 @@ typedef struct rv_load_options {
     size_t           size;
     rv_backend_id    backend;     /* default: CUDA where there is a device, else CPU          */
     int32_t          device;
-    rv_weight_format weights;     /* default: 16 bit where it fits, else int8                 */
+    rv_weight_format weights;     /* default: as a quantised checkpoint has it; else 16 bit where it
+                                     fits, else int8, else nf4                                */
     rv_compute       compute;
     int32_t          threads;     /* CPU backend: default one a core                          */
     uint64_t         memory_limit;/* device bytes for the model and all its sessions;
@@ -153,6 +167,16 @@ typedef struct rv_load_options {
     rv_log_fn        log;         void *log_user;
     rv_progress_fn   progress;    void *progress_user;
     rv_attention_kind attention;  /* GPU backends                                             */
+    float            int8_threshold;  /* |activation| from which it is an outlier: 0: 6.0; negative: none is */
+    rv_int8_parity   int8_parity;
+    rv_module_set    modules;
+    const char *const *skip;      uint32_t n_skip;   /* instead of `modules`: names of modules that stay 16 bit, matched as
+                                     transformers matches llm_int8_skip_modules: the last part of a name, a whole name,
+                                     or a name with "." behind it anywhere within one         */
+    const char *const *keep;      uint32_t n_keep;   /* exceptions, "MODULE=16bit|int8|nf4": "cross_attn=int8",
+                                     "lm_head=int8", "layers.3.mlp=16bit"; the last that matches counts */
+    int32_t          nf4_single;  /* non-zero: NF4 without double quantisation (4.5 instead of 4.13 bits a weight) */
+    const char      *cache_dir;   /* where quantised weights are kept for the next load; NULL: nowhere */
 } rv_load_options;
 
 typedef struct rv_session_options {
