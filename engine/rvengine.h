@@ -109,6 +109,12 @@ enum { RV_MODULES_INTENDED = 0, RV_MODULES_HF_LITERAL = 1 };
 typedef int32_t rv_int8_parity;
 enum { RV_INT8_BY_ROW = 0, RV_INT8_BY_CALL = 1 };
 
+/* Which linear layers are quantised: the text layers', as one means it; or those that Hugging Face quantises when it is
+ * told to skip "vision_tower" and "multi_modal_projector": the vision layers and lm_head too, for no module has the first
+ * name, and a list replaces the default exception. */
+typedef int32_t rv_module_preset;
+enum { RV_MODULES_INTENDED = 0, RV_MODULES_HF_LITERAL = 1 };
+
 /* What matrix operands are rounded to.  Residual stream, norms, softmax and accumulators
  * are f32 in every mode.  AUTO: f32 for an f32 checkpoint, else the checkpoint's 16-bit type
  * where this device multiplies it natively, else f32 (CPU) or f16 (GPU).  With int8 and 4-bit weights a GPU
