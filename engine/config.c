@@ -248,14 +248,14 @@ static void check_model_type(const rv_section *top) {
                         type);
 }
 
-static void check_not_quantised(const rv_section *top) {
+/* Which tensors bitsandbytes has quantised, the files themselves say (loader/bnb.h). */
+static void check_quantised(const rv_section *top) {
     rv_section q = rv_section_open(top, "quantization_config", "quantization_config.");
     if (!q.object) return;
     const char *method = rv_section_text(&q, "quant_method", "an unnamed method");
-    const char *bits = rv_section_bool(&q, "load_in_4bit", false) ? " 4-bit"
-                     : rv_section_bool(&q, "load_in_8bit", false) ? " 8-bit" : "";
-    rv_section_no(top, "quantization_config", "the weights are quantised by %.60s%s; use the 16-bit or "
-                    "32-bit checkpoint", method, bits);
+    if (strcmp(method, "bitsandbytes"))
+        rv_section_no(top, "quantization_config", "the weights are quantised by %.60s; use bitsandbytes' 8 or 4 bits, or a 16-bit or "
+                        "32-bit checkpoint", method);
 }
 
 /* transformers writes the type at the top (torch_dtype, since 4.56 dtype) and often in text_config too. */
@@ -296,7 +296,7 @@ static int32_t read_eos(const rv_section *s, int32_t vocab, int32_t *out) {
 
 static void read_top(const rv_section *top, rv_config *c) {
     check_model_type(top);
-    check_not_quantised(top);
+    check_quantised(top);
     rv_section text = rv_section_open(top, "text_config", "text_config.");
     rv_section vision = rv_section_open(top, "vision_config", "vision_config.");
     read_text(&text, &c->text);

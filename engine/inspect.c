@@ -6,6 +6,8 @@
 
 #include "engine/abi.h"
 #include "engine/model.h"
+#include "engine/modules.h"
+#include "loader/bnb.h"
 
 enum { MAX_FACTS = 40, FACT_BYTES = 160 };
 
@@ -51,6 +53,18 @@ static rv_status add(void *user, const rv_tensor_want *want, rv_error *err) {
     return RV_OK;
 }
 
+/* Scales and the like count with the part whose weights need them. */
+static void add_companions(rv_model_info *info, const rv_checkpoint *c) {
+    for (uint32_t i = 0; i < rv_checkpoint_count(c); i++) {
+        const rv_tensor *t = rv_checkpoint_at(c, i), *weight;
+        if (!rv_checkpoint_companion(c, t, &weight)) continue;
+        for (int p = 0; p < RV_PARTS; p++) {
+            const size_t n = strlen(info->parts[p].name);
+            if (!strncmp(t->name, info->parts[p].name, n) && t->name[n] == '.') info->parts[p].file_bytes += t->bytes;
+        }
+    }
+}
+
 /* ---- facts ---- */
 
 static void layers_text(const rv_text_config *t, char *out, size_t n) {
@@ -68,22 +82,40 @@ static void taps_text(const rv_vision_config *v, char *out, size_t n) {
 static const char *dtypes_text(const rv_checkpoint *c) {
     bool f32 = false, f16 = false, bf16 = false;
     for (uint32_t i = 0; i < rv_checkpoint_count(c); i++) {
-        rv_dtype type = rv_checkpoint_at(c, i)->type;
+        const rv_tensor *t = rv_checkpoint_at(c, i), *weight;
+        const rv_dtype type = t->type;
+        if (rv_checkpoint_format(c, t) || rv_checkpoint_companion(c, t, &weight)) continue;
         f32 |= type == RV_F32, f16 |= type == RV_F16, bf16 |= type == RV_BF16;
     }
     if (f32 + f16 + bf16 > 1) return "mixed";
     return f32 ? "F32" : f16 ? "F16" : "BF16";
 }
 
+/* How many linear layers' weights are stored as what, where any is quantised. */
+static void quantised_text(const rv_checkpoint *c, char *out, size_t n) {
+    uint32_t found[RV_FORMATS] = { 0 };
+    size_t at = 0;
+    for (uint32_t i = 0; i < rv_checkpoint_count(c); i++) {
+        const rv_tensor *t = rv_checkpoint_at(c, i);
+        if (rv_modules_linear(t->name)) found[rv_checkpoint_format(c, t)]++;
+    }
+    for (int f = RV_FORMAT_INT8; f < RV_FORMATS; f++)
+        if (found[f] && at < n) at += (size_t)snprintf(out + at, n - at, "%s%u %s", at ? ", " : "", found[f], rv_format_name((rv_format)f));
+    if (!at) snprintf(out, n, "none");
+    else if (found[RV_FORMAT_PLAIN] && at < n) snprintf(out + at, n - at, ", %u plain", found[RV_FORMAT_PLAIN]);
+}
+
 static void add_facts(rv_model_info *info, const rv_files *f) {
     const rv_text_config *t = &f->config.text;
     const rv_vision_config *v = &f->config.vision;
-    char cross[FACT_BYTES], taps[FACT_BYTES];
+    char cross[FACT_BYTES], taps[FACT_BYTES], quantised[FACT_BYTES];
     layers_text(t, cross, sizeof cross);
     taps_text(v, taps, sizeof taps);
     fact(info, "architecture", "MllamaForConditionalGeneration");
     fact(info, "layout", "%s", rv_checkpoint_layout(f->checkpoint) == RV_LAYOUT_NEW ? "new" : "old");
     fact(info, "dtype", "%s", dtypes_text(f->checkpoint));
+    quantised_text(f->checkpoint, quantised, sizeof quantised);
+    fact(info, "quantised", "%s", quantised);
     fact(info, "files", "%u", rv_checkpoint_files(f->checkpoint));
     fact(info, "layers", "%d", t->layers);
     fact(info, "cross_layers", "%s", cross);
@@ -117,6 +149,7 @@ rv_status rv_inspect(const char *model_dir, rv_model_info **out, rv_error *err) 
     for (int i = 0; i < RV_PARTS; i++) info->parts[i] = (rv_part_info){ .size = sizeof *info->parts, .name = names[i] };
     sum s = { info, files.checkpoint };
     TRY(rv_weights_each(&files.config, add, &s, err));
+    add_companions(info, files.checkpoint);
     add_facts(info, &files);
 done:
     rv_files_close(&files);
@@ -165,6 +198,7 @@ rv_status rv_check_weights(const char *model_dir, rv_bad_tensor_fn bad, void *us
     for (uint32_t i = 0; i < rv_checkpoint_count(files.checkpoint); i++) {
         const rv_tensor *t = rv_checkpoint_at(files.checkpoint, i);
         uint64_t nans = 0, infs = 0;
+        if (rv_checkpoint_format(files.checkpoint, t)) continue;      /* codes, whatever type they are stored as */
         count_bad(t, &nans, &infs);
         if (!nans && !infs) continue;
         tensors++;

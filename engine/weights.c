@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/modules.h"
+#include "loader/bnb.h"
+
 #define SHAPE(a, b, c, d) { RV_##a, RV_##b, RV_##c, RV_##d }
 #define ROW(part, each, name, shape, kind, use, order, to, split) \
     { RV_IN_##part, RV_EACH_##each, name, SHAPE shape, RV_KIND_##kind, RV_USE_##use, RV_ORDER_##order, \
@@ -98,6 +101,12 @@ static rv_status check_one(void *user, const rv_tensor_want *want, rv_error *err
     if (!t)
         return rv_fail(err, RV_ERR_FORMAT, "tensor %s: missing: config.json asks for it, no file of the model has it (%s)",
                        want->name, k->first->file);
+    k->seen[t - k->first] = 1;
+    if (rv_modules_linear(want->name)) {
+        rv_codes codes;
+        rv_status st = rv_checkpoint_codes(k->c, t, want->shape[0], want->shape[1], &codes, err);
+        if (st || codes.format != RV_FORMAT_PLAIN) return st;
+    }
     bool same = t->n_dims == want->n_dims && !memcmp(t->shape, want->shape, (size_t)t->n_dims * sizeof *t->shape);
     if (!same) {
         char is[96], asked[96];
@@ -107,7 +116,17 @@ static rv_status check_one(void *user, const rv_tensor_want *want, rv_error *err
     }
     if (t->type != RV_F32 && t->type != RV_F16 && t->type != RV_BF16)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "tensor %s: type %s is not read; BF16, F16 and F32 are (%s)", t->file_name, t->type_name, t->file);
-    k->seen[t - k->first] = 1;
+    return RV_OK;
+}
+
+/* A tensor that the config does not ask for: all right if a quantised weight does. */
+static rv_status check_other(const rv_checkpoint *c, const rv_tensor *t, rv_error *err) {
+    const rv_tensor *weight = NULL;
+    if (!rv_checkpoint_companion(c, t, &weight))
+        return rv_fail(err, RV_ERR_FORMAT, "tensor %s: unexpected: a model with this config.json has no such tensor; "
+                       "merge adapters into the model first (%s)", t->file_name, t->file);
+    if (!weight)
+        return rv_fail(err, RV_ERR_FORMAT, "tensor %s: unexpected: there is no weight that is quantised so that it needs this (%s)", t->file_name, t->file);
     return RV_OK;
 }
 
@@ -117,12 +136,8 @@ rv_status rv_weights_check(const rv_config *config, const rv_checkpoint *c, rv_e
     check k = { c, calloc(n, 1), rv_checkpoint_at(c, 0) };
     if (!k.seen) return rv_fail_memory(err, "tensor table");
     rv_status st = rv_weights_each(config, check_one, &k, err);
-    for (uint32_t i = 0; st == RV_OK && i < n; i++) {
-        const rv_tensor *t = rv_checkpoint_at(c, i);
-        if (!k.seen[i])
-            st = rv_fail(err, RV_ERR_FORMAT, "tensor %s: unexpected: a model with this config.json has no such tensor; "
-                         "merge adapters into the model first (%s)", t->file_name, t->file);
-    }
+    for (uint32_t i = 0; st == RV_OK && i < n; i++)
+        if (!k.seen[i]) st = check_other(c, rv_checkpoint_at(c, i), err);
     free(k.seen);
     return st;
 }

@@ -141,7 +141,8 @@ typedef struct rv_tensor_want {
 typedef rv_status (*rv_want_fn)(void *user, const rv_tensor_want *want, rv_error *err);
 rv_status rv_weights_each(const rv_config *config, rv_want_fn each, void *user, rv_error *err);
 
-/* Checks that the checkpoint has every tensor, in its shape and a type we read, and none besides. */
+/* Checks that the checkpoint has every tensor, in its shape and a type we read, and none besides. A linear layer's weight may
+ * be quantised (loader/bnb.h), and then has companions. */
 rv_status rv_weights_check(const rv_config *config, const rv_checkpoint *c, rv_error *err);
 
 /* Places all weights: with an arena that only measures, nothing is read and *out gets no

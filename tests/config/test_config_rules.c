@@ -151,12 +151,6 @@ static void what_is_not_ours_is_unsupported_and_named(void **state) {
           { { CONFIG, "dtype", "\"float8_e4m3fn\"" }, NOT_OURS, "dtype: is \"float8_e4m3fn\"" },
           { { CONFIG, "quantization_config", "{\"quant_method\":\"gptq\",\"bits\":4}" }, NOT_OURS,
               "quantised by gptq;" },
-          { { CONFIG, "quantization_config",
-              "{\"quant_method\":\"bitsandbytes\",\"load_in_4bit\":true,\"load_in_8bit\":false}" },
-            NOT_OURS, "quantised by bitsandbytes 4-bit;" },
-          { { CONFIG, "quantization_config",
-              "{\"quant_method\":\"bitsandbytes\",\"load_in_4bit\":false,\"load_in_8bit\":true}" },
-            NOT_OURS, "quantised by bitsandbytes 8-bit;" },
           { { CONFIG, "quantization_config", "{}" }, NOT_OURS, "quantised by an unnamed method;" },
           { { PREPROCESSOR, "do_rescale", "false" }, NOT_OURS, "preprocessor_config.json: do_rescale: is false" },
           { { PREPROCESSOR, "do_pad", "false" }, NOT_OURS, "do_pad: is false" },
@@ -168,6 +162,13 @@ static void what_is_not_ours_is_unsupported_and_named(void **state) {
               "is \"CLIPImageProcessor\"; only" },
           { { GENERATION, "temperature", "101" }, BAD, "temperature: must be a number from 0 to 100, is 101" },
           { { GENERATION, "top_p", "1.01" }, BAD, "top_p: must be a number from 0 to 1, is 1.01" });
+}
+
+static void which_weights_bitsandbytes_quantised_is_left_to_the_files(void **state) {
+    (void)state;
+    rv_config c;
+    LOADS(&c, { CONFIG, "quantization_config", "{\"quant_method\":\"bitsandbytes\",\"load_in_4bit\":true,\"load_in_8bit\":false}" });
+    LOADS(&c, { CONFIG, "quantization_config", "{\"quant_method\":\"bitsandbytes\",\"load_in_4bit\":false,\"load_in_8bit\":true}" });
 }
 
 static void files_that_are_not_json_are_errors(void **state) {
@@ -229,6 +230,7 @@ int main(void) {
         S(text_values_must_agree), S(rope_values_must_agree), S(vision_values_must_agree),
         S(aspect_ratios_must_be_sound), S(token_ids_must_be_rows_of_the_embedding),
         S(the_preprocessor_must_agree_with_the_model), S(what_is_not_ours_is_unsupported_and_named),
+        S(which_weights_bitsandbytes_quantised_is_left_to_the_files),
         S(files_that_are_not_json_are_errors), S(deep_nesting_is_an_error),
         S(a_folder_without_config_json_is_an_error), S(an_optional_file_that_cannot_be_read_is_an_error),
     };
