@@ -115,8 +115,8 @@ static void add_facts(rv_model_info *info, const rv_files *f) {
     fact(info, "layout", "%s", rv_checkpoint_layout(f->checkpoint) == RV_LAYOUT_NEW ? "new" : "old");
     fact(info, "dtype", "%s", dtypes_text(f->checkpoint));
     quantised_text(f->checkpoint, quantised, sizeof quantised);
-    fact(info, "quantised", "%s", quantised);
     fact(info, "files", "%u", rv_checkpoint_files(f->checkpoint));
+    fact(info, "quantised", "%s", quantised);
     fact(info, "layers", "%d", t->layers);
     fact(info, "cross_layers", "%s", cross);
     fact(info, "hidden", "%d", t->hidden);

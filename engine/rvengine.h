@@ -250,7 +250,7 @@ typedef struct rv_model_info rv_model_info;
 RV_API rv_status rv_inspect(const char *model_dir, rv_model_info **out, rv_error *err); /* [any] */
 RV_API void      rv_model_info_free(rv_model_info *info);                               /* [any] */
 RV_API uint32_t  rv_model_info_parts(const rv_model_info *info, const rv_part_info **out);/*[any]*/
-/* One fact, as text: "architecture", "layout" (old|new), "dtype", "quantised", "files", "layers",
+/* One fact, as text: "architecture", "layout" (old|new), "dtype", "files", "quantised", "layers",
  * "cross_layers", "hidden", "heads", "kv_heads", "head_dim", "vocab", "context", "vision_layers",
  * "vision_hidden", "vision_heads", "tile", "patch", "taps", "prompt_form" (chat|plain),
  * "prompt_form_reason", "template" (the chat template's revision, A|B|none), "padding_tiles" (once|full).  NULL for an unknown key.   [any] */
