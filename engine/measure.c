@@ -22,13 +22,12 @@ static rv_status peak_of(rv_backend_id backend, rv_backend *be, rv_peak *out, rv
 
 rv_status rv_measure_ceilings(const rv_load_options *load, rv_ceilings *out, rv_error *err) {
     if (!out) return rv_fail(err, RV_ERR_ARGUMENT, "rv_measure_ceilings: out is NULL");
-    static const rv_config usual = { .dtype = RV_BF16 };     /* as published checkpoints are */
     rv_load_options o;
     rv_backend *be = NULL;
     rv_peak peak = { 0 };
     rv_status st = RV_OK;
     TRY(rv_abi_read(&o, sizeof o, load, "rv_load_options", err));
-    TRY(rv_load_resolve(&usual, &o, err));
+    TRY(rv_load_resolve(NULL, &o, err));
     TRY(rv_load_backend(&o, &be, err));
     TRY(peak_of(o.backend, be, &peak, err));
     rv_ceilings c = { .backend = o.backend, .compute = o.compute, .read_bytes_s = peak.read, .copy_bytes_s = peak.copy,
@@ -55,7 +54,13 @@ static rv_status add(void *user, const rv_tensor_want *want, rv_error *err) {
     (void)err;
     if (row->kind == RV_KIND_GATE || (row->kind == RV_KIND_WEIGHT && row->use == RV_USE_ROWS)) return RV_OK;
     /* The CPU reads weights as they lie in the files; a GPU holds them in its own 16-bit type. */
-    if (row->kind == RV_KIND_WEIGHT) bytes = s->m->options.backend == RV_BACKEND_CPU && t ? t->bytes : n * 2;
+    if (row->kind == RV_KIND_WEIGHT) {
+        const rv_weight *w = *(rv_weight *const *)(const void *)((const char *)&s->m->weights + want->destination);
+        const rv_weight_head *head = (const rv_weight_head *)(const void *)w;
+        const int64_t rows = want->shape[0];
+        bytes = s->m->options.backend == RV_BACKEND_CPU && t ? t->bytes : n * 2;
+        if (head && head->format != RV_FORMAT_PLAIN) bytes = rv_codes_bytes(head->format, !s->m->options.nf4_single, rows, want->elements / rows);
+    }
     if (row->part == RV_IN_VISION || row->part == RV_IN_PROJECTOR) s->vision += bytes;
     else if (row->part == RV_IN_HEAD || want->layer < 0) s->head += bytes;
     else if (row->destination == offsetof(rv_weights, text[0].kv) || row->destination == offsetof(rv_weights, text[0].k_norm))

@@ -61,10 +61,11 @@ static rv_status check_fits(const rv_model *m, const rv_load_options *asked, uin
 
 static rv_status place_weights(rv_model *m, const rv_load_options *asked, rv_error *err) {
     rv_arena plan = { 0 };
-    rv_weights_progress progress = { m->options.progress, m->options.progress_user };
+    rv_modules modules;
+    rv_placing how = rv_load_placing(&m->files, &m->options, &modules);
     uint64_t mapped = 0;
     rv_status st = RV_OK;
-    TRY(rv_weights_place(&m->files.config, m->files.checkpoint, m->be, &plan, progress, &m->weights, &mapped, err));
+    TRY(rv_weights_place(&m->files.config, m->files.checkpoint, m->be, &plan, &how, &m->weights, &mapped, err));
     TRY(check_fits(m, asked, plan.used, mapped, err));
     TRY(rv_checkpoint_recheck(m->files.checkpoint, err));
     m->memory = rv_device_alloc(m->be, plan.used);
@@ -74,7 +75,7 @@ static rv_status place_weights(rv_model *m, const rv_load_options *asked, rv_err
         TRY(rv_fail_memory(err, "weights"));
     }
     rv_arena arena = { m->memory, 0, plan.used };
-    TRY(rv_weights_place(&m->files.config, m->files.checkpoint, m->be, &arena, progress, &m->weights, &m->mapped_bytes, err));
+    TRY(rv_weights_place(&m->files.config, m->files.checkpoint, m->be, &arena, &how, &m->weights, &m->mapped_bytes, err));
     void *unused = rv_model_warm(m);
     st = rv_finish(m->be, err);
     rv_device_release(m->be, unused);
@@ -117,7 +118,7 @@ rv_status rv_model_load(const char *model_dir, const rv_load_options *options, r
     TRY(rv_abi_read(&asked, sizeof asked, options, "rv_load_options", err));
     m->options = asked;
     TRY(rv_files_open(model_dir, false, &m->files, err));
-    TRY(rv_load_resolve(&m->files.config, &m->options, err));
+    TRY(rv_load_resolve(&m->files, &m->options, err));
     TRY(open_both(m, model_dir, err));
     TRY(place_weights(m, &asked, err));
     rv_model_log(m, RV_LOG_INFO, "model loaded: %.1f MB mapped, %.1f MB taken, padding tiles computed %s",

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include "engine/config.h"
+#include "engine/modules.h"
 #include "engine/prompt.h"
 #include "engine/weights.h"
 #include "kernels/backend.h"
@@ -46,8 +47,11 @@ void *rv_model_warm(rv_model *m);
 
 /* ---- the plan (engine/plan.c) ---- */
 
-/* Fills AUTO fields: backend, compute, weights format; RV_ERR_UNSUPPORTED for what this build lacks. */
-rv_status rv_load_resolve(const rv_config *config, rv_load_options *options, rv_error *err);
+/* Fills AUTO fields: backend, compute, weights format; RV_ERR_UNSUPPORTED for what this build lacks, RV_ERR_ARGUMENT for
+ * module names that cannot be.  files NULL: of a usual model in 16 bit. */
+rv_status rv_load_resolve(const rv_files *files, rv_load_options *options, rv_error *err);
+/* How the weights of resolved options are placed. *modules is filled for it, and points into the options. */
+rv_placing rv_load_placing(const rv_files *files, const rv_load_options *options, rv_modules *modules);
 /* Opens the backend that resolved options name. */
 rv_status rv_load_backend(const rv_load_options *options, rv_backend **out, rv_error *err);
 /* Bytes that the options' device can give now: memory_limit, or what is free less 5 %. */

@@ -10,7 +10,9 @@
 #include "engine/abi.h"
 #include "engine/base/file.h"
 #include "engine/session.h"
+#include "loader/bnb.h"
 
+static const float INT8_THRESHOLD = 6.f;     /* bitsandbytes' own */
 enum { MAX_SLOTS = RV_FEW_ROWS, MAX_IMAGES = 1024, MAX_QUEUE = 1 << 20, DEFAULT_CONTEXT = 4096 };
 
 /* ---- the machine ---- */
@@ -142,6 +144,9 @@ static rv_status check_options(const rv_load_options *o, rv_error *err) {
     TRY(in_range(o->backend, RV_BACKEND_CUDA, "backend", err));
     TRY(in_range(o->device, 1024, "device", err));
     TRY(in_range(o->weights, RV_WEIGHTS_NF4, "weights", err));
+    TRY(in_range(o->modules, RV_MODULES_HF_LITERAL, "modules", err));
+    TRY(in_range(o->int8_parity, RV_INT8_BY_CALL, "int8_parity", err));
+    if (!(o->int8_threshold <= 65504)) TRY(rv_fail(err, RV_ERR_ARGUMENT, "rv_load_options.int8_threshold: must be at most 65504, is %g", (double)o->int8_threshold));
     TRY(in_range(o->compute, RV_COMPUTE_F16, "compute", err));
     TRY(in_range(o->threads, 1024, "threads", err));
     TRY(in_range(o->taps, RV_TAPS_LEAVING, "taps", err));
@@ -152,7 +157,9 @@ done:
     return st;
 }
 
-static rv_status resolve_cpu(const rv_config *config, rv_load_options *o, rv_error *err) {
+static bool quantised(const rv_load_options *o) { return o->weights >= RV_WEIGHTS_INT8; }
+
+static rv_status resolve_cpu(rv_dtype stored, rv_load_options *o, rv_error *err) {
     const rv_cpu_features cpu = rv_cpu_detect();
     o->backend = RV_BACKEND_CPU;
     if (o->device != 0) return rv_fail(err, RV_ERR_ARGUMENT, "device %d: the CPU is device 0", o->device);
@@ -161,43 +168,108 @@ static rv_status resolve_cpu(const rv_config *config, rv_load_options *o, rv_err
     if (o->compute == RV_COMPUTE_F16)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "compute f16: the CPU backend computes in f32 or bf16");
     if (o->compute == RV_COMPUTE_AUTO)
-        o->compute = config->dtype == RV_BF16 && cpu.avx512_bf16 ? RV_COMPUTE_BF16 : RV_COMPUTE_F32;
+        o->compute = stored == RV_BF16 && cpu.avx512_bf16 ? RV_COMPUTE_BF16 : RV_COMPUTE_F32;
     return RV_OK;
 }
 
-static rv_status resolve_cuda(const rv_config *config, rv_load_options *o, rv_error *err) {
+static rv_status resolve_cuda(rv_dtype stored, rv_load_options *o, rv_error *err) {
 #ifdef RV_CUDA
     o->backend = RV_BACKEND_CUDA;
     if (o->compute == RV_COMPUTE_F32)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "compute f32: the CUDA backend computes in bf16 or f16");
-    if (o->compute == RV_COMPUTE_AUTO) o->compute = config->dtype == RV_F16 ? RV_COMPUTE_F16 : RV_COMPUTE_BF16;
+    if (o->compute == RV_COMPUTE_AUTO) o->compute = stored == RV_F16 || quantised(o) ? RV_COMPUTE_F16 : RV_COMPUTE_BF16;
     return RV_OK;
 #else
-    (void)config, (void)o;
+    (void)stored, (void)o;
     return rv_fail(err, RV_ERR_UNSUPPORTED, "backend cuda: this build has none; use the cpu backend, or build with: cmake --preset cuda");
 #endif
 }
 
-rv_status rv_load_resolve(const rv_config *config, rv_load_options *o, rv_error *err) {
+/* ---- what weights are kept as ---- */
+
+static const rv_format formats[] = { [RV_WEIGHTS_AUTO] = RV_FORMAT_PLAIN, [RV_WEIGHTS_16BIT] = RV_FORMAT_PLAIN, [RV_WEIGHTS_INT8] = RV_FORMAT_INT8,
+                                     [RV_WEIGHTS_NF4] = RV_FORMAT_NF4, [RV_WEIGHTS_FP4] = RV_FORMAT_FP4 };
+
+/* What the checkpoint's first quantised linear layer is stored as; PLAIN: none is quantised. */
+static rv_format stored_format(const rv_files *f) {
+    for (uint32_t i = 0; i < rv_checkpoint_count(f->checkpoint); i++) {
+        const rv_tensor *t = rv_checkpoint_at(f->checkpoint, i);
+        rv_format format = rv_modules_linear(t->name) ? rv_checkpoint_format(f->checkpoint, t) : RV_FORMAT_PLAIN;
+        if (format != RV_FORMAT_PLAIN) return format;
+    }
+    return RV_FORMAT_PLAIN;
+}
+
+typedef struct sizing { const rv_modules *modules; const rv_checkpoint *c; rv_format format; bool nested, in_place; uint64_t bytes; } sizing;
+
+static rv_status size_one(void *user, const rv_tensor_want *want, rv_error *err) {
+    sizing *s = user;
+    const rv_tensor *t = rv_checkpoint_find(s->c, want->name);
+    (void)err;
+    if (want->row->kind != RV_KIND_WEIGHT) return RV_OK;
+    rv_format format = rv_modules_linear(want->name) ? rv_modules_format(s->modules, want->name, s->format) : RV_FORMAT_PLAIN;
+    if (format == RV_FORMAT_PLAIN && s->in_place && t) s->bytes += t->bytes;
+    else s->bytes += rv_codes_bytes(format, s->nested, want->shape[0], want->elements / want->shape[0]);
+    return RV_OK;
+}
+
+/* The largest format whose weights fit; NF4 where none does, so that the message is about the smallest. */
+static rv_weight_format that_fits(const rv_files *f, const rv_load_options *o) {
+    const rv_modules modules = { o->modules, o->skip, o->keep };
+    const uint64_t available = rv_load_available(o);
+    for (rv_weight_format w = RV_WEIGHTS_16BIT; w < RV_WEIGHTS_NF4; w++) {
+        sizing s = { &modules, f->checkpoint, formats[w], !o->nf4_single, o->backend == RV_BACKEND_CPU, 0 };
+        rv_weights_each(&f->config, size_one, &s, NULL);
+        if (s.bytes <= available) return w;
+    }
+    return RV_WEIGHTS_NF4;
+}
+
+static rv_status resolve_weights(const rv_files *f, rv_load_options *o, rv_error *err) {
+    const rv_modules modules = { o->modules, o->skip, o->keep };
+    const rv_format stored = stored_format(f);
+    rv_status st = rv_modules_check(&modules, &f->config, formats[o->weights], NULL, NULL, err);
+    if (st) return st;
+    if (stored == RV_FORMAT_PLAIN) {
+        if (o->weights == RV_WEIGHTS_AUTO) o->weights = that_fits(f, o);
+        return RV_OK;
+    }
+    if (quantised(o) && formats[o->weights] != stored)
+        return rv_fail(err, RV_ERR_ARGUMENT, "weights %s: the checkpoint holds %s weights already: ask for auto (or for 16bit, as which they are read exactly)",
+                       rv_format_name(formats[o->weights]), rv_format_name(stored));
+    if (o->weights == RV_WEIGHTS_AUTO)
+        for (rv_weight_format w = RV_WEIGHTS_INT8; w <= RV_WEIGHTS_FP4; w++)
+            if (formats[w] == stored) o->weights = w;
+    return RV_OK;
+}
+
+rv_status rv_load_resolve(const rv_files *files, rv_load_options *o, rv_error *err) {
+    const rv_dtype stored = files ? files->config.dtype : RV_BF16;
     rv_status st = check_options(o, err);
     if (st) return st;
-    if (o->weights == RV_WEIGHTS_INT8 || o->weights == RV_WEIGHTS_NF4)
-        return rv_fail(err, RV_ERR_UNSUPPORTED, "weights %s: this version reads 16-bit (and f32) weights only; use 16bit or auto",
-                       o->weights == RV_WEIGHTS_INT8 ? "int8" : "nf4");
-    o->weights = RV_WEIGHTS_16BIT;
-    bool gpu = o->backend == RV_BACKEND_CUDA || (o->backend == RV_BACKEND_AUTO && gpu_count() > 0);
-    return gpu ? resolve_cuda(config, o, err) : resolve_cpu(config, o, err);
+    if (o->backend == RV_BACKEND_AUTO) o->backend = gpu_count() > 0 ? RV_BACKEND_CUDA : RV_BACKEND_CPU;
+    if (!files) o->weights = RV_WEIGHTS_16BIT;
+    else if ((st = resolve_weights(files, o, err))) return st;
+    return o->backend == RV_BACKEND_CUDA ? resolve_cuda(stored, o, err) : resolve_cpu(stored, o, err);
+}
+
+rv_placing rv_load_placing(const rv_files *f, const rv_load_options *o, rv_modules *modules) {
+    *modules = (rv_modules){ o->modules, o->skip, o->keep };
+    return (rv_placing){ .format = stored_format(f) == RV_FORMAT_PLAIN ? formats[o->weights] : RV_FORMAT_PLAIN, .as_stored = o->weights != RV_WEIGHTS_16BIT,
+                         .nested = !o->nf4_single, .modules = modules, .progress = { o->progress, o->progress_user } };
 }
 
 rv_status rv_load_backend(const rv_load_options *o, rv_backend **out, rv_error *err) {
+    const rv_int8_rules int8 = { o->int8_threshold == 0 ? INT8_THRESHOLD : o->int8_threshold < 0 ? 0 : o->int8_threshold,
+                                 o->int8_parity == RV_INT8_BY_CALL };
 #ifdef RV_CUDA
     if (o->backend == RV_BACKEND_CUDA) {
         rv_cuda_options cuda = { .device = o->device, .act = o->compute == RV_COMPUTE_F16 ? RV_F16 : RV_BF16,
-                                 .plain_attention = o->attention == RV_ATTENTION_PLAIN };
+                                 .plain_attention = o->attention == RV_ATTENTION_PLAIN, .int8 = int8 };
         return rv_cuda_open(&cuda, out, err);
     }
 #endif
-    rv_cpu_options cpu = { .threads = o->threads, .act = o->compute == RV_COMPUTE_BF16 ? RV_BF16 : RV_F32 };
+    rv_cpu_options cpu = { .threads = o->threads, .act = o->compute == RV_COMPUTE_BF16 ? RV_BF16 : RV_F32, .int8 = int8 };
     return rv_cpu_open(&cpu, out, err);
 }
 
@@ -227,13 +299,15 @@ rv_status rv_session_resolve(const rv_config *config, rv_session_options *o, rv_
 
 /* ---- the plan ---- */
 
-static rv_status measure(const rv_files *files, rv_backend *be, const rv_session_options *session, rv_memory *out, rv_error *err) {
+static rv_status measure(const rv_files *files, const rv_load_options *load, rv_backend *be, const rv_session_options *session, rv_memory *out, rv_error *err) {
+    rv_modules modules;
+    const rv_placing how = rv_load_placing(files, load, &modules);
     rv_arena weights = { 0 }, cache = { 0 }, scratch = { 0 };
     rv_weights *unused = calloc(1, sizeof *unused);
     rv_session *s = calloc(1, sizeof *s);
     rv_status st = RV_OK;
     if (!unused || !s) TRY(rv_fail_memory(err, "memory plan"));
-    TRY(rv_weights_place(&files->config, files->checkpoint, be, &weights, (rv_weights_progress){ 0 }, unused, &out->mapped, err));
+    TRY(rv_weights_place(&files->config, files->checkpoint, be, &weights, &how, unused, &out->mapped, err));
     out->weights = weights.used + out->mapped;
     out->cache_per_token = rv_cache_bytes_per_token(&files->config, be->act);
     out->cache_per_tile = rv_cache_bytes_per_tile(&files->config, be->act);
@@ -247,6 +321,7 @@ static rv_status measure(const rv_files *files, rv_backend *be, const rv_session
     out->scratch += be->own_bytes;
     out->total = out->weights + out->cache + out->scratch;
 done:
+    if (unused) free(unused->codes);
     free(unused);
     free(s);
     return st;
@@ -264,11 +339,11 @@ rv_status rv_memory_plan(const char *model_dir, const rv_load_options *load, con
     TRY(rv_abi_read(&o, sizeof o, load, "rv_load_options", err));
     TRY(rv_abi_read(&so, sizeof so, session, "rv_session_options", err));
     TRY(rv_files_open(model_dir, false, &files, err));
-    TRY(rv_load_resolve(&files.config, &o, err));
+    TRY(rv_load_resolve(&files, &o, err));
     plan.available = rv_load_available(&o);
     o.threads = 1;                                       /* a plan needs no pool; sizes do not depend on it */
     TRY(rv_load_backend(&o, &be, err));
-    TRY(measure(&files, be, session ? &so : NULL, &plan, err));
+    TRY(measure(&files, &o, be, session ? &so : NULL, &plan, err));
     plan.fits = plan.total <= plan.available;
     plan.weights_format = o.weights;
     plan.compute = o.compute;

@@ -101,19 +101,13 @@ enum { RV_WEIGHTS_AUTO = 0, RV_WEIGHTS_16BIT = 1, RV_WEIGHTS_INT8 = 2, RV_WEIGHT
 /* Which Linears are quantised where int8 or nf4 is asked for.  INTENDED: those of the decoder; lm_head, vision tower
  * and projector stay 16 bit.  HF_LITERAL: what transformers does with llm_int8_skip_modules = ["vision_tower",
  * "multi_modal_projector"]: the tower (its name is vision_model) and lm_head are quantised as well. */
-typedef int32_t rv_module_set;
+typedef int32_t rv_module_preset;
 enum { RV_MODULES_INTENDED = 0, RV_MODULES_HF_LITERAL = 1 };
 
 /* Which columns of a product's input count as outliers (int8): row by row, so that neither batch nor chunk changes an
  * answer; or, as bitsandbytes does, in every row of a call where they are one in any.  The same for a single row. */
 typedef int32_t rv_int8_parity;
 enum { RV_INT8_BY_ROW = 0, RV_INT8_BY_CALL = 1 };
-
-/* Which linear layers are quantised: the text layers', as one means it; or those that Hugging Face quantises when it is
- * told to skip "vision_tower" and "multi_modal_projector": the vision layers and lm_head too, for no module has the first
- * name, and a list replaces the default exception. */
-typedef int32_t rv_module_preset;
-enum { RV_MODULES_INTENDED = 0, RV_MODULES_HF_LITERAL = 1 };
 
 /* What matrix operands are rounded to.  Residual stream, norms, softmax and accumulators
  * are f32 in every mode.  AUTO: f32 for an f32 checkpoint, else the checkpoint's 16-bit type
@@ -175,11 +169,11 @@ typedef struct rv_load_options {
     rv_attention_kind attention;  /* GPU backends                                             */
     float            int8_threshold;  /* |activation| from which it is an outlier: 0: 6.0; negative: none is */
     rv_int8_parity   int8_parity;
-    rv_module_set    modules;
-    const char *const *skip;      uint32_t n_skip;   /* instead of `modules`: names of modules that stay 16 bit, matched as
-                                     transformers matches llm_int8_skip_modules: the last part of a name, a whole name,
-                                     or a name with "." behind it anywhere within one         */
-    const char *const *keep;      uint32_t n_keep;   /* exceptions, "MODULE=16bit|int8|nf4": "cross_attn=int8",
+    rv_module_preset modules;
+    const char      *skip;        /* instead of `modules`, separated by commas: names of modules that stay 16 bit (and the
+                                     only ones), matched as transformers matches llm_int8_skip_modules: a whole name, its
+                                     last part, or followed by a dot anywhere inside          */
+    const char      *keep;        /* exceptions, separated by commas, "MODULE=16bit|int8|nf4": "cross_attn=int8",
                                      "lm_head=int8", "layers.3.mlp=16bit"; the last that matches counts */
     int32_t          nf4_single;  /* non-zero: NF4 without double quantisation (4.5 instead of 4.13 bits a weight) */
     const char      *cache_dir;   /* where quantised weights are kept for the next load; NULL: nowhere */

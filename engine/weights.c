@@ -151,8 +151,9 @@ typedef struct place {
     rv_arena *arena;
     rv_weights *out;
     uint64_t mapped, done, total;
-    rv_weights_progress progress;
+    const rv_placing *how;
     rv_weight_spec spec;                 /* the weight whose parts are being gathered           */
+    rv_format format[RV_WEIGHT_PARTS];   /* what each would be, alone                           */
     size_t destination;
     uint64_t spec_bytes;
     float *staging;                      /* f32 of the longest vector                           */
@@ -173,6 +174,13 @@ static void read_f32(float *out, const rv_tensor *t, int64_t n) {
 static rv_status finish_weight(place *p, rv_error *err) {
     rv_weight_spec *s = &p->spec;
     if (s->n_parts == 0) return RV_OK;
+    const rv_codes *first = s->part[0].codes;
+    s->format = p->format[0];
+    s->nested = first ? first->nested != NULL : p->how->nested;
+    for (int32_t i = 1; i < s->n_parts; i++) {
+        const rv_codes *codes = s->part[i].codes;
+        if (p->format[i] != s->format || !codes != !first || (codes && !codes->nested != !first->nested)) s->format = RV_FORMAT_PLAIN;
+    }
     uint64_t bytes = rv_weight_bytes(p->be, s);
     void *memory = rv_arena_take(p->arena, bytes);
     if (bytes == 0) p->mapped += p->spec_bytes;
@@ -184,12 +192,33 @@ static rv_status finish_weight(place *p, rv_error *err) {
         if (err) *err = p->be->error;
         return p->be->error.code;
     }
-    if (p->arena->base && p->progress.call && p->progress.call(p->progress.user, (float)((double)p->done / (double)p->total)))
+    const rv_weights_progress *progress = &p->how->progress;
+    if (p->arena->base && progress->call && progress->call(progress->user, (float)((double)p->done / (double)p->total)))
         return rv_fail(err, RV_ERR_CANCELLED, "loading was stopped by the progress callback");
     return RV_OK;
 }
 
-static void add_part(place *p, const rv_tensor_want *want, const rv_tensor *t) {
+/* A matrix of the checkpoint, and what it becomes.  Codes are kept in out->codes, which has room for all there are. */
+static rv_status read_part(place *p, const rv_tensor_want *want, const rv_tensor *t, int32_t rows, int32_t cols, rv_weight_part *part,
+                           rv_format *format, rv_error *err) {
+    const bool linear = want->row->use != RV_USE_ROWS && want->n_dims == 2;
+    *part = (rv_weight_part){ p->arena->base ? t->data : NULL, t->type, rows, NULL };
+    *format = RV_FORMAT_PLAIN;
+    if (rv_checkpoint_format(p->c, t) != RV_FORMAT_PLAIN) {
+        rv_codes *codes = &p->out->codes[p->out->n_codes++];
+        rv_status st = rv_checkpoint_codes(p->c, t, rows, cols, codes, err);
+        if (st == RV_OK && p->arena->base) st = rv_checkpoint_check_scales(t, codes, rows, cols, err);
+        if (st) return st;
+        *part = (rv_weight_part){ NULL, RV_U8, rows, codes };
+        if (p->how->as_stored) *format = codes->format;
+    } else if (linear && p->how->format != RV_FORMAT_PLAIN) {
+        *format = rv_modules_format(p->how->modules, want->name, p->how->format);
+        if (*format >= RV_FORMAT_NF4 && cols % RV_BLOCK4) *format = RV_FORMAT_PLAIN;
+    }
+    return RV_OK;
+}
+
+static rv_status add_part(place *p, const rv_tensor_want *want, const rv_tensor *t, rv_error *err) {
     const rv_vision_config *v = &p->config->vision;
     int64_t cols = want->n_dims < 2 ? want->elements : want->elements / want->shape[0];
     /* Tile tables are looked up by (aspect ratio, tile[, token]): one vector a row. */
@@ -197,13 +226,16 @@ static void add_part(place *p, const rv_tensor_want *want, const rv_tensor *t) {
     rv_weight_spec *s = &p->spec;
     if (s->n_parts == 0) {
         memcpy(p->name, want->name, sizeof p->name);
-        *s = (rv_weight_spec){ .name = p->name, .cols = (int32_t)cols, .use = want->row->use, .order = want->row->order };
+        *s = (rv_weight_spec){ .name = p->name, .cols = (int32_t)cols, .use = want->row->use, .order = want->row->order,
+                               .filled = p->how->filled };
         p->destination = want->destination;
     }
     int32_t rows = (int32_t)(want->elements / cols);
-    s->part[s->n_parts++] = (rv_weight_part){ p->arena->base ? t->data : NULL, t->type, rows, NULL };
+    rv_status st = read_part(p, want, t, rows, (int32_t)cols, &s->part[s->n_parts], &p->format[s->n_parts], err);
+    s->n_parts++;
     s->rows += rows;
     p->spec_bytes += t->bytes;
+    return st;
 }
 
 static rv_status place_one(void *user, const rv_tensor_want *want, rv_error *err) {
@@ -215,21 +247,27 @@ static rv_status place_one(void *user, const rv_tensor_want *want, rv_error *err
         if (st) return st;
     }
     void *to = (char *)p->out + want->destination;
-    if (want->row->kind == RV_KIND_WEIGHT) add_part(p, want, t);
-    else if (want->row->kind == RV_KIND_VECTOR) {
+    if (want->row->kind == RV_KIND_WEIGHT) return add_part(p, want, t, err);
+    if (want->row->kind == RV_KIND_VECTOR) {
         uint64_t bytes = (uint64_t)want->elements * sizeof(float);
         float *vector = rv_arena_take(p->arena, bytes);
-        if (vector) {
+        if (vector && !p->how->filled) {
             read_f32(p->staging, t, want->elements);
             rv_upload(p->be, vector, p->staging, bytes);
-            *(float **)to = vector;
         }
+        if (vector) *(float **)to = vector;
     } else if (p->arena->base) {
         float gate;
         read_f32(&gate, t, 1);
         *(float *)to = tanhf(gate);
     }
     return RV_OK;
+}
+
+static uint32_t count_coded(const rv_checkpoint *c) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < rv_checkpoint_count(c); i++) n += rv_checkpoint_format(c, rv_checkpoint_at(c, i)) != RV_FORMAT_PLAIN;
+    return n;
 }
 
 static uint64_t weight_bytes_in_files(const rv_checkpoint *c) {
@@ -239,15 +277,20 @@ static uint64_t weight_bytes_in_files(const rv_checkpoint *c) {
 }
 
 rv_status rv_weights_place(const rv_config *config, const rv_checkpoint *c, rv_backend *be, rv_arena *arena,
-                           rv_weights_progress progress, rv_weights *out, uint64_t *mapped, rv_error *err) {
+                           const rv_placing *how, rv_weights *out, uint64_t *mapped, rv_error *err) {
     int64_t longest = config->text.hidden;
     if (longest < config->vision.ffn) longest = config->vision.ffn;
     if (longest < config->vision.hidden) longest = config->vision.hidden;
+    free(out->codes);
     memset(out, 0, sizeof *out);
     for (int32_t i = 0; i < RV_MAX_LAYERS; i++) out->local[i].attn_gate = out->local[i].ffn_gate = 1;
-    place p = { .config = config, .c = c, .be = be, .arena = arena, .out = out, .progress = progress,
+    place p = { .config = config, .c = c, .be = be, .arena = arena, .out = out, .how = how,
                 .total = weight_bytes_in_files(c), .staging = malloc((size_t)longest * sizeof(float)) };
-    if (!p.staging) return rv_fail_memory(err, "weights");
+    out->codes = calloc(count_coded(c) + 1, sizeof *out->codes);
+    if (!p.staging || !out->codes) {
+        free(p.staging);
+        return rv_fail_memory(err, "weights");
+    }
     rv_status st = rv_weights_each(config, place_one, &p, err);
     if (st == RV_OK) st = finish_weight(&p, err);
     if (st == RV_OK && arena->base) out->pads_are_equal = rv_weights_pads_equal(config, c);
@@ -269,6 +312,8 @@ static rv_status free_one(void *user, const rv_tensor_want *want, rv_error *err)
 void rv_weights_free(const rv_config *config, rv_backend *be, rv_weights *w) {
     place p = { .be = be, .out = w };
     rv_weights_each(config, free_one, &p, NULL);
+    free(w->codes);
+    w->codes = NULL;
 }
 
 /* ---- padding tiles ---- */

@@ -38,6 +38,8 @@ typedef struct rv_weights {
     float position_gate, pre_gate, post_gate;        /* tanh applied                           */
     rv_vision_layer local[RV_MAX_LAYERS], global[RV_MAX_LAYERS];
     bool pads_are_equal;                 /* every unused slot of the tile tables is zero       */
+    rv_codes *codes;                     /* [n_codes] of tensors that the checkpoint holds quantised; weights point to them */
+    uint32_t  n_codes;
 } rv_weights;
 
 /* ---- the table ---- */
@@ -145,12 +147,24 @@ rv_status rv_weights_each(const rv_config *config, rv_want_fn each, void *user, 
  * be quantised (loader/bnb.h), and then has companions. */
 rv_status rv_weights_check(const rv_config *config, const rv_checkpoint *c, rv_error *err);
 
+/* What weights become.  A tensor that the checkpoint holds quantised stays as it is; the others are quantised where
+ * `modules` says so.  A weight of several tensors has one format: 16 bit where theirs differ. */
+typedef struct rv_weights_progress { rv_progress_fn call; void *user; } rv_weights_progress;
+struct rv_modules;                       /* engine/modules.h                                    */
+typedef struct rv_placing {
+    rv_format           format;          /* of quantisable modules; PLAIN: none is quantised, codes are read as 16 bit */
+    bool                as_stored;       /* whatever the checkpoint holds quantised keeps its format */
+    bool                nested;          /* NF4: double quantisation                           */
+    const struct rv_modules *modules;    /* which these are                                    */
+    bool                filled;          /* the arena already holds what placing made of the same model once */
+    rv_weights_progress progress;
+} rv_placing;
+
 /* Places all weights: with an arena that only measures, nothing is read and *out gets no
  * pointers; else tensors are converted and uploaded.  *mapped: bytes that are read in place.
  * The checkpoint must stay open as long as the weights (mapped) and have passed the check. */
-typedef struct rv_weights_progress { rv_progress_fn call; void *user; } rv_weights_progress;
 rv_status rv_weights_place(const rv_config *config, const rv_checkpoint *c, rv_backend *be, rv_arena *arena,
-                           rv_weights_progress progress, rv_weights *out, uint64_t *mapped, rv_error *err);
+                           const rv_placing *how, rv_weights *out, uint64_t *mapped, rv_error *err);
 void      rv_weights_free(const rv_config *config, rv_backend *be, rv_weights *w);
 
 /* Whether every unused tile slot is zero in all three tables, so that padding tiles of an image are all alike. */

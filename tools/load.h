@@ -6,7 +6,11 @@
 
 typedef struct load_choice {
     const char *model;
-    int32_t  backend, weights, compute, attention, taps, reference, resize;     /* the library's numbers */
+    int32_t  backend, weights, compute, attention, taps, reference, resize, modules, parity;     /* the library's numbers */
+    const char *skip, *keep;
+    double   threshold;
+    bool     threshold_given;
+    bool     nf4_single;
     uint64_t device, threads, memory_limit, context;
     bool     verbose;
 } load_choice;
@@ -25,7 +29,19 @@ typedef struct load_choice {
       .help = "tokens of prompt and answer together\n(default 4096, or the model's limit if smaller)" },         \
     { OPTION_GROUP, .name = "Numbers" },                                                                         \
     { OPTION_CHOICE, .name = "weights", .to = &(c).weights, .choices = "auto|16bit|int8|nf4",                    \
-      .help = "how weights are held (default auto: 16 bit where it fits)" },                                     \
+      .help = "how weights are held (default auto: as the model has them,\n16 bit where that fits, else int8, else nf4)" }, \
+    { OPTION_CHOICE, .name = "modules", .to = &(c).modules, .choices = "intended|hf-literal",                    \
+      .help = "what is quantised: the decoder's Linears (default), or what\ntransformers does when told to skip \"vision_tower\" and the\nprojector: vision and lm_head too" }, \
+    { OPTION_TEXT, .name = "skip", .to = &(c).skip, .value = "NAME,..",                                           \
+      .help = "as llm_int8_skip_modules: these modules stay 16 bit, and only\nthese" },                           \
+    { OPTION_TEXT, .name = "keep", .to = &(c).keep, .value = "MODULE=FORMAT,..",                                  \
+      .help = "exceptions, e.g. cross_attn=int8,lm_head=int8,\nlayers.3.mlp=16bit" },                             \
+    { OPTION_REAL, .name = "int8-threshold", .to = &(c).threshold, .given = &(c).threshold_given, .max = 65504, .value = "X", \
+      .help = "int8: activations from here on are outliers and multiplied\nin 16 bit (default 6; 0: none is)" }, \
+    { OPTION_CHOICE, .name = "int8-parity", .to = &(c).parity, .choices = "row|bnb",                              \
+      .help = "outliers row by row, so that no answer depends on others\n(default), or as bitsandbytes: by call" }, \
+    { OPTION_FLAG, .name = "nf4-single", .to = &(c).nf4_single,                                                   \
+      .help = "nf4 without double quantisation: 4.5 bits a weight, not 4.13" },                                   \
     { OPTION_CHOICE, .name = "compute", .to = &(c).compute, .choices = "auto|f32|bf16|f16",                      \
       .help = "what matrix products are rounded to (default auto: the\nmodel's own type where this device has it)" }, \
     { OPTION_CHOICE, .name = "attention", .to = &(c).attention, .choices = "flash|plain",                        \

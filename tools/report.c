@@ -140,8 +140,8 @@ const char *backend_name(rv_backend_id id) {
 }
 
 const char *weights_name(rv_weight_format format) {
-    static const char *const names[] = { "auto", "16bit", "int8", "nf4" };
-    return format >= 0 && format <= RV_WEIGHTS_NF4 ? names[format] : "unknown";
+    static const char *const names[] = { "auto", "16bit", "int8", "nf4", "fp4" };
+    return format >= 0 && format <= RV_WEIGHTS_FP4 ? names[format] : "unknown";
 }
 
 const char *compute_name(rv_compute compute) {

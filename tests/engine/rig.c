@@ -40,16 +40,17 @@ static void open_backend(rig *r, const rig_options *o) {
 void rig_open(rig *r, const rig_options *o) {
     rv_error err;
     uint64_t mapped;
+    const rv_placing how = { .as_stored = true };
     memset(r, 0, sizeof *r);
     must(rv_config_load(o->dir, &r->config, &err), &err);
     must(rv_checkpoint_open(o->dir, &r->checkpoint, &err), &err);
     must(rv_weights_check(&r->config, r->checkpoint, &err), &err);
     open_backend(r, o);
     rv_arena plan = { 0 };
-    must(rv_weights_place(&r->config, r->checkpoint, r->be, &plan, (rv_weights_progress){ 0 }, &r->weights, &mapped, &err), &err);
+    must(rv_weights_place(&r->config, r->checkpoint, r->be, &plan, &how, &r->weights, &mapped, &err), &err);
     r->weights_memory = rv_device_alloc(r->be, plan.used);
     rv_arena real = { r->weights_memory, 0, plan.used };
-    must(rv_weights_place(&r->config, r->checkpoint, r->be, &real, (rv_weights_progress){ 0 }, &r->weights, &mapped, &err), &err);
+    must(rv_weights_place(&r->config, r->checkpoint, r->be, &real, &how, &r->weights, &mapped, &err), &err);
     assert_int_equal(real.used, plan.used);
 
     r->cache = (rv_cache){ .slots = 1, .context = RIG_CONTEXT, .images = RIG_IMAGES };
