@@ -30,35 +30,40 @@ static void move(rv_backend *be, void *dst, const void *src, uint64_t bytes) {
 
 static void finish(rv_backend *be) { (void)be; }
 
-static bool wants_packing(const rv_cpu *cpu, const rv_weight_spec *spec) {
-    return cpu->onednn && cpu->be.act == RV_BF16 && spec->use == RV_USE_VISION;
+static bool has_codes(const rv_weight_spec *spec) {
+    for (int32_t i = 0; i < spec->n_parts; i++)
+        if (spec->part[i].codes) return true;
+    return spec->format != RV_FORMAT_PLAIN;
 }
 
-/* What this backend cannot keep a weight as. */
-static bool refuses(rv_backend *be, const rv_weight_spec *s) {
-    bool codes = false;
-    for (int32_t i = 0; i < s->n_parts; i++) codes |= s->part[i].codes != NULL;
-    if (s->format != RV_FORMAT_PLAIN || codes)
-        rv_fail(&be->error, RV_ERR_UNSUPPORTED, "%s: the CPU backend keeps 16-bit and f32 weights only, %s is asked for", s->name, rv_format_name(s->format));
-    return be->error.code != RV_OK;
+static bool wants_packing(const rv_cpu *cpu, const rv_weight_spec *spec) {
+    return cpu->onednn && cpu->be.act == RV_BF16 && spec->use == RV_USE_VISION && !has_codes(spec);
 }
 
 static uint64_t weight_bytes(rv_backend *be, const rv_weight_spec *spec) {
     rv_cpu *cpu = (rv_cpu *)be;
-    if (refuses(be, spec)) return 0;
+    if (has_codes(spec)) return rv_cpu_quant_bytes(cpu, spec);
 #ifdef RV_ONEDNN
     if (wants_packing(cpu, spec)) return rv_onednn_packed_bytes(cpu->onednn, spec->rows, spec->cols, &be->error);
 #else
     (void)wants_packing;
 #endif
-    (void)cpu;
-    (void)spec;
     return 0;
 }
 
+/* What of a weight does not lie in the file as it is used. */
+static bool fill_memory(rv_cpu *cpu, const rv_weight_spec *spec, rv_weight *w, void *memory) {
+    if (has_codes(spec)) return rv_cpu_quant_make(cpu, spec, w, memory);
+#ifdef RV_ONEDNN
+    if (wants_packing(cpu, spec)) {
+        if (!spec->filled && rv_onednn_pack(cpu->onednn, w, memory, &cpu->be.error)) return false;
+        w->packed = memory;
+    }
+#endif
+    return true;
+}
+
 static rv_weight *weight_new(rv_backend *be, const rv_weight_spec *spec, void *memory) {
-    rv_cpu *cpu = (rv_cpu *)be;
-    if (refuses(be, spec)) return NULL;
     rv_weight *w = calloc(1, sizeof *w);
     if (!w) {
         rv_fail_memory(&be->error, spec->name);
@@ -67,17 +72,10 @@ static rv_weight *weight_new(rv_backend *be, const rv_weight_spec *spec, void *m
     w->head = (rv_weight_head){ spec->rows, spec->cols, spec->use, spec->order, spec->format };
     w->n_parts = spec->n_parts;
     memcpy(w->part, spec->part, sizeof w->part);
-    (void)cpu;
-    (void)memory;
-#ifdef RV_ONEDNN
-    if (wants_packing(cpu, spec)) {
-        if (rv_onednn_pack(cpu->onednn, w, memory, &be->error)) {
-            free(w);
-            return NULL;
-        }
-        w->packed = memory;
+    if (!fill_memory((rv_cpu *)be, spec, w, memory)) {
+        free(w);
+        return NULL;
     }
-#endif
     return w;
 }
 
@@ -104,6 +102,7 @@ static void cpu_close(rv_backend *be) {
     rv_onednn_close(cpu->onednn);
 #endif
     rv_cpu_attend_close(cpu);
+    rv_cpu_quant_close(cpu);
     rv_pool_close(cpu->pool);
     free(cpu->product_scratch);
     free((void *)cpu->be.ops);
@@ -151,6 +150,7 @@ rv_status rv_cpu_open_level(const rv_cpu_options *o, rv_cpu_level level, bool on
     cpu->threads = o->threads ? o->threads : rv_pool_cores();
     if (cpu->threads > MOST_THREADS) cpu->threads = MOST_THREADS;
     cpu->be.act = o->act;
+    cpu->int8 = o->int8;
     cpu->be.chunk_rows = CHUNK_ROWS;
     if (!(cpu->be.ops = table_new()) ||
         !(cpu->product_scratch = calloc((size_t)cpu->threads * rv_cpu_product_floats(), sizeof(float)))) {

@@ -20,7 +20,8 @@ enum {
     CPU_DEPTH     = 512,         /* input columns packed at a time (many rows, own kernel)     */
     CPU_PARTIALS  = 48,          /* a thread's share of attention's intermediate results       */
     CPU_PANEL     = 48,          /* the widest panel of output columns, any level              */
-    CPU_TILE_ROWS = 8            /* the most rows of a micro-kernel, any level                 */
+    CPU_TILE_ROWS = 8,           /* the most rows of a micro-kernel, any level                 */
+    CPU_OUTPUTS   = 8            /* weight rows treated at a time (few rows)                   */
 };
 
 typedef enum { CPU_REFERENCE, CPU_BASE, CPU_AVX2, CPU_AVX512, CPU_AVX512_BF16, CPU_LEVELS } rv_cpu_level;
@@ -30,6 +31,7 @@ struct rv_weight {
     rv_weight_part  part[RV_WEIGHT_PARTS];
     int32_t         n_parts;
     const void     *packed;      /* oneDNN's layout, or NULL                                   */
+    rv_codes        codes[RV_WEIGHT_PARTS];      /* where format is not PLAIN; map and absmaxes as they are read */
 };
 
 /* out = act(x W^T + bias), or out += scale * row_scale[r] * (x W^T + bias). */
@@ -42,6 +44,25 @@ typedef struct rv_cpu_product {
     float            scale;
     const float     *row_scale;
 } rv_cpu_product;
+
+/* Up to RV_FEW_ROWS rows of x as products with int8 weights take them. */
+typedef struct rv_cpu_int8_rows {
+    int8_t  *codes;              /* [rows x cols]                                              */
+    float   *sca;                /* [rows]                                                     */
+    int32_t *outliers;           /* [rows] how many                                            */
+    int32_t *column;             /* [rows x cols] whose columns these are, ascending           */
+    float   *value;              /* [rows x cols] and x there                                  */
+} rv_cpu_int8_rows;
+
+/* Room for products with weights in codes, up to `cols` wide. */
+typedef struct rv_cpu_quant_room {
+    int32_t          cols;
+    rv_cpu_int8_rows int8;
+    uint8_t         *by_call;    /* [cols] whether any row of the call has an outlier there    */
+    void            *x;          /* [RV_FEW_ROWS x cols] in the order of weight4               */
+    char            *weights;    /* [threads x rv_cpu_decode_bytes()]                          */
+    void            *whole;      /* all of it                                                  */
+} rv_cpu_quant_room;
 
 /* Softmax over a run of keys, not yet divided: l = sum e^(s - m), o = sum e^(s - m) v. */
 typedef struct rv_cpu_partial { float m, l, o[CPU_HEAD_DIM]; } rv_cpu_partial;
@@ -82,6 +103,19 @@ typedef struct rv_cpu_kernels {
     /* one item; false when a key lies outside the cache; NULL in the reference */
     bool (*attend_many)(const rv_attention *a, const rv_cpu_attend_item *item, rv_cpu_attend_room *room);
     int32_t panel;               /* output columns of product_many                             */
+    /* ---- weights in codes ---- */
+    /* Weights as rv_int8_weights and rv_nf4_quantise make them. */
+    float (*int8_weights)(int8_t *codes, const void *row, rv_dtype type, int64_t n);
+    void (*nf4_quantise)(uint8_t *codes, float *absmax, const void *w, rv_dtype type, int64_t n);
+    /* One row of activations: rounded to f16, then as rv_int8_activations; how many outliers, in which columns. */
+    int32_t (*int8_row)(int8_t *codes, float *sca, int32_t *column, const void *x, rv_dtype type, int64_t n, float threshold);
+    /* Blocks of 4-bit weights, rounded to `type` (F16 or BF16): the even elements of each block first, then the odd ones;
+     * and a row of x in that order.  NULL in the reference, which keeps the order. */
+    void (*weight4)(void *out, rv_dtype type, const uint8_t *codes, const float *absmax, const float *map, int64_t blocks);
+    void (*order4)(void *out, const void *x, rv_dtype type, int64_t blocks);
+    /* Output columns [from, to), all rows; x of product4 in that order; room: rv_cpu_decode_bytes(). */
+    void (*product8)(const rv_cpu_product *p, const rv_cpu_int8_rows *q, int32_t from, int32_t to);
+    void (*product4)(const rv_cpu_product *p, int32_t from, int32_t to, void *room);
 } rv_cpu_kernels;
 
 typedef struct rv_onednn rv_onednn;
@@ -96,6 +130,8 @@ typedef struct rv_cpu {
     float                *product_scratch;       /* [threads x rv_cpu_product_floats()]        */
     rv_cpu_attend_room   *attend_room;           /* [threads]                                  */
     rv_cpu_partial       *partials;              /* [threads x CPU_PARTIALS]                   */
+    rv_int8_rules         int8;
+    rv_cpu_quant_room     quant;                 /* grows when weights are made                */
 } rv_cpu;
 
 /* As rv_cpu_open, at a given level; for tests.  RV_ERR_UNSUPPORTED if this CPU lacks it.
@@ -109,6 +145,9 @@ extern const rv_cpu_kernels rv_cpu_reference, rv_cpu_base;
 extern const rv_cpu_kernels rv_cpu_avx2, rv_cpu_avx512, rv_cpu_avx512_bf16;
 #endif
 
+/* The 16-bit type that 4-bit weights are rounded to. */
+static inline rv_dtype rv_cpu_decoded(rv_dtype act) { return act == RV_BF16 ? RV_BF16 : RV_F16; }
+
 /* The elements of row r of m. */
 static inline void *rv_cpu_row(rv_mat m, int64_t r) {
     return (char *)m.data + (uint64_t)(r * m.ld) * rv_dtype_size(m.type);
@@ -120,6 +159,13 @@ static inline const void *rv_cpu_weight_row(const rv_weight *w, int32_t o, rv_dt
     while (o >= w->part[i].rows) o -= w->part[i++].rows;
     *type = w->part[i].type;
     return (const char *)w->part[i].data + (uint64_t)o * (uint64_t)w->head.cols * rv_dtype_size(*type);
+}
+
+/* The part that makes output column *o; *o becomes its row there. */
+static inline int32_t rv_cpu_part_of(const rv_weight *w, int32_t *o) {
+    int32_t i = 0;
+    while (*o >= w->part[i].rows) *o -= w->part[i++].rows;
+    return i;
 }
 
 static inline float rv_cpu_load(const void *p, rv_dtype type, int64_t i) {
@@ -154,6 +200,27 @@ void rv_cpu_attend(rv_backend *be, const rv_attention *a);
 rv_status rv_cpu_attend_open(rv_cpu *cpu, rv_error *err);
 void rv_cpu_attend_close(rv_cpu *cpu);
 void rv_cpu_rows_table(rv_backend_ops *ops);     /* fills in the row by row operations         */
+
+/* ---- quant.c: weights in codes ---- */
+/* Bytes that the parts of a spec take which are not read where they are, or a sticky error. */
+uint64_t rv_cpu_quant_bytes(rv_cpu *cpu, const rv_weight_spec *spec);
+/* Makes those parts, quantised or (PLAIN) read as 16 bit; the others stay where they are.  A sticky error: false. */
+bool rv_cpu_quant_make(rv_cpu *cpu, const rv_weight_spec *spec, rv_weight *w, void *memory);
+/* The absmaxes of blocks [block, block + n). */
+void rv_cpu_absmaxes(const rv_codes *q, int64_t block, int64_t n, float *out);
+/* To f16 and back as torch casts: beyond 65504 it is infinite. */
+float rv_cpu_through_f16(float f);
+/* int8_row as a plain loop. */
+int32_t rv_cpu_int8_row(int8_t *codes, float *sca, int32_t *column, const void *x, rv_dtype type, int64_t n, float threshold);
+
+/* ---- linear_quant.c: products with them ---- */
+void rv_cpu_product_codes(rv_cpu *cpu, const rv_cpu_product *p);
+bool rv_cpu_quant_grow(rv_cpu *cpu, int32_t cols);           /* false: a sticky error          */
+void rv_cpu_quant_close(rv_cpu *cpu);
+/* What product4 needs: CPU_OUTPUTS rows of 16-bit weights, and their absmaxes. */
+static inline uint64_t rv_cpu_decode_bytes(int32_t cols) {
+    return (uint64_t)CPU_OUTPUTS * (uint64_t)((cols + 63) / 64) * (64 * 2 + 4);
+}
 
 /* ---- onednn.c (with RV_ONEDNN) ---- */
 const char *rv_onednn_version(void);          /* "oneDNN 2.6.3"                             */

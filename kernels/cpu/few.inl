@@ -50,7 +50,7 @@ static __attribute__((noinline)) void finish_row(const rv_cpu_product *p, int32_
     }
 }
 
-enum { FEW_OUTPUTS = 8, FEW_TILE_ROWS = 4 };
+enum { FEW_OUTPUTS = CPU_OUTPUTS, FEW_TILE_ROWS = 4 };
 
 #ifdef RV_DOT_BF16
 enum { DOT_STEP = 2 * RV_LANES };

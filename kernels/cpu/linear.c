@@ -57,6 +57,10 @@ static bool all_bf16(const rv_weight *w) {
 
 void rv_cpu_product_run(rv_cpu *cpu, const rv_cpu_product *p) {
     if (p->x.rows == 0) return;
+    if (p->w->head.format != RV_FORMAT_PLAIN) {
+        rv_cpu_product_codes(cpu, p);
+        return;
+    }
     if (p->x.rows <= RV_FEW_ROWS || !cpu->kernels->product_many) {
         run_few(cpu, p);
         return;

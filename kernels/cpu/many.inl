@@ -12,6 +12,7 @@ enum { TILE_ROWS = 4, PANEL_VECTORS = 3 };       /* 12 sums + 3 weights of 16   
 enum { TILE_ROWS = 4, PANEL_VECTORS = 2 };
 #endif
 enum { PANEL = PANEL_VECTORS * RV_LANES };
+_Static_assert((int)CPU_DEPTH % (int)RV_BLOCK4 == 0, "panels hold whole blocks");
 _Static_assert((int)PANEL <= (int)CPU_PANEL && (int)TILE_ROWS <= (int)CPU_TILE_ROWS, "scratch sizes");
 
 /* c[i][j] += sum over k of a[i][k] * b[k][j], for TILE_ROWS rows and V vectors. */
@@ -61,6 +62,20 @@ static void pack_column(const void *row, rv_dtype type, int64_t k, int32_t depth
     BY_TYPE(type, pack_column_as, row, k, depth, width, out);
 }
 
+/* The same of a 4-bit weight's row o; k is a multiple of RV_BLOCK4. */
+static void pack_codes(const rv_weight *w, int32_t o, rv_dtype type, int64_t k, int32_t depth, int32_t width, float *out) {
+    uint16_t halves[CPU_DEPTH];
+    float absmax[CPU_DEPTH / RV_BLOCK4], values[RV_BLOCK4];
+    const rv_codes *q = &w->codes[rv_cpu_part_of(w, &o)];
+    int64_t from = (int64_t)o * w->head.cols + k, blocks = depth / RV_BLOCK4;
+    rv_cpu_absmaxes(q, from / RV_BLOCK4, blocks, absmax);
+    weight4(halves, type, (const uint8_t *)q->codes + from / 2, absmax, q->map, blocks);
+    for (int64_t b = 0; b < blocks; b++) {
+        convert(values, RV_F32, halves + b * RV_BLOCK4, type, RV_BLOCK4);
+        for (int i = 0; i < RV_BLOCK4 / 2; i++, out += 2 * width) out[0] = values[i], out[width] = values[RV_BLOCK4 / 2 + i];
+    }
+}
+
 static void pack_zero_column(int32_t depth, int32_t width, float *out) {
     for (int32_t i = 0; i < depth; i++) out[i * width] = 0;
 }
@@ -94,6 +109,10 @@ static void product_many(const rv_cpu_product *p, int32_t from, int32_t n, int32
             rv_dtype type;
             if (j >= n) {
                 pack_zero_column(depth, width, panel + j);
+                continue;
+            }
+            if (p->w->head.format != RV_FORMAT_PLAIN) {
+                pack_codes(p->w, from + j, rv_cpu_decoded(p->x.type), k, depth, width, panel + j);
                 continue;
             }
             const void *w = rv_cpu_weight_row(p->w, from + j, &type);

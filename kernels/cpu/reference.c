@@ -71,6 +71,47 @@ static void product_few(const rv_cpu_product *p, int32_t from, int32_t to) {
     }
 }
 
+static float round_to(float f, rv_dtype type) {
+    if (type == RV_BF16) return rv_bf16_to_f32(rv_f32_to_bf16(f));
+    return type == RV_F16 ? rv_f16_to_f32(rv_f32_to_f16(f)) : f;
+}
+
+static void product4(const rv_cpu_product *p, int32_t from, int32_t to, void *room) {
+    (void)room;
+    for (int32_t at = from; at < to; at++) {
+        int32_t o = at, part = rv_cpu_part_of(p->w, &o);
+        for (int32_t r = 0; r < p->x.rows; r++) {
+            float sum = 0, w;
+            for (int32_t k = 0; k < p->x.cols; k++) {
+                rv_codes_read(&w, &p->w->codes[part], p->x.cols, (int64_t)o * p->x.cols + k, 1);
+                sum += rv_cpu_load(rv_cpu_row(p->x, r), p->x.type, k) * round_to(w, rv_cpu_decoded(p->x.type));
+            }
+            finish_row(p, r, at, 1, &sum);
+        }
+    }
+}
+
+static void product8(const rv_cpu_product *p, const rv_cpu_int8_rows *q, int32_t from, int32_t to) {
+    int64_t cols = p->x.cols;
+    for (int32_t at = from; at < to; at++) {
+        int32_t o = at;
+        const rv_codes *c = &p->w->codes[rv_cpu_part_of(p->w, &o)];
+        const int8_t *codes = (const int8_t *)c->codes + o * cols;
+        for (int32_t r = 0; r < p->x.rows; r++) {
+            int32_t sum = 0;
+            float more = 0, w;
+            for (int64_t k = 0; k < cols; k++) sum += codes[k] * q->codes[r * cols + k];
+            float y = round_to(rv_cpu_through_f16(rv_int8_scaled(sum, q->sca[r], rv_cpu_load(c->scale, RV_F32, o))), p->x.type);
+            for (int32_t i = 0; i < q->outliers[r]; i++) {
+                rv_codes_read(&w, c, cols, o * cols + q->column[r * cols + i], 1);
+                more += q->value[r * cols + i] * round_to(w, p->x.type);
+            }
+            if (q->outliers[r]) y = round_to(y + more, p->x.type);
+            finish_row(p, r, at, 1, &y);
+        }
+    }
+}
+
 static void attend_few(const rv_attention *a, int32_t r, int32_t head, int32_t n_heads, const int32_t *rows, int32_t n,
                        rv_cpu_partial *out) {
     int32_t head_dim = a->q.cols / a->heads, kv_head = head / (a->heads / a->kv_heads);
@@ -99,4 +140,5 @@ static void attend_few(const rv_attention *a, int32_t r, int32_t head, int32_t n
 const rv_cpu_kernels rv_cpu_reference = {
     .name = "reference", .convert = convert, .norm = norm, .swiglu = swiglu, .rope = rope, .add_scaled = add_scaled,
     .product_few = product_few, .finish_row = finish_row, .attend_few = attend_few, .panel = 1,
+    .int8_weights = rv_int8_weights, .nf4_quantise = rv_nf4_quantise, .int8_row = rv_cpu_int8_row, .product8 = product8, .product4 = product4,
 };

@@ -1,0 +1,171 @@
+/* linear_quant.c - products with weights in codes: x made ready, then items.
+ *
+ * The one idea: rows of x are made ready once a call, RV_FEW_ROWS at a time: quantised for int8 weights (whose integer
+ * sums are exact, so that any number of rows takes the same path), reordered for 4-bit ones (whose halves are decoded
+ * apart).  Above RV_FEW_ROWS rows 4-bit weights become panels, as others do.
+ */
+#include <stdlib.h>
+#include "kernels/cpu/cpu.h"
+
+enum { ALIGN = 64, STEP = CPU_OUTPUTS, ITEMS_PER_THREAD = 8, ITEM_BYTES = 32768 };
+
+/* ---- room ---- */
+
+void rv_cpu_quant_close(rv_cpu *cpu) {
+    free(cpu->quant.whole);
+    cpu->quant = (rv_cpu_quant_room){ 0 };
+}
+
+static void *take(char **at, uint64_t bytes) {
+    void *p = *at;
+    if (*at) *at += (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    return p;
+}
+
+bool rv_cpu_quant_grow(rv_cpu *cpu, int32_t cols) {
+    uint64_t wide = (uint64_t)(cols + ALIGN - 1) / ALIGN * ALIGN, cells = wide * RV_FEW_ROWS;
+    rv_cpu_quant_room q = { .cols = cols };
+    if (cols <= cpu->quant.cols) return true;
+    uint64_t decode = (rv_cpu_decode_bytes(cols) + ALIGN - 1) / ALIGN * ALIGN;
+    uint64_t bytes = cells * (1 + 4 + 4 + 4) + wide + 2 * RV_FEW_ROWS * 4 + decode * (uint64_t)cpu->threads + 16 * ALIGN;
+    if (!(q.whole = aligned_alloc(ALIGN, bytes / ALIGN * ALIGN))) {
+        rv_fail_memory(&cpu->be.error, "products with quantised weights");
+        return false;
+    }
+    char *at = q.whole;
+    q.int8 = (rv_cpu_int8_rows){ .codes = take(&at, cells), .sca = take(&at, RV_FEW_ROWS * 4), .outliers = take(&at, RV_FEW_ROWS * 4),
+                                 .column = take(&at, cells * 4), .value = take(&at, cells * 4) };
+    q.x = take(&at, cells * 4);
+    q.by_call = take(&at, wide);
+    q.weights = take(&at, decode * (uint64_t)cpu->threads);
+    rv_cpu_quant_close(cpu);
+    cpu->quant = q;
+    return true;
+}
+
+/* ---- items ---- */
+
+typedef struct codes_job {
+    rv_cpu *cpu;
+    const rv_cpu_product *p;
+    rv_mat ordered;              /* 4 bit: x in the order of weight4                           */
+    bool by_call;
+    int32_t step;
+} codes_job;
+
+/* Output columns of an item: whole steps, some items a thread, and no less than keeps threads apart. */
+static void cut(codes_job *j, double row_bytes) {
+    int64_t least = (int64_t)(ITEM_BYTES / row_bytes) + 1, n = j->p->out.cols, step = n / (j->cpu->threads * ITEMS_PER_THREAD) + 1;
+    if (step < least) step = least;
+    j->step = (int32_t)((step + STEP - 1) / STEP * STEP);
+}
+
+static int32_t item_end(const codes_job *j, int32_t from) {
+    int32_t left = j->p->out.cols - from;
+    return from + (left < j->step ? left : j->step);
+}
+
+static void run_items(codes_job *j, rv_pool_work *work) { rv_pool_run(j->cpu->pool, (j->p->out.cols - 1) / j->step + 1, work, j); }
+
+/* ---- int8 ---- */
+
+/* A column that is an outlier in any row of the call: columns of an item, all rows. */
+static void by_call_item(void *context, int32_t item, int32_t thread) {
+    codes_job *j = context;
+    rv_mat x = j->p->x;
+    int32_t from = item * j->step, end = x.cols - from < j->step ? x.cols : from + j->step;
+    (void)thread;
+    memset(j->cpu->quant.by_call + from, 0, (size_t)(end - from));
+    for (int32_t r = 0; r < x.rows; r++) {
+        int8_t codes[256];
+        int32_t column[256];
+        float sca;
+        const char *row = (const char *)rv_cpu_row(x, r) + (size_t)from * rv_dtype_size(x.type);
+        int32_t n = j->cpu->kernels->int8_row(codes, &sca, column, row, x.type, end - from, j->cpu->int8.threshold);
+        for (int32_t i = 0; i < n; i++) j->cpu->quant.by_call[from + column[i]] = 1;
+    }
+}
+
+static void int8_row_item(void *context, int32_t r, int32_t thread) {
+    codes_job *j = context;
+    const rv_cpu_product *p = j->p;
+    const rv_cpu_int8_rows *q = &j->cpu->quant.int8;
+    int64_t cols = p->x.cols;
+    int8_t *codes = q->codes + r * cols;
+    int32_t *column = q->column + r * cols, n;
+    (void)thread;
+    n = j->cpu->kernels->int8_row(codes, &q->sca[r], column, rv_cpu_row(p->x, r), p->x.type, cols, j->cpu->int8.threshold);
+    if (j->by_call) {
+        n = 0;
+        for (int32_t k = 0; k < cols; k++)
+            if (j->cpu->quant.by_call[k]) codes[k] = 0, column[n++] = k;
+    }
+    for (int32_t i = 0; i < n; i++) q->value[r * cols + i] = rv_cpu_load(rv_cpu_row(p->x, r), p->x.type, column[i]);
+    q->outliers[r] = n;
+}
+
+static void product8_item(void *context, int32_t item, int32_t thread) {
+    codes_job *j = context;
+    (void)thread;
+    j->cpu->kernels->product8(j->p, &j->cpu->quant.int8, item * j->step, item_end(j, item * j->step));
+}
+
+static void run_int8(rv_cpu *cpu, const rv_cpu_product *p) {
+    codes_job j = { .cpu = cpu, .p = p, .by_call = cpu->int8.by_call && cpu->int8.threshold > 0 && p->x.rows > 1, .step = 256 };
+    if (j.by_call) rv_pool_run(cpu->pool, (p->x.cols - 1) / j.step + 1, by_call_item, &j);
+    for (int32_t row = 0; row < p->x.rows; row += RV_FEW_ROWS) {
+        int32_t n = p->x.rows - row < RV_FEW_ROWS ? p->x.rows - row : RV_FEW_ROWS;
+        rv_cpu_product some = *p;
+        some.x = rv_rows(p->x, row, n);
+        some.out = rv_rows(p->out, row, n);
+        if (p->row_scale) some.row_scale = p->row_scale + row;
+        j.p = &some;
+        rv_pool_run(cpu->pool, n, int8_row_item, &j);
+        cut(&j, p->x.cols);
+        run_items(&j, product8_item);
+    }
+}
+
+/* ---- 4 bit ---- */
+
+static void order_item(void *context, int32_t r, int32_t thread) {
+    codes_job *j = context;
+    rv_mat x = j->p->x;
+    (void)thread;
+    j->cpu->kernels->order4(rv_cpu_row(j->ordered, r), rv_cpu_row(x, r), x.type, x.cols / RV_BLOCK4);
+}
+
+static void product4_item(void *context, int32_t item, int32_t thread) {
+    codes_job *j = context;
+    uint64_t room = (rv_cpu_decode_bytes(j->cpu->quant.cols) + ALIGN - 1) / ALIGN * ALIGN;
+    j->cpu->kernels->product4(j->p, item * j->step, item_end(j, item * j->step), j->cpu->quant.weights + (uint64_t)thread * room);
+}
+
+static void run_few4(rv_cpu *cpu, const rv_cpu_product *p) {
+    rv_cpu_product some = *p;
+    codes_job j = { .cpu = cpu, .p = p, .ordered = rv_mat_of(cpu->quant.x, p->x.rows, p->x.cols, p->x.type) };
+    if (cpu->kernels->order4) {
+        rv_pool_run(cpu->pool, p->x.rows, order_item, &j);
+        some.x = j.ordered;
+    }
+    j.p = &some;
+    cut(&j, p->x.cols * 0.5625);
+    run_items(&j, product4_item);
+}
+
+static void many4_item(void *context, int32_t item, int32_t thread) {
+    codes_job *j = context;
+    const rv_cpu_product *p = j->p;
+    int32_t panel = j->cpu->kernels->panel, chunks = (p->x.rows - 1) / CPU_MANY_ROWS + 1;
+    int32_t from = item / chunks * panel, row = item % chunks * CPU_MANY_ROWS;
+    int32_t n = p->out.cols - from, rows = p->x.rows - row;
+    j->cpu->kernels->product_many(p, from, n < panel ? n : panel, row, rows < CPU_MANY_ROWS ? rows : CPU_MANY_ROWS,
+                                  j->cpu->product_scratch + (uint64_t)thread * rv_cpu_product_floats());
+}
+
+void rv_cpu_product_codes(rv_cpu *cpu, const rv_cpu_product *p) {
+    codes_job j = { .cpu = cpu, .p = p };
+    if (p->w->head.format == RV_FORMAT_INT8) run_int8(cpu, p);
+    else if (p->x.rows <= RV_FEW_ROWS || !cpu->kernels->product_many) run_few4(cpu, p);
+    else rv_pool_run(cpu->pool, ((p->out.cols - 1) / cpu->kernels->panel + 1) * ((p->x.rows - 1) / CPU_MANY_ROWS + 1), many4_item, &j);
+}
