@@ -3,10 +3,13 @@
 The one idea: the same folder, the same shapes and the same names of results as rvbench, so that its table can put
 the two side by side.  Weights may be random (rvengine synth): only times and memory are looked at.
 
-    usage: hf_bench.py MODEL_DIR [--json FILE] [--tokens 32] [--repeat 3] [--batch 1,8] [--device cuda]
+    usage: hf_bench.py MODEL_DIR [--json FILE] [--bits 8|4] [--tokens 32] [--repeat 3] [--batch 1,8] [--device cuda]
 
 Vision is the tower and the projector; the cross-attention keys, which rvengine's line includes, are made inside
 HF's prefill.  First token: from pixel values that lie on the device, as rvbench counts from a decoded picture.
+
+--bits 8 and 4: bitsandbytes quantises while the 16-bit folder loads (LLM.int8 with threshold 6; NF4 with double quantisation),
+computes in f16, and leaves the vision tower, the projector and lm_head in 16 bit: the modules of the preset "intended".
 """
 import argparse
 import json
@@ -16,14 +19,24 @@ import time
 
 import torch
 import transformers
-from transformers import MllamaForConditionalGeneration
+from transformers import BitsAndBytesConfig, MllamaForConditionalGeneration
 
 ONE_TILE, FOUR_TILES = 1, 6          # aspect ratio ids: (1, 1) and (2, 2)
+INTENDED = ["model.vision_model", "model.multi_modal_projector", "lm_head"]
+
+
+def quantisation(bits):
+    """The keywords of from_pretrained, and the type of what is not quantised (None: as asked for)."""
+    if bits == 16:
+        return {}, None
+    how = dict(load_in_8bit=True) if bits == 8 else dict(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float16)
+    return dict(quantization_config=BitsAndBytesConfig(**how, llm_int8_skip_modules=INTENDED)), "float16"
 
 
 class Bench:
     def __init__(self, args):
-        self.args, self.results, self.model = args, [], None
+        self.args, self.results, self.memory, self.model = args, [], {}, None
 
     def sync(self):
         if self.args.device.startswith("cuda"):
@@ -46,7 +59,10 @@ class Bench:
 
     def load(self):
         values = []
-        place = {} if self.args.device == "cpu" else dict(device_map=self.args.device)     # which needs accelerate
+        more, dtype = quantisation(self.args.bits)
+        self.args.dtype = dtype or self.args.dtype
+        if self.args.device != "cpu" or more:
+            more["device_map"] = {"": self.args.device}                # which needs accelerate
         for _ in range(self.args.loads):
             self.model = None
             if self.args.device.startswith("cuda"):
@@ -54,9 +70,14 @@ class Bench:
 
             def work():
                 self.model = MllamaForConditionalGeneration.from_pretrained(
-                    self.args.model, dtype=getattr(torch, self.args.dtype), attn_implementation="sdpa", **place)
+                    self.args.model, dtype=getattr(torch, self.args.dtype), attn_implementation="sdpa", **more)
             values.append(1e3 * self.seconds(work))
         self.keep("load", "ms", values)
+        if self.args.device.startswith("cuda"):
+            torch.cuda.synchronize()
+            self.memory.update(weights_bytes=torch.cuda.memory_allocated(), load_peak_bytes=torch.cuda.max_memory_allocated())
+            torch.cuda.reset_peak_memory_stats()
+            print(", ".join(f"{k} {v}" for k, v in self.memory.items()), flush=True)
         self.model.eval()
         self.model.generation_config.eos_token_id = None          # answers of a fixed length
         self.model.generation_config.pad_token_id = 0
@@ -126,9 +147,10 @@ class Bench:
 
     def report(self):
         cuda = self.args.device.startswith("cuda")
-        memory = dict(peak_bytes=torch.cuda.max_memory_allocated(), reserved_bytes=torch.cuda.max_memory_reserved()) if cuda else {}
+        if cuda:
+            self.memory.update(peak_bytes=torch.cuda.max_memory_allocated(), reserved_bytes=torch.cuda.max_memory_reserved())
         return dict(tool="hf_bench", transformers=transformers.__version__, torch=torch.__version__,
-                    device=torch.cuda.get_device_name() if cuda else "cpu", settings=vars(self.args), results=self.results, memory=memory)
+                    device=torch.cuda.get_device_name() if cuda else "cpu", settings=vars(self.args), results=self.results, memory=self.memory)
 
 
 def main():
@@ -137,6 +159,7 @@ def main():
     p.add_argument("--json")
     p.add_argument("--device", default="cuda")
     p.add_argument("--dtype", default="bfloat16")
+    p.add_argument("--bits", type=int, choices=(16, 8, 4), default=16)
     p.add_argument("--tokens", type=int, default=32)
     p.add_argument("--prompt-tokens", type=int, default=200)
     p.add_argument("--long-prompt", type=int, default=2048)

@@ -96,16 +96,16 @@ def check_normalise(tile):
     assert np.array_equal(o["pixel_values"][0, 0, 0], normalise(t)[0]), "HF's processor normalises otherwise"
 
 
-def inputs(c, seed, tile, name):
+def inputs(c, seed, tile, name, vocab=VOCAB):
     n = len(c["images"])
     ids, tags = [1], []
-    text = 3 + hw.hashes(seed, f"ids.{name}", 0, sum(c["runs"])) % np.uint64(VOCAB - 3)
+    text = 3 + hw.hashes(seed, f"ids.{name}", 0, sum(c["runs"])) % np.uint64(vocab - 3)
     text = text.astype(np.int64).tolist()
     for k, run in enumerate(c["runs"]):
         ids += [text.pop() for _ in range(run)]
         if k < n:
             tags.append(len(ids))
-            ids.append(VOCAB)
+            ids.append(vocab)
     length = len(ids)
     pv = np.zeros((1, n, 4, 3, tile, tile), np.float32)
     am = np.zeros((1, n, 4), np.int64)
