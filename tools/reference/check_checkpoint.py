@@ -126,8 +126,8 @@ def answer(model):
     pixels[:, :, 0] = torch.randn(3, size, size, generator=g)
     mask, real = torch.zeros(1, 40, 1, most, dtype=torch.long), torch.zeros(1, 1, most, dtype=torch.long)
     mask[:, 1:, :, 0] = real[:, :, 0] = 1
-    x = dict(input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels.to(model.dtype), aspect_ratio_ids=torch.ones(1, 1, dtype=torch.long),
-             aspect_ratio_mask=real, cross_attention_mask=mask)
+    x = dict(input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels.to(model.dtype), aspect_ratio_mask=real,
+             aspect_ratio_ids=torch.ones(1, 1, dtype=torch.long), cross_attention_mask=mask)
     return model(**{k: v.to(model.device) for k, v in x.items()}, use_cache=False).logits[0].float()
 
 
