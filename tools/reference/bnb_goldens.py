@@ -4,12 +4,14 @@ The one idea: everything that a quantised product passes through on its way (cod
 the inputs, so that a test can say which step differs.  bitsandbytes' CPU code rounds otherwise in places, so only what a CUDA
 GPU gave is a golden; --device cpu is for trying this program.
 
-    usage: bnb_goldens.py OUT_FOLDER [--device cuda] [--only NAME]       writes int8, 4bit and layers .safetensors
+    usage: bnb_goldens.py OUT_FOLDER [--device cuda] [--only NAME]       writes int8, 4bit and layers .safetensors, large.json
 
 tests/data/golden/bnb/README.md has the file layout.
 """
 import argparse
+import json
 import os
+import zlib
 
 import bitsandbytes as bnb
 import numpy as np
@@ -17,10 +19,17 @@ import torch
 from bitsandbytes import functional as F
 from safetensors.torch import save_file
 
+import hash_weights as hw
+
 N, K, ROWS = 48, 512, 4
 F16, BF16, F32 = torch.float16, torch.bfloat16, torch.float32
 TYPE_NAMES = {F16: "f16", BF16: "bf16", F32: "f32"}
 OPS = torch.ops.bitsandbytes
+
+
+def made_on(device):
+    where = torch.cuda.get_device_name() if device.startswith("cuda") else "CPU"
+    return f"bitsandbytes {bnb.__version__}, torch {torch.__version__}, {where}"
 
 
 class Goldens:
@@ -33,9 +42,8 @@ class Goldens:
         assert name not in self.tensors, name
         self.tensors[name] = value.detach().to("cpu", copy=True).contiguous()
 
-    def write(self, folder, file):
-        where = torch.cuda.get_device_name() if self.device.startswith("cuda") else "CPU"
-        made_by = f"bitsandbytes {bnb.__version__}, torch {torch.__version__}, {where}"
+    def write(self, folder, name):
+        file, made_by = name + ".safetensors", made_on(self.device)
         save_file(self.tensors, os.path.join(folder, file), metadata={"made_by": made_by})
         os.chmod(os.path.join(folder, file), 0o644)
         print(f"{file}: {len(self.tensors)} tensors, {os.path.getsize(os.path.join(folder, file))} bytes, {made_by}", flush=True)
@@ -344,7 +352,57 @@ def layers(device):
     return g
 
 
-FILES = {"int8": int8, "4bit": four_bit, "layers": layers}
+# ---- the model's own shapes, as checksums --------------------------------------------------
+
+LARGE = (("text.layers.0.self_attn.k_proj.weight", [1024, 4096]), ("text.layers.0.mlp.down_proj.weight", [4096, 14336]))
+LARGE_SEED, PARTS = 8402, 64
+
+
+def checksums(t):
+    """CRC-32 of each of PARTS equal parts."""
+    data = t.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+    return [f"{zlib.crc32(part.tobytes()):08x}" for part in np.split(data, PARTS)]
+
+
+class Large:
+    """Weights from a hash and the checksums of what they become."""
+
+    def __init__(self, device):
+        self.device, self.rows = device, []
+
+    def add(self, name, shape, w):
+        dtype = w.dtype
+        cb, scb = quantised_weight(w, self.device)
+        w = w.to(self.device)
+        row = dict(name=name, shape=shape, seed=LARGE_SEED, dtype=TYPE_NAMES[dtype], weight=checksums(w), cb=checksums(cb), scb=checksums(scb))
+        for kind in ("nf4", "fp4"):
+            q, state = F.quantize_4bit(w, blocksize=64, quant_type=kind)
+            row[kind] = checksums(q)
+        _, nested = F.quantize_4bit(w, blocksize=64, quant_type="nf4", compress_statistics=True)
+        row.update(absmax=checksums(state.absmax), nested_q=checksums(nested.absmax), nested_absmax=checksums(nested.state2.absmax),
+                   nested_offset=f"{nested.offset.cpu().view(torch.int32).item():08x}",
+                   exact_mean=float(state.absmax.double().mean()))
+        self.rows.append(row)
+
+    def write(self, folder, name):
+        with open(os.path.join(folder, name + ".json"), "w") as f:
+            json.dump(dict(made_by=made_on(self.device), parts=PARTS, weights=self.rows), f, indent=1)
+            f.write("\n")
+        for r in self.rows:
+            rounded = np.float32(r["exact_mean"]).view(np.uint32)
+            print(r["name"], r["dtype"], "offset", r["nested_offset"], f"{rounded:08x} is the mean rounded", flush=True)
+
+
+def large(device):
+    out = Large(device)
+    for name, shape in LARGE:
+        values = torch.from_numpy(hw.values(name, shape, LARGE_SEED))
+        for dtype in (F16, BF16):
+            out.add(name, shape, values.to(dtype))
+    return out
+
+
+FILES = {"int8": int8, "4bit": four_bit, "layers": layers, "large": large}
 
 
 def main():
@@ -355,7 +413,7 @@ def main():
     args = p.parse_args()
     os.makedirs(args.out, exist_ok=True)
     for name in [args.only] if args.only else FILES:
-        FILES[name](args.device).write(args.out, name + ".safetensors")
+        FILES[name](args.device).write(args.out, name)
 
 
 if __name__ == "__main__":
