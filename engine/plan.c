@@ -225,10 +225,15 @@ static rv_weight_format that_fits(const rv_files *f, const rv_load_options *o) {
     return RV_WEIGHTS_NF4;
 }
 
+static void warn(void *user, const char *line) {
+    const rv_load_options *o = user;
+    o->log(o->log_user, RV_LOG_WARNING, line);
+}
+
 static rv_status resolve_weights(const rv_files *f, rv_load_options *o, rv_error *err) {
     const rv_modules modules = { o->modules, o->skip, o->keep };
     const rv_format stored = stored_format(f);
-    rv_status st = rv_modules_check(&modules, &f->config, formats[o->weights], NULL, NULL, err);
+    rv_status st = rv_modules_check(&modules, &f->config, formats[o->weights], o->log ? warn : NULL, o, err);
     if (st) return st;
     if (stored == RV_FORMAT_PLAIN) {
         if (o->weights == RV_WEIGHTS_AUTO) o->weights = that_fits(f, o);

@@ -473,6 +473,26 @@ RV_API rv_status rv_generate(rv_session *session, const rv_request *request,
 RV_API void      rv_cancel(rv_job *job);                                                /* [any] */
 RV_API void      rv_job_free(rv_job *job);              /* [any] a running job is cancelled first */
 
+/* What one linear layer of the decoder was given during a request, over all rows of all its calls. */
+typedef struct rv_outliers {
+    size_t      size;
+    const char *module;           /* "language_model.model.layers.0.mlp.down_proj"; q, k and v share an input, as do gate
+                                     and up: the first one's name                             */
+    uint32_t    columns;          /* of its input                                             */
+    uint64_t    rows;             /* that it was given                                        */
+    uint32_t    outlier_columns;  /* that reached the threshold in any row                    */
+    uint32_t    most_in_a_row;
+    uint64_t    values;           /* that reached it                                          */
+    float       largest;          /* |value| of all                                           */
+} rv_outliers;
+typedef void (*rv_outliers_fn)(void *user, const rv_outliers *of);
+
+/* Runs a request with every product's input read back and searched for values of at least `threshold` (0: 6.0), which
+ * is what LLM.int8 computes in 16 bit; then calls `each` for every linear layer of the decoder and lm_head, in their order.  Slow, and for
+ * a model that no session holds (RV_ERR_BUSY). */
+RV_API rv_status rv_count_outliers(rv_model *model, const rv_request *request, float threshold,
+                                   rv_outliers_fn each, void *user, rv_error *err);     /* [one] */
+
 /* ---- answers ---------------------------------------------------------------------------- */
 
 typedef int32_t rv_job_state;

@@ -173,18 +173,18 @@ void rv_linear(rv_backend *be, rv_mat out, rv_mat x, const rv_weight *w, const f
     if (failed(be)) return;
     bool ok = is_mat(out) && is_mat(x) && out.rows == x.rows && is_act(be, out) && x.type == be->act &&
               (act == RV_ACT_NONE || act == RV_ACT_GELU);
-    if (check(be, ok, "linear", "rows or types do not fit", out, x) &&
-        check_weight(be, w, out.cols, x.cols, "linear"))
-        be->ops->linear(be, out, x, w, bias, act);
+    if (!check(be, ok, "linear", "rows or types do not fit", out, x) || !check_weight(be, w, out.cols, x.cols, "linear")) return;
+    if (be->watch) be->watch(be->watch_user, x, w);
+    be->ops->linear(be, out, x, w, bias, act);
 }
 
 void rv_linear_add(rv_backend *be, rv_mat x, rv_mat h, const rv_weight *w, const float *bias, float scale,
                    const float *row_scale) {
     if (failed(be)) return;
     bool ok = is_mat(x) && is_mat(h) && x.rows == h.rows && x.type == RV_F32 && h.type == be->act;
-    if (check(be, ok, "linear_add", "rows or types do not fit", x, h) &&
-        check_weight(be, w, x.cols, h.cols, "linear_add"))
-        be->ops->linear_add(be, x, h, w, bias, scale, row_scale);
+    if (!check(be, ok, "linear_add", "rows or types do not fit", x, h) || !check_weight(be, w, x.cols, h.cols, "linear_add")) return;
+    if (be->watch) be->watch(be->watch_user, h, w);
+    be->ops->linear_add(be, x, h, w, bias, scale, row_scale);
 }
 
 void rv_swiglu(rv_backend *be, rv_mat out, rv_mat gate_up) {
@@ -242,17 +242,17 @@ void rv_concat_taps(rv_backend *be, rv_mat out, rv_mat last, const rv_mat *taps,
 
 bool rv_decoder_layer(rv_backend *be, const rv_decoder_block *b) {
     if (failed(be)) return true;
-    return be->ops->decoder_block && !be->fine_only && be->ops->decoder_block(be, b);
+    return be->ops->decoder_block && !be->fine_only && !be->watch && be->ops->decoder_block(be, b);
 }
 
 bool rv_tower_layer(rv_backend *be, const rv_vision_block *b) {
     if (failed(be)) return true;
-    if (!be->ops->vision_block || be->fine_only) return false;
+    if (!be->ops->vision_block || be->fine_only || be->watch) return false;
     be->ops->vision_block(be, b);
     return true;
 }
 
-bool rv_can_run_ahead(const rv_backend *be) { return be->ops->record && be->ops->choose && be->ops->fetch; }
+bool rv_can_run_ahead(const rv_backend *be) { return !be->watch && be->ops->record && be->ops->choose && be->ops->fetch; }
 
 void rv_best_rows(rv_backend *be, rv_best *out, rv_mat logits) {
     if (failed(be)) return;

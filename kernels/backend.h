@@ -211,6 +211,10 @@ struct rv_backend {
     int32_t  chunk_rows;         /* rows of a prefill pass that suit it                         */
     bool     fine_only;          /* coarse entries are not used: for comparison, in tests       */
     bool     loads_late;         /* code is loaded when first used: a pass made in advance pays */
+    /* Called with every product's input before it is queued (download waits for it); while it is set coarse entries and
+     * steps ahead of the host are not used.  NULL: nobody looks. */
+    void   (*watch)(void *user, rv_mat x, const rv_weight *w);
+    void    *watch_user;
 };
 
 /* How products with int8 weights treat activations: values of at least `threshold` (0: off) are outliers, left out of

@@ -4,37 +4,35 @@
 
 #include "tools/commands.h"
 #include "tools/files.h"
+#include "tools/inspect.h"
+#include "tools/load.h"
 #include "tools/options.h"
 #include "tools/report.h"
 
 static const char NAME[] = "inspect";
-static const uint32_t TILES[] = { 1, 2, 4 };
 
 static const command_help help = {
     .command = "inspect",
     .usage = "rvengine inspect MODEL_DIR [--check] [--json]\n"
              "       rvengine inspect IMAGE.. [--json]\n"
-             "       rvengine inspect MODEL_DIR --image IMAGE.. [--json]",
+             "       rvengine inspect MODEL_DIR --image IMAGE.. [--json]\n"
+             "       rvengine inspect MODEL_DIR --outliers [--image IMAGE..] [--prompt TEXT] [--json]",
     .about = "A model: its parts, parameters, and bytes in each precision; how prompts are put and why. All\n"
              "its JSON files and tensor headers are checked as loading does.\n"
              "An image: its size, canvas and tiles, for the given model or else the published one (560-pixel\n"
-             "tiles).",
+             "tiles).\n"
+             "--outliers answers one request and counts, for every linear layer of the decoder, the inputs that\n"
+             "int8 weights would be multiplied with in 16 bit.",
     .after = "examples:\n"
              "  rvengine inspect /models/mllama --check\n"
+             "  rvengine inspect /models/mllama --outliers -i receipt.jpg --int8-threshold 4\n"
              "  rvengine inspect photo.jpg --max-tiles 1",
 };
-
-typedef struct inspect_options {
-    const char *model;
-    text_list   images, plain;
-    bool        check, json, no_exif;
-    int32_t     max_tiles;
-} inspect_options;
 
 static parse_result parse(inspect_options *o, int argc, char **argv) {
     const option table[] = {
         { OPTION_GROUP, .name = "Options" },
-        { OPTION_TEXT, .name = "model", .letter = 'm', .to = &o->model, .value = "DIR", .help = "model folder" },
+        { OPTION_TEXT, .name = "model", .letter = 'm', .to = &o->load.model, .value = "DIR", .help = "model folder" },
         { OPTION_LIST, .name = "image", .letter = 'i', .to = &o->images, .value = "FILE",
           .help = "an image; may be repeated; - reads stdin" },
         { OPTION_FLAG, .name = "check", .to = &o->check,
@@ -42,7 +40,13 @@ static parse_result parse(inspect_options *o, int argc, char **argv) {
         { OPTION_CHOICE, .name = "max-tiles", .to = &o->max_tiles, .choices = "1|2|4",
           .help = "tiles an image is cut into at most (default 4)" },
         { OPTION_FLAG, .name = "no-exif", .to = &o->no_exif, .help = "do not turn photos as their EXIF tag asks" },
+        { OPTION_FLAG, .name = "outliers", .to = &o->outliers,
+          .help = "run the model on the images and the prompt, and count inputs\nof at least --int8-threshold, layer by layer" },
+        { OPTION_TEXT, .name = "prompt", .letter = 'p', .to = &o->prompt, .value = "TEXT", .help = "with --outliers: what is asked" },
+        { OPTION_WHOLE, .name = "max-tokens", .letter = 'n', .to = &o->max_tokens, .min = 1, .max = 1048576, .value = "N",
+          .help = "with --outliers: tokens of the answer (default 64)" },
         { OPTION_FLAG, .name = "json", .to = &o->json, .help = "one JSON object" },
+        LOAD_OPTIONS(o->load),
         { OPTION_END },
     };
     return options_parse(&help, table, argc, argv, &o->plain);
@@ -109,13 +113,13 @@ static int32_t on_bad_tensor(void *user, const char *tensor, const char *file, u
 static int inspect_model(const inspect_options *o, json_t **root) {
     rv_error err;
     rv_model_info *info;
-    if (rv_inspect(o->model, &info, &err)) return report(NAME, &err);
-    if (o->json) *root = model_json(o->model, info);
-    else print_model(o->model, info);
+    if (rv_inspect(o->load.model, &info, &err)) return report(NAME, &err);
+    if (o->json) *root = model_json(o->load.model, info);
+    else print_model(o->load.model, info);
     rv_model_info_free(info);
     if (!o->check) return EXIT_OK;
     bad_list bad = { .json = json_array(), .print = !o->json };
-    rv_status st = rv_check_weights(o->model, on_bad_tensor, &bad, &err);
+    rv_status st = rv_check_weights(o->load.model, on_bad_tensor, &bad, &err);
     if (o->json) json_object_set_new(*root, "bad_tensors", bad.json);
     else json_decref(bad.json);
     if (interrupted()) st = fail(&err, RV_ERR_CANCELLED, "interrupted");
@@ -147,10 +151,10 @@ static int inspect_image(const inspect_options *o, const char *path, json_t *lis
     rv_error err;
     input file;
     if (input_read(path, &file, &err)) return report(NAME, &err);
-    rv_image image = { .size = sizeof image, .data = file.data, .bytes = file.bytes, .max_tiles = TILES[o->max_tiles],
+    rv_image image = { .size = sizeof image, .data = file.data, .bytes = file.bytes, .max_tiles = inspect_tiles(o),
                        .ignore_exif = o->no_exif };
     rv_image_info info = { .size = sizeof info };
-    rv_status st = rv_inspect_image(&image, o->model, &info, &err);
+    rv_status st = rv_inspect_image(&image, o->load.model, &info, &err);
     if (st) say_error("%s: %s: %s", NAME, file.name, err.message);
     else if (o->json) json_array_append_new(list, image_json(file.name, &info));
     else print_image(file.name, &info);
@@ -172,11 +176,13 @@ static const char *sort_arguments(inspect_options *o, const char **images, size_
     for (size_t i = 0; i < o->plain.count; i++) {
         const char *path = o->plain.items[i];
         if (!names_model(path)) images[(*n)++] = path;
-        else if (o->model) return "one model at a time";
-        else o->model = path;
+        else if (o->load.model) return "one model at a time";
+        else o->load.model = path;
     }
-    if (!o->model && *n == 0) return "give a model folder or an image";
-    if (o->check && !o->model) return "--check needs a model folder";
+    if (!o->load.model && *n == 0) return "give a model folder or an image";
+    if ((o->check || o->outliers) && !o->load.model) return "--check and --outliers need a model folder";
+    if (!o->outliers && o->prompt) return "--prompt goes with --outliers";
+    if (o->outliers && !o->prompt && *n == 0) return "--outliers needs something to answer: give --image or --prompt";
     return NULL;
 }
 
@@ -194,9 +200,10 @@ static int work(inspect_options *o) {
     }
     int code = EXIT_OK;
     json_t *root = NULL;
-    if (n == 0 || o->check) code = inspect_model(o, &root);
+    if (n == 0 || o->check || o->outliers) code = inspect_model(o, &root);
     if (o->json && !root && (code == EXIT_OK || n > 0)) root = json_object();
     json_t *list = n ? json_array() : NULL;
+    if (o->outliers && code == EXIT_OK) code = inspect_outliers(o, images, n, root);
     for (size_t i = 0; i < n && !interrupted(); i++) {
         int one = inspect_image(o, images[i], list);
         if (one) code = one;
@@ -208,7 +215,7 @@ static int work(inspect_options *o) {
 }
 
 int cmd_inspect(int argc, char **argv) {
-    inspect_options o = { .max_tiles = 2 };
+    inspect_options o = { .max_tiles = 2, .max_tokens = 64 };
     parse_result parsed = parse(&o, argc, argv);
     int code = parsed == PARSE_OK ? work(&o) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
     text_list_free(&o.images);

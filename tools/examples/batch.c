@@ -148,7 +148,7 @@ static rv_status write_lines(const batch *b, rv_error *err) {
 /* ---- the command line ------------------------------------------------------------------------- */
 
 static const char *const backends[] = { "auto", "cpu", "cuda", NULL }, *const computes[] = { "auto", "f32", "bf16", "f16", NULL },
-                  *const formats[] = { "auto", "16bit", "int8", "nf4", NULL };
+                  *const formats[] = { "auto", "16bit", "int8", "nf4", "fp4", NULL };
 
 static int choose(const char *const *words, const char *text, int32_t *out) {      /* the library counts in this order */
     for (*out = 0; words[*out]; (*out)++)
@@ -166,6 +166,7 @@ static int whole(const char *text, long most, uint32_t *out) {
 static int parse(batch *b, int argc, char **argv) {
     static const struct option table[] = {
         { "model", 1, NULL, 'm' }, { "prompt", 1, NULL, 'p' }, { "backend", 1, NULL, 'b' }, { "compute", 1, NULL, 'c' }, { "weights", 1, NULL, 'w' },
+        { "int8-threshold", 1, NULL, 't' }, { "nf4-single", 0, NULL, '1' },
         { "slots", 1, NULL, 's' }, { "max-tokens", 1, NULL, 'n' }, { "output", 1, NULL, 'o' }, { 0 } };
     int ok = 1;
     for (int letter; (letter = getopt_long(argc, argv, "m:p:n:o:", table, NULL)) != -1;)
@@ -175,6 +176,8 @@ static int parse(batch *b, int argc, char **argv) {
         else if (letter == 'b') ok &= choose(backends, optarg, &b->load.backend);
         else if (letter == 'c') ok &= choose(computes, optarg, &b->load.compute);
         else if (letter == 'w') ok &= choose(formats, optarg, &b->load.weights);
+        else if (letter == 't') b->load.int8_threshold = strtof(optarg, NULL) > 0 ? strtof(optarg, NULL) : -1;
+        else if (letter == '1') b->load.nf4_single = 1;
         else if (letter == 's') ok &= whole(optarg, 64, &b->room.slots);
         else ok &= letter == 'n' && whole(optarg, 1000000, &b->max_tokens);
     b->room.queue = 2 * b->room.slots;
@@ -184,7 +187,7 @@ static int parse(batch *b, int argc, char **argv) {
         return 1;
     }
     fputs("usage: batch --model DIR [--backend auto|cpu|cuda] [--compute auto|f32|bf16|f16] [--weights auto|16bit|int8|nf4]\n"
-          "             [--slots 1..64] [--prompt TEXT] [--max-tokens N] [-o OUT.jsonl] IMAGE..\n", stderr);
+          "             [--int8-threshold X] [--nf4-single] [--slots 1..64] [--prompt TEXT] [--max-tokens N] [-o OUT.jsonl] IMAGE..\n", stderr);
     return 0;
 }
 
