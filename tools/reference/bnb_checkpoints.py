@@ -75,6 +75,18 @@ def load(folder, device, dtype, **more):
     return model.eval()
 
 
+def in_f16(model):
+    """Computes in f16 whatever is stored: transformers leaves bf16 weights of a quantised folder as they are."""
+    for p in (*model.parameters(), *model.buffers()):
+        if p.dtype == torch.bfloat16:
+            p.data = p.data.to(torch.float16)
+    for m in linears(model).values():
+        if isinstance(m, bnb.nn.Linear4bit):
+            m.compute_dtype, m.compute_type_is_set = torch.float16, True
+    assert model.dtype == torch.float16
+    return model
+
+
 def dequantised(m):
     """The weight that a quantised product stands for: f32 of CB x SCB / 127, or 4-bit rounded once to f16."""
     if isinstance(m, bnb.nn.Linear8bitLt):
@@ -169,10 +181,7 @@ def write_json(path, value):
 
 def answers(name, folder, base_folder, x, device):
     """The golden tensors of one checkpoint, loaded again from what was written."""
-    model = load(folder, device, torch.float16)
-    for m in linears(model).values():
-        if isinstance(m, bnb.nn.Linear4bit):
-            m.compute_dtype, m.compute_type_is_set = torch.float16, True
+    model = in_f16(load(folder, device, torch.float16))
     exact = forward(exact_model(base_folder, model, device), x)      # first: on a CPU the 4-bit layers repack their codes
     vis, logits, *hidden = forward(model, x)
     gen, glog = greedy(model, x)
@@ -224,7 +233,7 @@ def main():
     p.add_argument("names", nargs="*")
     args = p.parse_intermixed_args()
     transformers.logging.set_verbosity_error()
-    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     with tempfile.TemporaryDirectory() as tmp:
         bases = {}
         for key, b in BASES.items():
