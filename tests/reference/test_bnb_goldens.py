@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import unittest
+import zlib
 
 import numpy as np
 
@@ -241,6 +242,28 @@ class FourBit(unittest.TestCase):
         off = np.abs(table[q].astype(np.float64) - scaled)
         self.assertTrue((off <= np.abs(table[:, None].astype(np.float64) - scaled).min(0) + 1e-7).all())
         self.assertTrue(np.array_equal(table[q] * np.repeat(top, 256), self.g["stats.back"]))
+
+
+class Large(unittest.TestCase):
+    """A weight of the model's own shape: four million codes by their checksums."""
+
+    def checksums(self, a, parts):
+        return [f"{zlib.crc32(part.tobytes()):08x}" for part in np.split(np.ascontiguousarray(a).reshape(-1).view(np.uint8), parts)]
+
+    def test_nf4_codes_and_scales_of_a_whole_weight_are_the_same(self):
+        with open(os.path.join(FOLDER, "large.json"), encoding="utf-8") as f:
+            large = json.load(f)
+        row, parts = large["weights"][0], large["parts"]
+        self.assertEqual(row["dtype"], "f16")
+        w = hash_weights.values(row["name"], row["shape"], row["seed"]).astype(np.float16)
+        self.assertEqual(self.checksums(w, parts), row["weight"])
+        blocks = w.astype(f32).reshape(-1, 64)
+        absmax = np.abs(blocks).max(1)
+        self.assertEqual(self.checksums(absmax, parts), row["absmax"])
+        self.assertEqual(self.checksums(np.abs(w.astype(f32)).max(1), parts), row["scb"])
+        codes = np.concatenate([code_of(blocks[i:i + 4096], "nf4", absmax[i:i + 4096])[0] for i in range(0, len(blocks), 4096)])
+        codes = codes.reshape(-1).astype(np.uint8)
+        self.assertEqual(self.checksums(codes[::2] << 4 | codes[1::2], parts), row["nf4"])
 
 
 class Layers(unittest.TestCase):
