@@ -350,7 +350,7 @@ class Checkpoints(unittest.TestCase):
         for name in ("int8", "nf4", "nf4_plain", "fp4", "dynamic"):
             g = open_file(name, "golden.safetensors")
             off = np.abs(g["a_logits"] - g["a_exact_logits"]).max()
-            self.assertLess(off, 0.2, name)
+            self.assertLess(off, 0.2 if name == "int8" else 0.02, name)          # 8-bit: activations are quantised too
             self.assertTrue(np.array_equal(g["a_glog"].argmax(1), g["a_gen"]), name)
 
 
