@@ -5,22 +5,83 @@
  * ones; x is put in that order once a call, and every sum takes it in that order.
  */
 
-/* The 16 values of a block. */
-ALWAYS void values_of_block(uint16_t *out, rv_dtype type, const float *map, float absmax) {
-    for (int i = 0; i < 16; i++) {
-        float v = map[i] * absmax;
-        out[i] = type == RV_BF16 ? rv_f32_to_bf16(v) : rv_f32_to_f16(v);
-    }
+#if RV_LANES >= 8
+/* Values in f16 saturate, NaN stays. */
+ALWAYS vf within_f16(vf v) {
+#if RV_LANES == 16
+    return (vf)_mm512_max_ps(_mm512_set1_ps(-65504.f), _mm512_min_ps(_mm512_set1_ps(65504.f), (__m512)v));
+#else
+    return (vf)_mm256_max_ps(_mm256_set1_ps(-65504.f), _mm256_min_ps(_mm256_set1_ps(65504.f), (__m256)v));
+#endif
+}
+
+/* To 16 bit, nearest even. */
+ALWAYS vh vf_to_half(vf v, rv_dtype type) {
+#ifdef RV_DOT_BF16
+    if (type == RV_BF16) return (vh)_mm512_cvtneps_pbh((__m512)v);
+#else
+    if (type == RV_BF16) return vf_to_bf16(v);
+#endif
+#if RV_LANES == 16
+    return (vh)_mm512_cvtps_ph((__m512)within_f16(v), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+    return (vh)_mm256_cvtps_ph((__m256)within_f16(v), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#endif
+}
+#endif
+
+#if RV_LANES == 16
+/* The 16 values of a block, twice: an index may have anything in its fifth bit. */
+ALWAYS __m512i values_of_block(vf map, float absmax, rv_dtype type) {
+    return _mm512_broadcast_i64x4((__m256i)vf_to_half(map * absmax, type));
+}
+
+/* 32 bytes: the even elements' codes are their high halves, the odd ones' the low. */
+ALWAYS void decode_block(__m512i *even, __m512i *odd, const uint8_t *codes, __m512i values) {
+    __m512i pairs = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)codes));
+    *even = _mm512_permutexvar_epi16(_mm512_srli_epi16(pairs, 4), values);
+    *odd = _mm512_permutexvar_epi16(pairs, values);
 }
 
 ALWAYS void weight4_as(void *out, const uint8_t *codes, const float *absmax, const float *map, int64_t blocks, rv_dtype type) {
+    vf values = vf_load(map);
+    for (int64_t b = 0; b < blocks; b++) {
+        __m512i w[2];
+        decode_block(&w[0], &w[1], codes + b * 32, values_of_block(values, absmax[b], type));
+        memcpy((char *)out + b * 128, w, sizeof w);
+    }
+}
+#elif RV_LANES == 8
+/* Bytes are looked up apart, low and high ones of 16 values, then put side by side. */
+ALWAYS void weight4_as(void *out, const uint8_t *codes, const float *absmax, const float *map, int64_t blocks, rv_dtype type) {
+    const __m256i low4 = _mm256_set1_epi8(15);
+    const __m128i low8 = _mm_set1_epi16(255);
+    vf first = vf_load(map), second = vf_load(map + 8);
+    for (int64_t b = 0; b < blocks; b++) {
+        __m128i v0 = (__m128i)vf_to_half(first * absmax[b], type), v1 = (__m128i)vf_to_half(second * absmax[b], type);
+        __m256i low = _mm256_broadcastsi128_si256(_mm_packus_epi16(_mm_and_si128(v0, low8), _mm_and_si128(v1, low8)));
+        __m256i high = _mm256_broadcastsi128_si256(_mm_packus_epi16(_mm_srli_epi16(v0, 8), _mm_srli_epi16(v1, 8)));
+        __m256i pairs = _mm256_loadu_si256((const __m256i *)(const void *)(codes + b * 32));
+        __m256i code[2] = { _mm256_and_si256(_mm256_srli_epi16(pairs, 4), low4), _mm256_and_si256(pairs, low4) }, w[4];
+        for (int i = 0; i < 2; i++) {
+            __m256i l = _mm256_shuffle_epi8(low, code[i]), h = _mm256_shuffle_epi8(high, code[i]);
+            __m256i a = _mm256_unpacklo_epi8(l, h), c = _mm256_unpackhi_epi8(l, h);
+            w[2 * i] = _mm256_permute2x128_si256(a, c, 0x20);
+            w[2 * i + 1] = _mm256_permute2x128_si256(a, c, 0x31);
+        }
+        memcpy((char *)out + b * 128, w, sizeof w);
+    }
+}
+#else
+ALWAYS void weight4_as(void *out, const uint8_t *codes, const float *absmax, const float *map, int64_t blocks, rv_dtype type) {
     for (int64_t b = 0; b < blocks; b++, codes += 32) {
         uint16_t value[16], w[64];
-        values_of_block(value, type, map, absmax[b]);
+        for (int i = 0; i < 16; i++) value[i] = type == RV_BF16 ? rv_f32_to_bf16(map[i] * absmax[b]) : rv_f32_to_f16(map[i] * absmax[b]);
         for (int i = 0; i < 32; i++) w[i] = value[codes[i] >> 4], w[32 + i] = value[codes[i] & 15];
         memcpy((char *)out + b * 128, w, sizeof w);
     }
 }
+#endif
 
 static void weight4(void *out, rv_dtype type, const uint8_t *codes, const float *absmax, const float *map, int64_t blocks) {
     if (type == RV_BF16) weight4_as(out, codes, absmax, map, blocks, RV_BF16);

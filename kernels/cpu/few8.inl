@@ -4,23 +4,87 @@
  * outliers, is summed apart: lane i takes outliers i modulo RV_LANES, the same whatever stands beside the row.
  */
 
-/* As torch casts to f16 and back: beyond 65504 it is infinite. */
-ALWAYS vf vf_through_f16(vf v) {
-#if RV_LANES == 16
-    return (vf)_mm512_cvtph_ps(_mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-#elif RV_LANES == 8
-    return (vf)_mm256_cvtph_ps(_mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-#else
-    for (int i = 0; i < RV_LANES; i++)
-        v[i] = fabsf(v[i]) >= 65520.f ? copysignf(INFINITY, v[i]) : rv_f16_to_f32(rv_f32_to_f16(v[i]));
-    return v;
-#endif
-}
-
-ALWAYS vf vf_through_bf16(vf v) { return vf_from_bf16(vf_to_bf16(v)); }
-
 /* ---- integer sums ---- */
 
+#if defined(__AVX512VNNI__)
+ALWAYS __m512i bytes_load(const int8_t *p, int64_t k, int64_t cols) {
+    if (cols - k >= 64) return _mm512_loadu_si512(p + k);
+    return _mm512_maskz_loadu_epi8(~UINT64_C(0) >> (64 - (cols - k)), p + k);
+}
+
+/* The instruction takes one operand without sign: x + 128, and 128 times the weights' sum is taken off again. */
+ALWAYS void tile8(const int8_t *const *x, const int8_t *const *w, int64_t cols, int R, int O, int32_t *sums) {
+    const __m512i half = _mm512_set1_epi8((char)0x80);
+    __m512i acc[FEW_OUTPUTS * FEW_TILE_ROWS], whole[FEW_OUTPUTS];
+#pragma GCC unroll 32
+    for (int i = 0; i < R * O; i++) acc[i] = _mm512_setzero_si512();
+#pragma GCC unroll 8
+    for (int o = 0; o < O; o++) whole[o] = _mm512_setzero_si512();
+    for (int64_t k = 0; k < cols; k += 64) {
+        __m512i wv[FEW_OUTPUTS];
+#pragma GCC unroll 8
+        for (int o = 0; o < O; o++) {
+            wv[o] = bytes_load(w[o], k, cols);
+            whole[o] = _mm512_dpbusd_epi32(whole[o], half, wv[o]);
+        }
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) {
+            __m512i xv = _mm512_xor_si512(bytes_load(x[r], k, cols), half);
+#pragma GCC unroll 8
+            for (int o = 0; o < O; o++) acc[r * O + o] = _mm512_dpbusd_epi32(acc[r * O + o], xv, wv[o]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
+        for (int o = 0; o < O; o++) sums[r * FEW_OUTPUTS + o] = _mm512_reduce_add_epi32(_mm512_sub_epi32(acc[r * O + o], whole[o]));
+}
+#elif RV_LANES >= 8
+#if RV_LANES == 16
+typedef __m512i vwide;
+enum { WIDE = 32 };
+ALWAYS vwide wide_load(const int8_t *p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)p)); }
+ALWAYS vwide wide_dot(vwide acc, vwide a, vwide b) { return _mm512_add_epi32(acc, _mm512_madd_epi16(a, b)); }
+#else
+typedef __m256i vwide;
+enum { WIDE = 16 };
+ALWAYS vwide wide_load(const int8_t *p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p)); }
+ALWAYS vwide wide_dot(vwide acc, vwide a, vwide b) { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); }
+#endif
+
+ALWAYS vwide wide_load_up_to(const int8_t *p, int64_t k, int64_t cols) {
+    if (cols - k >= WIDE) return wide_load(p + k);
+    int8_t room[WIDE] = { 0 };
+    memcpy(room, p + k, (size_t)(cols - k));
+    return wide_load(room);
+}
+
+ALWAYS void tile8(const int8_t *const *x, const int8_t *const *w, int64_t cols, int R, int O, int32_t *sums) {
+    vwide acc[FEW_OUTPUTS * FEW_TILE_ROWS];
+#pragma GCC unroll 32
+    for (int i = 0; i < R * O; i++) acc[i] = (vwide){ 0 };
+    for (int64_t k = 0; k < cols; k += WIDE) {
+        vwide wv[FEW_OUTPUTS];
+#pragma GCC unroll 8
+        for (int o = 0; o < O; o++) wv[o] = wide_load_up_to(w[o], k, cols);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) {
+            vwide xv = wide_load_up_to(x[r], k, cols);
+#pragma GCC unroll 8
+            for (int o = 0; o < O; o++) acc[r * O + o] = wide_dot(acc[r * O + o], xv, wv[o]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
+        for (int o = 0; o < O; o++) {
+            vi lanes = (vi)acc[r * O + o];
+            int32_t sum = 0;
+            for (int i = 0; i < RV_LANES; i++) sum += lanes[i];
+            sums[r * FEW_OUTPUTS + o] = sum;
+        }
+}
+#else
 /* sums[r * FEW_OUTPUTS + o] of R rows and O outputs. */
 ALWAYS void tile8(const int8_t *const *x, const int8_t *const *w, int64_t cols, int R, int O, int32_t *sums) {
     for (int r = 0; r < R; r++)
@@ -30,6 +94,7 @@ ALWAYS void tile8(const int8_t *const *x, const int8_t *const *w, int64_t cols, 
             sums[r * FEW_OUTPUTS + o] = sum;
         }
 }
+#endif
 
 /* ---- what becomes of them ---- */
 

@@ -11,6 +11,7 @@
 #include "kernels/cpu/simd.h"
 #include "kernels/cpu/rows.inl"
 #include "kernels/cpu/few.inl"
+#include "kernels/cpu/quantise.inl"
 #include "kernels/cpu/few8.inl"
 #include "kernels/cpu/few4.inl"
 #include "kernels/cpu/many.inl"
@@ -21,6 +22,6 @@ const rv_cpu_kernels RV_KERNELS = {
     .convert = convert, .norm = norm, .swiglu = swiglu, .rope = rope, .add_scaled = add_scaled,
     .product_few = product_few, .product_many = product_many, .finish_row = finish_row,
     .attend_few = attend_few, .attend_many = attend_many, .panel = PANEL,
-    .int8_weights = rv_int8_weights, .nf4_quantise = rv_nf4_quantise, .int8_row = rv_cpu_int8_row,
+    .int8_weights = int8_weights, .nf4_quantise = nf4_quantise, .int8_row = int8_row,
     .weight4 = weight4, .order4 = order4, .product8 = product8, .product4 = product4,
 };

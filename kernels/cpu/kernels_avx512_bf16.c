@@ -1,4 +1,4 @@
-/* kernels_avx512_bf16.c - as kernels_avx512.c, with bf16 dot products. */
+/* kernels_avx512_bf16.c - as kernels_avx512.c, with dot products of bf16 and of bytes (VNNI). */
 #if defined(__x86_64__)
 #define RV_KERNELS rv_cpu_avx512_bf16
 #define RV_KERNELS_NAME "avx512-bf16"
