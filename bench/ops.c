@@ -114,9 +114,9 @@ static rv_status open_backend(const rv_ceilings *c, const ops_options *o, rv_bac
     rv_dtype act = c->compute == RV_COMPUTE_F16 ? RV_F16 : c->compute == RV_COMPUTE_BF16 ? RV_BF16 : RV_F32;
 #ifdef RV_CUDA
     if (c->backend == RV_BACKEND_CUDA)
-        return rv_cuda_open(&(rv_cuda_options){ .device = (int32_t)o->load.device, .act = act }, out, err);
+        return rv_cuda_open(&(rv_cuda_options){ .device = (int32_t)o->load.device, .act = act, .int8 = { .threshold = 6 } }, out, err);
 #endif
-    return rv_cpu_open(&(rv_cpu_options){ .threads = (int32_t)o->load.threads, .act = act }, out, err);
+    return rv_cpu_open(&(rv_cpu_options){ .threads = (int32_t)o->load.threads, .act = act, .int8 = { .threshold = 6 } }, out, err);
 }
 
 /* Normal in sign and mantissa, around 0.01: what weights look like to a multiplier. */

@@ -62,7 +62,7 @@ void      *op_take(ops *o, op *c, uint64_t bytes);
 rv_mat     op_matrix(ops *o, op *c, int32_t rows, int32_t cols, rv_dtype type);          /* random  */
 float     *op_floats(ops *o, op *c, int32_t n, float value);
 int32_t   *op_counting(ops *o, op *c, int32_t n, int32_t first, int32_t step);           /* first, first + step, .. */
-rv_weight *op_weight(ops *o, op *c, int32_t rows, int32_t cols, rv_weight_use use, bool gate_up, int32_t copy);
+rv_weight *op_weight(ops *o, op *c, int32_t rows, int32_t cols, rv_weight_use use, bool gate_up, rv_format format, int32_t copy);
 rv_mat     op_room(ops *o, op *c, int32_t rows, int32_t cols, rv_dtype type);            /* zeros   */
 /* Cache of `slots` sequences of `keys` keys, in pages of `page`, with page tables for `context` keys. */
 rv_kv      op_cache(ops *o, op *c, int32_t slots, int32_t keys, int32_t page, int32_t context);

@@ -37,21 +37,24 @@ typedef struct product_shape {
     bool gate_up, add, f32_out, bias, gelu;
 } product_shape;
 
-static void product(ops *o, const char *prefix, int32_t n, const product_shape *p) {
+static void product_in(ops *o, const char *prefix, int32_t n, const product_shape *p, rv_format format) {
     op c;
-    if (!begin(o, &c, p->title, n, "%s_%d_%s", prefix, (int)n, p->name)) return;
+    bool plain = format == RV_FORMAT_PLAIN;
+    if (!begin(o, &c, p->title, n, "%s_%d_%s%s%s", prefix, (int)n, p->name, plain ? "" : "_", plain ? "" : rv_format_name(format))) return;
     rv_dtype out = p->f32_out || p->add ? RV_F32 : o->be->act;
-    double weight = (double)p->rows * p->cols * 2;
+    double weight = (double)rv_codes_bytes(format, true, p->rows, p->cols);
     c.copies = op_copies(o, weight);
     c.x = op_matrix(o, &c, n, p->cols, o->be->act);
     c.out = op_room(o, &c, n, p->rows, out);
     if (p->bias) c.bias = op_floats(o, &c, p->rows, 0.5f);
     c.act = p->gelu ? RV_ACT_GELU : RV_ACT_NONE;
-    for (int32_t k = 0; k < c.copies; k++) c.w[k] = op_weight(o, &c, p->rows, p->cols, p->use, p->gate_up, k);
+    for (int32_t k = 0; k < c.copies; k++) c.w[k] = op_weight(o, &c, p->rows, p->cols, p->use, p->gate_up, format, k);
     c.call = p->add ? call_add : call_linear;
     c.what = (need){ 2.0 * n * p->rows * p->cols, weight + n * (p->cols * size_of(o) + (double)p->rows * (double)rv_dtype_size(out) * (p->add ? 2 : 1)) };
     op_time(o, &c);
 }
+
+static void product(ops *o, const char *prefix, int32_t n, const product_shape *p) { product_in(o, prefix, n, p, RV_FORMAT_PLAIN); }
 
 static void products(ops *o, const char *prefix, int32_t n, bool head) {
     const shape *s = o->s;
@@ -64,6 +67,8 @@ static void products(ops *o, const char *prefix, int32_t n, bool head) {
         { "head", "head", s->vocab, s->hidden, RV_USE_TEXT, .f32_out = true },
     };
     for (size_t i = 0; i < sizeof all / sizeof *all - !head; i++) product(o, prefix, n, &all[i]);
+    for (rv_format format = RV_FORMAT_INT8; format <= RV_FORMAT_NF4; format++)
+        for (size_t i = 0; i < sizeof all / sizeof *all - !(head && format == RV_FORMAT_INT8); i++) product_in(o, prefix, n, &all[i], format);
 }
 
 /* ---- attention ---------------------------------------------------------------------------------- */
@@ -240,10 +245,10 @@ static void layer(ops *o, int32_t n, bool cross) {
         c.block[k] = b;
         c.block[k].attention.kv = cross ? op_cache(o, &c, 1, keys, keys / s->max_tiles, keys) : op_cache(o, &c, n, keys, PAGE, s->context);
         if (cross) c.block[k].attention.kv.bias = op_floats(o, &c, keys, 0);
-        c.block[k].in = w[0] = op_weight(o, &c, in, s->hidden, RV_USE_TEXT, false, k);
-        c.block[k].o = w[1] = op_weight(o, &c, s->hidden, q, RV_USE_TEXT, false, k + 2);
-        c.block[k].gate_up = w[2] = op_weight(o, &c, 2 * s->ffn, s->hidden, RV_USE_TEXT, true, k);
-        c.block[k].down = w[3] = op_weight(o, &c, s->hidden, s->ffn, RV_USE_TEXT, false, k);
+        c.block[k].in = w[0] = op_weight(o, &c, in, s->hidden, RV_USE_TEXT, false, RV_FORMAT_PLAIN, k);
+        c.block[k].o = w[1] = op_weight(o, &c, s->hidden, q, RV_USE_TEXT, false, RV_FORMAT_PLAIN, k + 2);
+        c.block[k].gate_up = w[2] = op_weight(o, &c, 2 * s->ffn, s->hidden, RV_USE_TEXT, true, RV_FORMAT_PLAIN, k);
+        c.block[k].down = w[3] = op_weight(o, &c, s->hidden, s->ffn, RV_USE_TEXT, false, RV_FORMAT_PLAIN, k);
     }
     c.call = call_layer;
     c.what = (need){ n * weights + 4.0 * n * keys * q, weights + kv_bytes(o, cross ? keys : (double)n * keys) };

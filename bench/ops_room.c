@@ -60,9 +60,10 @@ int32_t *op_counting(ops *o, op *c, int32_t n, int32_t first, int32_t step) {
 }
 
 /* Parts point into the random values; copies at other places, for a backend that reads them there. */
-rv_weight *op_weight(ops *o, op *c, int32_t rows, int32_t cols, rv_weight_use use, bool gate_up, int32_t copy) {
+rv_weight *op_weight(ops *o, op *c, int32_t rows, int32_t cols, rv_weight_use use, bool gate_up, rv_format format, int32_t copy) {
     uint64_t all = (uint64_t)rows * (uint64_t)cols * 2;
-    rv_weight_spec spec = { .name = c->name, .rows = rows, .cols = cols, .use = use, .order = gate_up ? RV_ORDER_GATE_UP : RV_ORDER_STACKED };
+    rv_weight_spec spec = { .name = c->name, .rows = rows, .cols = cols, .use = use, .order = gate_up ? RV_ORDER_GATE_UP : RV_ORDER_STACKED,
+                            .format = format, .nested = true };
     spec.n_parts = gate_up ? 2 : all > o->random_bytes && rows % 3 == 0 ? 3 : 1;
     uint64_t each = all / (uint64_t)spec.n_parts, room = each < o->random_bytes ? o->random_bytes - each : 0;
     if (each > o->random_bytes) {
@@ -74,6 +75,11 @@ rv_weight *op_weight(ops *o, op *c, int32_t rows, int32_t cols, rv_weight_use us
         spec.part[i] = (rv_weight_part){ o->random + at, RV_BF16, rows / spec.n_parts, NULL };
     }
     uint64_t bytes = rv_weight_bytes(o->be, &spec);
+    if (o->be->error.code == RV_ERR_UNSUPPORTED) {               /* a format this backend does not have */
+        o->be->error = (rv_error){ 0 };
+        c->cannot = true;
+        return NULL;
+    }
     return rv_weight_new(o->be, &spec, bytes ? op_take(o, c, bytes) : NULL);
 }
 
