@@ -110,15 +110,97 @@ static void decode_rows(const rv_codes *q, int32_t o, int32_t n, int64_t cols, r
     for (int32_t i = n; i < FEW_OUTPUTS; i++) w[i] = w[0];
 }
 
+#if RV_LANES == 16
+/* out[r * FEW_OUTPUTS + o] for R rows and O outputs straight from the codes: the sums of `tile` over decoded rows, to the
+ * bit, as each lane adds up the same products in the same order. */
+ALWAYS void tile4(const void *const *x, rv_dtype tx, const uint8_t *const *codes, const float *const *absmax, vf map, int64_t blocks, int R,
+                  int O, float *out) {
+    vf acc[FEW_OUTPUTS * FEW_TILE_ROWS];
+#pragma GCC unroll 32
+    for (int i = 0; i < R * O; i++) acc[i] = vf_set(0);
+    for (int64_t b = 0; b < blocks; b++) {
+#pragma GCC unroll 8
+        for (int o = 0; o < O; o++) {
+            __m512i w[2];
+            decode_block(&w[0], &w[1], codes[o] + b * 32, values_of_block(map, absmax[o][b], rv_cpu_decoded(tx)));
+#pragma GCC unroll 4
+            for (int r = 0; r < R; r++)
+#ifdef RV_DOT_BF16
+                if (tx == RV_BF16)
+#pragma GCC unroll 2
+                    for (int i = 0; i < 2; i++)
+                        acc[r * O + o] = (vf)_mm512_dpbf16_ps((__m512)acc[r * O + o], (__m512bh)pairs_load(x[r], b * 64 + i * 32, 32), (__m512bh)w[i]);
+                else
+#endif
+#pragma GCC unroll 4
+                for (int i = 0; i < 4; i++) {
+                    vf wv = (vf)_mm512_cvtph_ps(_mm512_extracti64x4_epi64(w[i / 2], i % 2));
+                    acc[r * O + o] += vf_load_as(x[r], tx, b * 64 + i * 16) * wv;
+                }
+        }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
+        for (int o = 0; o < O; o++) out[r * FEW_OUTPUTS + o] = vf_sum(acc[r * O + o]);
+}
+
+ALWAYS void few4_as(const rv_cpu_product *p, const rv_codes *q, int32_t o, int32_t from, int32_t n, rv_dtype tx, float *absmaxes) {
+    int64_t blocks = p->x.cols / RV_BLOCK4;
+    float out[FEW_TILE_ROWS * FEW_OUTPUTS + RV_LANES];
+    const void *x[FEW_TILE_ROWS];
+    const uint8_t *codes[FEW_OUTPUTS];
+    const float *absmax[FEW_OUTPUTS];
+    rv_cpu_absmaxes(q, o * blocks, n * blocks, absmaxes);
+    for (int32_t i = 0; i < FEW_OUTPUTS; i++) {
+        int32_t at = i < n ? i : 0;
+        codes[i] = (const uint8_t *)q->codes + (o + at) * blocks * (RV_BLOCK4 / 2);
+        absmax[i] = absmaxes + at * blocks;
+    }
+    for (int32_t r = 0; r < p->x.rows;) {
+        int32_t take = p->x.rows - r >= 2 ? 2 : 1;
+        for (int32_t i = 0; i < take; i++) x[i] = rv_cpu_row(p->x, r + i);
+        for (int32_t i = 0; i < n; i += 4) {
+            if (take == 2) tile4(x, tx, codes + i, absmax + i, vf_load(q->map), blocks, 2, 4, out + i);
+            else tile4(x, tx, codes + i, absmax + i, vf_load(q->map), blocks, 1, 4, out + i);
+        }
+        for (int32_t i = 0; i < take; i++) finish_row(p, r + i, from, n, out + i * FEW_OUTPUTS);
+        r += take;
+    }
+}
+
+/* Whether rows are few enough that decoding again costs less than keeping; and then it is done. */
+static bool few4(const rv_cpu_product *p, const rv_codes *q, int32_t o, int32_t from, int32_t n, float *absmaxes) {
+    if (p->x.rows > 4) return false;
+    if (p->x.type == RV_F32) {
+        few4_as(p, q, o, from, n, RV_F32, absmaxes);
+        return true;
+    }
+#ifdef RV_DOT_BF16
+    few4_as(p, q, o, from, n, RV_BF16, absmaxes);
+    return true;
+#else
+    return false;
+#endif
+}
+#else
+static bool few4(const rv_cpu_product *p, const rv_codes *q, int32_t o, int32_t from, int32_t n, float *absmaxes) {
+    (void)p, (void)q, (void)o, (void)from, (void)n, (void)absmaxes;
+    return false;
+}
+#endif
+
 static void product4(const rv_cpu_product *p, int32_t from, int32_t to, void *room) {
     while (from < to) {
         const void *w[FEW_OUTPUTS];
         int32_t o = from, part = rv_cpu_part_of(p->w, &o), n = p->w->part[part].rows - o;
         if (n > FEW_OUTPUTS) n = FEW_OUTPUTS;
         if (n > to - from) n = to - from;
-        decode_rows(&p->w->codes[part], o, n, p->x.cols, rv_cpu_decoded(p->x.type), room, w);
-        if (p->x.type == RV_F32) few_f32_f16(p, w, from, n);
-        else few_bf16_bf16(p, w, from, n);
+        if (!few4(p, &p->w->codes[part], o, from, n, room)) {
+            decode_rows(&p->w->codes[part], o, n, p->x.cols, rv_cpu_decoded(p->x.type), room, w);
+            if (p->x.type == RV_F32) few_f32_f16(p, w, from, n);
+            else few_bf16_bf16(p, w, from, n);
+        }
         from += n;
     }
 }
