@@ -43,6 +43,21 @@ ALWAYS void decode_block(__m512i *even, __m512i *odd, const uint8_t *codes, __m5
     *odd = _mm512_permutexvar_epi16(pairs, values);
 }
 
+#ifdef RV_DOT_BF16
+/* The values of two blocks side by side, and two blocks decoded with them: logic costs less here than moving lanes. */
+ALWAYS __m512i values_of_two(vf map, float first, float second) { return (__m512i)_mm512_cvtne2ps_pbh((__m512)(map * second), (__m512)(map * first)); }
+
+ALWAYS void decode_two(__m512i *w, const uint8_t *first, const uint8_t *second, __m512i values) {
+    const __m512i low = _mm512_set1_epi16(15), upper = _mm512_set1_epi16(16);
+    __m512i a = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)first));
+    __m512i b = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)second));
+    w[0] = _mm512_permutexvar_epi16(_mm512_srli_epi16(a, 4), values);
+    w[1] = _mm512_permutexvar_epi16(_mm512_and_si512(a, low), values);
+    w[2] = _mm512_permutexvar_epi16(_mm512_or_si512(_mm512_srli_epi16(b, 4), upper), values);
+    w[3] = _mm512_permutexvar_epi16(_mm512_or_si512(b, upper), values);
+}
+#endif
+
 ALWAYS void weight4_as(void *out, const uint8_t *codes, const float *absmax, const float *map, int64_t blocks, rv_dtype type) {
     vf values = vf_load(map);
     for (int64_t b = 0; b < blocks; b++) {
@@ -111,33 +126,57 @@ static void decode_rows(const rv_codes *q, int32_t o, int32_t n, int64_t cols, r
 }
 
 #if RV_LANES == 16
+/* One block of O outputs against R rows, in the order in which `tile` takes decoded rows: even elements, then odd ones. */
+#ifdef RV_DOT_BF16
+ALWAYS void block4_pairs(const void *const *x, const uint8_t *const *codes, const float *const *absmax, vf map, int64_t b, int R, int O, vf *acc) {
+#pragma GCC unroll 4
+    for (int o = 0; o < O; o += 2) {
+        __m512i w[4];
+        decode_two(w, codes[o] + b * 32, codes[o + 1] + b * 32, values_of_two(map, absmax[o][b], absmax[o + 1][b]));
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++)
+                acc[r * O + o + i / 2] = (vf)_mm512_dpbf16_ps((__m512)acc[r * O + o + i / 2], (__m512bh)pairs_load(x[r], b * 64 + i % 2 * 32, 32), (__m512bh)w[i]);
+    }
+}
+#endif
+
+/* 16 values fill a register as f32: an index's higher bits are not looked at. */
+ALWAYS void block4_floats(const void *const *x, const uint8_t *const *codes, const float *const *absmax, vf map, int64_t b, int R, int O, vf *acc) {
+#pragma GCC unroll 4
+    for (int o = 0; o < O; o++) {
+        __m512 values = _mm512_cvtph_ps((__m256i)vf_to_half(map * absmax[o][b], RV_F16));
+        vf w[4];
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; i++) {
+            __m512i pairs = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(codes[o] + b * 32 + i * 16)));
+            w[i] = (vf)_mm512_permutexvar_ps(_mm512_srli_epi32(pairs, 4), values);
+            w[2 + i] = (vf)_mm512_permutexvar_ps(pairs, values);
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++)
+#pragma GCC unroll 4
+            for (int r = 0; r < R; r++) acc[r * O + o] += vf_load_as(x[r], RV_F32, b * 64 + i * 16) * w[i];
+    }
+}
+
 /* out[r * FEW_OUTPUTS + o] for R rows and O outputs straight from the codes: the sums of `tile` over decoded rows, to the
- * bit, as each lane adds up the same products in the same order. */
+ * bit.  A row of codes is too short for the CPU to see a stream in it, so the next O rows are asked for here. */
 ALWAYS void tile4(const void *const *x, rv_dtype tx, const uint8_t *const *codes, const float *const *absmax, vf map, int64_t blocks, int R,
                   int O, float *out) {
     vf acc[FEW_OUTPUTS * FEW_TILE_ROWS];
+    (void)tx;
 #pragma GCC unroll 32
     for (int i = 0; i < R * O; i++) acc[i] = vf_set(0);
     for (int64_t b = 0; b < blocks; b++) {
 #pragma GCC unroll 8
-        for (int o = 0; o < O; o++) {
-            __m512i w[2];
-            decode_block(&w[0], &w[1], codes[o] + b * 32, values_of_block(map, absmax[o][b], rv_cpu_decoded(tx)));
-#pragma GCC unroll 4
-            for (int r = 0; r < R; r++)
+        for (int o = 0; o < O; o++) _mm_prefetch((const char *)codes[o] + (O * blocks + b) * 32, _MM_HINT_T0);
 #ifdef RV_DOT_BF16
-                if (tx == RV_BF16)
-#pragma GCC unroll 2
-                    for (int i = 0; i < 2; i++)
-                        acc[r * O + o] = (vf)_mm512_dpbf16_ps((__m512)acc[r * O + o], (__m512bh)pairs_load(x[r], b * 64 + i * 32, 32), (__m512bh)w[i]);
-                else
+        if (tx == RV_BF16) block4_pairs(x, codes, absmax, map, b, R, O, acc);
+        else
 #endif
-#pragma GCC unroll 4
-                for (int i = 0; i < 4; i++) {
-                    vf wv = (vf)_mm512_cvtph_ps(_mm512_extracti64x4_epi64(w[i / 2], i % 2));
-                    acc[r * O + o] += vf_load_as(x[r], tx, b * 64 + i * 16) * wv;
-                }
-        }
+        block4_floats(x, codes, absmax, map, b, R, O, acc);
     }
 #pragma GCC unroll 4
     for (int r = 0; r < R; r++)

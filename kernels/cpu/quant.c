@@ -53,11 +53,14 @@ void rv_cpu_absmaxes(const rv_codes *q, int64_t block, int64_t n, float *out) {
         memcpy(out, (const char *)q->scale + (size_t)block * sizeof(float), (size_t)n * sizeof(float));
         return;
     }
-    const char *scales = q->nested_scale;
-    for (int64_t i = 0; i < n; i++) {
+    while (n > 0) {                              /* a run under one scale at a time                */
+        const uint8_t *code = q->nested + block;
+        int64_t run = RV_NESTED_BLOCK - block % RV_NESTED_BLOCK;
         float scale;
-        memcpy(&scale, scales + (size_t)((block + i) / RV_NESTED_BLOCK) * sizeof scale, sizeof scale);
-        out[i] = q->nested_map[q->nested[block + i]] * scale + q->offset;
+        memcpy(&scale, (const char *)q->nested_scale + (size_t)(block / RV_NESTED_BLOCK) * sizeof scale, sizeof scale);
+        if (run > n) run = n;
+        for (int64_t i = 0; i < run; i++) out[i] = q->nested_map[code[i]] * scale + q->offset;
+        out += run, block += run, n -= run;
     }
 }
 
