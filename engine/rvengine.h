@@ -28,7 +28,7 @@
  *   handle, else RV_ERR_BUSY; [done] safe from any thread once the job has ended.
  *   Callbacks run on the thread inside rv_step or rv_generate and may call only [any]
  *   functions.  The library starts no threads, except a pool inside a CPU-backend model, and
- *   those of rv_model_load and rv_synthesise while they run.
+ *   those of rv_model_load, rv_synthesise and rv_quantise while they run.
  *
  * Errors.  Every function that can fail returns an rv_status (0 = RV_OK) and, when `err` is
  *   not NULL, writes what went wrong there.  An output argument is set only on RV_OK.  The
@@ -323,6 +323,37 @@ typedef struct rv_synth_info {
  * RV_ERR_CANCELLED when progress said stop.  */
 RV_API rv_status rv_synthesise(const char *out_dir, const rv_synth_options *options,
                                rv_synth_info *out, rv_error *err);      /* [any] `out` may be NULL */
+
+/* ---- quantised model folders --------------------------------------------------------------- */
+
+typedef struct rv_quantise_options {
+    size_t           size;
+    rv_weight_format weights;     /* RV_WEIGHTS_INT8 or RV_WEIGHTS_NF4                         */
+    int32_t          nf4_single;  /* NF4, non-zero: scales stay f32 (no double quantisation)   */
+    rv_module_preset modules;     /* which linear layers                                       */
+    const char      *skip;        /* instead: all but these, as Hugging Face's llm_int8_skip_modules, separated by commas */
+    const char      *keep;        /* exceptions among text layers and lm_head: "NAME=16bit", separated by commas */
+    uint64_t         shard_bytes; /* at most, a file; default 5 GB                             */
+    int32_t          threads;     /* default one a core                                        */
+    rv_log_fn        log;         void *log_user;      /* names in a list that match nothing   */
+    rv_progress_fn   progress;    void *progress_user; /* on the calling thread                */
+} rv_quantise_options;
+
+typedef struct rv_quantise_info {
+    size_t   size;
+    uint32_t tensors, files;      /* as written                                                */
+    uint32_t quantised;           /* linear layers                                             */
+    uint64_t bytes, file_bytes;   /* of all tensors; of all safetensors files                  */
+} rv_quantise_info;
+
+/* Writes the model again with its linear layers' weights as bitsandbytes' int8 or NF4: a Hugging Face folder that
+ * transformers with bitsandbytes loads, and rvengine.  Tensor names, other weights and other files are the source's
+ * (subfolders and files of weights in other forms are left out).  out_dir: made if missing, and must be empty (*.partial of
+ * an interrupted run are replaced); NULL: nothing is written, *out is filled.  The folder is whole or,
+ * after an error, empty.  Memory: 1 MiB a thread and some MB of scales a weight being worked on.  Starts threads, which end before
+ * it returns.  RV_ERR_CANCELLED when progress said stop. */
+RV_API rv_status rv_quantise(const char *model_dir, const char *out_dir, const rv_quantise_options *options,
+                             rv_quantise_info *out, rv_error *err);      /* [any] `out` may be NULL */
 
 /* ---- tokenizer -------------------------------------------------------------------------- */
 

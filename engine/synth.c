@@ -2,12 +2,8 @@
  *
  * The one idea: what makes a folder a model is written last, so that nobody can load half a checkpoint.
  */
-#include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "engine/abi.h"
@@ -50,37 +46,12 @@ static void plant_outliers(rv_synth_spec *spec, int32_t wanted, int32_t hidden) 
 
 /* ---- the folder ---- */
 
-/* Makes dir, or makes sure that it is empty; leftovers of an interrupted run do not count. */
-static rv_status folder_take(const char *dir, bool *made, rv_error *err) {
-    static const char partial[] = ".partial";
-    *made = mkdir(dir, 0777) == 0;
-    if (*made) return RV_OK;
-    if (errno != EEXIST) return rv_fail(err, RV_ERR_IO, "%s: cannot make the folder: %s", dir, strerror(errno));
-    DIR *d = opendir(dir);
-    if (!d) return rv_fail(err, RV_ERR_IO, "%s: cannot open the folder: %s", dir, strerror(errno));
-    rv_status st = RV_OK;
-    for (struct dirent *e; st == RV_OK && (e = readdir(d));) {
-        size_t n = strlen(e->d_name), m = sizeof partial - 1;
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || (n > m && !strcmp(e->d_name + n - m, partial))) continue;
-        st = rv_fail(err, RV_ERR_IO, "%s: is not empty, it holds %s: give a new folder, or empty this one", dir, e->d_name);
-    }
-    closedir(d);
-    return st;
-}
-
-static rv_status check_room(const char *dir, uint64_t bytes, rv_error *err) {
-    struct statvfs fs;
-    if (statvfs(dir, &fs) || fs.f_frsize == 0 || bytes / fs.f_frsize < fs.f_bavail) return RV_OK;
-    return rv_fail(err, RV_ERR_IO, "%s: the model needs %.2f GB, the disk has %.2f GB free", dir, (double)bytes / 1e9,
-                   (double)fs.f_bavail * (double)fs.f_frsize / 1e9);
-}
-
-static rv_status write_folder(const char *dir, const rv_synth_model *model, const rv_synth_set *set,
+static rv_status write_folder(const char *dir, const rv_synth_model *model, rv_synth_set *set,
                               const rv_synth_options *o, rv_error *err) {
     bool made = false;
-    rv_status st = folder_take(dir, &made, err);
+    rv_status st = rv_folder_take(dir, &made, err);
     if (st) return st;
-    TRY(check_room(dir, set->file_bytes, err));
+    TRY(rv_folder_check_room(dir, set->files.file_bytes, err));
     TRY(rv_synth_set_write(set, dir, o->progress, o->progress_user, err));
     TRY(rv_synth_write_configs(model, dir, err));
     TRY(rv_synth_write_tokenizer(model, o->seed, dir, err));
@@ -112,8 +83,8 @@ rv_status rv_synthesise(const char *out_dir, const rv_synth_options *options, rv
     TRY(rv_synth_set_plan(&model->config, &spec, &set, err));
     if (out_dir) TRY(write_folder(out_dir, model, &set, &o, err));
     if (out) {
-        rv_synth_info info = { .tensors = (uint32_t)set.n, .files = (uint32_t)set.n_shards, .parameters = set.parameters,
-                               .bytes = set.bytes, .file_bytes = set.file_bytes };
+        rv_synth_info info = { .tensors = (uint32_t)set.files.n, .files = (uint32_t)set.files.n_files, .parameters = set.parameters,
+                               .bytes = set.files.bytes, .file_bytes = set.files.file_bytes };
         TRY(rv_abi_write(out, &info, sizeof info, "rv_synth_info", err));
     }
 done:

@@ -7,6 +7,7 @@
 #ifndef RV_ENGINE_SYNTH_H
 #define RV_ENGINE_SYNTH_H
 #include "engine/base/text.h"
+#include "engine/shards.h"
 #include "engine/weights.h"
 
 /* ---- numbers (engine/synth_values.c) ---- */
@@ -43,28 +44,20 @@ rv_spread rv_synth_spread(const rv_config *config, const rv_tensor_want *want);
 
 /* ---- shards (engine/synth_files.c) ---- */
 
-typedef struct rv_synth_shard {
-    char      name[64];
-    size_t    first, end;                /* of rv_synth_set.want                                */
-    uint64_t  bytes;                     /* of tensors                                          */
-    rv_string header;                    /* with its length in front                            */
-} rv_synth_shard;
-
 /* Every tensor of a config and the file it goes to. */
 typedef struct rv_synth_set {
     const rv_config *config;
     rv_synth_spec    spec;
     rv_tensor_want  *want;
-    uint64_t        *at;                 /* offset of tensor i in its file's data               */
-    size_t           n, n_shards, room;  /* room: of `want`, while it grows                     */
-    rv_synth_shard  *shards;
-    uint64_t         parameters, bytes, file_bytes;   /* bytes: of all tensors                  */
+    size_t           room;               /* of `want`, while it grows                           */
+    rv_shards        files;              /* tensor i is that of want[i]                         */
+    uint64_t         parameters;
 } rv_synth_set;
 
 /* Touches no disk.  config stays the caller's and must live as long.  Free in any case. */
 rv_status rv_synth_set_plan(const rv_config *config, const rv_synth_spec *spec, rv_synth_set *out, rv_error *err);
 /* Writes every shard as NAME.partial into dir. */
-rv_status rv_synth_set_write(const rv_synth_set *set, const char *dir, rv_progress_fn progress, void *user, rv_error *err);
+rv_status rv_synth_set_write(rv_synth_set *set, const char *dir, rv_progress_fn progress, void *user, rv_error *err);
 /* Gives the shards their names; what makes the folder a model (the index, or the only shard) comes last. */
 rv_status rv_synth_set_publish(const rv_synth_set *set, const char *dir, rv_error *err);
 /* Deletes what _write and _publish made. */

@@ -8,4 +8,5 @@ int cmd_plan(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_synth(int argc, char **argv);
+int cmd_quantise(int argc, char **argv);
 #endif

@@ -9,6 +9,7 @@ static const command commands[] = {
     { "doctor", "what this build and this machine can do", cmd_doctor },
     { "tokenize", "text to token ids and back", cmd_tokenize },
     { "synth", "write a model with random weights, for benchmarks", cmd_synth },
+    { "quantise", "write a model with int8 or NF4 weights, as bitsandbytes does", cmd_quantise },
 };
 
 static const program rvengine = {

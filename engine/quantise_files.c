@@ -1,0 +1,154 @@
+/* quantise_files.c - config.json of a quantised model folder, and the files that stay as they are. */
+#include "engine/quantise.h"
+
+#include <dirent.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/base/file.h"
+
+enum { MOST_BYTES = 1 << 28 };
+
+static bool ends_with(const char *text, const char *tail) {
+    size_t n = strlen(text), m = strlen(tail);
+    return n >= m && !strcmp(text + n - m, tail);
+}
+
+/* Files that hold weights in whatever form, or belong to a download rather than to the model. */
+static bool stays_behind(const char *name) {
+    static const char *const tails[] = { ".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pth", ".pt", ".gguf", ".partial" };
+    for (size_t i = 0; i < sizeof tails / sizeof *tails; i++)
+        if (ends_with(name, tails[i])) return true;
+    return name[0] == '.' || !strcmp(name, "config.json");
+}
+
+static rv_status write_one(const char *out_dir, const char *name, const void *data, size_t bytes, rv_string *copied, rv_error *err) {
+    char *to = rv_path_join(out_dir, name);
+    rv_status st = RV_OK;
+    rv_string_add(copied, name, strlen(name) + 1);
+    if (!to || copied->failed) TRY(rv_fail_memory(err, "quantise"));
+    TRY(rv_file_write(to, data, bytes, err));
+done:
+    free(to);
+    return st;
+}
+
+static rv_status copy_one(const char *model_dir, const char *out_dir, const char *name, rv_string *copied, rv_error *err) {
+    char *from = rv_path_join(model_dir, name), *data = NULL;
+    size_t bytes = 0;
+    rv_status st = RV_OK;
+    if (!from) TRY(rv_fail_memory(err, "quantise"));
+    if (!rv_file_exists(from)) goto done;                /* a folder, or nothing that can be read */
+    TRY(rv_file_read(from, MOST_BYTES, &data, &bytes, err));
+    TRY(write_one(out_dir, name, data, bytes, copied, err));
+done:
+    free(from);
+    free(data);
+    return st;
+}
+
+rv_status rv_quantise_copy_files(const char *model_dir, const char *out_dir, rv_string *copied, rv_error *err) {
+    struct stat info;
+    if (stat(model_dir, &info) || !S_ISDIR(info.st_mode)) return RV_OK;
+    DIR *d = opendir(model_dir);
+    if (!d) return rv_fail(err, RV_ERR_IO, "%s: cannot open the folder", model_dir);
+    rv_status st = RV_OK;
+    for (struct dirent *e; st == RV_OK && (e = readdir(d));)
+        if (!stays_behind(e->d_name)) st = copy_one(model_dir, out_dir, e->d_name, copied, err);
+    closedir(d);
+    return st;
+}
+
+void rv_quantise_remove_files(const char *out_dir, const rv_string *copied) {
+    for (size_t at = 0; at < copied->bytes; at += strlen(copied->data + at) + 1) {
+        char *path = rv_path_join(out_dir, copied->data + at);
+        if (path) unlink(path);
+        free(path);
+    }
+}
+
+/* ---- config.json ---- */
+
+/* How many linear layers of the vision tower there are, and how many of them are quantised. */
+typedef struct skipping { const rv_modules *m; rv_format format; json_t *list; uint32_t vision, vision_quantised; bool failed; } skipping;
+
+static bool is_quantised(const skipping *s, const rv_tensor_want *want) {
+    return rv_modules_format(s->m, want->name, s->format) != RV_FORMAT_PLAIN &&
+           (s->format == RV_FORMAT_INT8 || want->shape[0] * want->shape[1] % RV_BLOCK4 == 0);
+}
+
+static rv_status count_vision(void *user, const rv_tensor_want *want, rv_error *err) {
+    skipping *s = user;
+    (void)err;
+    if (want->row->part != RV_IN_VISION || !rv_modules_linear(want->name)) return RV_OK;
+    s->vision++;
+    s->vision_quantised += is_quantised(s, want);
+    return RV_OK;
+}
+
+static void list_add(skipping *s, const char *name) { s->failed |= json_array_append_new(s->list, json_string(name)) != 0; }
+
+/* Names under which transformers 4 (a leaf, a whole name, or followed by a dot) and 5 (at the start or at the end) leave the module out,
+ * in both generations of names, and no other module. */
+static rv_status list_one(void *user, const rv_tensor_want *want, rv_error *err) {
+    skipping *s = user;
+    char name[RV_MODULE_BYTES];
+    (void)err;
+    if (!rv_modules_linear(want->name) || is_quantised(s, want)) return RV_OK;
+    if (want->row->part == RV_IN_PROJECTOR) list_add(s, "multi_modal_projector");
+    else if (want->row->part == RV_IN_HEAD) list_add(s, "lm_head");
+    else if (want->row->part != RV_IN_VISION || s->vision_quantised)
+        for (int now = 0; now < 2; now++) {
+            rv_modules_name(want->name, now, name);
+            list_add(s, name);
+        }
+    return RV_OK;
+}
+
+static json_t *skip_list(const rv_config *config, const rv_modules *modules, rv_format format) {
+    skipping s = { .m = modules, .format = format, .list = json_array() };
+    rv_weights_each(config, count_vision, &s, NULL);
+    if (s.vision && !s.vision_quantised) {
+        list_add(&s, "vision_model");
+        list_add(&s, "model.vision_model");
+    }
+    rv_weights_each(config, list_one, &s, NULL);
+    if (!s.failed) return s.list;
+    json_decref(s.list);
+    return NULL;
+}
+
+static json_t *quantization_config(const rv_config *config, const rv_modules *modules, rv_format format, bool nested) {
+    static const char *const types[] = { [RV_F32] = "float32", [RV_F16] = "float16", [RV_BF16] = "bfloat16" };
+    const bool four = format == RV_FORMAT_NF4;
+    return json_pack("{s:b, s:b, s:s, s:s, s:s, s:b, s:b, s:b, s:o, s:f, s:b, s:b, s:s}", "_load_in_4bit", four, "_load_in_8bit", !four,
+                     "bnb_4bit_compute_dtype", four ? types[config->dtype] : "float32", "bnb_4bit_quant_storage", "uint8", "bnb_4bit_quant_type",
+                     four ? "nf4" : "fp4", "bnb_4bit_use_double_quant", four && nested, "llm_int8_enable_fp32_cpu_offload", 0,
+                     "llm_int8_has_fp16_weight", 0, "llm_int8_skip_modules", skip_list(config, modules, format), "llm_int8_threshold", 6.0,
+                     "load_in_4bit", four, "load_in_8bit", !four, "quant_method", "bitsandbytes");
+}
+
+rv_status rv_quantise_write_config(const char *model_dir, const char *out_dir, const rv_config *config, const rv_modules *modules, rv_format format,
+                                   bool nested, rv_string *copied, rv_error *err) {
+    char *path = rv_path_join(model_dir, "config.json"), *data = NULL, *text = NULL;
+    size_t bytes = 0;
+    json_t *root = NULL;
+    rv_status st = RV_OK;
+    if (!path) TRY(rv_fail_memory(err, "config.json"));
+    TRY(rv_file_read(path, MOST_BYTES, &data, &bytes, err));
+    root = json_loadb(data, bytes, 0, NULL);
+    if (!root) TRY(rv_fail(err, RV_ERR_FORMAT, "%s: changed while the model was quantised", path));
+    if (json_object_set_new(root, "quantization_config", quantization_config(config, modules, format, nested)) ||
+        !(text = json_dumps(root, JSON_INDENT(2))))
+        TRY(rv_fail_memory(err, "config.json"));
+    TRY(write_one(out_dir, "config.json", text, strlen(text), copied, err));
+done:
+    json_decref(root);
+    free(path);
+    free(data);
+    free(text);
+    return st;
+}
