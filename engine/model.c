@@ -8,6 +8,7 @@
 
 #include "engine/abi.h"
 #include "engine/base/file.h"
+#include "engine/weight_cache.h"
 
 static rv_status open_tokenizer(const char *dir, rv_files *f, rv_error *err) {
     rv_status st = rv_tokenizer_open(dir, &f->tokenizer, err);
@@ -59,7 +60,41 @@ static rv_status check_fits(const rv_model *m, const rv_load_options *asked, uin
     return RV_OK;
 }
 
-static rv_status place_weights(rv_model *m, const rv_load_options *asked, rv_error *err) {
+static rv_status take_memory(rv_model *m, rv_error *err) {
+    m->memory = rv_device_alloc(m->be, m->memory_bytes);
+    if (m->memory) return RV_OK;
+    rv_status st = rv_finish(m->be, err);
+    return st ? st : rv_fail_memory(err, "weights");
+}
+
+static rv_status place_in_memory(rv_model *m, const rv_placing *how, rv_error *err) {
+    rv_arena arena = { m->memory, 0, m->memory_bytes };
+    return rv_weights_place(&m->files.config, m->files.checkpoint, m->be, &arena, how, &m->weights, &m->mapped_bytes, err);
+}
+
+/* From the cache where it is good (how->filled says so), else from the checkpoint. */
+static rv_status fill_memory(rv_model *m, rv_placing *how, rv_error *err) {
+    bool pads_are_equal = false;
+    rv_status st = RV_OK;
+    TRY(take_memory(m, err));
+    how->filled = m->cache && rv_weight_cache_read(m->cache, &pads_are_equal);
+    TRY(place_in_memory(m, how, err));
+    if (how->filled) m->weights.pads_are_equal = pads_are_equal;
+    void *unused = rv_model_warm(m);
+    st = rv_finish(m->be, err);
+    rv_device_release(m->be, unused);
+    if (st || !how->filled || rv_weight_cache_arrived(m->cache)) goto done;
+    how->filled = false;
+    rv_weights_free(&m->files.config, m->be, &m->weights);
+    rv_device_release(m->be, m->memory);                 /* and again: new memory is zero        */
+    TRY(take_memory(m, err));
+    TRY(place_in_memory(m, how, err));
+    st = rv_finish(m->be, err);
+done:
+    return st;
+}
+
+static rv_status place_weights(rv_model *m, const char *model_dir, const rv_load_options *asked, rv_error *err) {
     rv_arena plan = { 0 };
     rv_modules modules;
     rv_placing how = rv_load_placing(&m->files, &m->options, &modules);
@@ -68,19 +103,14 @@ static rv_status place_weights(rv_model *m, const rv_load_options *asked, rv_err
     TRY(rv_weights_place(&m->files.config, m->files.checkpoint, m->be, &plan, &how, &m->weights, &mapped, err));
     TRY(check_fits(m, asked, plan.used, mapped, err));
     TRY(rv_checkpoint_recheck(m->files.checkpoint, err));
-    m->memory = rv_device_alloc(m->be, plan.used);
     m->memory_bytes = plan.used;
-    if (!m->memory) {
-        TRY(rv_finish(m->be, err));
-        TRY(rv_fail_memory(err, "weights"));
-    }
-    rv_arena arena = { m->memory, 0, plan.used };
-    TRY(rv_weights_place(&m->files.config, m->files.checkpoint, m->be, &arena, &how, &m->weights, &m->mapped_bytes, err));
-    void *unused = rv_model_warm(m);
-    st = rv_finish(m->be, err);
-    rv_device_release(m->be, unused);
-    if (st) goto done;
+    m->cache = rv_weight_cache_open(m, model_dir, &how);
+    TRY(fill_memory(m, &how, err));
     atomic_store(&m->taken, m->memory_bytes + m->mapped_bytes + m->be->own_bytes);
+    if (m->cache && how.filled) {
+        rv_weight_cache_close(m->cache);
+        m->cache = NULL;
+    } else if (m->cache) rv_weight_cache_write(m->cache);
 done:
     return st;
 }
@@ -120,7 +150,7 @@ rv_status rv_model_load(const char *model_dir, const rv_load_options *options, r
     TRY(rv_files_open(model_dir, false, &m->files, err));
     TRY(rv_load_resolve(&m->files, &m->options, err));
     TRY(open_both(m, model_dir, err));
-    TRY(place_weights(m, &asked, err));
+    TRY(place_weights(m, model_dir, &asked, err));
     rv_model_log(m, RV_LOG_INFO, "model loaded: %.1f MB mapped, %.1f MB taken, padding tiles computed %s",
                  (double)m->mapped_bytes / 1e6, (double)m->memory_bytes / 1e6, m->weights.pads_are_equal ? "once" : "in full");
 done:
@@ -133,6 +163,7 @@ void rv_model_retain(rv_model *m) { atomic_fetch_add(&m->refs, 1); }
 
 void rv_model_free(rv_model *m) {
     if (!m || atomic_fetch_sub(&m->refs, 1) > 1) return;
+    rv_weight_cache_close(m->cache);                     /* reads the memory that goes next      */
     if (m->be) {
         rv_weights_free(&m->files.config, m->be, &m->weights);
         rv_device_release(m->be, m->memory);

@@ -32,6 +32,7 @@ struct rv_model {
     void            *memory;             /* the weights' arena                                  */
     uint64_t         memory_bytes, mapped_bytes;
     rv_weights       weights;
+    struct rv_weight_cache *cache;       /* the file that is being written; NULL: none          */
     pthread_mutex_t  device;             /* held while a session uses `be`                      */
     _Atomic uint64_t taken;              /* bytes of memory_limit: weights and all sessions     */
     atomic_int       refs;               /* the caller's, and one a session                     */

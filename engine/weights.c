@@ -293,7 +293,7 @@ rv_status rv_weights_place(const rv_config *config, const rv_checkpoint *c, rv_b
     }
     rv_status st = rv_weights_each(config, place_one, &p, err);
     if (st == RV_OK) st = finish_weight(&p, err);
-    if (st == RV_OK && arena->base) out->pads_are_equal = rv_weights_pads_equal(config, c);
+    if (st == RV_OK && arena->base && !how->filled) out->pads_are_equal = rv_weights_pads_equal(config, c);
     *mapped = p.mapped;
     free(p.staging);
     return st;

@@ -156,7 +156,8 @@ typedef struct rv_placing {
     bool                as_stored;       /* whatever the checkpoint holds quantised keeps its format */
     bool                nested;          /* NF4: double quantisation                           */
     const struct rv_modules *modules;    /* which these are                                    */
-    bool                filled;          /* the arena already holds what placing made of the same model once */
+    bool                filled;          /* the arena already holds what placing made of the same model once, or soon will;
+                                            pads_are_equal is the caller's to fill in           */
     rv_weights_progress progress;
 } rv_placing;
 

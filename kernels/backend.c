@@ -295,3 +295,9 @@ const void *rv_fetched(rv_backend *be, rv_tray *tray, rv_error *err) {
     if (failed(be) && err) *err = be->error;
     return failed(be) ? NULL : bytes;
 }
+
+bool rv_can_fill(const rv_backend *be) { return be->ops->fill && be->layout[0]; }
+
+void rv_fill_memory(rv_backend *be, void *dst, const rv_fill *from) {
+    if (!failed(be) && from->bytes) be->ops->fill(be, dst, from);
+}

@@ -158,6 +158,16 @@ typedef struct rv_vision_block {
     float            attn_gate, ffn_gate;
 } rv_vision_block;
 
+/* A file's bytes on their way to the device, in pieces of RV_FILL_PIECE (the last may be shorter). Each is read by one of several
+ * threads and shown to `seen` on that thread, where it was read and before it is sent; data NULL: it could not be read. */
+enum { RV_FILL_PIECE = 4 << 20 };
+typedef struct rv_fill {
+    int      fd;
+    uint64_t at, bytes;          /* in the file                                                 */
+    void   (*seen)(void *user, uint64_t piece, const void *data, uint64_t bytes);
+    void    *user;               /* valid until finish                                          */
+} rv_fill;
+
 typedef struct rv_backend_ops {
     const char *name;            /* "cpu", "cuda"                                              */
     /* memory and order */
@@ -200,6 +210,7 @@ typedef struct rv_backend_ops {
     void  (*tray_free)  (rv_backend *, rv_tray *);
     void  (*fetch)      (rv_backend *, rv_tray *, const void *src, uint64_t bytes);
     const void *(*fetched)(rv_backend *, rv_tray *);
+    void  (*fill)       (rv_backend *, void *dst, const rv_fill *);
 } rv_backend_ops;
 
 struct rv_backend {
@@ -215,6 +226,8 @@ struct rv_backend {
      * steps ahead of the host are not used.  NULL: nobody looks. */
     void   (*watch)(void *user, rv_mat x, const rv_weight *w);
     void    *watch_user;
+    char     layout[96];         /* names how weights lie in memory: memory filled by a backend of the same layout may be
+                                    used by another (rv_weight_spec.filled); "": by none         */
 };
 
 /* How products with int8 weights treat activations: values of at least `threshold` (0: off) are outliers, left out of
@@ -354,6 +367,9 @@ rv_tray    *rv_tray_new(rv_backend *be, uint64_t bytes);
 void        rv_tray_free(rv_backend *be, rv_tray *tray);             /* NULL is fine             */
 void        rv_fetch(rv_backend *be, rv_tray *tray, const void *src, uint64_t bytes);
 const void *rv_fetched(rv_backend *be, rv_tray *tray, rv_error *err);
+/* Queued like weight_new, one at a time: all of it is there, and every piece was seen, after finish. */
+void        rv_fill_memory(rv_backend *be, void *dst, const rv_fill *from);
+bool        rv_can_fill(const rv_backend *be);
 
 #ifdef __cplusplus
 }

@@ -12,10 +12,13 @@
 #include <unistd.h>
 
 #include "engine/base/file.h"
+#include "engine/base/text.h"
 #include "loader/index.h"
 #include "loader/safetensors.h"
 
 _Static_assert((int)RV_MAX_DIMS == (int)RV_SAFETENSORS_MAX_DIMS, "a tensor's shape is copied as it is");
+
+enum { SAMPLE = 4096 };               /* bytes of a tensor that go into the key, three times     */
 
 typedef struct shard {
     char          *path;
@@ -311,5 +314,37 @@ rv_status rv_checkpoint_recheck(const rv_checkpoint *c, rv_error *err) {
             return rv_fail(err, RV_ERR_IO, "%s: became shorter since it was opened (%llu bytes then, %llu now)",
                            s->path, (unsigned long long)s->map.bytes, (unsigned long long)info.st_size);
     }
+    return RV_OK;
+}
+
+/* ---- the key ---- */
+
+static void add_sample(rv_string *s, const rv_tensor *t, uint64_t at) {
+    const uint64_t n = t->bytes - at < SAMPLE ? t->bytes - at : SAMPLE, hash = rv_hash64((const char *)t->data + at, (size_t)n);
+    rv_string_add(s, (const char *)&hash, sizeof hash);
+}
+
+rv_status rv_checkpoint_key(const rv_checkpoint *c, rv_hash *out, rv_error *err) {
+    rv_string s = { 0 };
+    for (uint32_t i = 0; i < c->n_shards; i++) {
+        const shard *f = &c->shards[i];
+        const size_t header = (size_t)(f->header.data - f->map.data);
+        struct stat is;
+        if (fstat(f->fd, &is)) {
+            rv_string_free(&s);
+            return rv_fail(err, RV_ERR_IO, "%s: cannot read its size", f->path);
+        }
+        rv_string_addf(&s, "%s %llu %lld.%09ld %016llx\n", file_part(f->path), (unsigned long long)is.st_size, (long long)is.st_mtim.tv_sec,
+                       is.st_mtim.tv_nsec, (unsigned long long)rv_hash64(f->map.data, header));
+    }
+    for (uint32_t i = 0; i < c->count; i++) {
+        const rv_tensor *t = &c->tensors[i];
+        add_sample(&s, t, 0);
+        if (t->bytes > SAMPLE) add_sample(&s, t, t->bytes - SAMPLE);
+        if (t->bytes > 3 * SAMPLE) add_sample(&s, t, t->bytes / 2 - SAMPLE / 2);
+    }
+    if (s.failed) return rv_fail_memory(err, "checkpoint");
+    *out = rv_hash128(s.data, s.bytes);
+    rv_string_free(&s);
     return RV_OK;
 }

@@ -8,6 +8,7 @@
 #ifndef RV_LOADER_CHECKPOINT_H
 #define RV_LOADER_CHECKPOINT_H
 #include "engine/base/dtype.h"
+#include "engine/base/hash.h"
 #include "engine/base/status.h"
 
 enum { RV_MAX_DIMS = 8 };
@@ -44,4 +45,7 @@ uint64_t         rv_checkpoint_file_bytes(const rv_checkpoint *c);
 /* RV_ERR_IO when a mapped file is shorter now than at open (reading on would be a bus error).  For
  * use right before a load touches the pages. */
 rv_status        rv_checkpoint_recheck(const rv_checkpoint *c, rv_error *err);
+/* What tells this checkpoint from another one, and from itself after a change: of every file its name, length, time of last
+ * change and header; of every tensor 4 KiB at its beginning, middle and end. Reads some 10 MB of a large model. */
+rv_status        rv_checkpoint_key(const rv_checkpoint *c, rv_hash *out, rv_error *err);
 #endif

@@ -2,6 +2,8 @@
 #include "tools/load.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "tools/files.h"
@@ -46,6 +48,15 @@ static void on_log(void *user, rv_log_level level, const char *line) {
     say("%s%s", level == RV_LOG_WARNING ? "warning: " : level == RV_LOG_ERROR ? "error: " : "", line);
 }
 
+const char *cache_folder(void) {
+    static char folder[4096];
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    int n = 0;
+    if (cache && cache[0] == '/') n = snprintf(folder, sizeof folder, "%s/rvengine", cache);     /* the standard: relative ones do not count */
+    else if (home && home[0] == '/') n = snprintf(folder, sizeof folder, "%s/.cache/rvengine", home);
+    return n > 0 && n < (int)sizeof folder ? folder : NULL;
+}
+
 rv_load_options load_options(const load_choice *c) {
     return (rv_load_options){
         .size = sizeof(rv_load_options),
@@ -58,6 +69,7 @@ rv_load_options load_options(const load_choice *c) {
         .nf4_single = c->nf4_single,
         .skip = c->skip,
         .keep = c->keep,
+        .cache_dir = !c->cache ? cache_folder() : strcmp(c->cache, "off") ? c->cache : NULL,
         .compute = c->compute,
         .attention = c->attention,
         .threads = (int32_t)c->threads,

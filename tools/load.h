@@ -12,6 +12,7 @@ typedef struct load_choice {
     bool     threshold_given;
     bool     nf4_single;
     uint64_t device, threads, memory_limit, context;
+    const char *cache;           /* a folder, or "off"; NULL: the user's                        */
     bool     verbose;
 } load_choice;
 
@@ -27,6 +28,8 @@ typedef struct load_choice {
       .help = "take no more than this, e.g. 12G (default: what is free)" },                                      \
     { OPTION_WHOLE, .name = "context", .to = &(c).context, .min = 1, .max = 1048576, .value = "N",               \
       .help = "tokens of prompt and answer together\n(default 4096, or the model's limit if smaller)" },         \
+    { OPTION_TEXT, .name = "cache", .to = &(c).cache, .value = "DIR|off",                                         \
+      .help = "where quantised weights are kept for the next start (default\n$XDG_CACHE_HOME/rvengine, or ~/.cache/rvengine)" }, \
     { OPTION_GROUP, .name = "Numbers" },                                                                         \
     { OPTION_CHOICE, .name = "weights", .to = &(c).weights, .choices = "auto|16bit|int8|nf4",                    \
       .help = "how weights are held (default auto: as the model has them,\n16 bit where that fits, else int8, else nf4)" }, \
@@ -56,6 +59,7 @@ typedef struct load_choice {
 /* Fills the library's options; log lines and the progress bar (terminals only) go to stderr.  `c`
  * must outlive them. */
 rv_load_options load_options(const load_choice *c);
+const char     *cache_folder(void);       /* the user's; NULL: there is none. Of one thread    */
 int32_t         progress_writing(void *user, float done);   /* an rv_progress_fn with such a bar */
 void            progress_end(void);       /* wipes the progress bar, if one is shown */
 #endif

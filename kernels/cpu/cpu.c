@@ -3,7 +3,10 @@
  * The one idea: operations run at once, on the caller and the pool; "device" memory is plain
  * memory, and weights are read where the file is mapped, except those that oneDNN wants packed.
  */
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include "kernels/cpu/cpu.h"
 
 enum { ALIGN = 256, MOST_THREADS = 1024, CHUNK_ROWS = 256 };
@@ -29,6 +32,27 @@ static void move(rv_backend *be, void *dst, const void *src, uint64_t bytes) {
 }
 
 static void finish(rv_backend *be) { (void)be; }
+
+typedef struct filling { const rv_fill *from; char *to; } filling;
+
+static void fill_piece(void *context, int32_t item, int32_t thread) {
+    const filling *f = context;
+    const uint64_t at = (uint64_t)item * RV_FILL_PIECE, left = f->from->bytes - at, bytes = left < RV_FILL_PIECE ? left : RV_FILL_PIECE;
+    uint64_t got = 0;
+    (void)thread;
+    while (got < bytes) {
+        ssize_t n = pread(f->from->fd, f->to + at + got, (size_t)(bytes - got), (off_t)(f->from->at + at + got));
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) break;
+        got += (uint64_t)n;
+    }
+    f->from->seen(f->from->user, (uint64_t)item, got == bytes ? f->to + at : NULL, bytes);
+}
+
+static void fill(rv_backend *be, void *dst, const rv_fill *from) {
+    filling f = { from, dst };
+    rv_pool_run(((rv_cpu *)be)->pool, (int32_t)((from->bytes + RV_FILL_PIECE - 1) / RV_FILL_PIECE), fill_piece, &f);
+}
 
 static bool has_codes(const rv_weight_spec *spec) {
     for (int32_t i = 0; i < spec->n_parts; i++)
@@ -115,7 +139,7 @@ static rv_backend_ops *table_new(void) {
     *ops = (rv_backend_ops){
         .name = "cpu", .alloc = memory_new, .release = memory_free, .upload = move, .download = move, .finish = finish,
         .weight_bytes = weight_bytes, .weight_new = weight_new, .weight_free = weight_free,
-        .linear = linear, .linear_add = linear_add, .attend = rv_cpu_attend, .close = cpu_close,
+        .linear = linear, .linear_add = linear_add, .attend = rv_cpu_attend, .close = cpu_close, .fill = fill,
     };
     rv_cpu_rows_table(ops);
     return ops;
@@ -152,6 +176,8 @@ rv_status rv_cpu_open_level(const rv_cpu_options *o, rv_cpu_level level, bool on
     cpu->be.act = o->act;
     cpu->int8 = o->int8;
     cpu->be.chunk_rows = CHUNK_ROWS;
+    /* The library packs by what it finds in the CPU. */
+    snprintf(cpu->be.layout, sizeof cpu->be.layout, "cpu 1 %s %s", kernels_of(level)->name, onednn ? rv_cpu_library() : "none");
     if (!(cpu->be.ops = table_new()) ||
         !(cpu->product_scratch = calloc((size_t)cpu->threads * rv_cpu_product_floats(), sizeof(float)))) {
         st = rv_fail_memory(err, "CPU backend");

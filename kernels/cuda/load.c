@@ -3,8 +3,9 @@
  * The one idea: several threads each take a piece of the next tensor, touch its pages (which reads them
  * from disk), copy or convert it into their own pinned buffer, and send it off on their own stream; the
  * two buffers of a thread take turns.  What the device keeps in another layout than the file's lands in a buffer there
- * first, as it is, and is made into that layout behind the copy.
+ * first, as it is, and is made into that layout behind the copy.  A file that already has the device's layout goes the same way.
  */
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,16 +36,27 @@ struct rv_loader {
     int32_t        *to_land;             /* per item: rows that have not yet landed              */
     size_t          n_items, room, at;   /* `at`: the item pieces are cut from                    */
     int32_t         row;                 /* its next row                                          */
+    rv_fill         fill;                /* a file, before all items; bytes 0: none               */
+    char           *fill_to;
+    uint64_t        fill_at;             /* how far pieces of it are cut                          */
     int             busy;
     bool            closing;
     cudaError_t     error;
     reader          readers[READERS];
 };
 
-typedef struct piece { rv_load_item item; size_t index; int32_t from, rows; } piece;
+typedef struct piece { rv_load_item item; size_t index; int32_t from, rows; bool of_file; uint64_t at, bytes; } piece;
+
+static bool work_left(const rv_loader *l) { return l->fill_at < l->fill.bytes || l->at < l->n_items; }
 
 /* Cuts the next piece: whole rows (whole blocks, where rows go in blocks), at most a buffer full. */
 static bool next_piece(rv_loader *l, piece *p) {
+    if (l->fill_at < l->fill.bytes) {
+        const uint64_t left = l->fill.bytes - l->fill_at;
+        *p = (piece){ .of_file = true, .at = l->fill_at, .bytes = left < RV_FILL_PIECE ? left : RV_FILL_PIECE };
+        l->fill_at += p->bytes;
+        return true;
+    }
     if (l->at == l->n_items) return false;
     rv_load_item *item = &l->items[l->at];
     uint64_t row = (uint64_t)item->cols * rv_dtype_size(item->land ? item->type_from : l->cuda->be.act);
@@ -52,7 +64,7 @@ static bool next_piece(rv_loader *l, piece *p) {
     if (rows < 1) rows = 1;
     if (item->block && rows > item->block) rows -= rows % item->block;
     if (rows > item->rows - l->row) rows = item->rows - l->row;
-    *p = (piece){ *item, l->at, l->row, rows };
+    *p = (piece){ .item = *item, .index = l->at, .from = l->row, .rows = rows };
     l->row += rows;
     if (l->row == item->rows) l->at++, l->row = 0;
     return true;
@@ -106,7 +118,28 @@ static cudaError_t land(reader *r, const piece *p, int i) {
     return last ? p->item.landed(&p->item, r->stream) : cudaSuccess;
 }
 
+/* Read rather than mapped: a file that is cut short meanwhile is no bus error, and no page is mapped for one use. */
+static cudaError_t send_file(reader *r, const piece *p, int i) {
+    const rv_loader *l = r->loader;
+    uint64_t got = 0;
+    while (got < p->bytes) {
+        ssize_t n = pread(l->fill.fd, (char *)r->buffer[i] + got, p->bytes - got, (off_t)(l->fill.at + p->at + got));
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) break;
+        got += (uint64_t)n;
+    }
+    l->fill.seen(l->fill.user, p->at / RV_FILL_PIECE, got == p->bytes ? r->buffer[i] : NULL, p->bytes);
+    if (got < p->bytes) return cudaSuccess;
+    cudaError_t e = cudaMemcpyAsync(l->fill_to + p->at, r->buffer[i], p->bytes, cudaMemcpyHostToDevice, r->stream);
+    return e ? e : cudaEventRecord(r->free[i], r->stream);
+}
+
 static cudaError_t send(reader *r, const piece *p) {
+    if (p->of_file) {
+        int turn = r->turn++ % BUFFERS;
+        cudaError_t e = cudaEventSynchronize(r->free[turn]);
+        return e ? e : send_file(r, p, turn);
+    }
     rv_dtype act = r->loader->cuda->be.act;
     uint64_t cols = (uint64_t)p->item.cols, row = cols * rv_dtype_size(act), size = rv_dtype_size(p->item.type_from);
     const char *from = (const char *)p->item.from + (uint64_t)p->from * cols * size;
@@ -133,14 +166,14 @@ static void *run(void *user) {
     cudaSetDevice(l->cuda->device);
     pthread_mutex_lock(&l->lock);
     for (;;) {
-        while (!l->closing && l->at == l->n_items) pthread_cond_wait(&l->work, &l->lock);
+        while (!l->closing && !work_left(l)) pthread_cond_wait(&l->work, &l->lock);
         if (!next_piece(l, &p)) break;
         l->busy++;
         pthread_mutex_unlock(&l->lock);
         cudaError_t e = send(r, &p);
         pthread_mutex_lock(&l->lock);
         if (e && !l->error) l->error = e;
-        if (--l->busy == 0 && l->at == l->n_items) pthread_cond_broadcast(&l->idle);
+        if (--l->busy == 0 && !work_left(l)) pthread_cond_broadcast(&l->idle);
     }
     pthread_mutex_unlock(&l->lock);
     return NULL;
@@ -199,11 +232,21 @@ void rv_loader_add(rv_loader *l, const rv_load_item *item) {
     pthread_mutex_unlock(&l->lock);
 }
 
+void rv_loader_fill(rv_loader *l, void *to, const rv_fill *from) {
+    pthread_mutex_lock(&l->lock);
+    l->fill = *from;
+    l->fill_to = to;
+    l->fill_at = 0;
+    pthread_cond_broadcast(&l->work);
+    pthread_mutex_unlock(&l->lock);
+}
+
 void rv_loader_finish(rv_loader *l) {
     pthread_mutex_lock(&l->lock);
-    while (l->busy || l->at < l->n_items) pthread_cond_wait(&l->idle, &l->lock);
+    while (l->busy || work_left(l)) pthread_cond_wait(&l->idle, &l->lock);
     cudaError_t e = l->error;
     l->n_items = l->at = 0;
+    l->fill.bytes = l->fill_at = 0;
     pthread_mutex_unlock(&l->lock);
     for (int i = 0; !e && i < READERS; i++) e = cudaStreamSynchronize(l->readers[i].stream);
     if (e) rv_cuda_failed(l->cuda, e, "copying weights to the device");
@@ -214,6 +257,7 @@ void rv_loader_close(rv_loader *l) {
     pthread_mutex_lock(&l->lock);
     l->closing = true;
     l->n_items = l->at;
+    l->fill_at = l->fill.bytes;
     pthread_cond_broadcast(&l->work);
     pthread_mutex_unlock(&l->lock);
     for (int i = 0; i < READERS; i++) {

@@ -93,6 +93,8 @@ struct rv_load_item {
 };
 rv_loader *rv_loader_open(rv_cuda *c, rv_error *err);
 void       rv_loader_add(rv_loader *l, const rv_load_item *item);
+/* rv_fill_memory: before any items that were added since the last finish. */
+void       rv_loader_fill(rv_loader *l, void *to, const rv_fill *from);
 void       rv_loader_finish(rv_loader *l);   /* waits until all has arrived                      */
 void       rv_loader_close(rv_loader *l);
 #endif

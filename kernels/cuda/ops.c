@@ -1,4 +1,5 @@
 /* ops.c - the backend's table: each operation picks a kernel by its shape and queues it. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,6 +44,12 @@ void rv_cuda_count_clamped(rv_cuda *c) {
     if (c->be.act != RV_F16 || c->be.error.code) return;
     check(&c->be, rv_cuda_clamped(&sum, c->side), "counting clamped values");
     c->be.saturated = sum - c->clamped_before;
+}
+
+static void op_fill(rv_backend *be, void *dst, const rv_fill *from) {
+    rv_cuda *c = cuda_of(be);
+    if (!c->loader && !(c->loader = rv_loader_open(c, &be->error))) return;
+    rv_loader_fill(c->loader, dst, from);
 }
 
 /* ---- weights ---- */
@@ -272,11 +279,13 @@ void rv_cuda_fill(rv_backend *be, rv_dtype act) {
         .attend = op_attend, .concat_taps = op_concat_taps, .close = rv_cuda_close,
         .decoder_block = op_decoder_block, .vision_block = op_vision_block, .best = op_best,
         .record = rv_cuda_record, .recorded = rv_cuda_recorded, .play = rv_cuda_play, .erase = rv_cuda_erase,
-        .choose = op_choose, .tray_new = rv_cuda_tray_new, .tray_free = rv_cuda_tray_free, .fetch = rv_cuda_fetch, .fetched = rv_cuda_fetched,
+        .choose = op_choose, .tray_new = rv_cuda_tray_new, .tray_free = rv_cuda_tray_free, .fetch = rv_cuda_fetch, .fetched = rv_cuda_fetched, .fill = op_fill,
     };
     be->ops = &ops;
     be->act = act;
     be->chunk_rows = CHUNK_ROWS;
+    /* Counts up whenever any weight's memory changes its meaning. */
+    snprintf(be->layout, sizeof be->layout, "cuda 1 sm%d", cuda_of(be)->arch);
     be->loads_late = true;
     be->own_bytes = RV_CUDA_WORKSPACE_BYTES + RV_CUDA_PARTIAL_BYTES + RV_CUDA_SUMS_BYTES;
 }

@@ -1,0 +1,12 @@
+/* hash.c - see hash.h. Compiled in from xxhash's header: nothing to have at run time. */
+#include "engine/base/hash.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+uint64_t rv_hash64(const void *data, size_t bytes) { return XXH3_64bits(data, bytes); }
+
+rv_hash rv_hash128(const void *data, size_t bytes) {
+    XXH128_hash_t h = XXH3_128bits(data, bytes);
+    return (rv_hash){ h.low64, h.high64 };
+}
