@@ -28,7 +28,8 @@
  *   handle, else RV_ERR_BUSY; [done] safe from any thread once the job has ended.
  *   Callbacks run on the thread inside rv_step or rv_generate and may call only [any]
  *   functions.  The library starts no threads, except a pool inside a CPU-backend model, and
- *   those of rv_model_load, rv_synthesise and rv_quantise while they run.
+ *   those of rv_model_load, rv_synthesise and rv_quantise while they run; with a cache_dir, one more until
+ *   its file is written.
  *
  * Errors.  Every function that can fail returns an rv_status (0 = RV_OK) and, when `err` is
  *   not NULL, writes what went wrong there.  An output argument is set only on RV_OK.  The
@@ -176,7 +177,10 @@ typedef struct rv_load_options {
     const char      *keep;        /* exceptions, separated by commas, "MODULE=16bit|int8|nf4": "cross_attn=int8",
                                      "lm_head=int8", "layers.3.mlp=16bit"; the last that matches counts */
     int32_t          nf4_single;  /* non-zero: NF4 without double quantisation (4.5 instead of 4.13 bits a weight) */
-    const char      *cache_dir;   /* where quantised weights are kept for the next load; NULL: nowhere */
+    const char      *cache_dir;   /* a folder (made if missing) where quantised weights are kept, as they lie on the device, so that the
+                                     next load reads them; NULL: nowhere.  A file that is missing, damaged or of another model is
+                                     made again by a thread that rv_model_free waits for; nothing about it fails a load.  What became
+                                     of it is logged, on the threads inside rv_model_load and the last rv_model_free */
 } rv_load_options;
 
 typedef struct rv_session_options {

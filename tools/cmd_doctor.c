@@ -20,7 +20,8 @@ static const command_help help = {
     .command = "doctor",
     .usage = "rvengine doctor [--json]",
     .about = "Version and build, devices, memory, and checks of what the engine relies on. Nothing is loaded\n"
-             "or changed. No environment variable changes what rvengine does.\n"
+             "or changed. No environment variable changes what rvengine does;\n"
+             "XDG_CACHE_HOME and HOME say where the user's cache folder is.\n"
              "Exit code 0 when a model can run here, 5 when no device is usable.",
 };
 

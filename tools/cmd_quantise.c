@@ -24,7 +24,7 @@ typedef struct quantise_options {
     const char *model, *out, *skip, *keep;
     uint64_t    shard_size, threads;
     int32_t     weights, nested, modules;
-    bool        dry_run, json;
+    bool        weights_given, dry_run, json;
 } quantise_options;
 
 static parse_result parse(quantise_options *o, int argc, char **argv) {
@@ -32,7 +32,8 @@ static parse_result parse(quantise_options *o, int argc, char **argv) {
         { OPTION_GROUP, .name = "What is written" },
         { OPTION_TEXT, .letter = 'm', .name = "model", .to = &o->model, .value = "DIR", .help = "the model's folder" },
         { OPTION_TEXT, .letter = 'o', .name = "out", .to = &o->out, .value = "DIR", .help = "the folder to write" },
-        { OPTION_CHOICE, .name = "weights", .to = &o->weights, .choices = "?|int8|nf4", .help = "row-wise int8 (LLM.int8), or NF4 in blocks of 64" },
+        { OPTION_CHOICE, .name = "weights", .to = &o->weights, .given = &o->weights_given, .choices = "int8|nf4",
+          .help = "row-wise int8 (LLM.int8), or NF4 in blocks of 64" },
         { OPTION_CHOICE, .name = "nested", .to = &o->nested, .choices = "on|off",
           .help = "nf4: scales are quantised too (default), or stay f32" },
         { OPTION_GROUP, .name = "Which linear layers" },
@@ -82,12 +83,12 @@ static int print_result(const quantise_options *o, const rv_quantise_info *is, d
 static int work(const quantise_options *o) {
     rv_error err;
     rv_quantise_info info = { .size = sizeof info };
-    const char *missing = !o->model ? "--model DIR" : !o->out && !o->dry_run ? "--out DIR" : !o->weights ? "--weights int8|nf4" : NULL;
+    const char *missing = !o->model ? "--model DIR" : !o->out && !o->dry_run ? "--out DIR" : !o->weights_given ? "--weights int8|nf4" : NULL;
     if (missing) {
         say_error("quantise: %s is missing", missing);
         return EXIT_USAGE;
     }
-    rv_quantise_options options = { .size = sizeof options, .weights = o->weights == 1 ? RV_WEIGHTS_INT8 : RV_WEIGHTS_NF4, .nf4_single = o->nested,
+    rv_quantise_options options = { .size = sizeof options, .weights = o->weights == 0 ? RV_WEIGHTS_INT8 : RV_WEIGHTS_NF4, .nf4_single = o->nested,
                                     .modules = o->modules, .skip = o->skip, .keep = o->keep, .shard_bytes = o->shard_size,
                                     .threads = (int32_t)o->threads, .log = on_log, .progress = progress_writing };
     double start = now();

@@ -5,7 +5,7 @@
 
 static void no_command_names_the_commands(void **state) {
     (void)state;
-    check_refuses(__LINE__, 2, "run, inspect, plan, doctor, tokenize or synth", NULL, (const char *const[]){ NULL });
+    check_refuses(__LINE__, 2, "run, inspect, plan, doctor, tokenize, synth or quantise", NULL, (const char *const[]){ NULL });
     refuses(2, "unknown command \"rum\": did you mean run", "rum");
     refuses(2, "unknown option \"--frobnicate\"", "--frobnicate");
     refuses(2, "unknown command \"xyzzyx\": see rvengine --help", "help", "xyzzyx");

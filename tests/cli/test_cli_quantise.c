@@ -1,0 +1,120 @@
+/* test_cli_quantise.c - rvengine quantise, and where quantised weights are kept for the next start. */
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/cli/program.h"
+
+/* An empty folder. */
+static const char *fresh(const char *name) {
+    const char *dir = scratch(name);
+    char path[4096];
+    mkdir(dir, 0777);
+    DIR *d = opendir(dir);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));) {
+        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+        unlink(path);
+    }
+    closedir(d);
+    return dir;
+}
+
+static int count_files(const char *dir) {
+    int n = 0;
+    DIR *d = opendir(dir);
+    if (!d) return -1;
+    for (struct dirent *e; (e = readdir(d));) n += strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
+    closedir(d);
+    return n;
+}
+
+static void quantised_folders_are_models(void **state) {
+    (void)state;
+    static const struct { const char *weights, *quantised; } rows[] = { { "int8", "56 int8, 50 plain" }, { "nf4", "56 nf4, 50 plain" } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char facts[200];
+        const char *dir = fresh(rows[i].weights);
+        snprintf(facts, sizeof facts, "quantised +%s\n.*every weight is a finite number", rows[i].quantised);
+        prints(": 56 linear layers quantised, .* in 1 file, written in ", "quantise", "-m", MODEL, "-o", dir, "--weights", rows[i].weights);
+        prints(facts, "inspect", dir, "--check");
+        prints("SUPPLIER: ", "run", "--backend", "cpu", "-m", dir, "-i", RECEIPT, "--cache", "off");
+        refuses(3, "is not empty", "quantise", "-m", MODEL, "-o", dir, "--weights", "int8");
+        refuses(5, "is quantised already", "quantise", "-m", dir, "-o", scratch("again"), "--weights", "int8");
+    }
+}
+
+static void options_choose_what_is_written(void **state) {
+    (void)state;
+    prints("\"quantised\": 105,.*\"bytes\": ", "quantise", "-m", MODEL, "--dry-run", "--weights", "nf4", "--modules", "hf-literal", "--json");
+    prints("^48 linear layers quantised", "quantise", "-m", MODEL, "--dry-run", "--weights", "int8", "--keep", "down_proj=16bit");
+    prints("^105 linear layers .* in [1-9][0-9] files\n$", "quantise", "-m", MODEL, "--dry-run", "--weights", "nf4", "--nested", "off", "--skip", "multi_modal_projector",
+           "--shard-size", "1M");
+    outcome o = run_with(NULL, ARGS("quantise", "-m", MODEL, "--dry-run", "--weights", "int8", "--skip", "vision_tower"));
+    assert_int_equal(o.code, 0);
+    assert_true(matches(o.err, "warning: skip list: \"vision_tower\" matches no linear layer of this model"));
+    outcome_free(&o);
+}
+
+static void wrong_options_are_refused(void **state) {
+    (void)state;
+    refuses(2, "quantise: --model DIR is missing", "quantise", "-o", "x", "--weights", "int8");
+    refuses(2, "quantise: --out DIR is missing", "quantise", "-m", MODEL, "--weights", "int8");
+    refuses(2, "quantise: --weights int8.nf4 is missing", "quantise", "-m", MODEL, "-o", "x");
+    refuses(2, "--weights: must be one of int8.nf4", "quantise", "-m", MODEL, "-o", "x", "--weights", "fp4");
+    refuses(2, "is not NAME=16bit", "quantise", "-m", MODEL, "--dry-run", "--weights", "int8", "--keep", "lm_head");
+    refuses(2, "modules hf-literal: is a skip list already", "quantise", "-m", MODEL, "--dry-run", "--weights", "int8", "--modules", "hf-literal", "--skip", "mlp");
+    refuses(5, "hold one format; only 16bit can be kept", "quantise", "-m", MODEL, "--dry-run", "--weights", "nf4", "--keep", "cross_attn=int8");
+    refuses(3, "cannot make the folder: No such file", "quantise", "-m", MODEL, "-o", "/no/such/place/x", "--weights", "int8");
+}
+
+/* ---- the cache of `run` ---- */
+
+#define READ(...) "run", "--backend", "cpu", "-m", MODEL, "--raw", "GST", "-n", "3", "-v", __VA_ARGS__
+
+static void expect_cache(const char *regex, const char *const *args) {
+    outcome o = run_with(NULL, args);
+    assert_int_equal(o.code, 0);
+    if (regex ? !matches(o.err, regex) : matches(o.err, "cache /|cache [a-z]*:")) fail_msg("stderr:\n%s", o.err);
+    outcome_free(&o);
+}
+
+static void quantised_weights_are_kept_where_the_user_keeps_caches(void **state) {
+    (void)state;
+    char xdg[4096], home[4096], below[4200];
+    snprintf(xdg, sizeof xdg, "%s", fresh("xdg"));
+    snprintf(home, sizeof home, "%s", fresh("home"));
+    setenv("XDG_CACHE_HOME", xdg, 1);
+    setenv("HOME", home, 1);
+    snprintf(below, sizeof below, "%s/rvengine", xdg);
+    mkdir(below, 0777);
+    fresh("xdg/rvengine");
+    expect_cache("weights written to the cache .*xdg/rvengine/model-int8-[0-9a-f]{16}.rvcache", ARGS(READ("--weights", "int8")));
+    expect_cache("weights read from the cache", ARGS(READ("--weights", "int8")));
+    expect_cache(NULL, ARGS(READ("--weights", "int8", "--cache", "off")));
+    expect_cache(NULL, ARGS(READ("--weights", "16bit")));
+    assert_int_equal(count_files(below), 1);
+    unsetenv("XDG_CACHE_HOME");
+    snprintf(below, sizeof below, "%s/.cache/rvengine", home);
+    expect_cache("written to the cache .*home/.cache/rvengine/", ARGS(READ("--weights", "nf4")));
+    assert_int_equal(count_files(below), 1);
+    fresh("home/.cache/rvengine");
+    setenv("XDG_CACHE_HOME", "relative", 1);             /* the standard: such a one does not count */
+    expect_cache("written to the cache .*home/.cache/rvengine/", ARGS(READ("--weights", "nf4")));
+    fresh("home/.cache/rvengine");
+    expect_cache("written to the cache .*given/model-nf4", ARGS(READ("--weights", "nf4", "--cache", fresh("given"))));
+    assert_int_equal(count_files(below), 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(quantised_folders_are_models),
+        cmocka_unit_test(options_choose_what_is_written),
+        cmocka_unit_test(wrong_options_are_refused),
+        cmocka_unit_test(quantised_weights_are_kept_where_the_user_keeps_caches),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
