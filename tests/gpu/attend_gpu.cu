@@ -6,6 +6,7 @@
  *
  *     attend_gpu            checks, then times
  *     attend_gpu check      only checks        (exit code 1: something failed; 77: no GPU)
+ *     attend_gpu small      a few of them, for compute-sanitizer
  *     attend_gpu time       only times
  */
 #include <math.h>
@@ -390,6 +391,18 @@ static void check_fused(spec c) {
     for (void *p : { d_qkv, (void *)d_cs, (void *)d_pos, (void *)d_last }) MUST(cudaFree(p));
 }
 
+/* Each kernel at least once: plain, whole, cut along the keys, few rows, fused. */
+static void check_small() {
+    check({ 80, 2, 2, 130, 200, ALL, 0, 1, true, false, RV_BF16 });
+    check({ 80, 1, 1, 66, 2048, ALL, 0, 1, true, false, RV_BF16 });
+    check({ 64, 2, 1, 129, 260, CAUSAL, 64, 1, false, false, RV_BF16 });
+    check({ 128, 4, 2, 70, 300, RANDOM, 64, 3, true, true, RV_F16 });
+    check({ 128, 4, 1, 5, 700, RANDOM, 64, 2, false, false, RV_BF16 });
+    check({ 16, 2, 1, 70, 100, RANDOM, 64, 2, true, true, RV_BF16 });
+    check_fused({ 128, 4, 1, 3, 600, ALL, 64, 1, false, false, RV_BF16 });
+    check_fused({ 64, 2, 1, 2, 300, ALL, 64, 1, true, false, RV_F16 });
+}
+
 static void check_all() {
     const rv_dtype types[] = { RV_BF16, RV_F16 };
     for (rv_dtype y : types) {
@@ -510,8 +523,11 @@ int main(int argc, char **argv) {
     multiprocessors = info.multiprocessors;
     MUST(cudaMalloc(&partial, PARTIAL_BYTES));
     MUST(cudaMemset(partial, 0, PARTIAL_BYTES));
-    if (strcmp(only, "time")) check_all();
-    if (strcmp(only, "check")) time_all();
+    if (!strcmp(only, "small")) check_small();
+    else {
+        if (strcmp(only, "time")) check_all();
+        if (strcmp(only, "check")) time_all();
+    }
     MUST(cudaFree(partial));
     printf("%d failed\n", failures);
     return failures > 0;

@@ -427,24 +427,30 @@ static void the_best_token_is_the_first_of_the_largest(int32_t rows, int32_t col
 
 /* ---- all of it ---- */
 
-static void check_products(rv_dtype type, bool small) {
+/* How much of it: everything, what may differ between kernel sets, a few cases for compute-sanitizer. */
+enum amount { EVERYTHING, LESS, LITTLE };
+
+static void check_products(rv_dtype type, amount of) {
     const int32_t store = rv_few::RV_FEW_STORE, gelu = rv_few::RV_FEW_GELU, swiglu = rv_few::RV_FEW_SWIGLU, add = rv_few::RV_FEW_ADD;
     const int32_t shapes[][2] = { { 272, 1024 }, { 50, 264 }, { 17, 8 }, { 5, 4104 }, { 3000, 72 } };
     for (auto &s : shapes)
         for (int32_t n : { 1, 3, 7, 16, 20, 64 })
             for (int32_t how : { store, gelu, add }) {
-                if (small && (n == 3 || n == 7 || s[0] > 100)) continue;
+                if (of != EVERYTHING && (n == 3 || n == 7 || s[0] > 100)) continue;
+                if (of == LITTLE && (n == 16 || n == 64 || s[0] == 17)) continue;
                 a_product_is_as_exact_as_a_naive_one({ n, s[0], s[1], how, type, false, how == store && n % 2, true, false });
                 if (how == gelu) continue;
                 a_product_is_as_exact_as_a_naive_one({ n, s[0], s[1], how, type, false, true, true, true });
             }
-    for (int32_t n : { 1, 2, 7, 64 }) a_product_is_as_exact_as_a_naive_one({ n, 544, 520, swiglu, type, false, false, false, false });
+    for (int32_t n : { 1, 2, 7, 64 })
+        if (of != LITTLE || n != 2) a_product_is_as_exact_as_a_naive_one({ n, 544, 520, swiglu, type, false, false, false, false });
     for (int32_t n : { 1, 2 })
         for (int32_t how : { store, swiglu }) a_product_is_as_exact_as_a_naive_one({ n, 320, 1032, how, type, true, false, false, false });
     a_row_switched_off_stays_whatever_it_holds(type);
     for (int32_t cols : { 264, 1032, 4096, 8192 })
-        for (int32_t n : { 1, 2 }) a_norm_inside_is_the_norm_before(type, cols, n);
-    if (small) return;
+        for (int32_t n : { 1, 2 })
+            if (of != LITTLE || cols == 1032) a_norm_inside_is_the_norm_before(type, cols, n);
+    if (of != EVERYTHING) return;
     for (int32_t how : { store, gelu, swiglu, add }) {
         a_row_does_not_depend_on_its_neighbours({ 0, 4320, 1024, how, type, false, false, how != swiglu, false });
         a_row_does_not_depend_on_its_neighbours({ 0, 208, 14336, how, type, false, false, how != swiglu, false });
@@ -456,9 +462,9 @@ static void check_products(rv_dtype type, bool small) {
 static void check_layers(bool small) {
     for (int32_t n : { 1, 2, 7, 16, 33 })
         for (bool cross : { false, true }) {
-            if (small && n > 7) continue;
+            if (small && n != 1 && n != 7) continue;
             a_layer_is_the_operations_it_stands_for({ n, 8, 2, 128, 1024, 512, 300, 64, cross });
-            a_layer_is_the_operations_it_stands_for({ n, 16, 4, 64, 1024, 1504, 700, 16, cross });
+            if (!small) a_layer_is_the_operations_it_stands_for({ n, 16, 4, 64, 1024, 1504, 700, 16, cross });
         }
 }
 
@@ -474,10 +480,10 @@ int main(int argc, char **argv) {
             if (small && (arch == 80 || type == RV_F16)) continue;
             if (rv_cuda_open(&options, &be, &err)) return printf("FAILED: %s\n", err.message), 1;
             cuda = (rv_cuda *)be;
-            check_products(type, small || arch == 80);
+            check_products(type, small ? LITTLE : arch == 80 ? LESS : EVERYTHING);
             check_layers(small);
             if (type == RV_BF16)
-                for (int32_t cols : { 1, 5, 4096, 4097, 128256 }) the_best_token_is_the_first_of_the_largest(small ? 8 : 40, cols);
+                for (int32_t cols : { 1, 5, 4096, 4097, 128256 }) the_best_token_is_the_first_of_the_largest(small ? 3 : 40, cols);
             EXPECT(!be->error.code, "%s", be->error.message);
             rv_backend_close(be);
         }
