@@ -52,6 +52,7 @@ static void print_memory(const run *r) {
     const memory_use *m = &r->memory;
     printf("\nmemory     planned %s: weights %s, cache %s, scratch %s\n", bytes_text(m->plan.total).text, bytes_text(m->plan.weights).text,
            bytes_text(m->plan.cache).text, bytes_text(m->plan.scratch).text);
+    if (m->plan.host_weights) printf("           and %s of tables in host memory\n", bytes_text(m->plan.host_weights).text);
     if (m->free_before <= m->free_after || !m->free_after) return;
     uint64_t ready = m->free_before - m->free_ready, after = m->free_before - m->free_after;
     printf("           taken   %s with the session ready, %s after all requests (planned %+.1f MiB)\n", bytes_text(ready).text, bytes_text(after).text,
@@ -72,8 +73,9 @@ void run_print(const run *r) {
 /* ---- JSON -------------------------------------------------------------------------------------- */
 
 static json_t *memory_json(const memory_use *m) {
-    json_t *root = json_pack("{s:I, s:I, s:I, s:I}", "planned", (json_int_t)m->plan.total, "weights", (json_int_t)m->plan.weights, "cache",
-                             (json_int_t)m->plan.cache, "scratch", (json_int_t)m->plan.scratch);
+    json_t *root = json_pack("{s:I, s:I, s:I, s:I, s:I}", "planned", (json_int_t)m->plan.total, "weights", (json_int_t)m->plan.weights, "cache",
+                             (json_int_t)m->plan.cache, "scratch", (json_int_t)m->plan.scratch, "host_weights",
+                             (json_int_t)m->plan.host_weights);
     if (root && m->free_after && m->free_before > m->free_after) {
         json_object_set_new(root, "taken_ready", json_integer((json_int_t)(m->free_before - m->free_ready)));
         json_object_set_new(root, "taken_after", json_integer((json_int_t)(m->free_before - m->free_after)));

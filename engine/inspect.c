@@ -31,7 +31,7 @@ static void fact(rv_model_info *info, const char *key, const char *format, ...) 
 
 /* ---- parts ---- */
 
-typedef struct sum { rv_model_info *info; const rv_checkpoint *c; } sum;
+typedef struct sum { rv_model_info *info; const rv_checkpoint *c; uint64_t tables; } sum;      /* tables: what --embedding host moves */
 
 /* bitsandbytes' NF4 with double quantisation: 4 bits a weight, a byte for every 64, an f32 for every 256 of those,
  * and one f32 offset. int8: a byte a weight and an f32 a row. Source: spec quantisation.md. */
@@ -48,6 +48,7 @@ static rv_status add(void *user, const rv_tensor_want *want, rv_error *err) {
     p->parameters += n;
     p->file_bytes += t ? t->bytes : 0;
     p->bytes_16bit += bytes16;
+    if (rv_weights_large_table(want->row)) s->tables += bytes16;
     p->bytes_int8 += quantised ? n + 4 * (uint64_t)want->shape[0] : bytes16;
     p->bytes_nf4 += quantised ? nf4_bytes(n) : bytes16;
     return RV_OK;
@@ -147,10 +148,11 @@ rv_status rv_inspect(const char *model_dir, rv_model_info **out, rv_error *err) 
     TRY(rv_files_open(model_dir, true, &files, err));
     TRY(rv_checkpoint_recheck(files.checkpoint, err));
     for (int i = 0; i < RV_PARTS; i++) info->parts[i] = (rv_part_info){ .size = sizeof *info->parts, .name = names[i] };
-    sum s = { info, files.checkpoint };
+    sum s = { info, files.checkpoint, 0 };
     TRY(rv_weights_each(&files.config, add, &s, err));
     add_companions(info, files.checkpoint);
     add_facts(info, &files);
+    fact(info, "table_bytes", "%llu", (unsigned long long)s.tables);
 done:
     rv_files_close(&files);
     if (st) free(info);

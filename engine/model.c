@@ -60,16 +60,21 @@ static rv_status check_fits(const rv_model *m, const rv_load_options *asked, uin
     return RV_OK;
 }
 
+/* Memory for what was measured. */
 static rv_status take_memory(rv_model *m, rv_error *err) {
     m->memory = rv_device_alloc(m->be, m->memory_bytes);
-    if (m->memory) return RV_OK;
+    if (m->host_bytes && !m->host_memory) m->host_memory = rv_host_alloc(m->be, m->host_bytes);
+    if (m->memory && (m->host_memory || !m->host_bytes)) return RV_OK;
     rv_status st = rv_finish(m->be, err);
     return st ? st : rv_fail_memory(err, "weights");
 }
 
-static rv_status place_in_memory(rv_model *m, const rv_placing *how, rv_error *err) {
-    rv_arena arena = { m->memory, 0, m->memory_bytes };
-    return rv_weights_place(&m->files.config, m->files.checkpoint, m->be, &arena, how, &m->weights, &m->mapped_bytes, err);
+static rv_status place_in_memory(rv_model *m, rv_placing *how, rv_error *err) {
+    rv_arena arena = { m->memory, 0, m->memory_bytes }, host = { m->host_memory, 0, m->host_bytes };
+    how->host = m->host_bytes ? &host : NULL;
+    rv_status st = rv_weights_place(&m->files.config, m->files.checkpoint, m->be, &arena, how, &m->weights, &m->mapped_bytes, err);
+    how->host = NULL;
+    return st;
 }
 
 /* From the cache where it is good (how->filled says so), else from the checkpoint. */
@@ -95,15 +100,16 @@ done:
 }
 
 static rv_status place_weights(rv_model *m, const char *model_dir, const rv_load_options *asked, rv_error *err) {
-    rv_arena plan = { 0 };
     rv_modules modules;
     rv_placing how = rv_load_placing(&m->files, &m->options, &modules);
-    uint64_t mapped = 0;
+    uint64_t available = rv_load_available(&m->options), mapped = 0;
     rv_status st = RV_OK;
-    TRY(rv_weights_place(&m->files.config, m->files.checkpoint, m->be, &plan, &how, &m->weights, &mapped, err));
-    TRY(check_fits(m, asked, plan.used, mapped, err));
+    if (asked->memory_limit) available -= m->be->own_bytes < available ? m->be->own_bytes : available;
+    TRY(rv_load_measure(&m->files, m->be, &m->options, available, &m->memory_bytes, &m->host_bytes, &mapped, err));
+    if (m->host_bytes && asked->embedding == RV_EMBEDDING_AUTO)
+        rv_model_log(m, RV_LOG_WARNING, "the weights do not fit on the device with the embedding: %.1f MB of tables stay in host memory", (double)m->host_bytes / 1e6);
+    TRY(check_fits(m, asked, m->memory_bytes, mapped, err));
     TRY(rv_checkpoint_recheck(m->files.checkpoint, err));
-    m->memory_bytes = plan.used;
     m->cache = rv_weight_cache_open(m, model_dir, &how);
     TRY(fill_memory(m, &how, err));
     atomic_store(&m->taken, m->memory_bytes + m->mapped_bytes + m->be->own_bytes);
@@ -167,6 +173,7 @@ void rv_model_free(rv_model *m) {
     if (m->be) {
         rv_weights_free(&m->files.config, m->be, &m->weights);
         rv_device_release(m->be, m->memory);
+        rv_host_release(m->be, m->host_memory);
         rv_backend_close(m->be);
     }
     rv_files_close(&m->files);
@@ -178,7 +185,8 @@ rv_status rv_model_memory(const rv_model *m, rv_memory *out, rv_error *err) {
     if (!m) return rv_fail(err, RV_ERR_ARGUMENT, "rv_model_memory: model is NULL");
     rv_memory is = { .weights = m->memory_bytes + m->mapped_bytes, .mapped = m->mapped_bytes,
                      .available = rv_load_available(&m->options), .fits = 1, .weights_format = m->options.weights,
-                     .compute = m->options.compute, .backend = m->options.backend };
+                     .compute = m->options.compute, .backend = m->options.backend,
+                     .host = m->be->load_bytes + m->host_bytes, .host_weights = m->host_bytes, .embedding = m->options.embedding };
     is.scratch = m->be->own_bytes;
     is.total = is.weights + is.scratch;
     return rv_abi_write(out, &is, sizeof is, "rv_memory", err);

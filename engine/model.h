@@ -29,8 +29,8 @@ struct rv_model {
     rv_files         files;
     rv_load_options  options;            /* as resolved: backend, compute, weights, memory_limit are set */
     rv_backend      *be;
-    void            *memory;             /* the weights' arena                                  */
-    uint64_t         memory_bytes, mapped_bytes;
+    void            *memory, *host_memory;    /* the weights' arenas                            */
+    uint64_t         memory_bytes, mapped_bytes, host_bytes;
     rv_weights       weights;
     struct rv_weight_cache *cache;       /* the file that is being written; NULL: none          */
     pthread_mutex_t  device;             /* held while a session uses `be`                      */
@@ -57,6 +57,10 @@ rv_placing rv_load_placing(const rv_files *files, const rv_load_options *options
 rv_status rv_load_backend(const rv_load_options *options, rv_backend **out, rv_error *err);
 /* Bytes that the options' device can give now: memory_limit, or what is free less 5 %. */
 uint64_t  rv_load_available(const rv_load_options *options);
+/* What the weights take: device bytes, host bytes and (*mapped) bytes read in place, in `available` bytes of the device;
+ * `embedding` is settled by it. */
+rv_status rv_load_measure(const rv_files *files, rv_backend *be, rv_load_options *options, uint64_t available,
+                          uint64_t *device, uint64_t *host, uint64_t *mapped, rv_error *err);
 /* Fills AUTO fields of session options and checks their ranges. */
 rv_status rv_session_resolve(const rv_config *config, rv_session_options *options, rv_error *err);
 #endif

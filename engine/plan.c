@@ -153,6 +153,7 @@ static rv_status check_options(const rv_load_options *o, rv_error *err) {
     TRY(in_range(o->reference, RV_REFERENCE_META, "reference", err));
     TRY(in_range(o->resize, RV_RESIZE_TV, "resize", err));
     TRY(in_range(o->attention, RV_ATTENTION_PLAIN, "attention", err));
+    TRY(in_range(o->embedding, RV_EMBEDDING_HOST, "embedding", err));
 done:
     return st;
 }
@@ -165,6 +166,8 @@ static rv_status resolve_cpu(rv_dtype stored, rv_load_options *o, rv_error *err)
     if (o->device != 0) return rv_fail(err, RV_ERR_ARGUMENT, "device %d: the CPU is device 0", o->device);
     if (o->attention == RV_ATTENTION_PLAIN)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "attention plain: the CPU backend has one kind of attention; leave it out, or use the cuda backend");
+    if (o->embedding == RV_EMBEDDING_HOST)
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "embedding host: the CPU backend reads its tables where they lie in the files; leave it out, or use the cuda backend");
     if (o->compute == RV_COMPUTE_F16)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "compute f16: the CPU backend computes in f32 or bf16");
     if (o->compute == RV_COMPUTE_AUTO)
@@ -304,16 +307,38 @@ rv_status rv_session_resolve(const rv_config *config, rv_session_options *o, rv_
 
 /* ---- the plan ---- */
 
-static rv_status measure(const rv_files *files, const rv_load_options *load, rv_backend *be, const rv_session_options *session, rv_memory *out, rv_error *err) {
+rv_status rv_load_measure(const rv_files *files, rv_backend *be, rv_load_options *o, uint64_t available, uint64_t *device, uint64_t *host,
+                          uint64_t *mapped, rv_error *err) {
     rv_modules modules;
-    const rv_placing how = rv_load_placing(files, load, &modules);
-    rv_arena weights = { 0 }, cache = { 0 }, scratch = { 0 };
+    rv_placing how = rv_load_placing(files, o, &modules);
     rv_weights *unused = calloc(1, sizeof *unused);
+    rv_status st = unused ? RV_OK : rv_fail_memory(err, "memory plan");
+    bool on_host = o->embedding == RV_EMBEDDING_HOST, again = o->embedding == RV_EMBEDDING_AUTO && rv_has_host_memory(be);
+    for (bool ready = false; st == RV_OK && !ready;) {
+        rv_arena weights = { 0 }, tables = { 0 };
+        how.host = on_host ? &tables : NULL;
+        st = rv_weights_place(&files->config, files->checkpoint, be, &weights, &how, unused, mapped, err);
+        *device = weights.used;
+        *host = tables.used;
+        ready = !again || weights.used + *mapped <= available;
+        if (!ready) again = false, on_host = true;
+    }
+    o->embedding = on_host ? RV_EMBEDDING_HOST : RV_EMBEDDING_DEVICE;
+    if (unused) free(unused->codes);
+    free(unused);
+    return st;
+}
+
+/* out->available is set. */
+static rv_status measure(const rv_files *files, rv_load_options *load, rv_backend *be, const rv_session_options *session, rv_memory *out, rv_error *err) {
+    rv_arena cache = { 0 }, scratch = { 0 };
+    uint64_t weights = 0, own = be->own_bytes < out->available ? be->own_bytes : out->available;
     rv_session *s = calloc(1, sizeof *s);
     rv_status st = RV_OK;
-    if (!unused || !s) TRY(rv_fail_memory(err, "memory plan"));
-    TRY(rv_weights_place(&files->config, files->checkpoint, be, &weights, &how, unused, &out->mapped, err));
-    out->weights = weights.used + out->mapped;
+    if (!s) TRY(rv_fail_memory(err, "memory plan"));
+    TRY(rv_load_measure(files, be, load, out->available - own, &weights, &out->host_weights, &out->mapped, err));
+    out->weights = weights + out->mapped;
+    out->host = be->load_bytes + out->host_weights;
     out->cache_per_token = rv_cache_bytes_per_token(&files->config, be->act);
     out->cache_per_tile = rv_cache_bytes_per_tile(&files->config, be->act);
     if (session) {
@@ -326,8 +351,6 @@ static rv_status measure(const rv_files *files, const rv_load_options *load, rv_
     out->scratch += be->own_bytes;
     out->total = out->weights + out->cache + out->scratch;
 done:
-    if (unused) free(unused->codes);
-    free(unused);
     free(s);
     return st;
 }
@@ -353,6 +376,7 @@ rv_status rv_memory_plan(const char *model_dir, const rv_load_options *load, con
     plan.weights_format = o.weights;
     plan.compute = o.compute;
     plan.backend = o.backend;
+    plan.embedding = o.embedding;
     st = rv_abi_write(out, &plan, sizeof plan, "rv_memory", err);
 done:
     rv_backend_close(be);

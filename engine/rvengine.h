@@ -130,6 +130,13 @@ enum { RV_RESIZE_PIL = 0, RV_RESIZE_TV = 1 };
 typedef int32_t rv_attention_kind;
 enum { RV_ATTENTION_FLASH = 0, RV_ATTENTION_PLAIN = 1 };
 
+/* Where a GPU's model keeps the two large tables of which a request reads few rows: the text embedding and the vision
+ * tower's tile positions.  HOST: in pinned host memory that the GPU reads over the bus, to the same bits; device memory
+ * is smaller by them.  AUTO: on the device, unless the weights would not fit there.  The CPU backend reads them where they
+ * lie in the files, and refuses RV_EMBEDDING_HOST. */
+typedef int32_t rv_embedding;
+enum { RV_EMBEDDING_AUTO = 0, RV_EMBEDDING_DEVICE = 1, RV_EMBEDDING_HOST = 2 };
+
 typedef int32_t rv_log_level;
 enum { RV_LOG_ERROR = 0, RV_LOG_WARNING = 1, RV_LOG_INFO = 2, RV_LOG_DEBUG = 3 };
 typedef void    (*rv_log_fn)(void *user, rv_log_level level, const char *line);
@@ -181,6 +188,7 @@ typedef struct rv_load_options {
                                      next load reads them; NULL: nowhere.  A file that is missing, damaged or of another model is
                                      made again by a thread that rv_model_free waits for; nothing about it fails a load.  What became
                                      of it is logged, on the threads inside rv_model_load and the last rv_model_free */
+    rv_embedding     embedding;   /* GPU backends                                             */
 } rv_load_options;
 
 typedef struct rv_session_options {
@@ -198,13 +206,15 @@ typedef struct rv_memory {
     uint64_t total;                     /* their sum                                          */
     uint64_t mapped;                    /* of `weights`: read in place from the model's files */
     uint64_t available;                 /* memory_limit, or what is free now                  */
-    uint64_t host;                      /* GPU backends: peak host bytes while loading        */
+    uint64_t host;                      /* GPU backends: peak pinned host bytes while loading, `host_weights` with it */
     int32_t  fits;                      /* total <= available                                 */
     rv_weight_format weights_format;    /* what RV_WEIGHTS_AUTO resolved to                   */
     rv_compute       compute;           /* what RV_COMPUTE_AUTO resolved to                   */
     rv_backend_id    backend;           /* what RV_BACKEND_AUTO resolved to                   */
     uint64_t cache_per_token;           /* self-attention K/V bytes a token of context        */
     uint64_t cache_per_tile;            /* cross-attention K/V bytes a tile of an image       */
+    uint64_t host_weights;              /* GPU backends: tables in pinned host memory; not in `weights` */
+    rv_embedding embedding;             /* what RV_EMBEDDING_AUTO resolved to                 */
 } rv_memory;
 
 /* Reads config.json and the tensor headers only.  On a GPU it opens the device for a moment, with what a backend takes for itself.

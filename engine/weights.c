@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -160,6 +161,11 @@ typedef struct place {
     char name[RV_NAME_BYTES];
 } place;
 
+/* Of the other tables a request reads every row, and they are small. */
+bool rv_weights_large_table(const rv_tensor_row *row) {
+    return row->destination == offsetof(rv_weights, embed) || row->destination == offsetof(rv_weights, tile_position);
+}
+
 static void read_f32(float *out, const rv_tensor *t, int64_t n) {
     const char *data = t->data;
     if (t->type == RV_F32) memcpy(out, data, (size_t)n * sizeof *out);
@@ -182,7 +188,7 @@ static rv_status finish_weight(place *p, rv_error *err) {
         if (p->format[i] != s->format || !codes != !first || (codes && !codes->nested != !first->nested)) s->format = RV_FORMAT_PLAIN;
     }
     uint64_t bytes = rv_weight_bytes(p->be, s);
-    void *memory = rv_arena_take(p->arena, bytes);
+    void *memory = rv_arena_take(s->on_host ? p->how->host : p->arena, bytes);
     if (bytes == 0) p->mapped += p->spec_bytes;
     if (p->arena->base) *(rv_weight **)(void *)((char *)p->out + p->destination) = rv_weight_new(p->be, s, memory);
     p->done += p->spec_bytes;
@@ -227,7 +233,8 @@ static rv_status add_part(place *p, const rv_tensor_want *want, const rv_tensor 
     if (s->n_parts == 0) {
         memcpy(p->name, want->name, sizeof p->name);
         *s = (rv_weight_spec){ .name = p->name, .cols = (int32_t)cols, .use = want->row->use, .order = want->row->order,
-                               .filled = p->how->filled };
+                               .on_host = p->how->host && rv_weights_large_table(want->row) };
+        s->filled = p->how->filled && !s->on_host;
         p->destination = want->destination;
     }
     int32_t rows = (int32_t)(want->elements / cols);

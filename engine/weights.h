@@ -158,6 +158,8 @@ typedef struct rv_placing {
     const struct rv_modules *modules;    /* which these are                                    */
     bool                filled;          /* the arena already holds what placing made of the same model once, or soon will;
                                             pads_are_equal is the caller's to fill in           */
+    rv_arena           *host;            /* NULL, or where the large tables go instead that few rows are read of; its memory is
+                                            rv_host_alloc's.  Never filled                     */
     rv_weights_progress progress;
 } rv_placing;
 
@@ -167,6 +169,9 @@ typedef struct rv_placing {
 rv_status rv_weights_place(const rv_config *config, const rv_checkpoint *c, rv_backend *be, rv_arena *arena,
                            const rv_placing *how, rv_weights *out, uint64_t *mapped, rv_error *err);
 void      rv_weights_free(const rv_config *config, rv_backend *be, rv_weights *w);
+
+/* Whether the row is one of the tables that rv_weights_place can put elsewhere. */
+bool rv_weights_large_table(const rv_tensor_row *row);
 
 /* Whether every unused tile slot is zero in all three tables, so that padding tiles of an image are all alike. */
 bool rv_weights_pads_equal(const rv_config *config, const rv_checkpoint *c);

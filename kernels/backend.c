@@ -60,6 +60,19 @@ void rv_device_release(rv_backend *be, void *memory) {
     if (memory) be->ops->release(be, memory);
 }
 
+bool rv_has_host_memory(const rv_backend *be) { return be->ops->host_alloc != NULL; }
+
+void *rv_host_alloc(rv_backend *be, uint64_t bytes) {
+    if (failed(be)) return NULL;
+    void *p = be->ops->host_alloc(be, bytes);
+    if (!p && !failed(be)) rv_fail(&be->error, RV_ERR_MEMORY, "%s backend: %llu bytes of host memory: out of memory", be->ops->name, (unsigned long long)bytes);
+    return p;
+}
+
+void rv_host_release(rv_backend *be, void *memory) {
+    if (memory) be->ops->host_release(be, memory);
+}
+
 void rv_upload(rv_backend *be, void *dst, const void *host, uint64_t bytes) {
     if (!failed(be) && bytes) be->ops->upload(be, dst, host, bytes);
 }
@@ -96,6 +109,7 @@ static bool check_spec(rv_backend *be, const rv_weight_spec *s, bool with_data) 
         else if (with_data && !p->data && !p->codes) why = "a part has no data";
     }
     if (!why && rows != s->rows) why = "the parts' rows are not the weight's";
+    else if (!why && s->on_host && (s->use != RV_USE_ROWS || !rv_has_host_memory(be))) why = "only a table of rows may lie in a backend's host memory";
     else if (!why && s->use == RV_USE_ROWS && s->format != RV_FORMAT_PLAIN) why = "a table of rows is not quantised";
     else if (!why && s->format >= RV_FORMAT_NF4 && s->cols % RV_BLOCK4) why = "4 bit takes a multiple of 64 columns";
     if (why)

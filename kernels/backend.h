@@ -67,6 +67,7 @@ typedef struct rv_weight_spec {
     rv_weight_order order;
     rv_format       format;
     bool            nested;      /* 4 bit: the absmaxes are themselves quantised               */
+    bool            on_host;     /* ROWS: `memory` is rv_host_alloc's                           */
     bool            filled;      /* `memory` already holds what weight_new made of such a spec in another process:
                                     parts have no data                                         */
 } rv_weight_spec;
@@ -197,6 +198,9 @@ typedef struct rv_backend_ops {
     void  (*attend)     (rv_backend *, const rv_attention *);
     void  (*concat_taps)(rv_backend *, rv_mat out, rv_mat last, const rv_mat *taps, int32_t n_taps);
     void  (*close)      (rv_backend *);
+    /* optional, both or neither: host memory that operations read as if it were the device's */
+    void *(*host_alloc) (rv_backend *, uint64_t bytes);            /* 256-byte aligned; NULL: sticky error */
+    void  (*host_release)(rv_backend *, void *);
     /* optional: NULL where a backend has none, and the engine does without */
     bool  (*decoder_block)(rv_backend *, const rv_decoder_block *);      /* false: not these rows, compose */
     void  (*vision_block)(rv_backend *, const rv_vision_block *);
@@ -219,6 +223,7 @@ struct rv_backend {
     rv_dtype act;                /* type of matrix operands and K/V: F32, BF16 or F16          */
     uint64_t saturated;          /* f16: values clamped so far (after finish, and after fetched)  */
     uint64_t own_bytes;          /* device memory the backend took for itself when it was opened */
+    uint64_t load_bytes;         /* pinned host memory that loading takes for a while           */
     int32_t  chunk_rows;         /* rows of a prefill pass that suit it                         */
     bool     fine_only;          /* coarse entries are not used: for comparison, in tests       */
     bool     loads_late;         /* code is loaded when first used: a pass made in advance pays */
@@ -302,6 +307,10 @@ static inline rv_mat rv_mat_of(void *data, int32_t rows, int32_t cols, rv_dtype 
 /* ---- the checked calls, one per operation ---- */
 void *rv_device_alloc(rv_backend *be, uint64_t bytes);
 void  rv_device_release(rv_backend *be, void *memory);               /* also after an error      */
+/* Host memory for tables of rows (rv_weight_spec.on_host); only where rv_has_host_memory. */
+bool  rv_has_host_memory(const rv_backend *be);
+void *rv_host_alloc(rv_backend *be, uint64_t bytes);
+void  rv_host_release(rv_backend *be, void *memory);                 /* also after an error      */
 void  rv_upload(rv_backend *be, void *dst, const void *host, uint64_t bytes);
 void  rv_download(rv_backend *be, void *host, const void *src, uint64_t bytes);
 rv_status rv_finish(rv_backend *be, rv_error *err);                  /* waits; returns the sticky error */

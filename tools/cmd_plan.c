@@ -54,18 +54,19 @@ static void print_table(const plan_options *o, const rv_memory *m) {
     print_row("scratch", m->scratch, "");
     print_row("total", m->total, "");
     print_row("available", m->available, o->load.memory_limit ? "--memory-limit" : "");
-    if (m->host) print_row("host peak", m->host, "while loading");
+    if (m->host_weights) print_row("host tables", m->host_weights, "embedding and tile positions, pinned; not in the total");
+    if (m->host) print_row("host peak", m->host, "pinned, while loading");
     if (m->fits) printf("\nIt fits.\n");
     else printf("\nIt does not fit: %s too much.\n", bytes_text(m->total - m->available).text);
 }
 
 static json_t *plan_json(const plan_options *o, const rv_memory *m) {
-    return json_pack("{s:o, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "model",
+    return json_pack("{s:o, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "model",
                      json_textz(o->load.model), "backend", backend_name(m->backend), "weights_format",
-                     weights_name(m->weights_format), "compute", compute_name(m->compute), "weights",
+                     weights_name(m->weights_format), "compute", compute_name(m->compute), "embedding", embedding_name(m->embedding), "weights",
                      (json_int_t)m->weights, "mapped", (json_int_t)m->mapped, "cache", (json_int_t)m->cache, "scratch",
                      (json_int_t)m->scratch, "total", (json_int_t)m->total, "available", (json_int_t)m->available,
-                     "host", (json_int_t)m->host, "cache_per_token", (json_int_t)m->cache_per_token, "cache_per_tile",
+                     "host", (json_int_t)m->host, "host_weights", (json_int_t)m->host_weights, "cache_per_token", (json_int_t)m->cache_per_token, "cache_per_tile",
                      (json_int_t)m->cache_per_tile, "fits", m->fits);
 }
 

@@ -72,6 +72,7 @@ rv_load_options load_options(const load_choice *c) {
         .cache_dir = !c->cache ? cache_folder() : strcmp(c->cache, "off") ? c->cache : NULL,
         .compute = c->compute,
         .attention = c->attention,
+        .embedding = c->embedding,
         .threads = (int32_t)c->threads,
         .memory_limit = c->memory_limit,
         .taps = c->taps,

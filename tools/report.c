@@ -144,6 +144,11 @@ const char *weights_name(rv_weight_format format) {
     return format >= 0 && format <= RV_WEIGHTS_FP4 ? names[format] : "unknown";
 }
 
+const char *embedding_name(rv_embedding embedding) {
+    static const char *const names[] = { "auto", "device", "host" };
+    return embedding >= 0 && embedding <= RV_EMBEDDING_HOST ? names[embedding] : "unknown";
+}
+
 const char *compute_name(rv_compute compute) {
     static const char *const names[] = { "auto", "f32", "bf16", "f16" };
     return compute >= 0 && compute <= RV_COMPUTE_F16 ? names[compute] : "unknown";

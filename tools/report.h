@@ -45,6 +45,7 @@ short_text count_text(uint64_t count);
 
 const char *backend_name(rv_backend_id id);
 const char *weights_name(rv_weight_format format);
+const char *embedding_name(rv_embedding embedding);
 const char *compute_name(rv_compute compute);
 
 /* A JSON string of any bytes: those that are no UTF-8 become U+FFFD. NULL: out of memory. */

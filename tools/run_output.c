@@ -75,10 +75,10 @@ static json_t *stats_json(const run *r, const rv_stats *s) {
 }
 
 static json_t *model_json(const run *r, const rv_memory *m, const rv_stats *s) {
-    return json_pack("{s:o, s:s, s:s, s:s, s:I, s:I, s:I}", "path", json_textz(r->o.load.model), "backend",
+    return json_pack("{s:o, s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "path", json_textz(r->o.load.model), "backend",
                      backend_name(m->backend), "weights", weights_name(m->weights_format), "compute",
                      compute_name(m->compute), "weights_bytes", (json_int_t)m->weights, "mapped_bytes",
-                     (json_int_t)m->mapped, "session_bytes", (json_int_t)s->device_bytes);
+                     (json_int_t)m->mapped, "host_bytes", (json_int_t)m->host_weights, "session_bytes", (json_int_t)s->device_bytes);
 }
 
 static json_t *answer_json(const run *r) {
@@ -120,6 +120,7 @@ void run_say_memory(const run *r) {
         compute_name(model.compute), backend_name(model.backend));
     say("memory   weights %s (%s of it mapped from files), cache %s, scratch %s", bytes_text(model.weights).text,
         bytes_text(model.mapped).text, bytes_text(session.cache).text, bytes_text(session.scratch).text);
+    if (model.host_weights) say("         embedding and tile positions %s, in host memory", bytes_text(model.host_weights).text);
     say("load     %9.1f ms", r->load_ms);
 }
 

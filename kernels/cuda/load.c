@@ -136,6 +136,15 @@ static cudaError_t send_file(reader *r, const piece *p, int i) {
     return e ? e : cudaEventRecord(r->free[i], r->stream);
 }
 
+/* Straight to where it stays. */
+static cudaError_t keep(const piece *p, rv_dtype act) {
+    uint64_t cols = (uint64_t)p->item.cols, n = (uint64_t)p->rows * cols, at = (uint64_t)p->from * cols;
+    const char *from = (const char *)p->item.from + at * rv_dtype_size(p->item.type_from);
+    populate(from, n * rv_dtype_size(p->item.type_from));
+    convert((uint16_t *)p->item.to + at, act, from, p->item.type_from, n);
+    return cudaSuccess;
+}
+
 static cudaError_t send(reader *r, const piece *p) {
     if (p->of_file) {
         int turn = r->turn++ % BUFFERS;
@@ -143,6 +152,7 @@ static cudaError_t send(reader *r, const piece *p) {
         return e ? e : send_file(r, p, turn);
     }
     rv_dtype act = r->loader->cuda->be.act;
+    if (p->item.on_host) return keep(p, act);
     uint64_t cols = (uint64_t)p->item.cols, row = cols * rv_dtype_size(act), size = rv_dtype_size(p->item.type_from);
     const char *from = (const char *)p->item.from + (uint64_t)p->from * cols * size;
     int i = r->turn++ % BUFFERS;
@@ -190,6 +200,8 @@ static cudaError_t open_reader(reader *r, rv_loader *l) {
     }
     return e;
 }
+
+uint64_t rv_loader_bytes(void) { return READERS * BUFFERS * PIECE_BYTES; }
 
 rv_loader *rv_loader_open(rv_cuda *c, rv_error *err) {
     rv_loader *l = calloc(1, sizeof *l);

@@ -1,4 +1,4 @@
-/* memory.c - device memory: taking it, giving it back, and saying by how much it did not fit.
+/* memory.c - device memory, and the host's that a device reads: taking it, giving it back, and saying by how much it did not fit.
  *
  * The one idea: memory is taken when a backend is opened, a model loaded or a session made, here, and at no other time.
  */
@@ -29,4 +29,21 @@ void rv_cuda_give_back(rv_cuda *c, void *p) {
     if (!p) return;
     cudaStreamSynchronize(c->stream);
     cudaFree(p);
+}
+
+void *rv_cuda_take_host(rv_cuda *c, uint64_t bytes) {
+    void *p = NULL;
+    cudaError_t e = cudaHostAlloc(&p, bytes ? bytes : 1, cudaHostAllocMapped);
+    if (!e) return p;
+    cudaGetLastError();                  /* else the next launch reports it as its own            */
+    if (e != cudaErrorMemoryAllocation) rv_cuda_failed(c, e, "taking pinned host memory");
+    else rv_fail(&c->be.error, RV_ERR_MEMORY, "GPU %d: out of memory: %.1f MB of pinned host memory are not to be had: keep the embedding on the device, or "
+                 "free memory of the host", c->device, (double)bytes / 1e6);
+    return NULL;
+}
+
+void rv_cuda_give_back_host(rv_cuda *c, void *p) {
+    if (!p) return;
+    cudaStreamSynchronize(c->stream);
+    cudaFreeHost(p);
 }

@@ -51,6 +51,9 @@ int32_t   rv_cuda_set(int32_t capability, bool has_sm90);
 void *rv_cuda_take(rv_cuda *c, uint64_t bytes, const char *what);
 void  rv_cuda_give_back(rv_cuda *c, void *p);                        /* NULL is fine; waits       */
 void  rv_cuda_no_memory(rv_cuda *c, uint64_t bytes, const char *what);   /* the error itself      */
+/* Pinned host memory at one address for host and device. */
+void *rv_cuda_take_host(rv_cuda *c, uint64_t bytes);
+void  rv_cuda_give_back_host(rv_cuda *c, void *p);                   /* NULL is fine; waits       */
 
 /* ops.c: the operations' table and what follows from the act type. */
 void rv_cuda_fill(rv_backend *be, rv_dtype act);
@@ -89,8 +92,10 @@ struct rv_load_item {
                                             With `land`: pieces are multiples of `block` rows, but for the last */
     rv_land_fn   land;
     rv_landed_fn landed;                 /* or NULL                                              */
+    bool        on_host;                 /* `to` is host memory                                  */
     void        *user;                   /* theirs; lives until the loader has finished          */
 };
+uint64_t   rv_loader_bytes(void);            /* pinned memory of an open one                     */
 rv_loader *rv_loader_open(rv_cuda *c, rv_error *err);
 void       rv_loader_add(rv_loader *l, const rv_load_item *item);
 /* rv_fill_memory: before any items that were added since the last finish. */

@@ -17,6 +17,8 @@ static void check(rv_backend *be, cudaError_t e, const char *what) {
 
 static void *op_alloc(rv_backend *be, uint64_t bytes) { return rv_cuda_take(cuda_of(be), bytes, "a model or session"); }
 static void  op_release(rv_backend *be, void *p) { rv_cuda_give_back(cuda_of(be), p); }
+static void *op_host_alloc(rv_backend *be, uint64_t bytes) { return rv_cuda_take_host(cuda_of(be), bytes); }
+static void  op_host_release(rv_backend *be, void *p) { rv_cuda_give_back_host(cuda_of(be), p); }
 
 /* Pageable memory: the call returns once the host bytes are read, so the caller may reuse them. */
 static void op_upload(rv_backend *be, void *dst, const void *host, uint64_t bytes) {
@@ -83,7 +85,7 @@ static rv_weight *op_weight_new(rv_backend *be, const rv_weight_spec *s, void *m
     for (int32_t i = 0; i < s->n_parts && !be->error.code; i++) {
         int64_t first = mixed ? i * RV_CUDA_GATE_BLOCK : row;
         rv_load_item item = { s->part[i].data, s->part[i].type, (char *)memory + (uint64_t)first * (uint64_t)s->cols * 2,
-                              s->part[i].rows, s->cols, mixed ? RV_CUDA_GATE_BLOCK : 0, mixed ? s->n_parts * RV_CUDA_GATE_BLOCK : 0, NULL, NULL, NULL };
+                              s->part[i].rows, s->cols, mixed ? RV_CUDA_GATE_BLOCK : 0, mixed ? s->n_parts * RV_CUDA_GATE_BLOCK : 0, NULL, NULL, s->on_host, NULL };
         rv_loader_add(c->loader, &item);
         row += s->part[i].rows;
     }
@@ -277,6 +279,7 @@ void rv_cuda_fill(rv_backend *be, rv_dtype act) {
         .zero = op_zero, .copy = op_copy, .patches = op_patches, .embed = op_embed, .add_rows = op_add_rows, .norm = op_norm,
         .linear = op_linear, .linear_add = op_linear_add, .swiglu = op_swiglu, .rope = op_rope, .kv_store = op_kv_store,
         .attend = op_attend, .concat_taps = op_concat_taps, .close = rv_cuda_close,
+        .host_alloc = op_host_alloc, .host_release = op_host_release,
         .decoder_block = op_decoder_block, .vision_block = op_vision_block, .best = op_best,
         .record = rv_cuda_record, .recorded = rv_cuda_recorded, .play = rv_cuda_play, .erase = rv_cuda_erase,
         .choose = op_choose, .tray_new = rv_cuda_tray_new, .tray_free = rv_cuda_tray_free, .fetch = rv_cuda_fetch, .fetched = rv_cuda_fetched, .fill = op_fill,
@@ -287,5 +290,6 @@ void rv_cuda_fill(rv_backend *be, rv_dtype act) {
     /* Counts up whenever any weight's memory changes its meaning. */
     snprintf(be->layout, sizeof be->layout, "cuda 1 sm%d", cuda_of(be)->arch);
     be->loads_late = true;
+    be->load_bytes = rv_loader_bytes();
     be->own_bytes = RV_CUDA_WORKSPACE_BYTES + RV_CUDA_PARTIAL_BYTES + RV_CUDA_SUMS_BYTES;
 }

@@ -46,16 +46,18 @@ static uint64_t scratch_of_11b(rv_backend *be) {
     return scratch.used + be->own_bytes;
 }
 
-static rv_model *load(uint64_t limit) {
+static rv_model *load_where(uint64_t limit, rv_embedding embedding) {
     rv_error err;
     rv_model *model;
-    rv_load_options o = { .size = sizeof o, .backend = BACKEND, .memory_limit = limit };
+    rv_load_options o = { .size = sizeof o, .backend = BACKEND, .memory_limit = limit, .embedding = embedding };
     if (rv_model_load(model_dir, &o, &model, &err)) fail_msg("%s", err.message);
     return model;
 }
 
+static rv_model *load(uint64_t limit) { return load_where(limit, RV_EMBEDDING_AUTO); }
+
 /* A picture of noise-like pixels and a question: any answer will do. */
-static void answer(rv_session *s) {
+static rv_job *answered(rv_session *s) {
     enum { EDGE = 600 };
     rv_error err;
     rv_job *job;
@@ -66,9 +68,11 @@ static void answer(rv_session *s) {
     rv_request r = { .size = sizeof r, .images = &image, .n_images = 1, .prompt = "What is it?", .max_tokens = 8, .flags = RV_REQUEST_IGNORE_STOP };
     if (rv_generate(s, &r, &job, &err)) fail_msg("%s", err.message);
     assert_int_equal(rv_job_tokens(job, NULL, NULL), 8);
-    rv_job_free(job);
     free(pixels);
+    return job;
 }
+
+static void answer(rv_session *s) { rv_job_free(answered(s)); }
 
 #ifdef RV_TEST_GPU
 static uint64_t free_bytes(void) {
@@ -120,7 +124,99 @@ static void what_was_planned_is_taken_and_every_byte_given_back(void **state) {
         assert_int_equal(after, before);
     }
 }
+static rv_session *opened(rv_model *model) {
+    rv_error err;
+    rv_session *s;
+    if (rv_session_new(model, &(rv_session_options){ .size = sizeof(rv_session_options), .context = 256 }, &s, &err)) fail_msg("%s", err.message);
+    return s;
+}
+
+static rv_memory memory_of(const rv_model *model) {
+    rv_error err;
+    rv_memory m = { .size = sizeof m };
+    if (rv_model_memory(model, &m, &err)) fail_msg("%s", err.message);
+    return m;
+}
+
+static void tables_in_host_memory_leave_every_bit_as_it_is(void **state) {
+    (void)state;
+    enum { ROUNDING = 2 * RV_ARENA_ALIGN };
+    rv_error err;
+    rv_model *near = load_where(0, RV_EMBEDDING_DEVICE), *far = load_where(0, RV_EMBEDDING_HOST);
+    rv_session *s[2] = { opened(near), opened(far) };
+    rv_job *job[2] = { answered(s[0]), answered(s[1]) };
+    const int32_t *ids[2];
+    const float *logprobs[2];
+    uint32_t n[2];
+    for (int i = 0; i < 2; i++) n[i] = rv_job_tokens(job[i], &ids[i], &logprobs[i]);
+    assert_int_equal(n[0], n[1]);
+    assert_memory_equal(ids[0], ids[1], n[0] * sizeof *ids[0]);
+    assert_memory_equal(logprobs[0], logprobs[1], n[0] * sizeof *logprobs[0]);
+    rv_memory a = memory_of(near), b = memory_of(far), plan = { .size = sizeof plan };
+    rv_load_options o = { .size = sizeof o, .backend = BACKEND, .embedding = RV_EMBEDDING_HOST };
+    if (rv_memory_plan(model_dir, &o, NULL, &plan, &err)) fail_msg("%s", err.message);
+    assert_int_equal(plan.weights, b.weights);
+    assert_int_equal(plan.host_weights, b.host_weights);
+    assert_int_equal(a.host_weights, 0);
+    assert_true(b.host_weights > 0 && b.embedding == RV_EMBEDDING_HOST && a.embedding == RV_EMBEDDING_DEVICE);
+    assert_in_range(a.weights - b.weights, b.host_weights - ROUNDING, b.host_weights + ROUNDING);
+    for (int i = 0; i < 2; i++) rv_job_free(job[i]), rv_session_free(s[i]);
+    rv_model_free(near);
+    rv_model_free(far);
+}
+
+static void a_model_that_fits_without_its_tables_keeps_them_in_host_memory(void **state) {
+    (void)state;
+    rv_model *whole = load(0);
+    rv_memory m = memory_of(whole);
+    rv_model_free(whole);
+    rv_model *model = load(m.total - 1);
+    assert_true(memory_of(model).host_weights > 0);
+    rv_model_free(model);
+    model = load(m.total);
+    assert_int_equal(memory_of(model).host_weights, 0);
+    rv_model_free(model);
+}
 #else
+static uint64_t two_bytes(rv_backend *be, const rv_weight_spec *s) {
+    (void)be;
+    return (uint64_t)s->rows * (uint64_t)s->cols * 2;
+}
+static void *no_memory(rv_backend *be, uint64_t bytes) {
+    (void)be, (void)bytes;
+    return NULL;
+}
+
+/* As a GPU plans it. */
+static void tables_go_to_host_memory_when_asked_or_when_the_weights_would_not_fit(void **state) {
+    (void)state;
+    enum { ROUNDING = 2 * RV_ARENA_ALIGN };
+    static const rv_embedding asked[] = { RV_EMBEDDING_DEVICE, RV_EMBEDDING_HOST, RV_EMBEDDING_AUTO, RV_EMBEDDING_AUTO, RV_EMBEDDING_DEVICE };
+    static const rv_embedding wanted[] = { RV_EMBEDDING_DEVICE, RV_EMBEDDING_HOST, RV_EMBEDDING_DEVICE, RV_EMBEDDING_HOST, RV_EMBEDDING_DEVICE };
+    const rv_backend_ops ops = { .name = "a GPU's memory", .weight_bytes = two_bytes, .host_alloc = no_memory };
+    rv_backend be = { .ops = &ops, .act = RV_BF16 };
+    rv_files files;
+    rv_error err;
+    uint64_t device[5], host[5], mapped;
+    if (rv_files_open(model_dir, false, &files, &err)) fail_msg("%s", err.message);
+    for (int i = 0; i < 5; i++) {
+        rv_load_options o = { .size = sizeof o, .embedding = asked[i] };
+        uint64_t available = i < 2 ? 0 : i == 2 ? device[0] : device[0] - 1;
+        if (rv_load_measure(&files, &be, &o, available, &device[i], &host[i], &mapped, &err)) fail_msg("%s", err.message);
+        assert_int_equal(o.embedding, wanted[i]);
+        assert_int_equal(mapped, 0);
+        assert_int_equal(device[i], wanted[i] == RV_EMBEDDING_HOST ? device[1] : device[0]);
+        assert_int_equal(host[i], wanted[i] == RV_EMBEDDING_HOST ? host[1] : 0);
+    }
+    const rv_text_config *t = &files.config.text;
+    const rv_vision_config *v = &files.config.vision;
+    uint64_t tables = 2 * ((uint64_t)(t->vocab + 8) * (uint64_t)t->hidden +
+                           (uint64_t)(v->n_ratios + 1) * (uint64_t)v->max_tiles * (uint64_t)v->tokens * (uint64_t)v->hidden);
+    assert_in_range(host[1], tables, tables + ROUNDING);
+    assert_in_range(device[0] - device[1], tables - ROUNDING, tables + ROUNDING);
+    rv_files_close(&files);
+}
+
 static void scratch_of_the_11b_shape_is_at_most_240_megabytes(void **state) {
     (void)state;
     const rv_backend_ops ops = { .name = "a GPU's shape" };
@@ -166,8 +262,11 @@ int main(void) {
 #ifdef RV_TEST_GPU
         cmocka_unit_test(scratch_of_the_11b_shape_is_at_most_350_megabytes),
         cmocka_unit_test(what_was_planned_is_taken_and_every_byte_given_back),
+        cmocka_unit_test(tables_in_host_memory_leave_every_bit_as_it_is),
+        cmocka_unit_test(a_model_that_fits_without_its_tables_keeps_them_in_host_memory),
 #else
         cmocka_unit_test(scratch_of_the_11b_shape_is_at_most_240_megabytes),
+        cmocka_unit_test(tables_go_to_host_memory_when_asked_or_when_the_weights_would_not_fit),
 #endif
         cmocka_unit_test(a_pass_in_advance_leaves_no_trace),
         cmocka_unit_test(a_pass_in_advance_is_left_out_where_memory_is_short),
