@@ -11,7 +11,7 @@
 #include "engine/text.h"
 #include "engine/vision.h"
 
-enum { PROMPT_STEP = 64, PROMPT_MOST = 512 };    /* lengths of prompts to be expected: every so many rows, up to that */
+enum { PROMPT_STEP = 64 };               /* a backend's choices for a prompt may change every so many rows */
 
 typedef struct warm {
     rv_config         config;            /* the model's, cut down to a layer of each kind        */
@@ -111,7 +111,7 @@ void *rv_model_warm(rv_model *m) {
         see(w, m);
         for (int32_t n = 1; n <= RV_FEW_ROWS && n <= be->chunk_rows; n *= 2)
             for (int apart = 0; apart < 2; apart++) read_rows(w, m, n, apart);
-        for (int32_t n = RV_FEW_ROWS + PROMPT_STEP / 2; n < be->chunk_rows && n < PROMPT_MOST; n += PROMPT_STEP) read_rows(w, m, n, false);
+        for (int32_t n = RV_FEW_ROWS + PROMPT_STEP / 2; n < be->chunk_rows; n += PROMPT_STEP) read_rows(w, m, n, false);
         read_rows(w, m, be->chunk_rows, false);
     }
     free(w->vision_scratch.host);

@@ -1,7 +1,13 @@
-/* gemm.c - large products through cuBLASLt: 16-bit operands, f32 sums. */
+/* gemm.c - large products through cuBLASLt: 16-bit operands, f32 sums.
+ *
+ * The one idea: asking cuBLASLt which kernel to use takes up to a millisecond, and the kernel is loaded when first used. So
+ * a prompt's rows are asked about in steps, and a pass in advance (engine/warm.c) can have met every answer.
+ */
 #include <string.h>
 
 #include "kernels/cuda/open.h"
+
+enum { ROW_STEP = 64, STEPPED_ROWS = 1024 };     /* pictures have few shapes, and more rows       */
 
 static cudaDataType_t type_of(rv_dtype type) { return type == RV_F32 ? CUDA_R_32F : type == RV_BF16 ? CUDA_R_16BF : CUDA_R_16F; }
 
@@ -48,12 +54,17 @@ static cublasStatus_t choose(rv_cuda *c, const layouts *l, rv_gemm_plan *plan) {
     return s;
 }
 
-static rv_gemm_plan *plan_for(rv_cuda *c, const rv_gemm_key *key, const layouts *l, cublasStatus_t *s) {
+/* The plan of a product with so many rows, asked for as one with rows up to the next step. */
+static rv_gemm_plan *plan_of(rv_cuda *c, rv_gemm_key key, cublasStatus_t *s) {
+    layouts l = { 0 };
+    if (key.m <= STEPPED_ROWS) key.m = (key.m + ROW_STEP - 1) / ROW_STEP * ROW_STEP;
     for (int i = 0; i < RV_GEMM_CACHE; i++)
-        if (c->plans[i].used && same_key(&c->plans[i].key, key)) return &c->plans[i];
+        if (c->plans[i].used && same_key(&c->plans[i].key, &key)) return &c->plans[i];
     rv_gemm_plan *plan = &c->plans[c->next_plan++ % RV_GEMM_CACHE];
-    *plan = (rv_gemm_plan){ .key = *key };
-    *s = choose(c, l, plan);
+    *plan = (rv_gemm_plan){ .key = key };
+    *s = describe(&l, &key, c->be.act);
+    if (!*s) *s = choose(c, &l, plan);
+    drop(&l);
     plan->used = *s == CUBLAS_STATUS_SUCCESS;
     return plan->used ? plan : NULL;
 }
@@ -63,7 +74,7 @@ void rv_cuda_gemm(rv_cuda *c, rv_mat out, rv_mat x, const rv_weight *w, float al
     const float beta = add ? 1.f : 0.f;
     layouts l = { 0 };
     cublasStatus_t s = describe(&l, &key, c->be.act);
-    rv_gemm_plan *plan = s ? NULL : plan_for(c, &key, &l, &s);
+    rv_gemm_plan *plan = s ? NULL : plan_of(c, key, &s);
     if (plan)
         s = cublasLtMatmul(c->lt, l.op, &alpha, w->w.data, l.a, x.data, l.b, &beta, out.data, l.d, out.data, l.d, &plan->algo,
                            c->workspace, RV_CUDA_WORKSPACE_BYTES, c->stream);
