@@ -77,12 +77,17 @@ static rv_cost cost_of(const run *r, uint32_t tiles, uint32_t tokens) {
 static void add_vision(run *r, const rv_stats *s, double first_token) {
     rv_cost cost = cost_of(r, s->tiles, s->prompt_tokens);
     const char *plural = s->tiles == 1 ? "" : "s";
+    need tower = { cost.tower_flop, (double)cost.tower_bytes };
     need vision = { cost.vision_flop, (double)cost.vision_bytes }, prefill = { cost.prefill_flop, (double)cost.prefill_bytes };
     char name[40];
     snprintf(name, sizeof name, "vision_%u", s->tiles);
     result *to = run_result(r, "ms", name, "vision, %u tile%s", s->tiles, plural);
     series_add(&to->values, (double)s->vision_ms);
     to->needs[0] = vision;
+    snprintf(name, sizeof name, "tower_%u", s->tiles);
+    to = run_result(r, "ms", name, "its tower alone, %u tile%s", s->tiles, plural);
+    series_add(&to->values, (double)s->tower_ms);
+    to->needs[0] = tower;
     snprintf(name, sizeof name, "first_token_%u", s->tiles);
     to = run_result(r, "ms", name, "first token, %u tile%s, %u tokens", s->tiles, plural, s->prompt_tokens);
     series_add(&to->values, first_token);
@@ -152,8 +157,10 @@ static rv_status see(run *r, const rv_image *image, uint32_t tokens, bool keep, 
             add_prefill(r, &a.stats);
             add_decode(r, &a.stats, 1, tokens, (tokens - 1) * 1e3 / (a.at[tokens - 1] - a.at[0]));
         }
-    } else if (st == RV_OK && tokens > 1)                  /* modules and plans are loaded by the first one */
+    } else if (st == RV_OK && tokens > 1) {                /* what loading did not see to */
         series_add(&run_result(r, "ms", "vision_first", "vision, first image of the process")->values, (double)a.stats.vision_ms);
+        series_add(&run_result(r, "ms", "prefill_first", "prefill, first prompt of the process")->values, (double)a.stats.prefill_ms);
+    }
     drop(&a);
     rv_picture_free(picture);
     return st;

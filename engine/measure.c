@@ -28,7 +28,7 @@ rv_status rv_measure_ceilings(const rv_load_options *load, rv_ceilings *out, rv_
     rv_status st = RV_OK;
     TRY(rv_abi_read(&o, sizeof o, load, "rv_load_options", err));
     TRY(rv_load_resolve(NULL, &o, err));
-    TRY(rv_load_backend(&o, &be, err));
+    TRY(rv_load_backend(&o, false, &be, err));
     TRY(peak_of(o.backend, be, &peak, err));
     rv_ceilings c = { .backend = o.backend, .compute = o.compute, .read_bytes_s = peak.read, .copy_bytes_s = peak.copy,
                       .flop_s = peak.flop, .buffer_bytes = peak.bytes, .product_side = (uint32_t)peak.side };
@@ -43,7 +43,7 @@ done:
 typedef struct sum {
     const rv_model *m;
     uint64_t self, cross, head;          /* read by every row of text; by rows with an image; by rows with logits */
-    uint64_t image_keys, vision;         /* read once an image                                 */
+    uint64_t image_keys, projector, tower;     /* read once an image                           */
 } sum;
 
 static rv_status add(void *user, const rv_tensor_want *want, rv_error *err) {
@@ -61,7 +61,8 @@ static rv_status add(void *user, const rv_tensor_want *want, rv_error *err) {
         bytes = s->m->options.backend == RV_BACKEND_CPU && t ? t->bytes : n * 2;
         if (head && head->format != RV_FORMAT_PLAIN) bytes = rv_codes_bytes(head->format, !s->m->options.nf4_single, rows, want->elements / rows);
     }
-    if (row->part == RV_IN_VISION || row->part == RV_IN_PROJECTOR) s->vision += bytes;
+    if (row->part == RV_IN_VISION) s->tower += bytes;
+    else if (row->part == RV_IN_PROJECTOR) s->projector += bytes;
     else if (row->part == RV_IN_HEAD || want->layer < 0) s->head += bytes;
     else if (row->destination == offsetof(rv_weights, text[0].kv) || row->destination == offsetof(rv_weights, text[0].k_norm))
         s->image_keys += bytes;
@@ -83,15 +84,20 @@ static double vision_layer(const rv_vision_config *v, double rows, double real) 
     return product(rows, 3 * d, d) + attention(pairs, d) + product(rows, d, d) + 2 * product(rows, v->ffn, d);
 }
 
-static double vision_flop(const rv_model *m, int32_t tiles) {
-    const rv_config *c = &m->files.config;
-    const rv_vision_config *v = &c->vision;
-    const rv_text_config *t = &c->text;
+static double tower_flop(const rv_model *m, int32_t tiles) {
+    const rv_vision_config *v = &m->files.config.vision;
+    rv_vision_layout l = rv_vision_layout_of(v, tiles, 1, m->weights.pads_are_equal);
+    return product((double)tiles * v->grid * v->grid, v->hidden, (double)RV_CHANNELS * v->patch * v->patch) +
+           v->layers * vision_layer(v, l.local_rows, l.real_rows) + v->global_layers * vision_layer(v, l.global_rows, l.real_rows);
+}
+
+/* Projector and image keys. */
+static double keys_flop(const rv_model *m, int32_t tiles) {
+    const rv_vision_config *v = &m->files.config.vision;
+    const rv_text_config *t = &m->files.config.text;
     rv_vision_layout l = rv_vision_layout_of(v, tiles, 1, m->weights.pads_are_equal);
     double states = (double)rv_vision_pages(&l, m->options.reference) * v->tokens, kv = (double)t->kv_heads * t->head_dim;
-    return product((double)tiles * v->grid * v->grid, v->hidden, (double)RV_CHANNELS * v->patch * v->patch) +
-           v->layers * vision_layer(v, l.local_rows, l.real_rows) + v->global_layers * vision_layer(v, l.global_rows, l.real_rows) +
-           product(states, t->hidden, v->output_dim) + t->n_cross * product(states, 2 * kv, t->hidden);
+    return product(states, t->hidden, v->output_dim) + t->n_cross * product(states, 2 * kv, t->hidden);
 }
 
 /* `rows` rows that see `pairs` pairs of keys of their own, and `keys` image keys each; logits for the last. */
@@ -113,10 +119,12 @@ rv_status rv_model_cost(const rv_model *m, uint32_t tiles, uint32_t tokens, rv_c
     double n = tokens, keys = (double)tiles * c->vision.tokens;
     uint64_t weights = s.self + s.head + (tiles ? s.cross : 0), image = tiles * rv_cache_bytes_per_tile(c, m->be->act);
     rv_cost cost = {
-        .vision_flop = tiles ? vision_flop(m, (int32_t)tiles) : 0,
+        .tower_flop = tiles ? tower_flop(m, (int32_t)tiles) : 0,
+        .vision_flop = tiles ? tower_flop(m, (int32_t)tiles) + keys_flop(m, (int32_t)tiles) : 0,
         .prefill_flop = tokens ? text_flop(&c->text, n, n * (n + 1) / 2, keys) : 0,
         .decode_flop = text_flop(&c->text, 1, n + 1, keys),
-        .vision_bytes = tiles ? s.vision + s.image_keys : 0,
+        .vision_bytes = tiles ? s.tower + s.projector + s.image_keys : 0,
+        .tower_bytes = tiles ? s.tower : 0,
         .prefill_bytes = tokens ? weights + image : 0,
         .decode_bytes = weights + image + tokens * rv_cache_bytes_per_token(c, m->be->act),
         .decode_weight_bytes = weights,

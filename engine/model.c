@@ -136,7 +136,7 @@ static rv_status open_both(rv_model *m, const char *dir, rv_error *err) {
     opening o = { .dir = dir, .files = &m->files };
     pthread_t thread;
     bool beside = pthread_create(&thread, NULL, run_opening, &o) == 0;
-    rv_status st = rv_load_backend(&m->options, &m->be, err);
+    rv_status st = rv_load_backend(&m->options, false, &m->be, err);
     if (beside) pthread_join(thread, NULL);
     else run_opening(&o);
     if (o.st && err) *err = o.err;

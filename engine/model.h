@@ -53,8 +53,8 @@ void *rv_model_warm(rv_model *m);
 rv_status rv_load_resolve(const rv_files *files, rv_load_options *options, rv_error *err);
 /* How the weights of resolved options are placed. *modules is filled for it, and points into the options. */
 rv_placing rv_load_placing(const rv_files *files, const rv_load_options *options, rv_modules *modules);
-/* Opens the backend that resolved options name. */
-rv_status rv_load_backend(const rv_load_options *options, rv_backend **out, rv_error *err);
+/* Opens the backend that resolved options name; `plans`: one that only knows sizes, and takes nothing of a GPU. */
+rv_status rv_load_backend(const rv_load_options *options, bool plans, rv_backend **out, rv_error *err);
 /* Bytes that the options' device can give now: memory_limit, or what is free less 5 %. */
 uint64_t  rv_load_available(const rv_load_options *options);
 /* What the weights take: device bytes, host bytes and (*mapped) bytes read in place, in `available` bytes of the device;

@@ -267,17 +267,17 @@ rv_placing rv_load_placing(const rv_files *f, const rv_load_options *o, rv_modul
                          .nested = !o->nf4_single, .modules = modules, .progress = { o->progress, o->progress_user } };
 }
 
-rv_status rv_load_backend(const rv_load_options *o, rv_backend **out, rv_error *err) {
+rv_status rv_load_backend(const rv_load_options *o, bool plans, rv_backend **out, rv_error *err) {
     const rv_int8_rules int8 = { o->int8_threshold == 0 ? INT8_THRESHOLD : o->int8_threshold < 0 ? 0 : o->int8_threshold,
                                  o->int8_parity == RV_INT8_BY_CALL };
 #ifdef RV_CUDA
     if (o->backend == RV_BACKEND_CUDA) {
         rv_cuda_options cuda = { .device = o->device, .act = o->compute == RV_COMPUTE_F16 ? RV_F16 : RV_BF16,
-                                 .plain_attention = o->attention == RV_ATTENTION_PLAIN, .int8 = int8 };
+                                 .plain_attention = o->attention == RV_ATTENTION_PLAIN, .plans = plans, .int8 = int8 };
         return rv_cuda_open(&cuda, out, err);
     }
 #endif
-    rv_cpu_options cpu = { .threads = o->threads, .act = o->compute == RV_COMPUTE_BF16 ? RV_BF16 : RV_F32, .int8 = int8 };
+    rv_cpu_options cpu = { .threads = plans ? 1 : o->threads, .act = o->compute == RV_COMPUTE_BF16 ? RV_BF16 : RV_F32, .int8 = int8 };
     return rv_cpu_open(&cpu, out, err);
 }
 
@@ -369,8 +369,7 @@ rv_status rv_memory_plan(const char *model_dir, const rv_load_options *load, con
     TRY(rv_files_open(model_dir, false, &files, err));
     TRY(rv_load_resolve(&files, &o, err));
     plan.available = rv_load_available(&o);
-    o.threads = 1;                                       /* a plan needs no pool; sizes do not depend on it */
-    TRY(rv_load_backend(&o, &be, err));
+    TRY(rv_load_backend(&o, true, &be, err));            /* a plan needs no pool; sizes do not depend on it */
     TRY(measure(&files, &o, be, session ? &so : NULL, &plan, err));
     plan.fits = plan.total <= plan.available;
     plan.weights_format = o.weights;

@@ -217,7 +217,7 @@ typedef struct rv_memory {
     rv_embedding embedding;             /* what RV_EMBEDDING_AUTO resolved to                 */
 } rv_memory;
 
-/* Reads config.json and the tensor headers only.  On a GPU it opens the device for a moment, with what a backend takes for itself.
+/* Reads config.json and the tensor headers only.  On a GPU it asks the driver what is free (which makes a CUDA context) and takes nothing.
  * `session` NULL: the model alone. */
 RV_API rv_status rv_memory_plan(const char *model_dir, const rv_load_options *load,
                                 const rv_session_options *session,
@@ -405,6 +405,8 @@ typedef struct rv_cost {
     double   vision_flop, prefill_flop, decode_flop;       /* decode: one token behind that prompt */
     uint64_t vision_bytes, prefill_bytes, decode_bytes;
     uint64_t decode_weight_bytes;       /* of decode_bytes: once for all sequences of a step    */
+    double   tower_flop;                /* of vision_flop and vision_bytes: the tower alone     */
+    uint64_t tower_bytes;
 } rv_cost;
 RV_API rv_status rv_model_cost(const rv_model *model, uint32_t tiles, uint32_t tokens,
                                rv_cost *out, rv_error *err);                            /* [any] */
@@ -553,6 +555,7 @@ typedef struct rv_stats {
     float    total_ms;             /* submit to end                                            */
     uint64_t device_bytes;         /* what the session holds                                   */
     uint64_t saturated;            /* f16 compute: values clamped to +-65504                   */
+    float    tower_ms;             /* of vision_ms: the tower alone, before projector and image keys */
 } rv_stats;
 
 RV_API rv_job_state rv_job_get_state(const rv_job *job);                                /* [any]  */

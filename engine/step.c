@@ -293,12 +293,16 @@ static bool see(rv_session *s, rv_job *job, int32_t steps, rv_error *err) {
     if (s->seeing != p) p->work.step = 0;        /* others have used the tower since this picture's job was cancelled */
     s->seeing = p;
     pthread_mutex_lock(&s->model->device);
+    rv_mark_time(s->model->be, RV_MARK_SLICE);
     rv_vision_run(&s->vision, &p->work, steps);
     rv_status st = rv_finish(s->model->be, err);
+    bool ready = p->work.step == rv_vision_steps(&s->model->files.config);
+    float ms = (float)(rv_now_ms() - start), tower = ready ? (float)rv_marked_ms(s->model->be, RV_MARK_SLICE, RV_MARK_TOWER) : ms;
     pthread_mutex_unlock(&s->model->device);
     if (st) return false;
-    job->stats.vision_ms += (float)(rv_now_ms() - start);
-    if (p->work.step == rv_vision_steps(&s->model->files.config)) {
+    job->stats.vision_ms += ms;
+    job->stats.tower_ms += tower;
+    if (ready) {
         pthread_mutex_lock(&s->lock);
         p->state = RV_PICTURE_READY;
         pthread_mutex_unlock(&s->lock);

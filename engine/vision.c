@@ -238,6 +238,7 @@ static void project(const rv_vision *v, const rv_vision_layout *l) {
     rv_mat taps[RV_MAX_TAPS];
     for (int32_t i = 0; i < v->config->vision.n_taps; i++) taps[i] = rv_rows(s->taps[i], 0, rows);
     rv_concat_taps(v->be, rv_rows(s->features, 0, rows), rv_rows(s->x, 0, rows), taps, v->config->vision.n_taps);
+    rv_mark_time(v->be, RV_MARK_TOWER);
     rv_linear(v->be, rv_rows(s->states, 0, rows), rv_rows(s->features, 0, rows), v->weights->projector,
               v->weights->projector_bias, RV_ACT_NONE);
 }

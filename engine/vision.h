@@ -69,6 +69,7 @@ typedef struct rv_vision {               /* what every run needs                
 /* Cache pages the picture takes: its tiles, and with RV_REFERENCE_HF its padding lanes. */
 int32_t rv_vision_pages(const rv_vision_layout *l, rv_reference reference);
 int32_t rv_vision_steps(const rv_config *config);
-/* Queues up to n further steps (a step is about one layer). Errors are the backend's, sticky. */
+/* Queues up to n further steps (a step is about one layer). Errors are the backend's, sticky. Marks RV_MARK_TOWER in the
+ * last step, before the projector. */
 void    rv_vision_run(const rv_vision *v, rv_vision_job *job, int32_t n);
 #endif

@@ -91,6 +91,12 @@ void rv_forgive(rv_backend *be) {
     if (be->error.code == RV_ERR_MEMORY || be->error.code == RV_ERR_DEVICE_MEMORY) be->error = (rv_error){ 0 };
 }
 
+void rv_mark_time(rv_backend *be, rv_mark which) {
+    if (!failed(be) && be->ops->mark) be->ops->mark(be, which);
+}
+
+double rv_marked_ms(rv_backend *be, rv_mark from, rv_mark to) { return failed(be) || !be->ops->marked_ms ? 0 : be->ops->marked_ms(be, from, to); }
+
 /* ---- weights ---- */
 
 static bool check_spec(rv_backend *be, const rv_weight_spec *s, bool with_data) {

@@ -133,6 +133,9 @@ typedef struct rv_answering {
     rv_best       *best;         /* per row, out                                                */
 } rv_answering;
 
+/* Places in the queue between which time is measured. */
+typedef enum { RV_MARK_SLICE, RV_MARK_TOWER, RV_MARKS } rv_mark;
+
 /* Pinned host memory into which one copy at a time is on its way. */
 typedef struct rv_tray rv_tray;
 
@@ -198,6 +201,9 @@ typedef struct rv_backend_ops {
     void  (*attend)     (rv_backend *, const rv_attention *);
     void  (*concat_taps)(rv_backend *, rv_mat out, rv_mat last, const rv_mat *taps, int32_t n_taps);
     void  (*close)      (rv_backend *);
+    /* optional, both or neither */
+    void  (*mark)       (rv_backend *, rv_mark which);
+    double (*marked_ms) (rv_backend *, rv_mark from, rv_mark to);
     /* optional, both or neither: host memory that operations read as if it were the device's */
     void *(*host_alloc) (rv_backend *, uint64_t bytes);            /* 256-byte aligned; NULL: sticky error */
     void  (*host_release)(rv_backend *, void *);
@@ -261,6 +267,7 @@ typedef struct rv_cuda_options {
     int32_t  arch;               /* kernel set 80 or 90; 0: the newest that the GPU runs        */
     rv_dtype act;                /* RV_BF16 or RV_F16                                           */
     bool     plain_attention;    /* for comparison: simple attention kernels                    */
+    bool     plans;              /* nothing is taken of the GPU: only for rv_weight_bytes and what the struct says */
     rv_int8_rules int8;
 } rv_cuda_options;
 
@@ -316,6 +323,9 @@ void  rv_download(rv_backend *be, void *host, const void *src, uint64_t bytes);
 rv_status rv_finish(rv_backend *be, rv_error *err);                  /* waits; returns the sticky error */
 /* Forgets a sticky error that left the device as it was, out of memory: for who gives back what was taken before it. */
 void  rv_forgive(rv_backend *be);
+/* Notes when the queue gets here. rv_marked_ms, after rv_finish: the milliseconds between two such places; 0: not known. */
+void   rv_mark_time(rv_backend *be, rv_mark which);
+double rv_marked_ms(rv_backend *be, rv_mark from, rv_mark to);
 uint64_t   rv_weight_bytes(rv_backend *be, const rv_weight_spec *spec);
 rv_weight *rv_weight_new(rv_backend *be, const rv_weight_spec *spec, void *memory);
 void       rv_weight_free(rv_backend *be, rv_weight *w);             /* NULL is fine             */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include <time.h>
 #include "kernels/cpu/cpu.h"
 
 enum { ALIGN = 256, MOST_THREADS = 1024, CHUNK_ROWS = 256 };
@@ -47,6 +48,15 @@ static void fill_piece(void *context, int32_t item, int32_t thread) {
         got += (uint64_t)n;
     }
     f->from->seen(f->from->user, (uint64_t)item, got == bytes ? f->to + at : NULL, bytes);
+}
+
+static void mark(rv_backend *be, rv_mark which) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    ((rv_cpu *)be)->marks[which] = (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+static double marked_ms(rv_backend *be, rv_mark from, rv_mark to) { return ((rv_cpu *)be)->marks[to] - ((rv_cpu *)be)->marks[from];
 }
 
 static void fill(rv_backend *be, void *dst, const rv_fill *from) {
@@ -139,7 +149,7 @@ static rv_backend_ops *table_new(void) {
     *ops = (rv_backend_ops){
         .name = "cpu", .alloc = memory_new, .release = memory_free, .upload = move, .download = move, .finish = finish,
         .weight_bytes = weight_bytes, .weight_new = weight_new, .weight_free = weight_free,
-        .linear = linear, .linear_add = linear_add, .attend = rv_cpu_attend, .close = cpu_close, .fill = fill,
+        .fill = fill, .linear = linear, .linear_add = linear_add, .attend = rv_cpu_attend, .mark = mark, .marked_ms = marked_ms, .close = cpu_close,
     };
     rv_cpu_rows_table(ops);
     return ops;

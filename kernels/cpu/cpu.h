@@ -132,6 +132,7 @@ typedef struct rv_cpu {
     rv_cpu_partial       *partials;              /* [threads x CPU_PARTIALS]                   */
     rv_int8_rules         int8;
     rv_cpu_quant_room     quant;                 /* grows when weights are made                */
+    double                marks[RV_MARKS];       /* milliseconds of the clock                  */
 } rv_cpu;
 
 /* As rv_cpu_open, at a given level; for tests.  RV_ERR_UNSUPPORTED if this CPU lacks it.

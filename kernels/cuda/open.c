@@ -18,6 +18,7 @@ void rv_cuda_failed(rv_cuda *c, cudaError_t e, const char *doing) {
 
 static void take(rv_cuda *c) {
     cudaError_t e = cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
+    for (int i = 0; !e && i < RV_MARKS; i++) e = cudaEventCreate(&c->marks[i]);
     if (!e && c->be.act == RV_F16) e = cudaStreamCreateWithFlags(&c->side, cudaStreamNonBlocking);
     if (!e && c->be.act == RV_F16) e = rv_cuda_clamped(&c->clamped_before, c->side);
     if (e) rv_cuda_failed(c, e, "opening");
@@ -46,7 +47,7 @@ rv_status rv_cuda_open(const rv_cuda_options *o, rv_backend **out, rv_error *err
     c->overlap = arch >= 90;
     c->plain_attention = o->plain_attention;
     rv_cuda_fill(&c->be, o->act);
-    take(c);
+    if (!o->plans) take(c);
     if (c->be.error.code) {
         st = c->be.error.code;
         if (err) *err = c->be.error;
@@ -65,6 +66,8 @@ void rv_cuda_close(rv_backend *be) {
     rv_cuda_give_back(c, c->sums);
     rv_cuda_give_back(c, c->partial);
     rv_cuda_give_back(c, c->workspace);
+    for (int i = 0; i < RV_MARKS; i++)
+        if (c->marks[i]) cudaEventDestroy(c->marks[i]);
     if (c->side) cudaStreamDestroy(c->side);
     if (c->stream) cudaStreamDestroy(c->stream);
     free(c);

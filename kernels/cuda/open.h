@@ -4,7 +4,7 @@
 #include <cublasLt.h>
 #include "kernels/cuda/cuda.h"
 
-enum { RV_GEMM_CACHE = 64 };
+enum { RV_GEMM_CACHE = 256 };
 #define RV_CUDA_WORKSPACE_BYTES (UINT64_C(32) << 20)
 #define RV_CUDA_SUMS_BYTES      (UINT64_C(16) << 20)
 
@@ -27,6 +27,7 @@ typedef struct rv_cuda {
     uint32_t         turn;               /* number of the next product of few rows               */
     int32_t          multiprocessors;
     cudaStream_t     stream;
+    cudaEvent_t      marks[RV_MARKS];
     cudaStream_t     side;               /* f16: reads counters past what `stream` is doing     */
     uint64_t         clamped_before;     /* f16: by this process before it was opened           */
     cublasLtHandle_t lt;

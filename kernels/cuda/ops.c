@@ -41,6 +41,14 @@ static void op_finish(rv_backend *be) {
     rv_cuda_count_clamped(c);
 }
 
+static void op_mark(rv_backend *be, rv_mark which) { check(be, cudaEventRecord(cuda_of(be)->marks[which], cuda_of(be)->stream), "marking a time"); }
+
+static double op_marked_ms(rv_backend *be, rv_mark from, rv_mark to) {
+    float ms = 0;
+    check(be, cudaEventElapsedTime(&ms, cuda_of(be)->marks[from], cuda_of(be)->marks[to]), "reading a time");
+    return (double)ms;
+}
+
 void rv_cuda_count_clamped(rv_cuda *c) {
     uint64_t sum = 0;
     if (c->be.act != RV_F16 || c->be.error.code) return;
@@ -279,7 +287,7 @@ void rv_cuda_fill(rv_backend *be, rv_dtype act) {
         .zero = op_zero, .copy = op_copy, .patches = op_patches, .embed = op_embed, .add_rows = op_add_rows, .norm = op_norm,
         .linear = op_linear, .linear_add = op_linear_add, .swiglu = op_swiglu, .rope = op_rope, .kv_store = op_kv_store,
         .attend = op_attend, .concat_taps = op_concat_taps, .close = rv_cuda_close,
-        .host_alloc = op_host_alloc, .host_release = op_host_release,
+        .mark = op_mark, .marked_ms = op_marked_ms, .host_alloc = op_host_alloc, .host_release = op_host_release,
         .decoder_block = op_decoder_block, .vision_block = op_vision_block, .best = op_best,
         .record = rv_cuda_record, .recorded = rv_cuda_recorded, .play = rv_cuda_play, .erase = rv_cuda_erase,
         .choose = op_choose, .tray_new = rv_cuda_tray_new, .tray_free = rv_cuda_tray_free, .fetch = rv_cuda_fetch, .fetched = rv_cuda_fetched, .fill = op_fill,

@@ -66,18 +66,22 @@ static void prefill_counts_every_row_and_one_row_of_logits(void **state) {
 }
 
 /* All four slots are computed whatever the tiles; padding does not see padding; text may look at all slots. */
-static double vision_flop(double tiles) {
+static double tower_flop(double tiles) {
     const double d = 256, rows = 4 * 264, real = tiles * 257, pairs = real * rows + (rows - real) * real;
     const double layer = 2 * rows * d * (3 * d + d + 2 * 1024) + 4 * pairs * d;
-    return 2 * tiles * 256 * d * 3 * 14 * 14 + 8 * layer + 2 * 4 * 257.0 * 256 * 768 + 4 * 2 * 4 * 257.0 * 2 * 128 * 256;
+    return 2 * tiles * 256 * d * 3 * 14 * 14 + 8 * layer;
 }
+static double vision_flop(double tiles) { return tower_flop(tiles) + 2 * 4 * 257.0 * 256 * 768 + 4 * 2 * 4 * 257.0 * 2 * 128 * 256; }
 
 static void vision_counts_what_the_tower_computes(void **state) {
     (void)state;
     expect(cost(4, 1).vision_flop, vision_flop(4));
     expect(cost(1, 1).vision_flop, vision_flop(1));
+    expect(cost(4, 1).tower_flop, tower_flop(4));
+    expect(cost(1, 1).tower_flop, tower_flop(1));
     assert_true(cost(0, 1).vision_flop == 0 && cost(0, 1).vision_bytes == 0);
-    assert_true(cost(1, 1).vision_bytes > 2 * 8 * 256 * (4 * 256 + 2 * 1024));     /* the layers alone */
+    assert_true(cost(1, 1).tower_bytes > 2 * 8 * 256 * (4 * 256 + 2 * 1024));      /* the layers alone */
+    assert_true(cost(1, 1).vision_bytes > cost(1, 1).tower_bytes + 2 * 256 * 768);  /* and the projector */
     assert_true(cost(1, 1).vision_bytes == cost(4, 1).vision_bytes);
 }
 

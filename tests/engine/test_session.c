@@ -83,6 +83,7 @@ static void a_shared_picture_is_computed_once_for_several_prompts(void **state) 
         rv_stats stats = { .size = sizeof stats };
         assert_int_equal(rv_job_get_stats(jobs[i], &stats), RV_OK);
         computed += stats.vision_ms > 0;
+        assert_true(stats.tower_ms <= stats.vision_ms && (stats.tower_ms > 0) == (stats.vision_ms > 0));
         assert_int_equal(stats.images, 1);
         rv_job_free(jobs[i]);
     }

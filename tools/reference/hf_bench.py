@@ -105,10 +105,10 @@ class Bench:
         i = self.inputs(tiles, 8)
         inner = self.model.model
 
-        def work():
-            states = inner.vision_model(i["pixel_values"], i["aspect_ratio_ids"], i["aspect_ratio_mask"]).last_hidden_state
-            inner.multi_modal_projector(states)
-        self.stage(f"vision_{tiles}", work)
+        def tower():
+            return inner.vision_model(i["pixel_values"], i["aspect_ratio_ids"], i["aspect_ratio_mask"]).last_hidden_state
+        self.stage(f"vision_{tiles}", lambda: inner.multi_modal_projector(tower()))
+        self.stage(f"tower_{tiles}", tower)
 
     def generate(self, inputs, tokens):
         out = self.model.generate(**inputs, max_new_tokens=tokens, do_sample=False, use_cache=True)
