@@ -43,7 +43,7 @@ static parse_result parse(run_options *o, int argc, char **argv) {
         { OPTION_TEXT, .name = "batch", .to = &o->batch, .value = "LIST", .help = "sequences answering together, e.g. 1,8,32 (default 1)" },
         { OPTION_WHOLE, .name = "repeat", .to = &o->repeat, .min = 1, .max = MOST_REPEATS, .value = "N", .help = "default 5" },
         { OPTION_FLAG, .name = "cold", .to = &o->cold,
-          .help = "also load once with the files dropped from the page\ncache, and read them once in order" },
+          .help = "also load once with the files dropped from the page\ncache, beside reading them once in order: twice what\nthe disk takes for them" },
         { OPTION_GROUP, .name = "What is told" },
         { OPTION_TEXT, .name = "json", .to = &o->json, .value = "FILE", .help = "everything as JSON, whole or not at all; -: stdout, and no table" },
         { OPTION_TEXT, .name = "hf", .to = &o->hf, .value = "FILE", .help = "what tools/reference/hf_bench.py measured, for comparison" },

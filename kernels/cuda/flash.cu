@@ -37,6 +37,7 @@ static __device__ __forceinline__ flash_run next_run(flash_room<T, D, MT> &room,
     if (slots)
         for (run.to = from + 1; run.to < rows && room.slot[run.to] == run.slot; run.to++) {}
     int32_t r = (int32_t)threadIdx.x, big = 0x7fffffff;
+    if (from > 0) __syncthreads();         /* the run before may have had no keys: some still read its bounds */
     if (r == 0) {
         room.lowest = room.full_to = big;
         room.highest = room.full_from = -1;

@@ -2,6 +2,10 @@
  *
  * The one idea: memory is taken when a backend is opened, a model loaded or a session made, here, and at no other time.
  */
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+
 #include "kernels/cuda/open.h"
 
 void rv_cuda_no_memory(rv_cuda *c, uint64_t bytes, const char *what) {
@@ -31,19 +35,68 @@ void rv_cuda_give_back(rv_cuda *c, void *p) {
     cudaFree(p);
 }
 
+/* ---- the host's ---- */
+
+enum { TOUCHERS = 8, HEAD_BYTES = 4096 };       /* before what is given out: how long it is      */
+
+typedef struct span { char *at; uint64_t bytes; } span;
+
+static void *touch(void *user) {
+    const span *s = user;
+#ifdef MADV_POPULATE_WRITE
+    madvise(s->at, s->bytes, MADV_POPULATE_WRITE);
+#else
+    (void)s;
+#endif
+    return NULL;
+}
+
+/* Pages are made by several threads, and large where the system has such: pinning them one by one takes four times as long. */
+static void touch_all(char *map, uint64_t bytes) {
+    pthread_t threads[TOUCHERS];
+    span spans[TOUCHERS];
+    bool started[TOUCHERS];
+    const uint64_t each = (bytes / TOUCHERS + HEAD_BYTES) / HEAD_BYTES * HEAD_BYTES;
+    for (uint64_t i = 0; i < TOUCHERS; i++) {
+        uint64_t from = i * each < bytes ? i * each : bytes;
+        spans[i] = (span){ map + from, bytes - from < each ? bytes - from : each };
+        started[i] = pthread_create(&threads[i], NULL, touch, &spans[i]) == 0;
+    }
+    for (int i = 0; i < TOUCHERS; i++)
+        if (started[i]) pthread_join(threads[i], NULL);
+}
+
 void *rv_cuda_take_host(rv_cuda *c, uint64_t bytes) {
-    void *p = NULL;
-    cudaError_t e = cudaHostAlloc(&p, bytes ? bytes : 1, cudaHostAllocMapped);
-    if (!e) return p;
+    const uint64_t whole = (HEAD_BYTES + bytes + HEAD_BYTES - 1) / HEAD_BYTES * HEAD_BYTES;
+    void *there = NULL;
+    char *map = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    cudaError_t e = map == MAP_FAILED ? cudaErrorMemoryAllocation : cudaSuccess;
+    if (!e) {
+        madvise(map, whole, MADV_HUGEPAGE);
+        touch_all(map, whole);
+        e = cudaHostRegister(map, whole, cudaHostRegisterMapped);
+    }
+    if (!e) e = cudaHostGetDevicePointer(&there, map, 0);
+    if (!e && there == map) {
+        memcpy(map, &whole, sizeof whole);
+        return map + HEAD_BYTES;
+    }
     cudaGetLastError();                  /* else the next launch reports it as its own            */
-    if (e != cudaErrorMemoryAllocation) rv_cuda_failed(c, e, "taking pinned host memory");
-    else rv_fail(&c->be.error, RV_ERR_MEMORY, "GPU %d: out of memory: %.1f MB of pinned host memory are not to be had: keep the embedding on the device, or "
-                 "free memory of the host", c->device, (double)bytes / 1e6);
+    if (there) cudaHostUnregister(map);
+    if (map != MAP_FAILED) munmap(map, whole);
+    if (e == cudaErrorMemoryAllocation)
+        rv_fail(&c->be.error, RV_ERR_MEMORY, "GPU %d: out of memory: %.1f MB of pinned host memory are not to be had: keep the embedding on the device, or "
+                "free memory of the host", c->device, (double)bytes / 1e6);
+    else rv_cuda_failed(c, e ? e : cudaErrorNotSupported, "pinning host memory");
     return NULL;
 }
 
 void rv_cuda_give_back_host(rv_cuda *c, void *p) {
+    uint64_t whole;
     if (!p) return;
+    char *map = (char *)p - HEAD_BYTES;
+    memcpy(&whole, map, sizeof whole);
     cudaStreamSynchronize(c->stream);
-    cudaFreeHost(p);
+    cudaHostUnregister(map);
+    munmap(map, whole);
 }

@@ -48,6 +48,9 @@ static dim3 grid_of(int32_t rows, int32_t cols) {
 /* Eight neighbours at once, as 16 bytes of act or 32 of f32. */
 template <typename T> struct alignas(sizeof(T) * 8 < 16 ? sizeof(T) * 8 : 16) eight { T of[8]; };
 
+/* Four, as 8 or 16 bytes. */
+template <typename T> struct alignas(sizeof(T) * 4) four { T of[4]; };
+
 static bool fits_eight(rv_mat m) { return m.cols % 8 == 0 && m.ld % 8 == 0 && (uintptr_t)m.data % 16 == 0; }
 
 /* Threads of a matrix in eights: thread i has row i / (cols / 8). */
@@ -122,9 +125,31 @@ template <typename S> static __global__ void embed_kernel(view<float> out, view<
     for (int32_t c = (int32_t)threadIdx.x; c < out.cols; c += THREADS) out.at(r, c) = id < 0 ? 0.f : to_f32(table.at(id, c));
 }
 
+/* Four neighbours a thread, all of a row on their way at once: the table may lie beyond the bus. */
+template <typename S> static __global__ void embed_four_kernel(view<float> out, view<S> table, const int32_t *ids) {
+    wait_for_previous();
+    let_next_start();
+    const int32_t r = (int32_t)blockIdx.x, id = ids[r], from = 4 * (int32_t)threadIdx.x;
+    for (int32_t c = from; c < out.cols; c += 16 * THREADS) {
+        four<S> row[4];
+#pragma unroll
+        for (int32_t i = 0; i < 4; i++)
+            if (id >= 0 && c + i * 4 * THREADS < out.cols) row[i] = *(const four<S> *)&table.at(id, c + i * 4 * THREADS);
+#pragma unroll
+        for (int32_t i = 0; i < 4; i++) {
+            if (c + i * 4 * THREADS >= out.cols) break;
+            float4 v = make_float4(0, 0, 0, 0);
+            if (id >= 0) v = make_float4(to_f32(row[i].of[0]), to_f32(row[i].of[1]), to_f32(row[i].of[2]), to_f32(row[i].of[3]));
+            *(float4 *)&out.at(r, c + i * 4 * THREADS) = v;
+        }
+    }
+}
+
 cudaError_t rv_cuda_embed(rv_mat out, rv_mat table, const int32_t *ids, bool overlap, cudaStream_t stream) {
+    const bool by_four = fits_eight(out) && fits_eight(table);
     return with_one(table.type, [&](auto s) {
-        launch_kernel(embed_kernel<decltype(s)>, dim3((unsigned)out.rows), THREADS, 0, overlap, stream, as<float>(out), as<decltype(s)>(table), ids);
+        using S = decltype(s);
+        launch_kernel(by_four ? embed_four_kernel<S> : embed_kernel<S>, dim3((unsigned)out.rows), THREADS, 0, overlap, stream, as<float>(out), as<S>(table), ids);
     });
 }
 
@@ -217,7 +242,6 @@ static __global__ void head_norm_kernel(view<D> out, view<S> x, const float *wei
         if (lane + 32 * k < width) out.at(r, from + lane + 32 * k) = to_act<D>(v[k] * scale * weight[lane + 32 * k]);
 }
 
-template <typename T> struct alignas(sizeof(T) * 4) four { T of[4]; };
 
 /* LayerNorm of whole rows of f32: two warps a row, which they hold in registers.  (One warp a row starts all rows of an SM in
  * step, so that loading and computing do not overlap; ten spend their time on meeting.)  A lane sums its own numbers first. */

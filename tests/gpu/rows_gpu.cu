@@ -151,6 +151,27 @@ static void check_add_rows(int rows, int cols, int more, rv_dtype type) {
     drop_all();
 }
 
+/* On the device, and as it is on the host: pinned, read over the bus. */
+static void check_embed(int rows, int cols, int more, rv_dtype type, bool on_host) {
+    rv_mat out = matrix(rows, cols, more, RV_F32), table = matrix(9, cols, more, type), from = table;
+    const size_t bytes = 9 * (size_t)table.ld * rv_dtype_size(type);
+    int32_t *ids = (int32_t *)take((size_t)rows * 4);
+    for (int r = 0; r < rows; r++) ids[r] = r % 4 == 2 ? -1 : r * 5 % 9;
+    if (on_host) {
+        MUST(cudaHostAlloc(&from.data, bytes, cudaHostAllocMapped));
+        memcpy(from.data, table.data, bytes);
+    }
+    MUST(rv_cuda_embed(out, from, ids, false, 0));
+    MUST(cudaDeviceSynchronize());
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < cols; c++) {
+            float v = ids[r] < 0 ? 0.f : get(table, ids[r], c);
+            if (!same(get(out, r, c), v)) fail("looked up row", type, r, c, (double)get(out, r, c), (double)v);
+        }
+    if (on_host) MUST(cudaFreeHost(from.data));
+    drop_all();
+}
+
 static void check_patches(int tiles, int grid, int patch, rv_dtype type, bool bytes) {
     const int edge = grid * patch, a_tile = 3 * edge * edge;
     rv_mat out = matrix(tiles * grid * grid, 3 * patch * patch, 5, type);
@@ -199,6 +220,9 @@ static void check_all() {
                     for (rv_dtype last : { act, RV_F32 }) check_concat(7, d, n, more, act, last);
         for (int cols : { 1280, 36 })
             for (int more : { 0, 3 }) check_add_rows(29, cols, more, act);
+        for (int cols : { 4096, 5120, 8, 36, 30 })
+            for (int more : { 0, 8, 3 })
+                for (bool on_host : { false, true }) check_embed(11, cols, more, act, on_host);
         for (int bytes = 0; bytes < 2; bytes++) {
             check_patches(2, 40, 14, act, bytes);
             check_patches(1, 3, 7, act, bytes);
