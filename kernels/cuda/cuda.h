@@ -24,6 +24,7 @@ enum { RV_CUDA_GATE_BLOCK = 8,           /* GATE_UP weights: 8 rows of gate, 8 o
        RV_CUDA_TURNS = 64 };             /* the last of them, in pairs: rv_few's turn           */
 
 #define RV_CUDA_PARTIAL_BYTES (UINT64_C(64) << 20)     /* what attention that is cut along the keys leaves in between */
+#define RV_CUDA_MARKS_BYTES   (UINT64_C(16) << 10)     /* behind it: rv_int8's marks, zero between launches */
 
 /* ---- rows.cu: one row at a time; all memory-bound ---- */
 cudaError_t rv_cuda_zero(rv_mat x, cudaStream_t stream);
@@ -55,6 +56,8 @@ cudaError_t rv_cuda_clamp(rv_mat x, cudaStream_t stream);
 /* *sum: clamped by this process on this GPU. Waits for `stream`, which may be any. */
 cudaError_t rv_cuda_clamped(uint64_t *sum, cudaStream_t stream);
 void *rv_cuda_clamped_few(void);         /* a file's counter (device), NULL on an error         */
+void *rv_cuda_clamped_few8(void);
+void *rv_cuda_clamped_int8(void);
 void *rv_cuda_clamped_rows(void);
 void *rv_cuda_clamped_decode(void);
 void *rv_cuda_clamped_gemm90(void);      /* where that is built                                 */
@@ -85,6 +88,41 @@ cudaError_t rv_cuda_few(const rv_few *p, bool overlap, cudaStream_t stream);
 static inline int32_t *rv_cuda_turn(void *partial, uint32_t number) {
     return (int32_t *)partial + RV_CUDA_COUNTERS - 2 * RV_CUDA_TURNS + number % RV_CUDA_TURNS * 2;
 }
+
+/* ---- LLM.int8 (engine/base/quant.h says what the numbers are) ----
+ * int8.cu: weights and activations as codes.  few8.cu: products with 1 to 64 rows.  int8_90.cu: with more, on 9.0.
+ * p.w: codes int8 [rows x pitch], pitch = cols rounded up to a multiple of 16, zeros behind cols.  x of any alignment. */
+enum { RV_CUDA_INT8_FUSED = 2,           /* a product of few rows quantises up to this many itself */
+       RV_CUDA_INT8_MOST = 1 << 15 };    /* columns                                             */
+typedef struct rv_int8 {
+    rv_few        p;                     /* as rv_cuda_few, with n from 1 on and a norm of any number of rows */
+    const float  *w_scale;               /* f32 [rows]: the rows' absmax                        */
+    int32_t       pitch, fused;          /* fused: RV_CUDA_INT8_FUSED, but in tests             */
+    rv_int8_rules rules;
+    rv_mat        call;                  /* by_call: the rows that decide, x among them         */
+    void         *room, *marks;          /* device: RV_CUDA_PARTIAL_BYTES, RV_CUDA_MARKS_BYTES  */
+} rv_int8;
+cudaError_t rv_cuda_few8(const rv_int8 *q, bool overlap, cudaStream_t stream);
+
+/* What lies in `room` for n rows of few8.cu. */
+typedef struct rv_int8_room { void *rows; uint32_t *list; int8_t *codes; } rv_int8_room;
+static inline rv_int8_room rv_cuda_int8_room(void *room, int32_t n, int32_t pitch) {
+    const uint64_t rows = ((uint64_t)n * 8 + 255) / 256 * 256, list = (uint64_t)n * ((uint64_t)pitch + 8) * sizeof(uint32_t);
+    return (rv_int8_room){ room, (uint32_t *)((char *)room + rows), (int8_t *)room + rows + list };
+}
+/* x (normed first where p.norm is) to codes, scales and outliers in `room`. */
+cudaError_t rv_cuda_quantise(const rv_int8 *q, bool overlap, cudaStream_t stream);
+
+/* Where row r of a part goes: block 0: to row first + r; else blocks of `block` rows, one every `stride`. */
+typedef struct rv_int8_place { int32_t first, block, stride; } rv_int8_place;
+/* Rows [from, from + rows) of a part lie in `staging`: f32, f16 or bf16 weights that become codes and scales; ready codes; their
+ * scales; codes that become act weights [.. x cols], their scales (host, of the whole part) copied before it returns. */
+cudaError_t rv_cuda_int8_make(int8_t *codes, float *scale, int32_t pitch, rv_int8_place place, const void *staging, rv_dtype type, int32_t from,
+                              int32_t rows, int32_t cols, cudaStream_t stream);
+cudaError_t rv_cuda_int8_copy(int8_t *codes, int32_t pitch, rv_int8_place place, const void *staging, int32_t from, int32_t rows, int32_t cols, cudaStream_t stream);
+cudaError_t rv_cuda_int8_scales(float *scale, rv_int8_place place, const void *staging, int32_t from, int32_t rows, cudaStream_t stream);
+cudaError_t rv_cuda_int8_plain(void *to, rv_dtype act, rv_int8_place place, const void *staging, const void *scales, int32_t from, int32_t rows, int32_t cols,
+                               cudaStream_t stream);
 
 /* ---- gemm90.cu: the same products with more rows, on a GPU of capability 9.0 exactly; STORE, GELU to act, ADD; no norm ----
  * Sums in ascending order of k, whatever the number of rows. */

@@ -23,7 +23,7 @@ static void take(rv_cuda *c) {
     if (!e && c->be.act == RV_F16) e = rv_cuda_clamped(&c->clamped_before, c->side);
     if (e) rv_cuda_failed(c, e, "opening");
     if (!c->be.error.code) c->workspace = rv_cuda_take(c, RV_CUDA_WORKSPACE_BYTES, "the matrix library's workspace");
-    if (!c->be.error.code) c->partial = rv_cuda_take(c, RV_CUDA_PARTIAL_BYTES, "attention's workspace");
+    if (!c->be.error.code) c->partial = rv_cuda_take(c, RV_CUDA_PARTIAL_BYTES + RV_CUDA_MARKS_BYTES, "attention's workspace");
     if (!c->be.error.code) c->sums = rv_cuda_take(c, RV_CUDA_SUMS_BYTES, "room for sums");
     cublasStatus_t s = c->be.error.code ? CUBLAS_STATUS_SUCCESS : cublasLtCreate(&c->lt);
     if (s == CUBLAS_STATUS_ALLOC_FAILED) rv_cuda_failed(c, cudaErrorMemoryAllocation, "starting cuBLASLt");
@@ -46,6 +46,7 @@ rv_status rv_cuda_open(const rv_cuda_options *o, rv_backend **out, rv_error *err
     c->multiprocessors = info.multiprocessors;
     c->overlap = arch >= 90;
     c->plain_attention = o->plain_attention;
+    c->int8 = o->int8;
     rv_cuda_fill(&c->be, o->act);
     if (!o->plans) take(c);
     if (c->be.error.code) {

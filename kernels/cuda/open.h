@@ -14,6 +14,10 @@ typedef struct rv_gemm_plan { rv_gemm_key key; cublasLtMatmulAlgo_t algo; bool u
 struct rv_weight {
     rv_weight_head head;
     rv_mat         w;                    /* act [rows x cols] on the device                      */
+    int8_t        *codes;                /* int8: [rows x pitch] instead, and its rows' absmax   */
+    float         *scale;
+    int32_t        pitch;
+    void          *landing;              /* int8.c: what the loader's callbacks need             */
 };
 
 typedef struct rv_loader rv_loader;      /* load.c: readers, pinned ring, copies                 */
@@ -23,6 +27,7 @@ typedef struct rv_cuda {
     int32_t          device, arch;       /* kernel set: 80 or 90                                 */
     bool             overlap;            /* programmatic dependent launch                        */
     bool             plain_attention;
+    rv_int8_rules    int8;
     bool             recording;
     uint32_t         turn;               /* number of the next product of few rows               */
     int32_t          multiprocessors;
@@ -75,6 +80,15 @@ void     rv_cuda_count_clamped(rv_cuda *c);
 
 /* gemm.c: D [m x n] = alpha * x [m x k] w^T + (add ? D : 0); D act or f32. */
 void rv_cuda_gemm(rv_cuda *c, rv_mat out, rv_mat x, const rv_weight *w, float alpha, bool add);
+
+/* int8.c: weights kept as, or made from, int8 codes.  Bytes of an INT8 spec. */
+uint64_t rv_cuda_int8_bytes(const rv_weight_spec *s);
+/* Lays an INT8 spec's memory out in w. */
+void     rv_cuda_int8_place(rv_weight *w, void *memory);
+/* Queues the loading of part i, whose rows begin at `first`; false: it has nothing to do with int8. */
+bool     rv_cuda_int8_part(rv_cuda *c, rv_weight *w, const rv_weight_spec *s, int32_t i, int32_t first);
+/* The product that p describes, of any number of rows; p->w and p->turn are set here. */
+cudaError_t rv_cuda_int8_product(rv_cuda *c, const rv_few *p, const rv_weight *w);
 
 /* load.c: copies host tensors to the device in the background, converting to the act type; or, where they are made into
  * something else there, as they are and in pieces. */

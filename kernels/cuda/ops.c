@@ -66,42 +66,51 @@ static void op_fill(rv_backend *be, void *dst, const rv_fill *from) {
 
 /* What this backend cannot keep a weight as. */
 static bool refuses(rv_backend *be, const rv_weight_spec *s) {
-    bool codes = false;
-    for (int32_t i = 0; i < s->n_parts; i++) codes |= s->part[i].codes != NULL;
-    if (s->format != RV_FORMAT_PLAIN || codes)
-        rv_fail(&be->error, RV_ERR_UNSUPPORTED, "%s: the GPU backend keeps 16-bit weights only, %s is asked for", s->name, rv_format_name(s->format));
+    rv_format codes = RV_FORMAT_PLAIN;
+    for (int32_t i = 0; i < s->n_parts; i++)
+        if (s->part[i].codes && s->part[i].codes->format != RV_FORMAT_INT8) codes = s->part[i].codes->format;
+    if ((s->format != RV_FORMAT_PLAIN && s->format != RV_FORMAT_INT8) || codes)
+        rv_fail(&be->error, RV_ERR_UNSUPPORTED, "%s: the GPU backend keeps 16-bit and int8 weights only, %s is asked for", s->name,
+                rv_format_name(codes ? codes : s->format));
+    else if (s->format == RV_FORMAT_INT8 && (s->use == RV_USE_ROWS || s->cols > RV_CUDA_INT8_MOST))
+        rv_fail(&be->error, RV_ERR_UNSUPPORTED, "%s: the GPU backend keeps weights of products with up to %d columns in int8, not a table, nor %d columns", s->name,
+                RV_CUDA_INT8_MOST, s->cols);
     return be->error.code != RV_OK;
 }
 
 static uint64_t op_weight_bytes(rv_backend *be, const rv_weight_spec *s) {
     if (refuses(be, s)) return 0;
+    if (s->format == RV_FORMAT_INT8) return rv_cuda_int8_bytes(s);
     return (uint64_t)s->rows * (uint64_t)s->cols * 2;
 }
 
 static rv_weight *op_weight_new(rv_backend *be, const rv_weight_spec *s, void *memory) {
     rv_cuda *c = cuda_of(be);
     if (refuses(be, s)) return NULL;
-    rv_weight *w = malloc(sizeof *w);
+    rv_weight *w = calloc(1, sizeof *w);
     if (!w) return rv_fail_memory(&be->error, s->name), NULL;
     if (!c->loader && !(c->loader = rv_loader_open(c, &be->error))) return free(w), NULL;
     w->head = (rv_weight_head){ s->rows, s->cols, s->use, s->order, s->format };
     w->w = rv_mat_of(memory, s->rows, s->cols, be->act);
+    if (s->format == RV_FORMAT_INT8) rv_cuda_int8_place(w, memory);
     bool mixed = s->order == RV_ORDER_GATE_UP;
     if (mixed && s->part[0].rows % RV_CUDA_GATE_BLOCK)
         rv_fail(&be->error, RV_ERR_UNSUPPORTED, "%s: %d rows; the GPU needs a multiple of %d", s->name, s->part[0].rows, RV_CUDA_GATE_BLOCK);
     int64_t row = 0;
-    for (int32_t i = 0; i < s->n_parts && !be->error.code; i++) {
+    for (int32_t i = 0; i < s->n_parts && !be->error.code && !s->filled; i++, row += s->part[i - 1].rows) {
         int64_t first = mixed ? i * RV_CUDA_GATE_BLOCK : row;
+        if (rv_cuda_int8_part(c, w, s, i, (int32_t)first)) continue;
         rv_load_item item = { s->part[i].data, s->part[i].type, (char *)memory + (uint64_t)first * (uint64_t)s->cols * 2,
                               s->part[i].rows, s->cols, mixed ? RV_CUDA_GATE_BLOCK : 0, mixed ? s->n_parts * RV_CUDA_GATE_BLOCK : 0, NULL, NULL, s->on_host, NULL };
         rv_loader_add(c->loader, &item);
-        row += s->part[i].rows;
     }
     return w;
 }
 
 static void op_weight_free(rv_backend *be, rv_weight *w) {
-    (void)be;
+    rv_cuda *c = cuda_of(be);
+    if (w->landing && c->loader) rv_loader_finish(c->loader);      /* its callbacks look at it */
+    free(w->landing);
     free(w);
 }
 
@@ -114,6 +123,7 @@ static bool is_few(rv_mat x, const rv_weight *w) {
 
 /* The kernels that do all of it at once take the same description; false: neither suits. */
 static bool at_once(rv_cuda *c, const rv_few *p, const rv_weight *w) {
+    if (w->head.format == RV_FORMAT_INT8) return check(&c->be, rv_cuda_int8_product(c, p, w), "int8 product"), true;
     if (is_few(p->x, w)) return check(&c->be, rv_cuda_few(p, c->overlap, c->stream), "product"), true;
 #if RV_CUDA_SM90
     if (c->arch == 90 && rv_cuda_gemm90_fits(p) && rv_cuda_gemm90_pays(p))
@@ -179,28 +189,34 @@ static void op_attend(rv_backend *be, const rv_attention *a) {
 
 /* ---- a decoder layer of few rows: five launches (more rows: two more), each reading its weights while the one before ends ---- */
 
+static cudaError_t few(rv_cuda *c, const rv_few *p, const rv_weight *w) {
+    return w->head.format == RV_FORMAT_INT8 ? rv_cuda_int8_product(c, p, w) : rv_cuda_few(p, c->overlap, c->stream);
+}
+
 /* x += scale * row_scale * from w^T. */
 static cudaError_t few_added(rv_cuda *c, rv_mat x, rv_mat from, const rv_weight *w, float scale, const float *row_scale) {
     rv_few p = few_of(c, x, from, w);
     p.how = RV_FEW_ADD;
     p.scale = scale;
     p.row_scale = row_scale;
-    return rv_cuda_few(&p, c->overlap, c->stream);
+    return few(c, &p, w);
 }
 
-/* out = norm(x) w^T, or what `how` makes of it: the norm inside the product while there are few rows, else through h. */
+/* out = norm(x) w^T, or what `how` makes of it: the norm inside the product while there are few rows (int8: or before it, with
+ * the codes, unless a call's rows decide together), else through h. */
 static cudaError_t few_normed(rv_cuda *c, rv_mat out, rv_mat x, rv_mat h, rv_norm n, const rv_weight *w, int how) {
     rv_few p = few_of(c, out, x, w);
     p.norm = n.weight;
     p.eps = n.eps;
     p.how = how;
-    if (x.rows > RV_CUDA_NORM_ROWS || n.width <= RV_CUDA_NORM_THREADS || n.width > RV_CUDA_NORM_MOST) {
+    const bool int8 = w->head.format == RV_FORMAT_INT8;
+    if (x.rows > (!int8 ? (int32_t)RV_CUDA_NORM_ROWS : c->int8.by_call ? 1 : (int32_t)RV_FEW_ROWS) || n.width <= RV_CUDA_NORM_THREADS || n.width > RV_CUDA_NORM_MOST) {
         cudaError_t e = rv_cuda_norm(h, x, n, c->overlap, c->stream);
         if (e) return e;
         p.x = h;
         p.norm = NULL;
     }
-    return rv_cuda_few(&p, c->overlap, c->stream);
+    return few(c, &p, w);
 }
 
 static bool takes_block(const rv_cuda *c, const rv_decoder_block *b) {
@@ -299,5 +315,5 @@ void rv_cuda_fill(rv_backend *be, rv_dtype act) {
     snprintf(be->layout, sizeof be->layout, "cuda 1 sm%d", cuda_of(be)->arch);
     be->loads_late = true;
     be->load_bytes = rv_loader_bytes();
-    be->own_bytes = RV_CUDA_WORKSPACE_BYTES + RV_CUDA_PARTIAL_BYTES + RV_CUDA_SUMS_BYTES;
+    be->own_bytes = RV_CUDA_WORKSPACE_BYTES + RV_CUDA_PARTIAL_BYTES + RV_CUDA_MARKS_BYTES + RV_CUDA_SUMS_BYTES;
 }

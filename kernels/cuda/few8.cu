@@ -1,0 +1,181 @@
+/* few8.cu - int8 products with 1 to 64 rows, at the speed of the memory that holds the codes.
+ *
+ * The one idea: few.cu's, with codes.  Up to a few rows every block makes the activations' codes itself while its first
+ * weights are on their way; what a quantising launch would take is more than that.
+ */
+#include "kernels/cuda/few8.cuh"
+
+/* x's codes and what is known of its rows into shared memory. */
+template <typename T> static __device__ __forceinline__ void share_codes(const args8 &g, int8_t *codes, int8_row *rows, T *normed, float *room) {
+    const args &a = g.a;
+    if (a.norm) norm_rows<T>(a, normed, room);
+    else wait_for_previous();
+    if (g.fused) {
+        const int8_limit limit = { g.threshold, NULL };
+#pragma unroll 1
+        for (int32_t r = 0; r < a.n; r++) {
+            const T *x = a.norm ? normed + r * a.cols : (const T *)a.x + r * a.x_ld;
+            auto piece = [&](int32_t p) {
+                if (p * PIECE >= a.cols) return make_uint4(0, 0, 0, 0);
+                return a.norm ? ((const uint4 *)x)[p] : __ldcg((const uint4 *)x + p);
+            };
+            auto value = [&](int32_t k) { return a.norm ? ((const uint16_t *)x)[k] : __ldcg((const uint16_t *)x + k); };
+            const int8_row row = quantise_row<T>(piece, value, [](int32_t, uint32_t) {}, g.pitch, limit, codes + r * g.shared_pitch,
+                                                 g.list + (int64_t)r * (g.pitch + LISTED), room);
+            if (threadIdx.x == 0) rows[r] = row;
+        }
+    } else {
+#pragma unroll 1
+        for (int32_t r = 0; r < a.n; r++)
+            for (int32_t p = (int32_t)threadIdx.x; p < g.pitch / 16; p += THREADS)
+                ((uint4 *)(codes + r * g.shared_pitch))[p] = __ldcg((const uint4 *)(g.codes + (int64_t)r * g.pitch) + p);
+        if ((int32_t)threadIdx.x < a.n) *(int2 *)(rows + threadIdx.x) = __ldcg((const int2 *)g.rows + threadIdx.x);
+    }
+    __syncthreads();
+}
+
+/* What a block keeps in shared memory beside the ring. */
+template <int MT> struct shared8 {
+    int32_t codes, rows, normed, queue, bytes;
+    __host__ __device__ shared8(const args8 &g, bool shared, int32_t element) {
+        codes = 2 * (int32_t)sizeof(sums_room<MT>) + g.a.stages * WARPS * code_stream<MT>::STAGE * 16;
+        rows = codes + (shared ? g.a.n * g.shared_pitch : 0);
+        normed = rows + (shared ? (g.a.n + 1) / 2 * 16 : 0);
+        queue = normed + (shared && g.a.norm ? g.a.n * g.a.cols * element : 0);
+        bytes = queue + (int32_t)sizeof(tile_queue8);
+    }
+};
+
+/* N8: groups of 8 activation rows.  MT: a tile's 16-row operands.  SHARED: their codes are made in or copied to shared memory first. */
+template <typename T, typename O, int HOW, int N8, int MT, bool SHARED>
+static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(const args8 g) {
+    extern __shared__ uint4 memory[];
+    let_next_start();
+    const args &a = g.a;
+    const int32_t warp = (int32_t)threadIdx.x / 32, lane = (int32_t)threadIdx.x % 32;
+    const shared8<MT> at(g, SHARED, (int32_t)sizeof(T));
+    sums_room<MT> *sums = (sums_room<MT> *)memory;
+    uint4 *ring = memory + 2 * sizeof(sums_room<MT>) / 16;
+    int8_row *rows = SHARED ? (int8_row *)((char *)memory + at.rows) : g.rows;
+    tile_queue8 &tiles = *(tile_queue8 *)((char *)memory + at.queue);
+    const bool takes = tile_queue::takes();
+    code_stream<MT> w(g, tiles, ring, warp);
+#pragma unroll 1
+    for (int32_t i = 0; i < a.stages; i++) w.fetch(i);
+    int32_t taken = 0;
+    if (takes)
+        for (int32_t i = 0; i <= g.ahead; i++) tiles.of[i] = tiles.take(g, i);
+
+    if (SHARED) share_codes<T>(g, (int8_t *)memory + at.codes, rows, (T *)((char *)memory + at.normed), &sums->of[0][0][0]);
+    else {
+        wait_for_previous();
+        __syncthreads();
+    }
+    if (takes) taken = tiles.take(g, g.ahead + 1);     /* not while waiting: whoever comes in first would hoard tiles */
+    const int32_t x_ld = SHARED ? g.shared_pitch : g.pitch;
+    const int8_t *x = (SHARED ? (const int8_t *)memory + at.codes : g.codes) + lane / 4 * x_ld + lane % 4 * 16;
+
+    uint4 b[2][N8];
+    auto load_x = [&](int32_t step) {    /* activations of one step; from global memory a step ahead */
+#pragma unroll
+        for (int32_t c = 0; c < 2; c++) {
+            const int32_t k = step * DEPTH8 + c * 64;
+            const bool in = step < w.to && k + lane % 4 * 16 < g.pitch;
+#pragma unroll
+            for (int32_t j = 0; j < N8; j++) {
+                b[c][j] = make_uint4(0, 0, 0, 0);
+                if (in && j * 8 + lane / 4 < a.n) b[c][j] = *(const uint4 *)(x + j * 8 * x_ld + k);
+            }
+        }
+    };
+    int32_t stage = 0, turn = 0;
+    for (int32_t i = 0, tile = (int32_t)blockIdx.x; tile < a.tiles; tile = tiles.of[++i % tiles.OF]) {
+        int32_t acc[N8][MT][4] = {};
+        float scb[2] = {};
+        mine8<HOW, MT>().scales(g, tile, scb);
+        if (!SHARED) load_x(w.from);
+        for (int32_t step = w.from; step < w.to; step++) {
+            wait_stage(a.stages);
+            if (SHARED) load_x(step);
+            multiply_step<N8, MT>(acc, w.ring + stage * w.STAGE, b, [&] {
+                w.fetch(stage);
+                if (++stage == a.stages) stage = 0;
+            });
+            if (!SHARED) load_x(step + 1);
+        }
+        if (takes) tiles.of[(i + g.ahead + 1) % tiles.OF] = taken;
+#pragma unroll
+        for (int32_t j = 0; j < N8; j++, turn ^= 1)
+            if (j * 8 < a.n) finish_tile8<T, O, HOW, MT>(g, sums[turn], acc[j], tile, j * 8, rows, scb);
+        if (takes) taken = tiles.take(g, i + g.ahead + 2);
+    }
+    tile_queue::done(a);
+    copies_wait<0>();
+}
+
+/* ---- launching ---- */
+
+template <typename T, typename O, int HOW, int N8, int MT, bool SHARED>
+static cudaError_t launch(args8 g, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
+    auto kernel = few8_kernel<T, O, HOW, N8, MT, SHARED>;
+    args &a = g.a;
+    const int32_t stage = WARPS * code_stream<MT>::STAGE * 16, slice = (g.pitch + DEPTH8 - 1) / DEPTH8 / WARPS;
+    int32_t room = 0;
+    cudaError_t e = room_of(overlap && N8 <= 4, &room);
+    a.stages = 0;
+    const int32_t fixed = shared8<MT>(g, SHARED, (int32_t)sizeof(T)).bytes;
+    a.tiles = (a.rows + MT * TILE - 1) / (MT * TILE);
+    a.stages = (room - fixed) / stage < MOST_STAGES ? (room - fixed) / stage : MOST_STAGES;
+    if (!e && a.stages < LEAST_STAGES) e = cudaErrorInvalidValue;
+    /* A warp asks for weights `stages` steps ahead, into tiles that must be known by then. */
+    g.ahead = slice > 1 ? 1 + a.stages / slice : 1;
+    if (slice <= 1 || a.tiles <= g.ahead * multiprocessors) a.turn = NULL;
+    const int32_t bytes = shared8<MT>(g, SHARED, (int32_t)sizeof(T)).bytes;
+    if (!e) e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    dim3 grid((unsigned)(a.tiles < multiprocessors ? a.tiles : multiprocessors));
+    return e ? e : launch_kernel(kernel, grid, THREADS, (size_t)bytes, overlap, stream, g);
+}
+
+template <typename T, typename O, int HOW> static cudaError_t launch_rows(const args8 &g, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
+    if (g.fused || (g.a.n <= 8 && g.a.n * g.pitch <= SHARED_X)) return launch<T, O, HOW, 1, 1, true>(g, multiprocessors, overlap, stream);
+    if (g.a.n <= 8) return launch<T, O, HOW, 1, 2, false>(g, multiprocessors, overlap, stream);
+    if (g.a.n <= 16) return launch<T, O, HOW, 2, 2, false>(g, multiprocessors, overlap, stream);
+    if (g.a.n <= 32) return launch<T, O, HOW, 4, 2, false>(g, multiprocessors, overlap, stream);
+    return launch<T, O, HOW, 8, 2, false>(g, multiprocessors, overlap, stream);
+}
+
+template <typename T> static cudaError_t launch_how(const rv_few *p, const args8 &g, bool overlap, cudaStream_t stream) {
+    const int32_t m = p->multiprocessors;
+    bool f32 = p->out.type == RV_F32;
+    switch (p->how) {
+    case rv_few::RV_FEW_STORE:
+        return f32 ? launch_rows<T, float, rv_few::RV_FEW_STORE>(g, m, overlap, stream) : launch_rows<T, T, rv_few::RV_FEW_STORE>(g, m, overlap, stream);
+    case rv_few::RV_FEW_GELU: return launch_rows<T, T, rv_few::RV_FEW_GELU>(g, m, overlap, stream);
+    case rv_few::RV_FEW_SWIGLU: return launch_rows<T, T, rv_few::RV_FEW_SWIGLU>(g, m, overlap, stream);
+    case rv_few::RV_FEW_ADD: return launch_rows<T, float, rv_few::RV_FEW_ADD>(g, m, overlap, stream);
+    }
+    return cudaErrorInvalidValue;
+}
+
+/* A row's pitch in shared memory: two rows' pieces that are read together lie half the banks apart. */
+static int32_t shared_pitch(int32_t pitch) { return (pitch + 63) / 128 * 128 + 64; }
+
+static bool is_aligned(rv_mat x) { return (uintptr_t)x.data % 16 == 0 && x.ld % 8 == 0 && x.cols % 8 == 0; }
+
+cudaError_t rv_cuda_few8(const rv_int8 *q, bool overlap, cudaStream_t stream) {
+    const rv_few *p = &q->p;
+    const int32_t n = p->x.rows;
+    const rv_int8_room room = rv_cuda_int8_room(q->room, n, q->pitch);
+    args8 g = { { p->x.data, p->w, p->out.data, p->x.ld, p->out.ld, NULL, p->row_scale, p->norm, p->scale, p->eps, n, p->rows, p->cols, 0, 0, p->turn },
+                q->w_scale, p->bias, room.codes, (int8_row *)room.rows, room.list, q->rules.threshold, q->pitch, shared_pitch(q->pitch), 1, false };
+    if (p->norm && p->cols > RV_CUDA_NORM_MOST) return cudaErrorInvalidValue;
+    g.fused = n <= q->fused && n * q->pitch <= SHARED_X && (q->call.rows == 1 || !q->rules.by_call) && (p->norm ? p->cols % 8 == 0 : is_aligned(p->x));
+    if (!g.fused) {
+        cudaError_t e = rv_cuda_quantise(q, overlap, stream);
+        if (e) return e;
+        g.a.norm = NULL;
+    }
+    return p->act == RV_BF16 ? launch_how<__nv_bfloat16>(p, g, overlap, stream) : launch_how<__half>(p, g, overlap, stream);
+}
+
+RV_CUDA_CLAMPED(few8)

@@ -1,0 +1,189 @@
+/* few8.cuh - the inside of int8 products with 1 to 64 rows: codes on their way, a step of a warp, what becomes of a tile.
+ *
+ * Source: few.cuh and few.cu explain what is as there; int8.cuh what activations become.  A step is the same 128 bytes of a
+ * row, 128 codes instead of 64 values.  Sums are integers, so their order is free.
+ */
+#ifndef RV_KERNELS_CUDA_FEW8_CUH
+#define RV_KERNELS_CUDA_FEW8_CUH
+#include "kernels/cuda/few.cuh"
+#include "kernels/cuda/int8.cuh"
+
+enum { DEPTH8 = 128 };                   /* codes a step                                        */
+
+struct args8 {
+    args a;                              /* w: codes; no bias                                   */
+    const float *w_scale, *bias;
+    int8_t *codes;                       /* of the activations [n x pitch], where they come quantised */
+    int8_row *rows;
+    uint32_t *list;                      /* [n x (pitch + LISTED)]: every block that quantises writes the same */
+    float threshold;
+    int32_t pitch, shared_pitch, ahead;  /* ahead: tiles after the one worked on that are known */
+    bool fused;                          /* each block quantises x itself                       */
+};
+
+/* As few.cuh's, further ahead: a tile is few steps long.  The first `ahead` are fixed, so that copies begin at once. */
+struct tile_queue8 {
+    enum { OF = 8 };
+    int32_t of[OF];
+    static __device__ __forceinline__ int32_t take(const args8 &g, int32_t i) {
+        return g.a.turn && i >= g.ahead ? (int32_t)gridDim.x * g.ahead + atomicAdd(g.a.turn, 1) : (int32_t)gridDim.x * i + (int32_t)blockIdx.x;
+    }
+};
+
+/* Where 16-byte column c of a row lies in its line, so that no two lanes meet in a bank. */
+static __device__ __forceinline__ int32_t code_column(int32_t row, int32_t c) { return c ^ (row & 1) * 4; }
+
+/* The place up to which a warp has asked for codes: tile after tile, in each the steps of its slice. */
+template <int MT> struct code_stream {
+    enum { ROWS = MT * TILE, STAGE = ROWS * DEPTH8 / 16 /* uint4 */ };
+    const args8 &g;
+    const int32_t from, to, lane;
+    const tile_queue8 &tiles;
+    int32_t tile, step, count;           /* count: its tiles so far */
+    const char *next;                    /* of this lane, in the tile's first 4 rows */
+    uint4 *ring;
+    uint64_t policy;
+
+    __device__ __forceinline__ code_stream(const args8 &args, const tile_queue8 &queue, uint4 *memory, int32_t warp)
+        : g(args), from(slice(args, warp)), to(slice(args, warp + 1)), lane((int32_t)threadIdx.x % 32), tiles(queue), tile((int32_t)blockIdx.x), step(from),
+          count(0), ring(memory + warp * args.a.stages * STAGE), policy(read_once()) {
+        next = start();
+    }
+    static __device__ __forceinline__ int32_t slice(const args8 &args, int32_t warp) { return (args.pitch + DEPTH8 - 1) / DEPTH8 * warp / WARPS; }
+    __device__ __forceinline__ const char *start() const {
+        return (const char *)g.a.w + (int64_t)(tile * ROWS + lane / 8) * g.pitch + from * DEPTH8 + lane % 8 * 16;
+    }
+
+    /* Starts the copies of the next step into a stage; a group even when there is none. */
+    __device__ __forceinline__ void fetch(int32_t stage) {
+        if (tile < g.a.tiles && from < to) {
+            const int32_t c = lane % 8, r = lane / 8, rows = step * DEPTH8 + c * 16 < g.pitch ? g.a.rows - tile * ROWS - r : 0;
+            const int64_t four_rows = 4 * (int64_t)g.pitch;
+            const uint32_t at = shared_address(ring + stage * STAGE + r * 8 + code_column(r, c));
+            const char *w = next;
+#pragma unroll
+            for (int32_t i = 0; i < ROWS / 4; i++, w += four_rows)
+                copy16_once(at + (uint32_t)i * 512, i * 4 < rows ? (const void *)w : g.a.w, i * 4 < rows, policy);
+            next += DEPTH8;
+            if (++step == to) {
+                step = from;
+                tile = ++count < g.ahead || !g.a.turn ? tile + (int32_t)gridDim.x : tiles.of[count % tiles.OF];
+                next = start();
+            }
+        }
+        copies_commit();
+    }
+};
+
+/* d += a (16 x 32, row) * b (32 x 8, col), exactly. */
+static __device__ __forceinline__ void mma8(int32_t (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+/* A warp's step: the stage's codes times the activations' b[half of the step][group of 8 rows].  emptied(): every lane has
+ * read the stage. */
+template <int N8, int MT, typename E>
+static __device__ __forceinline__ void multiply_step(int32_t (&acc)[N8][MT][4], const uint4 *stage, const uint4 (&b)[2][N8], E emptied) {
+    const int32_t lane = (int32_t)threadIdx.x % 32, g = lane / 4, t = lane % 4;
+#pragma unroll
+    for (int32_t c = 0; c < 2; c++) {
+        uint4 p[MT][2];
+#pragma unroll
+        for (int32_t m = 0; m < MT; m++)
+#pragma unroll
+            for (int32_t h = 0; h < 2; h++) p[m][h] = stage[(m * TILE + h * 8 + g) * 8 + code_column(g, c * 4 + t)];
+        if (c == 1) {
+            __syncwarp();
+            emptied();
+        }
+#pragma unroll
+        for (int32_t j = 0; j < N8; j++)
+#pragma unroll
+            for (int32_t m = 0; m < MT; m++) {
+                mma8(acc[j][m], p[m][0].x, p[m][1].x, p[m][0].y, p[m][1].y, b[c][j].x, b[c][j].y);
+                mma8(acc[j][m], p[m][0].z, p[m][1].z, p[m][0].w, p[m][1].w, b[c][j].z, b[c][j].w);
+            }
+    }
+}
+
+/* ---- results ---- */
+
+/* The outliers of a row times a row of weights, in ascending order of columns. */
+template <typename T>
+static __device__ __forceinline__ float outlier_sum(const uint32_t *list, int32_t outliers, const int8_t *w, float scb) {
+    float sum = 0;
+#pragma unroll 1
+    for (int32_t i = 0; i < outliers; i += LISTED) {
+        const uint4 a = __ldcg((const uint4 *)(list + i)), b = __ldcg((const uint4 *)(list + i) + 1);
+        const uint32_t entry[LISTED] = { a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w };
+        int32_t code[LISTED];
+#pragma unroll
+        for (int32_t j = 0; j < LISTED; j++) code[j] = w[entry[j] & 0xffff];
+#pragma unroll
+        for (int32_t j = 0; j < LISTED; j++) {
+            const uint16_t bits = (uint16_t)(entry[j] >> 16);
+            sum = __fmaf_rn(to_f32(*(const T *)&bits), to_f32(int8_weight<T>(code[j], scb)), sum);
+        }
+    }
+    return sum;
+}
+
+/* Which output a thread finishes, of the 8 activation rows from n0 on. */
+template <int HOW, int MT> struct mine8 {
+    static constexpr bool PAIRS = HOW == rv_few::RV_FEW_SWIGLU;
+    static constexpr int32_t OUTPUTS = PAIRS ? MT * TILE / 2 : MT * TILE;
+    int32_t n, in_tile;
+    __device__ __forceinline__ mine8() {
+        const int32_t i = (int32_t)threadIdx.x, r = i % OUTPUTS;
+        n = i / OUTPUTS;
+        in_tile = PAIRS ? r / RV_CUDA_GATE_BLOCK * 2 * RV_CUDA_GATE_BLOCK + r % RV_CUDA_GATE_BLOCK : r;
+    }
+    /* The scales of its weights (SWIGLU: gate and up), asked for long before they are used. */
+    __device__ __forceinline__ void scales(const args8 &g, int32_t tile, float (&scb)[2]) const {
+        const int32_t row = tile * MT * TILE + in_tile;
+        scb[0] = n < 8 && row < g.a.rows ? __ldg(g.w_scale + row) : 0.f;
+        if (PAIRS) scb[1] = n < 8 && row < g.a.rows ? __ldg(g.w_scale + row + RV_CUDA_GATE_BLOCK) : 0.f;
+    }
+};
+
+template <typename T> static __device__ __forceinline__ float finish_sum(const args8 &g, int32_t row, int32_t n, int8_row x, int32_t sum, float scb) {
+    float y = int8_value<T>(sum, x.scale, scb, g.bias ? g.bias + row : NULL);
+    if (x.outliers)
+        y = to_f32(to_act<T>(y + outlier_sum<T>(g.list + (int64_t)n * (g.pitch + LISTED), x.outliers, (const int8_t *)g.a.w + (int64_t)row * g.pitch, scb)));
+    return y;
+}
+
+/* Adds up the warps' sums of rows n0 .. n0 + 7 and writes what becomes of them.  rows: of the activations. */
+template <typename T, typename O, int HOW, int MT>
+static __device__ __forceinline__ void finish_tile8(const args8 &g, sums_room<MT> &room, const int32_t (&acc)[MT][4], int32_t tile, int32_t n0, const int8_row *rows,
+                                                    const float (&scb)[2]) {
+    const mine8<HOW, MT> my;
+    const int32_t i = (int32_t)threadIdx.x, lane = i % 32, group = lane / 4, t = lane % 4, row = tile * MT * TILE + my.in_tile, n = n0 + my.n;
+    const bool mine = my.n < 8 && n < g.a.n && row < g.a.rows;
+#pragma unroll
+    for (int32_t m = 0; m < MT; m++)
+#pragma unroll
+        for (int32_t h = 0; h < 2; h++) {
+            int32_t at = m * TILE + h * 8 + group;
+            *(int2 *)&room.of[i / 32][at][room.pair(at, t)] = make_int2(acc[m][h * 2], acc[m][h * 2 + 1]);
+        }
+    float old = 0;
+    if (HOW == rv_few::RV_FEW_ADD && mine) old = __ldcg((const float *)g.a.out + n * g.a.out_ld + row);
+    int2 x = mine ? *(const int2 *)(rows + n) : make_int2(0, 0);
+    __syncthreads();                     /* whoever still reads the other room has not come to its next barrier */
+    if (!mine) return;
+    auto sum = [&](int32_t at) {
+        const int32_t c = room.pair(at, my.n / 2) + my.n % 2;
+        int32_t v = 0;
+#pragma unroll
+        for (int32_t k = 0; k < WARPS; k++) v += __float_as_int(room.of[k][at][c]);
+        return v;
+    };
+    float y[2] = { 0, 0 };
+#pragma unroll 1
+    for (int32_t p = 0; p < (my.PAIRS ? 2 : 1); p++)
+        y[p] = finish_sum<T>(g, row + p * RV_CUDA_GATE_BLOCK, n, { __int_as_float(x.x), x.y }, sum(my.in_tile + p * RV_CUDA_GATE_BLOCK), scb[p]);
+    finish_one<T, O, HOW>(g.a, row, n, y[0], y[1], old);
+}
+#endif

@@ -1,0 +1,89 @@
+/* int8.c - LLM.int8 weights on the device, and which kernels their products get.
+ *
+ * The one idea: codes lie row by row as the checkpoint has them (GATE_UP: blocks of both in turn), so that one copy
+ * serves one row and thousands; a weight is INT8 as a whole, while a 16-bit one may be made of parts that come as codes.
+ */
+#include <stdlib.h>
+
+#include "kernels/cuda/open.h"
+
+/* ---- weights ---- */
+
+static int32_t pitch_of(int32_t cols) { return (cols + 15) / 16 * 16; }
+static uint64_t codes_bytes(int32_t rows, int32_t cols) { return ((uint64_t)rows * (uint64_t)pitch_of(cols) + 255) / 256 * 256; }
+
+uint64_t rv_cuda_int8_bytes(const rv_weight_spec *s) { return codes_bytes(s->rows, s->cols) + (uint64_t)s->rows * sizeof(float); }
+
+void rv_cuda_int8_place(rv_weight *w, void *memory) {
+    w->codes = memory;
+    w->scale = (float *)(void *)((char *)memory + codes_bytes(w->head.rows, w->head.cols));
+    w->pitch = pitch_of(w->head.cols);
+    w->w = rv_mat_of(memory, w->head.rows, w->head.cols, RV_I8);
+}
+
+/* What a part's pieces become. */
+typedef struct landing { const rv_weight *w; rv_int8_place place; const void *scales; } landing;
+
+static cudaError_t make(const rv_load_item *item, const void *staging, int32_t from, int32_t rows, cudaStream_t stream) {
+    const landing *l = item->user;
+    return rv_cuda_int8_make(l->w->codes, l->w->scale, l->w->pitch, l->place, staging, item->type_from, from, rows, item->cols, stream);
+}
+
+static cudaError_t copy(const rv_load_item *item, const void *staging, int32_t from, int32_t rows, cudaStream_t stream) {
+    const landing *l = item->user;
+    return rv_cuda_int8_copy(l->w->codes, l->w->pitch, l->place, staging, from, rows, item->cols, stream);
+}
+
+static cudaError_t copy_scales(const rv_load_item *item, const void *staging, int32_t from, int32_t rows, cudaStream_t stream) {
+    const landing *l = item->user;
+    return rv_cuda_int8_scales(l->w->scale, l->place, staging, from, rows, stream);
+}
+
+static cudaError_t make_plain(const rv_load_item *item, const void *staging, int32_t from, int32_t rows, cudaStream_t stream) {
+    const landing *l = item->user;
+    return rv_cuda_int8_plain(l->w->w.data, l->w->w.type, l->place, staging, l->scales, from, rows, item->cols, stream);
+}
+
+bool rv_cuda_int8_part(rv_cuda *c, rv_weight *w, const rv_weight_spec *s, int32_t i, int32_t first) {
+    const rv_weight_part *p = &s->part[i];
+    const bool codes = p->codes && p->codes->format == RV_FORMAT_INT8, mixed = s->order == RV_ORDER_GATE_UP;
+    if (s->format != RV_FORMAT_INT8 && !codes) return false;
+    if (!w->landing && !(w->landing = calloc(RV_WEIGHT_PARTS, sizeof(landing)))) return rv_fail_memory(&c->be.error, s->name), true;
+    landing *l = (landing *)w->landing + i;
+    *l = (landing){ w, { first, mixed ? RV_CUDA_GATE_BLOCK : 0, mixed ? s->n_parts * RV_CUDA_GATE_BLOCK : 0 }, codes ? p->codes->scale : NULL };
+    rv_load_item item = { .from = codes ? p->codes->codes : p->data, .type_from = codes ? RV_I8 : p->type, .rows = p->rows, .cols = s->cols,
+                          .land = !codes ? make : s->format == RV_FORMAT_INT8 ? copy : make_plain, .user = l };
+    rv_loader_add(c->loader, &item);
+    if (codes && s->format == RV_FORMAT_INT8) {
+        item.from = p->codes->scale;
+        item.type_from = RV_F32;
+        item.cols = 1;
+        item.land = copy_scales;
+        rv_loader_add(c->loader, &item);
+    }
+    return true;
+}
+
+/* ---- products ---- */
+
+/* Rows [from, from + n) of what p describes. */
+static rv_int8 rows_of(rv_cuda *c, const rv_few *p, const rv_weight *w, int32_t from, int32_t n) {
+    rv_int8 q = { .p = *p, .w_scale = w->scale, .pitch = w->pitch, .fused = RV_CUDA_INT8_FUSED, .rules = c->int8, .call = p->x,
+                  .room = (char *)c->partial + RV_CUDA_COUNTERS * sizeof(int32_t), .marks = (char *)c->partial + RV_CUDA_PARTIAL_BYTES };
+    q.p.x = rv_rows(p->x, from, n);
+    q.p.out = rv_rows(p->out, from, n);
+    if (p->row_scale) q.p.row_scale = p->row_scale + from;
+    q.p.w = w->codes;
+    q.p.turn = rv_cuda_turn(c->partial, c->turn++);
+    return q;
+}
+
+cudaError_t rv_cuda_int8_product(rv_cuda *c, const rv_few *p, const rv_weight *w) {
+    cudaError_t e = cudaSuccess;
+    for (int32_t from = 0; !e && from < p->x.rows; from += RV_FEW_ROWS) {
+        const int32_t n = p->x.rows - from < RV_FEW_ROWS ? p->x.rows - from : RV_FEW_ROWS;
+        const rv_int8 q = rows_of(c, p, w, from, n);
+        e = rv_cuda_few8(&q, c->overlap, c->stream);
+    }
+    return e;
+}

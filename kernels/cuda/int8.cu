@@ -1,0 +1,212 @@
+/* int8.cu - codes of LLM.int8: weights as they land on the device, activations before a product of several rows.
+ *
+ * The one idea: one block a row, as everything here is decided by a row's largest value.
+ */
+#include "kernels/cuda/few.cuh"
+#include "kernels/cuda/int8.cuh"
+
+/* ---- weights ---- */
+
+static __device__ __forceinline__ int64_t place_of(rv_int8_place p, int32_t r) {
+    return p.block ? p.first + (int64_t)(r / p.block) * p.stride + r % p.block : (int64_t)p.first + r;
+}
+
+/* As a cast to f16 rounds, beyond +-65504 to infinity. */
+template <typename S> static __device__ __forceinline__ float weight16(S w) { return __half2float(__float2half_rn(to_f32(w))); }
+
+/* rv_int8_weights, a row a block. */
+template <typename S>
+static __global__ void make_kernel(int8_t *codes, float *scale, int32_t pitch, rv_int8_place place, const S *staging, int32_t from, int32_t cols) {
+    __shared__ float shared[QUANTISERS / 32];
+    const S *row = staging + (int64_t)blockIdx.x * cols;
+    const int64_t to = place_of(place, from + (int32_t)blockIdx.x);
+    float most = 0;
+    for (int32_t k = (int32_t)threadIdx.x; k < cols; k += QUANTISERS) most = fmaxf(most, fabsf(weight16(row[k])));
+    most = block_most(most, shared);
+    const float by = __fdiv_rn(127.f, most);
+    for (int32_t k = (int32_t)threadIdx.x; k < pitch; k += QUANTISERS)
+        codes[to * pitch + k] = k < cols ? (int8_t)__float2int_rn(__fmul_rn(weight16(row[k]), by)) : (int8_t)0;       /* NaN: 0 */
+    if (threadIdx.x == 0) scale[to] = most;
+}
+
+static __global__ void copy_kernel(int8_t *codes, int32_t pitch, rv_int8_place place, const int8_t *staging, int32_t from, int32_t cols) {
+    const int8_t *row = staging + (int64_t)blockIdx.x * cols;
+    int8_t *to = codes + place_of(place, from + (int32_t)blockIdx.x) * pitch;
+    for (int32_t k = (int32_t)threadIdx.x; k < pitch; k += QUANTISERS) to[k] = k < cols ? row[k] : (int8_t)0;
+}
+
+static __global__ void scales_kernel(float *scale, rv_int8_place place, const float *staging, int32_t from, int32_t rows) {
+    const int32_t r = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (r < rows) scale[place_of(place, from + r)] = staging[r];
+}
+
+enum { SCALES = 896 };                   /* that fit a launch's arguments                       */
+struct some_scales { float of[SCALES]; };
+
+template <typename T>
+static __global__ void plain_kernel(T *to, rv_int8_place place, const int8_t *staging, const __grid_constant__ some_scales scales, int32_t from, int32_t cols) {
+    const int8_t *row = staging + (int64_t)blockIdx.x * cols;
+    T *out = to + place_of(place, from + (int32_t)blockIdx.x) * cols;
+    const float scale = scales.of[blockIdx.x];
+    for (int32_t k = (int32_t)threadIdx.x; k < cols; k += QUANTISERS) out[k] = int8_weight<T>(row[k], scale);
+}
+
+cudaError_t rv_cuda_int8_make(int8_t *codes, float *scale, int32_t pitch, rv_int8_place place, const void *staging, rv_dtype type, int32_t from,
+                              int32_t rows, int32_t cols, cudaStream_t stream) {
+    const unsigned blocks = (unsigned)rows;
+    if (type == RV_F32) make_kernel<<<blocks, QUANTISERS, 0, stream>>>(codes, scale, pitch, place, (const float *)staging, from, cols);
+    else if (type == RV_F16) make_kernel<<<blocks, QUANTISERS, 0, stream>>>(codes, scale, pitch, place, (const __half *)staging, from, cols);
+    else if (type == RV_BF16) make_kernel<<<blocks, QUANTISERS, 0, stream>>>(codes, scale, pitch, place, (const __nv_bfloat16 *)staging, from, cols);
+    else return cudaErrorInvalidValue;
+    return cudaGetLastError();
+}
+
+cudaError_t rv_cuda_int8_copy(int8_t *codes, int32_t pitch, rv_int8_place place, const void *staging, int32_t from, int32_t rows, int32_t cols, cudaStream_t stream) {
+    copy_kernel<<<(unsigned)rows, QUANTISERS, 0, stream>>>(codes, pitch, place, (const int8_t *)staging, from, cols);
+    return cudaGetLastError();
+}
+
+cudaError_t rv_cuda_int8_scales(float *scale, rv_int8_place place, const void *staging, int32_t from, int32_t rows, cudaStream_t stream) {
+    scales_kernel<<<(unsigned)(rows + QUANTISERS - 1) / QUANTISERS, QUANTISERS, 0, stream>>>(scale, place, (const float *)staging, from, rows);
+    return cudaGetLastError();
+}
+
+cudaError_t rv_cuda_int8_plain(void *to, rv_dtype act, rv_int8_place place, const void *staging, const void *scales, int32_t from, int32_t rows, int32_t cols,
+                               cudaStream_t stream) {
+    for (int32_t r = 0; r < rows; r += SCALES) {
+        some_scales some;
+        const int32_t n = rows - r < SCALES ? rows - r : SCALES;
+        memcpy(some.of, (const char *)scales + ((int64_t)from + r) * 4, (size_t)n * 4);
+        const int8_t *codes = (const int8_t *)staging + (int64_t)r * cols;
+        if (act == RV_F16) plain_kernel<<<(unsigned)n, QUANTISERS, 0, stream>>>((__half *)to, place, codes, some, from + r, cols);
+        else plain_kernel<<<(unsigned)n, QUANTISERS, 0, stream>>>((__nv_bfloat16 *)to, place, codes, some, from + r, cols);
+    }
+    return cudaGetLastError();
+}
+
+/* ---- activations ---- */
+
+struct quantise_args {
+    args a;                              /* x, norm, eps, n, cols                               */
+    int8_row *rows;
+    int8_t *codes;
+    uint32_t *list;                      /* or NULL                                             */
+    uint32_t *marks;                     /* or NULL: outliers of all rows, a bit a column; behind them a counter of blocks */
+    int32_t words, pitch;                /* words: of marks                                     */
+    uint32_t *columns;                   /* or NULL: of the outliers of all rows, ascending     */
+    int32_t *n_columns;
+    float threshold;
+    bool by_call, aligned;
+    const void *call;                    /* by_call: rows that decide                           */
+    int64_t call_ld;
+    int32_t call_rows;
+};
+
+/* Eight neighbours of a row that may lie anywhere. */
+template <typename T> static __device__ __forceinline__ uint4 piece_at(const T *row, int32_t k, int32_t cols, bool aligned) {
+    if (aligned) return k < cols ? __ldcg((const uint4 *)(row + k)) : make_uint4(0, 0, 0, 0);
+    uint32_t v[4];
+#pragma unroll
+    for (int32_t i = 0; i < 4; i++) {
+        const uint16_t *at = (const uint16_t *)row + k + 2 * i;
+        v[i] = (k + 2 * i < cols ? __ldcg(at) : 0u) | (k + 2 * i + 1 < cols ? (uint32_t)__ldcg(at + 1) << 16 : 0u);
+    }
+    return make_uint4(v[0], v[1], v[2], v[3]);
+}
+
+/* Which columns hold an outlier in any row: a thread looks at eight of them. */
+enum { MARKED = 32 };                    /* rows a block                                        */
+template <typename T> static __global__ void mark_kernel(quantise_args q) {
+    const int32_t p = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), last = ((int32_t)blockIdx.y + 1) * MARKED;
+    const int8_limit limit = { q.threshold, NULL };
+    uint32_t all = 0;
+    if (p >= q.pitch / PIECE) return;
+    for (int32_t r = (int32_t)blockIdx.y * MARKED; r < last && r < q.call_rows; r++) {
+        uint32_t marks = 0;
+        piece_codes<T>(limit, piece_at((const T *)q.call + r * q.call_ld, p * PIECE, q.a.cols, q.aligned), 0.f, &marks);
+        all |= marks;
+    }
+    if (all) atomicOr(q.marks + p / 4, all << p % 4 * 8);
+}
+
+/* The last block to be done has all marks: their list, and then they are wiped. */
+static __device__ __forceinline__ void gather_marks(const quantise_args &q, int32_t *shared) {
+    __shared__ bool last;
+    int32_t *done = (int32_t *)(q.marks + q.words);
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) last = atomicAdd(done, 1) == (int32_t)gridDim.x - 1;
+    __syncthreads();
+    if (!last) return;
+    if (q.columns) {
+        const int32_t n = write_list(q.marks, q.words, q.columns, shared, [](int32_t) { return 0; });
+        if (threadIdx.x == 0) *q.n_columns = n;
+        __syncthreads();
+    }
+    for (int32_t i = (int32_t)threadIdx.x; i < q.words; i += QUANTISERS) q.marks[i] = 0;
+    if (threadIdx.x == 0) *done = 0;
+}
+
+template <typename T, bool NORM> static __global__ void __launch_bounds__(QUANTISERS) quantise_kernel(const quantise_args q) {
+    extern __shared__ uint4 memory[];
+    let_next_start();
+    const int32_t r = (int32_t)blockIdx.x;
+    const T *x = (const T *)q.a.x + r * q.a.x_ld;
+    void *room = memory;
+    if constexpr (NORM) {
+        T *normed = (T *)((char *)memory + int8_shared_bytes(q.pitch));
+        args one = q.a;
+        one.x = (const float *)q.a.x + r * q.a.x_ld;
+        one.n = 1;
+        norm_rows<T>(one, normed, (float *)room);
+        x = normed;
+    } else wait_for_previous();
+    const int8_limit limit = { q.threshold, q.by_call ? (const uint8_t *)q.marks : NULL };
+    auto piece = [&](int32_t p) {
+        if (NORM) return p * PIECE < q.a.cols ? ((const uint4 *)x)[p] : make_uint4(0, 0, 0, 0);
+        return piece_at(x, p * PIECE, q.a.cols, q.aligned);
+    };
+    auto value = [&](int32_t k) { return NORM ? ((const uint16_t *)x)[k] : __ldcg((const uint16_t *)x + k); };
+    auto seen = [&](int32_t p, uint32_t bits) {
+        if (q.columns && !q.by_call) atomicOr(q.marks + p / 4, bits << p % 4 * 8);
+    };
+    const int8_row row = quantise_row<T>(piece, value, seen, q.pitch, limit, q.codes + (int64_t)r * q.pitch,
+                                         q.list ? q.list + (int64_t)r * (q.pitch + LISTED) : NULL, room);
+    if (threadIdx.x == 0) q.rows[r] = row;
+    if (q.marks) gather_marks(q, (int32_t *)room);
+}
+
+template <typename T> static cudaError_t quantise(const quantise_args &q, bool overlap, cudaStream_t stream) {
+    const int32_t bytes = int8_shared_bytes(q.pitch) + (q.a.norm ? q.a.cols * (int32_t)sizeof(T) : 0);
+    const dim3 grid((unsigned)q.a.n);
+    if (q.by_call) {
+        const dim3 blocks((unsigned)(q.pitch / PIECE + QUANTISERS - 1) / QUANTISERS, (unsigned)(q.call_rows + MARKED - 1) / MARKED);
+        mark_kernel<T><<<blocks, QUANTISERS, 0, stream>>>(q);
+        cudaError_t e = cudaGetLastError();
+        if (e) return e;
+    }
+    return q.a.norm ? launch_kernel(quantise_kernel<T, true>, grid, QUANTISERS, (size_t)bytes, overlap, stream, q)
+                    : launch_kernel(quantise_kernel<T, false>, grid, QUANTISERS, (size_t)bytes, overlap, stream, q);
+}
+
+cudaError_t rv_cuda_quantise(const rv_int8 *q, bool overlap, cudaStream_t stream) {
+    const rv_few *p = &q->p;
+    const rv_int8_room room = rv_cuda_int8_room(q->room, p->x.rows, q->pitch);
+    const bool by_call = q->rules.by_call && q->call.rows > 1 && q->rules.threshold != 0;
+    quantise_args a = {};
+    if (q->pitch > RV_CUDA_INT8_MOST || (p->norm && (by_call || p->cols > RV_CUDA_NORM_MOST || p->cols % PIECE))) return cudaErrorInvalidValue;
+    a.a.x = p->x.data, a.a.x_ld = p->x.ld, a.a.norm = p->norm, a.a.eps = p->eps, a.a.n = p->x.rows, a.a.cols = p->cols;
+    a.rows = (int8_row *)room.rows;
+    a.codes = room.codes;
+    a.list = room.list;
+    a.marks = by_call ? (uint32_t *)q->marks : NULL;
+    a.words = (q->pitch + 31) / 32;
+    a.pitch = q->pitch;
+    a.threshold = q->rules.threshold;
+    a.by_call = by_call;
+    a.aligned = (uintptr_t)p->x.data % 16 == 0 && p->x.ld % PIECE == 0 && p->cols % PIECE == 0;
+    a.call = q->call.data, a.call_ld = q->call.ld, a.call_rows = q->call.rows;
+    return p->act == RV_BF16 ? quantise<__nv_bfloat16>(a, overlap, stream) : quantise<__half>(a, overlap, stream);
+}
+
+RV_CUDA_CLAMPED(int8)

@@ -1,0 +1,156 @@
+/* int8.cuh - a row of activations as LLM.int8 codes, by a block of 256 threads: in a product's own prologue, or before it.
+ *
+ * The one idea: whoever quantises a row, these are the operations (engine/base/quant.h: rv_int8_activations), so a row's
+ * codes never depend on who did it.  Outliers become a list of (column, value) in ascending order, whose place is found by
+ * counting; where there are none, as for most rows, nothing is counted.
+ */
+#ifndef RV_KERNELS_CUDA_INT8_CUH
+#define RV_KERNELS_CUDA_INT8_CUH
+#include <type_traits>
+#include "kernels/cuda/act.cuh"
+#include "kernels/cuda/cuda.h"
+
+enum { QUANTISERS = 256,                 /* threads                                             */
+       PIECE = 8,                        /* neighbours that one thread has                      */
+       PIECES_HELD = 7,                  /* of a row, a thread's in registers: 14336 columns    */
+       LISTED = 8 };                     /* entries a product takes at a time: lists end in zeros up to a multiple */
+
+/* Two neighbours, cast to f16. */
+static __device__ __forceinline__ float2 through_f16(uint32_t pair, __half) { return __half22float2(*(const __half2 *)&pair); }
+static __device__ __forceinline__ float2 through_f16(uint32_t pair, __nv_bfloat16) {
+    return __half22float2(__float22half2_rn(__bfloat1622float2(*(const __nv_bfloat162 *)&pair)));
+}
+
+/* Largest over the block, in every thread. */
+static __device__ __forceinline__ float block_most(float v, float *shared) {
+    for (int m = 16; m; m >>= 1) v = fmaxf(v, __shfl_xor_sync(~0u, v, m));
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = v;
+    __syncthreads();
+    v = shared[0];
+    for (int w = 1; w < QUANTISERS / 32; w++) v = fmaxf(v, shared[w]);
+    return v;
+}
+
+/* What counts as an outlier; 0: nothing does. */
+struct int8_limit {
+    float threshold;
+    const uint8_t *by_call;              /* a bit a column: outliers of the whole call; NULL: each row's own */
+    __device__ __forceinline__ bool counts(float magnitude) const { return threshold == 0.f || magnitude < threshold; }
+    __device__ __forceinline__ bool outlier(float magnitude) const { return threshold != 0.f && magnitude >= threshold; }
+};
+
+/* The rounding of quant.c's rintf by an addition: exact for what codes can be. */
+static __device__ __forceinline__ uint32_t code_bits(float x, float scale) { return __float_as_uint(__fadd_rn(__fmul_rn(x, scale), 12582912.f)) & 0xff; }
+
+template <typename T> static __device__ __forceinline__ float piece_most(const int8_limit &l, uint4 v, float most) {
+    const uint32_t pairs[4] = { v.x, v.y, v.z, v.w };
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float2 f = through_f16(pairs[i], T());
+        f.x = fabsf(f.x), f.y = fabsf(f.y);
+        if (l.counts(f.x)) most = fmaxf(most, f.x);
+        if (l.counts(f.y)) most = fmaxf(most, f.y);
+    }
+    return most;
+}
+
+/* Codes of a piece; *marks: a bit an outlier, given where the call decides. */
+template <typename T> static __device__ __forceinline__ uint2 piece_codes(const int8_limit &l, uint4 v, float scale, uint32_t *marks) {
+    const uint32_t pairs[4] = { v.x, v.y, v.z, v.w };
+    const float limit = l.threshold == 0.f ? __int_as_float(0x7f800000) : l.threshold;
+    uint32_t code[2] = { 0, 0 };
+    uint32_t own = 0;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        const float2 f = through_f16(pairs[i / 2], T());
+        const float x = i % 2 ? f.y : f.x;
+        own |= (uint32_t)l.outlier(fabsf(x)) << i;
+        const bool coded = fabsf(x) < limit && !(l.by_call && *marks >> i & 1);      /* not NaN, nor infinite */
+        code[i / 4] |= code_bits(coded ? x : 0.f, scale) << i % 4 * 8;
+    }
+    if (!l.by_call) *marks = own;
+    return make_uint2(code[0], code[1]);
+}
+
+/* The block's outliers, whose bits are in shared memory, to `list`: entries column | value << 16.  value(column): its 16 bits. */
+template <typename V> static __device__ __forceinline__ int32_t write_list(const uint32_t *marks, int32_t words, uint32_t *list, int32_t *shared, V value) {
+    const int32_t per = (words + QUANTISERS - 1) / QUANTISERS, from = (int32_t)threadIdx.x * per, lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32;
+    int32_t mine = 0;
+    for (int32_t i = from; i < from + per && i < words; i++) mine += __popc(marks[i]);
+    int32_t before = mine;
+#pragma unroll
+    for (int m = 1; m < 32; m *= 2) {
+        int32_t other = __shfl_up_sync(~0u, before, m);
+        if (lane >= m) before += other;
+    }
+    if (lane == 31) shared[warp] = before;
+    __syncthreads();
+    int32_t all = 0;
+    for (int w = 0; w < QUANTISERS / 32; w++) {
+        if (w == warp) before += all;
+        all += shared[w];
+    }
+    int32_t at = before - mine;
+    for (int32_t i = from; i < from + per && i < words; i++)
+        for (uint32_t bits = marks[i]; bits; bits &= bits - 1) {
+            int32_t k = i * 32 + __ffs((int32_t)bits) - 1;
+            list[at++] = (uint32_t)k | (uint32_t)value(k) << 16;
+        }
+    if ((int32_t)threadIdx.x < (-all & LISTED - 1)) list[all + (int32_t)threadIdx.x] = 0;
+    return all;
+}
+
+struct int8_row { float scale; int32_t outliers; };
+
+/* Bytes of shared memory that quantising a row takes. */
+static __host__ __device__ constexpr int32_t int8_shared_bytes(int32_t pitch) { return 64 + (pitch / PIECE + 15) / 16 * 16; }
+
+/* piece(p): the row's columns 8 p .. 8 p + 7, zeros beyond its end; value(k): the 16 bits of column k.  codes: [pitch], its
+ * end zeros.  list: [pitch + LISTED].  room: shared.  What is written to shared memory is there after the caller's barrier.
+ * seen(p, marks): told of pieces that have outliers. */
+template <typename T, typename P, typename V, typename S>
+static __device__ __forceinline__ int8_row quantise_row(P piece, V value, S seen, int32_t pitch, const int8_limit &l, int8_t *codes, uint32_t *list, void *room) {
+    float *shared = (float *)room;
+    uint8_t *marks = (uint8_t *)room + 64;
+    const int32_t pieces = pitch / PIECE, first = (int32_t)threadIdx.x, rest = first + PIECES_HELD * QUANTISERS, words = (pieces + 3) / 4;
+    uint4 held[PIECES_HELD];
+    float most = 0;
+#pragma unroll
+    for (int32_t i = 0; i < PIECES_HELD; i++) held[i] = first + i * QUANTISERS < pieces ? piece(first + i * QUANTISERS) : make_uint4(0, 0, 0, 0);
+#pragma unroll
+    for (int32_t i = 0; i < PIECES_HELD; i++) most = piece_most<T>(l, held[i], most);
+    for (int32_t p = rest; p < pieces; p += QUANTISERS) most = piece_most<T>(l, piece(p), most);
+    most = block_most(most, shared);
+    const float scale = most > 0 ? __fdiv_rn(127.f, most) : 0.f;
+    bool any = false;
+    auto write = [&](int32_t p, uint4 v) {
+        uint32_t bits = l.by_call ? __ldcg(l.by_call + p) : 0;
+        *(uint2 *)(codes + p * PIECE) = piece_codes<T>(l, v, scale, &bits);
+        marks[p] = (uint8_t)bits;
+        if (bits) any = true, seen(p, bits);
+    };
+#pragma unroll
+    for (int32_t i = 0; i < PIECES_HELD; i++)
+        if (first + i * QUANTISERS < pieces) write(first + i * QUANTISERS, held[i]);
+    for (int32_t p = rest; p < pieces; p += QUANTISERS) write(p, piece(p));
+    if (first < words * 4 - pieces) marks[pieces + first] = 0;
+    int32_t outliers = 0;
+    if (__syncthreads_or(any) && list) outliers = write_list((const uint32_t *)marks, words, list, (int32_t *)shared, value);
+    return { most, outliers };
+}
+
+/* y8, rounded as bitsandbytes rounds it, in the act type. */
+template <typename T> static __device__ __forceinline__ float int8_value(int32_t sum, float sca, float scb, const float *bias) {
+    const float scaled = __fmul_rn(__fmul_rn((float)sum, sca), scb);
+    if (!bias) return to_f32(to_act<T>(to_f32(to_act<__half>(__fmul_rn(scaled, RV_INT8_BOTH)))));
+    if constexpr (std::is_same<T, __half>::value) return to_f32(to_act<__half>(__fmaf_rn(scaled, RV_INT8_BOTH, *bias)));
+    const float y = to_f32(to_act<__half>(__fmul_rn(scaled, RV_INT8_BOTH)));
+    return to_f32(to_act<T>(to_f32(to_act<__half>(__fadd_rn(y, *bias)))));
+}
+
+/* An int8 weight as the outliers' product takes it. */
+template <typename T> static __device__ __forceinline__ T int8_weight(int32_t code, float scb) {
+    return to_act<T>(__fmul_rn(__fmul_rn((float)code, scb), RV_INT8_ONE));
+}
+#endif
