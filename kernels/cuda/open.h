@@ -4,6 +4,10 @@
 #include <cublasLt.h>
 #include "kernels/cuda/cuda.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { RV_GEMM_CACHE = 256 };
 #define RV_CUDA_WORKSPACE_BYTES (UINT64_C(32) << 20)
 #define RV_CUDA_SUMS_BYTES      (UINT64_C(16) << 20)
@@ -117,4 +121,8 @@ void       rv_loader_add(rv_loader *l, const rv_load_item *item);
 void       rv_loader_fill(rv_loader *l, void *to, const rv_fill *from);
 void       rv_loader_finish(rv_loader *l);   /* waits until all has arrived                      */
 void       rv_loader_close(rv_loader *l);
+
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -285,11 +285,23 @@ static void a_norm_inside_is_the_norm_before(rv_dtype type, int32_t cols, int32_
 
 struct layer {
     int32_t n, heads, kv_heads, dim, hidden, ffn, keys, page;
-    bool cross;
+    bool cross, int8;
 };
-static rv_weight weight(int32_t rows, int32_t cols, rv_weight_order order) {
+static rv_weight weight(int32_t rows, int32_t cols, rv_weight_order order, bool int8) {
+    if (int8) {
+        rv_weight w = { { rows, cols, RV_USE_TEXT, order, RV_FORMAT_INT8 } };
+        std::vector<int8_t> codes((size_t)rows * (size_t)cols);
+        for (auto &c : codes) c = (int8_t)((int32_t)(random32() % 255) - 127);
+        std::vector<float> scale((size_t)rows);
+        for (auto &v : scale) v = (1.5f + random_normal() / 4) / sqrtf((float)cols);
+        w.codes = to_device(codes);
+        w.scale = to_device(scale);
+        w.pitch = cols;
+        w.w.data = w.codes;
+        return w;
+    }
     void *p = to_device(random_act((size_t)rows * (size_t)cols, 1 / sqrtf((float)cols), be->act));
-    return { { rows, cols, RV_USE_TEXT, order }, rv_mat_of(p, rows, cols, be->act) };
+    return { { rows, cols, RV_USE_TEXT, order, RV_FORMAT_PLAIN }, rv_mat_of(p, rows, cols, be->act) };
 }
 static rv_mat matrix(int32_t rows, int32_t cols, rv_dtype type) {
     return rv_mat_of(rv_device_alloc(be, (uint64_t)rows * (uint64_t)cols * rv_dtype_size(type)), rows, cols, type);
@@ -314,8 +326,8 @@ static void composed(const rv_decoder_block *b, rv_mat gate_up) {
 
 static void a_layer_is_the_operations_it_stands_for(const layer &l) {
     const int32_t q = l.heads * l.dim, kv = l.kv_heads * l.dim, per = (l.keys - 1) / l.page + 1, cache_rows = l.n * per * l.page;
-    rv_weight in = weight(l.cross ? q : q + 2 * kv, l.hidden, RV_ORDER_STACKED), o = weight(l.hidden, q, RV_ORDER_STACKED);
-    rv_weight gate_up = weight(2 * l.ffn, l.hidden, RV_ORDER_GATE_UP), down = weight(l.hidden, l.ffn, RV_ORDER_STACKED);
+    rv_weight in = weight(l.cross ? q : q + 2 * kv, l.hidden, RV_ORDER_STACKED, l.int8), o = weight(l.hidden, q, RV_ORDER_STACKED, l.int8);
+    rv_weight gate_up = weight(2 * l.ffn, l.hidden, RV_ORDER_GATE_UP, l.int8), down = weight(l.hidden, l.ffn, RV_ORDER_STACKED, l.int8);
     std::vector<float> norm, x0, table, on;
     std::vector<int32_t> pages, slot, pos, first, last;
     for (int32_t i = 0; i < std::max(l.hidden, l.dim); i++) norm.push_back(1 + 0.3f * random_normal());
@@ -378,11 +390,11 @@ static void a_layer_is_the_operations_it_stands_for(const layer &l) {
         k[pass] = from_device<uint16_t>(b.attention.kv.k.data, keys0.size());
     }
     EXPECT(!be->error.code, "%s", be->error.message);
-    EXPECT(same(x[0], x[1], 0), "%s layer, %d rows, %d heads of %d: other bits than the operations", l.cross ? "cross" : "self", l.n, l.heads, l.dim);
+    EXPECT(same(x[0], x[1], 0), "%s%s layer, %d rows, %d heads of %d: other bits than the operations", l.int8 ? "int8 " : "", l.cross ? "cross" : "self", l.n, l.heads, l.dim);
     EXPECT(!memcmp(k[0].data(), k[1].data(), k[0].size() * 2), "self layer, %d rows: other keys than the operations", l.n);
     for (void *p : { b.x.data, b.h.data, b.qkv.data, b.ff.data, b.attention.out.data, b.attention.kv.k.data, b.attention.kv.v.data, gu.data })
         rv_device_release(be, p);
-    for (void *p : { in.w.data, o.w.data, gate_up.w.data, down.w.data, (void *)d_norm, (void *)d_table, (void *)d_on, (void *)d_pages, (void *)d_slot,
+    for (void *p : { in.w.data, o.w.data, gate_up.w.data, down.w.data, (void *)in.scale, (void *)o.scale, (void *)gate_up.scale, (void *)down.scale, (void *)d_norm, (void *)d_table, (void *)d_on, (void *)d_pages, (void *)d_slot,
                      (void *)d_pos, (void *)d_first, (void *)d_last })
         MUST(cudaFree(p));
 }
@@ -463,8 +475,13 @@ static void check_layers(bool small) {
     for (int32_t n : { 1, 2, 7, 16, 33 })
         for (bool cross : { false, true }) {
             if (small && n != 1 && n != 7) continue;
-            a_layer_is_the_operations_it_stands_for({ n, 8, 2, 128, 1024, 512, 300, 64, cross });
-            if (!small) a_layer_is_the_operations_it_stands_for({ n, 16, 4, 64, 1024, 1504, 700, 16, cross });
+            a_layer_is_the_operations_it_stands_for({ n, 8, 2, 128, 1024, 512, 300, 64, cross, false });
+            if (!small) a_layer_is_the_operations_it_stands_for({ n, 16, 4, 64, 1024, 1504, 700, 16, cross, false });
+            for (float threshold : { 0.f, 2.5f })
+                for (bool by_call : { false, true }) {
+                    cuda->int8 = { threshold, by_call };
+                    a_layer_is_the_operations_it_stands_for({ n, 8, 2, 128, 1024, 512, 300, 64, cross, true });
+                }
         }
 }
 

@@ -3,7 +3,8 @@
  * The one idea: layers of the 11B shape, each with weights and caches of its own, are recorded and played as the engine
  * does, through the backend's coarse entry; what a row costs is the median over plays.
  *
- *     layer_time [-k KEYS] [ROWS ..]      a table; without arguments for 1, 2, 8, 16, 32 and 64 rows that see 700 keys
+ *     layer_time [int8] [-k KEYS] [ROWS ..]      a table; without arguments for 1, 2, 8, 16, 32 and 64 rows that see 700 keys
+ *     int8: the layers' weights in int8, the head in 16 bit
  */
 #include <math.h>
 #include <stdio.h>
@@ -90,7 +91,16 @@ template <typename V> static V *to_device(const std::vector<V> &x) {
     return p;
 }
 
-static rv_weight weight(int32_t rows, int32_t cols, rv_weight_order order) {
+static bool int8;
+
+static rv_weight weight(int32_t rows, int32_t cols, rv_weight_order order, bool plain) {
+    if (int8 && !plain) {
+        rv_weight c = { { rows, cols, RV_USE_TEXT, order, RV_FORMAT_INT8 } };
+        c.codes = (int8_t *)random_device((size_t)rows * (size_t)cols / 2, 0.02f);
+        c.scale = to_device(std::vector<float>((size_t)rows, 0.05f));
+        c.pitch = cols;
+        return c;
+    }
     rv_weight w = { { rows, cols, RV_USE_TEXT, order }, rv_mat_of(random_device((size_t)rows * (size_t)cols, 0.02f), rows, cols, RV_BF16) };
     return w;
 }
@@ -135,17 +145,17 @@ static rv_mat scratch(int32_t cols, rv_dtype type) {
 static void make_model(int32_t most) {
     const int32_t self_rows = most * ((self_keys - 1) / PAGE + 1) * PAGE, image_rows = most * IMAGE_KEYS;
     for (int i = 0; i < LAYERS; i++) {
-        in[i] = weight(i < SELF ? HIDDEN + 2 * KV : HIDDEN, HIDDEN, RV_ORDER_STACKED);
-        o[i] = weight(HIDDEN, HIDDEN, RV_ORDER_STACKED);
-        gate_up[i] = weight(2 * FFN, HIDDEN, RV_ORDER_GATE_UP);
-        down[i] = weight(HIDDEN, FFN, RV_ORDER_STACKED);
+        in[i] = weight(i < SELF ? HIDDEN + 2 * KV : HIDDEN, HIDDEN, RV_ORDER_STACKED, false);
+        o[i] = weight(HIDDEN, HIDDEN, RV_ORDER_STACKED, false);
+        gate_up[i] = weight(2 * FFN, HIDDEN, RV_ORDER_GATE_UP, false);
+        down[i] = weight(HIDDEN, FFN, RV_ORDER_STACKED, false);
         rv_mat *k = i < SELF ? &self_k[i] : &cross_k[i - SELF], *v = i < SELF ? &self_v[i] : &cross_v[i - SELF];
         int32_t rows = i < SELF ? self_rows : image_rows;
         *k = rv_mat_of(random_device((size_t)rows * KV, 1), rows, KV, RV_BF16);
         *v = rv_mat_of(random_device((size_t)rows * KV, 1), rows, KV, RV_BF16);
     }
-    head = weight(VOCAB, HIDDEN, RV_ORDER_STACKED);
-    table = weight(64, HIDDEN, RV_ORDER_STACKED);
+    head = weight(VOCAB, HIDDEN, RV_ORDER_STACKED, true);
+    table = weight(64, HIDDEN, RV_ORDER_STACKED, true);
     x = scratch(HIDDEN, RV_F32);
     h = scratch(HIDDEN, RV_BF16);
     qkv = scratch(HIDDEN + 2 * KV, RV_BF16);
@@ -208,7 +218,7 @@ static void queue_layer(int32_t i, int32_t n) {
     }
 }
 
-static double weight_bytes(const rv_weight &w) { return 2.0 * w.head.rows * w.head.cols; }
+static double weight_bytes(const rv_weight &w) { return (w.codes ? 1.0 : 2.0) * w.head.rows * w.head.cols; }
 static double layer_bytes(int32_t i, int32_t n) {
     return weight_bytes(in[i]) + weight_bytes(o[i]) + weight_bytes(gate_up[i]) + weight_bytes(down[i]) +
            4.0 * KV * n * (i < SELF ? self_keys : IMAGE_KEYS);
@@ -265,7 +275,8 @@ static void time_product(const char *what, rv_weight *w, int32_t n, bool normed,
             p.how = (decltype(p.how))how;
             p.scale = 1e-3f;
             p.turn = rv_cuda_turn(cuda->partial, cuda->turn++);
-            MUST(rv_cuda_few(&p, cuda->overlap, cuda->stream));
+            if (int8) MUST(rv_cuda_int8_product(cuda, &p, &w[i % SELF]));
+            else MUST(rv_cuda_few(&p, cuda->overlap, cuda->stream));
         }
     }) / (2 * SELF);
     print(what, n, us, weight_bytes(w[0]));
@@ -274,6 +285,7 @@ static void time_product(const char *what, rv_weight *w, int32_t n, bool normed,
 int main(int argc, char **argv) {
     rv_cuda_options options = {};
     options.act = RV_BF16;
+    options.int8.threshold = 6;
     rv_error err = {};
     if (rv_cuda_count() == 0) return puts("skipped: no GPU"), 77;
     if (rv_cuda_open(&options, &be, &err)) return printf("FAILED: %s\n", err.message), 1;
@@ -281,6 +293,7 @@ int main(int argc, char **argv) {
     std::vector<int32_t> rows;
     for (int i = 1; i < argc; i++)
         if (!strcmp(argv[i], "-k") && i + 1 < argc) self_keys = std::min(std::max(atoi(argv[++i]), 1), (int)CONTEXT);
+        else if (!strcmp(argv[i], "int8")) int8 = true;
         else rows.push_back(std::min(std::max(atoi(argv[i]), 1), (int)MOST_ROWS));
     if (rows.empty()) rows = { 1, 2, 8, 16, 32, 64 };
     measure_reading();
