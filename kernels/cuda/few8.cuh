@@ -148,7 +148,9 @@ template <int HOW, int MT> struct mine8 {
 };
 
 template <typename T> static __device__ __forceinline__ float finish_sum(const args8 &g, int32_t row, int32_t n, int8_row x, int32_t sum, float scb) {
-    float y = int8_value<T>(sum, x.scale, scb, g.bias ? g.bias + row : NULL);
+    int32_t clamped = 0;
+    float y = int8_value<T>(sum, x.scale, scb, g.bias ? g.bias[row] : 0.f, clamped);
+    count_clamped(clamped);
     if (x.outliers)
         y = to_f32(to_act<T>(y + outlier_sum<T>(g.list + (int64_t)n * (g.pitch + LISTED), x.outliers, (const int8_t *)g.a.w + (int64_t)row * g.pitch, scb)));
     return y;

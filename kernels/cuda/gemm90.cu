@@ -4,156 +4,11 @@
  * them, and what becomes of a sum is decided while it still is in registers.  Every output is the sum over k
  * in ascending order, whatever the tile.
  */
-#include "kernels/cuda/act.cuh"
-#include "kernels/cuda/cuda.h"
-#include "kernels/cuda/hopper.cuh"
-#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/gemm90.cuh"
 
-enum { K_BLOCK = 64, GROUP = 128, THREADS = 3 * GROUP, RING_BYTES = 226 * 1024 };
-
-/* PAIRED: both warpgroups multiply the two halves of one tile; else each has a tile of its own and writes it while
- * the other multiplies.  SHARE blocks of a cluster have tiles one below the other and copy their part of
- * the weights to all of them. */
-template <int ROWS64_, int BN_, bool PAIRED_, int SHARE_> struct tiling {
-    static constexpr int ROWS64 = ROWS64_, BN = BN_, SHARE = SHARE_;
-    static constexpr bool PAIRED = PAIRED_;
-    static constexpr int BM = 64 * ROWS64 * (PAIRED ? 2 : 1);
-    static constexpr int A_BYTES = BM * K_BLOCK * 2, B_BYTES = BN * K_BLOCK * 2, STAGE_BYTES = A_BYTES + B_BYTES;
-    static constexpr int STAGES = RING_BYTES / STAGE_BYTES < 8 ? RING_BYTES / STAGE_BYTES : 8;
-    static constexpr int SHARED_BYTES = STAGES * STAGE_BYTES + 1024;
-};
-
-struct args {
-    void *out;
-    const float *bias, *row_scale;
-    int64_t out_ld;
-    int32_t rows, cols;                  /* of out                                              */
-    int32_t k_blocks, tiles_m, tiles_n;  /* tiles_m: of the whole cluster                       */
-    bool n_first;                        /* neighbours in time share rows of x                  */
-    float scale;
-};
+enum { K_BLOCK = LINE / 2 };
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-
-/* x / 2 erfc(-x / sqrt 2), with log2 erfc(|x| / sqrt 2) as a polynomial (minimax, weighted by the error of the result): a third
- * of erff's instructions.  Off by 1e-7 of the larger of 1 and |x| at most, and in the negative tail, where 1 + erff cancels, by 2e-4 of the value. */
-static __device__ __forceinline__ float gelu(float x) {
-    const float a = fabsf(x);
-    float p = -2.824083594532567e-06f, r;
-    p = fmaf(p, a, 3.926775752916001e-05f);
-    p = fmaf(p, a, -0.00018574355635792017f);
-    p = fmaf(p, a, -0.00013780276640318334f);
-    p = fmaf(p, a, 0.00706432806327939f);
-    p = fmaf(p, a, -0.052496664226055145f);
-    p = fmaf(p, a, -0.45920807123184204f);
-    p = fmaf(p, a, -1.1511051654815674f) * a;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(p));
-    return 0.5f * x * (x < 0.f ? r : 2.f - r);
-}
-
-/* Between four lanes, of which this has number q: pair i of v becomes lane i's pair q. */
-static __device__ __forceinline__ void transpose(float (&v)[8], unsigned q) {
-#pragma unroll
-    for (int bit = 1; bit < 4; bit *= 2) {
-        const bool high = q & (unsigned)bit;
-#pragma unroll
-        for (int i = 0; i < 8; i++)
-            if (!(i / 2 & bit)) {
-                float &low = v[i], &up = v[i + 2 * bit];
-                float got = __shfl_xor_sync(~0u, high ? low : up, bit);
-                if (high) low = got;
-                else up = got;
-            }
-    }
-}
-
-struct place { int32_t row, col; bool inside; };
-
-/* Eight neighbours of a row of out.  `old`: what ADD adds to. */
-template <typename O, int HOW> static __device__ __forceinline__ void finish(const args &a, place p, float (&v)[8], const float (&old)[8]) {
-    if (!p.inside) return;
-    if (a.bias) {
-        float4 b0 = __ldg((const float4 *)(a.bias + p.col)), b1 = __ldg((const float4 *)(a.bias + p.col) + 1);
-        v[0] += b0.x, v[1] += b0.y, v[2] += b0.z, v[3] += b0.w, v[4] += b1.x, v[5] += b1.y, v[6] += b1.z, v[7] += b1.w;
-    }
-    O *to = (O *)a.out + p.row * a.out_ld + p.col;
-    if constexpr (HOW == rv_few::RV_FEW_ADD) {
-        float by = a.row_scale ? a.scale * a.row_scale[p.row] : a.scale;
-        if (a.row_scale && a.row_scale[p.row] == 0.f) return;
-#pragma unroll
-        for (int i = 0; i < 8; i++) v[i] = old[i] + by * v[i];
-    }
-    if constexpr (HOW == rv_few::RV_FEW_GELU)
-#pragma unroll
-        for (int i = 0; i < 8; i++) v[i] = gelu(v[i]);
-    if constexpr (sizeof(O) == 4) {
-        ((float4 *)to)[0] = make_float4(v[0], v[1], v[2], v[3]);
-        ((float4 *)to)[1] = make_float4(v[4], v[5], v[6], v[7]);
-    } else {
-        *(uint4 *)to = make_uint4(pack2_counted(v[0], v[1], O()), pack2_counted(v[2], v[3], O()), pack2_counted(v[4], v[5], O()),
-                                  pack2_counted(v[6], v[7], O()));
-    }
-}
-
-/* A step of the epilogue: 8 outputs of each of two rows a thread, from four blocks of 8 columns. */
-template <typename O, class S, int HOW> struct epilogue {
-    static constexpr int STEPS = S::BN / 32, ALL = S::ROWS64 * STEPS;
-    const args &a;
-    int32_t row0, col0;                  /* of the warp's sums                                  */
-    unsigned lane;
-
-    __device__ __forceinline__ place at(int step, int half) const {
-        place p = { row0 + step / STEPS * 64 + half * 8 + (int32_t)(lane / 4), col0 + step % STEPS * 32 + (int32_t)(lane % 4) * 8, false };
-        p.inside = p.row < a.rows && p.col < a.cols;
-        return p;
-    }
-    __device__ __forceinline__ void load_old(int step, float (&old)[2][8]) const {
-        if constexpr (HOW == rv_few::RV_FEW_ADD) {
-#pragma unroll
-            for (int half = 0; half < 2; half++) {
-                place p = at(step, half);
-                if (!p.inside) continue;
-                const float4 *from = (const float4 *)((const float *)a.out + p.row * a.out_ld + p.col);
-                float4 lo = from[0], hi = from[1];
-                old[half][0] = lo.x, old[half][1] = lo.y, old[half][2] = lo.z, old[half][3] = lo.w;
-                old[half][4] = hi.x, old[half][5] = hi.y, old[half][6] = hi.z, old[half][7] = hi.w;
-            }
-        }
-    }
-    /* Sum i of four of a block: row half i / 2, column 2 (lane % 4) + i % 2. */
-    __device__ __forceinline__ void finish_step(int step, const float (&sums)[S::BN / 2], const float (&old)[2][8]) const {
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            float v[8];
-#pragma unroll
-            for (int i = 0; i < 8; i++) v[i] = sums[(step % STEPS * 4 + i / 2) * 4 + half * 2 + i % 2];
-            transpose(v, lane % 4);
-            finish<O, HOW>(a, at(step, half), v, old[half]);
-        }
-    }
-};
-
-/* What a tile's place in the sequence says: its first row in x and in W. */
-template <class S> static __device__ __forceinline__ void tile_at(const args &a, int32_t unit, uint32_t rank, int32_t *m, int32_t *n) {
-    int32_t tm = a.n_first ? unit / a.tiles_n : unit % a.tiles_m, tn = a.n_first ? unit % a.tiles_n : unit / a.tiles_m;
-    *m = (tm * S::SHARE + (S::SHARE > 1 ? (int32_t)rank : 0)) * S::BM;
-    *n = tn * S::BN;
-}
-
-template <class S> struct ring {
-    uint8_t *data;
-    uint64_t *full, *empty;
-    __device__ __forceinline__ uint8_t *stage(uint32_t at) const { return data + at % S::STAGES * S::STAGE_BYTES; }
-    __device__ __forceinline__ uint32_t parity(uint32_t at) const { return at / S::STAGES & 1; }
-    __device__ __forceinline__ uint64_t *filled(uint32_t at) const { return full + at % S::STAGES; }
-    __device__ __forceinline__ uint64_t *free(uint32_t at) const { return empty + at % S::STAGES; }
-    /* One warp has read what step `at` brought. */
-    __device__ __forceinline__ void release(uint32_t at) const {
-        if (S::SHARE == 1) {
-            if (threadIdx.x % 32 == 0) barrier_arrive(free(at));
-        } else if (threadIdx.x % 32 < S::SHARE) barrier_arrive_at(free(at), threadIdx.x % 32);
-    }
-};
 
 template <class S>
 static __device__ __forceinline__ void produce(const args &a, const ring<S> &r, const CUtensorMap *map_a, const CUtensorMap *map_b, uint32_t rank) {
@@ -173,11 +28,6 @@ static __device__ __forceinline__ void produce(const args &a, const ring<S> &r, 
     }
     let_next_start();
 }
-
-/* The warpgroups of unpaired tiles read the ring by turns: a barrier's parity tells one step from the one before only,
- * so nobody may wait for a step before the other has seen all of his. */
-static __device__ __forceinline__ void await_turn(uint32_t turn) { asm volatile("bar.sync %0, %1;" ::"r"(2 + turn % 2), "n"(2 * GROUP) : "memory"); }
-static __device__ __forceinline__ void pass_turn(uint32_t turn) { asm volatile("bar.arrive %0, %1;" ::"r"(2 + (turn + 1) % 2), "n"(2 * GROUP) : "memory"); }
 
 /* pass: there is a next turn. */
 template <typename T, class S>
@@ -258,49 +108,6 @@ gemm90_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__
 
 /* ---- launching ---- */
 
-typedef CUresult (*encode_function)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
-                                    const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
-
-/* Boxes of `box` rows by 64 columns; what lies outside reads as zero. */
-static cudaError_t describe(CUtensorMap *map, rv_dtype type, const void *data, int32_t rows, int32_t cols, int64_t ld, int box) {
-    void *found = NULL;
-    cudaDriverEntryPointQueryResult how;
-#if CUDART_VERSION >= 12050
-    cudaError_t e = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &how);
-#else
-    cudaError_t e = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &found, cudaEnableDefault, &how);
-#endif
-    if (e || !found) return e ? e : cudaErrorNotSupported;
-    const cuuint64_t size[2] = { (cuuint64_t)cols, (cuuint64_t)rows }, stride[1] = { (cuuint64_t)ld * 2 };
-    const cuuint32_t boxes[2] = { K_BLOCK, (cuuint32_t)box }, steps[2] = { 1, 1 };
-    CUresult r = ((encode_function)found)(map, type == RV_F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, (void *)data, size, stride,
-                                          boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                                          CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    return r == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
-}
-
-template <typename... P, typename... A>
-static cudaError_t launch_cluster(void (*kernel)(P...), unsigned blocks, unsigned cluster, int shared_bytes, bool overlap, cudaStream_t stream, const A &...given) {
-    cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
-    if (e) return e;
-    cudaLaunchAttribute wanted[2];
-    wanted[0].id = cudaLaunchAttributeClusterDimension;
-    wanted[0].val.clusterDim.x = cluster;
-    wanted[0].val.clusterDim.y = wanted[0].val.clusterDim.z = 1;
-    wanted[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    wanted[1].val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = dim3(blocks);
-    config.blockDim = dim3(THREADS);
-    config.dynamicSmemBytes = (size_t)shared_bytes;
-    config.stream = stream;
-    config.attrs = wanted;
-    config.numAttrs = overlap ? 2 : 1;
-    return cudaLaunchKernelEx(&config, kernel, given...);
-}
-
-static int32_t parts(int32_t n, int32_t of) { return (n + of - 1) / of; }
-
 template <typename T, typename O, class S, int HOW> static cudaError_t launch(const rv_few *p, bool overlap, cudaStream_t stream) {
     CUtensorMap map_x, map_w;
     cudaError_t e = describe(&map_x, p->act, p->x.data, p->x.rows, p->cols, p->x.ld, S::BM);
@@ -330,8 +137,6 @@ template <typename T> static cudaError_t launch_any(const rv_few *p, bool overla
     default: return cudaErrorInvalidValue;
     }
 }
-
-static bool in_pieces(const void *p, int64_t ld, size_t size) { return (uintptr_t)p % 16 == 0 && (size_t)ld * size % 16 == 0; }
 
 bool rv_cuda_gemm90_fits(const rv_few *p) {
     const bool f32 = p->out.type == RV_F32;

@@ -78,8 +78,31 @@ static rv_int8 rows_of(rv_cuda *c, const rv_few *p, const rv_weight *w, int32_t 
     return q;
 }
 
+#if RV_CUDA_SM90
+/* How many rows at a time have room for their codes. */
+static int32_t rows_at_once(const rv_weight *w) {
+    const int32_t n = (int32_t)(RV_CUDA_PARTIAL_BYTES / 2 / (uint64_t)w->pitch);
+    return n < 256 ? n : n / 256 * 256;
+}
+
+static bool by_many(rv_cuda *c, const rv_few *p, const rv_weight *w, cudaError_t *e) {
+    const int32_t most = rows_at_once(w);
+    rv_int8 q = rows_of(c, p, w, 0, p->x.rows < most ? p->x.rows : most);
+    if (p->x.rows <= RV_FEW_ROWS || c->arch != 90 || !rv_cuda_int8_90_fits(&q)) return false;
+    *e = cudaSuccess;
+    for (int32_t from = 0; !*e && from < p->x.rows; from += most) {
+        q = rows_of(c, p, w, from, p->x.rows - from < most ? p->x.rows - from : most);
+        *e = rv_cuda_int8_90(&q, c->overlap, c->stream);
+    }
+    return true;
+}
+#endif
+
 cudaError_t rv_cuda_int8_product(rv_cuda *c, const rv_few *p, const rv_weight *w) {
     cudaError_t e = cudaSuccess;
+#if RV_CUDA_SM90
+    if (by_many(c, p, w, &e)) return e;
+#endif
     for (int32_t from = 0; !e && from < p->x.rows; from += RV_FEW_ROWS) {
         const int32_t n = p->x.rows - from < RV_FEW_ROWS ? p->x.rows - from : RV_FEW_ROWS;
         const rv_int8 q = rows_of(c, p, w, from, n);

@@ -189,24 +189,33 @@ template <typename T> static cudaError_t quantise(const quantise_args &q, bool o
                     : launch_kernel(quantise_kernel<T, false>, grid, QUANTISERS, (size_t)bytes, overlap, stream, q);
 }
 
-cudaError_t rv_cuda_quantise(const rv_int8 *q, bool overlap, cudaStream_t stream) {
+static cudaError_t quantise_to(const rv_int8 *q, void *rows, int8_t *codes, uint32_t *list, const rv_int8_many *many, bool overlap, cudaStream_t stream) {
     const rv_few *p = &q->p;
-    const rv_int8_room room = rv_cuda_int8_room(q->room, p->x.rows, q->pitch);
     const bool by_call = q->rules.by_call && q->call.rows > 1 && q->rules.threshold != 0;
     quantise_args a = {};
     if (q->pitch > RV_CUDA_INT8_MOST || (p->norm && (by_call || p->cols > RV_CUDA_NORM_MOST || p->cols % PIECE))) return cudaErrorInvalidValue;
     a.a.x = p->x.data, a.a.x_ld = p->x.ld, a.a.norm = p->norm, a.a.eps = p->eps, a.a.n = p->x.rows, a.a.cols = p->cols;
-    a.rows = (int8_row *)room.rows;
-    a.codes = room.codes;
-    a.list = room.list;
-    a.marks = by_call ? (uint32_t *)q->marks : NULL;
+    a.rows = (int8_row *)rows;
+    a.codes = codes;
+    a.list = list;
+    a.marks = by_call || many ? (uint32_t *)q->marks : NULL;
     a.words = (q->pitch + 31) / 32;
     a.pitch = q->pitch;
+    if (many) a.columns = many->columns, a.n_columns = many->n_columns;
     a.threshold = q->rules.threshold;
     a.by_call = by_call;
     a.aligned = (uintptr_t)p->x.data % 16 == 0 && p->x.ld % PIECE == 0 && p->cols % PIECE == 0;
     a.call = q->call.data, a.call_ld = q->call.ld, a.call_rows = q->call.rows;
     return p->act == RV_BF16 ? quantise<__nv_bfloat16>(a, overlap, stream) : quantise<__half>(a, overlap, stream);
+}
+
+cudaError_t rv_cuda_quantise(const rv_int8 *q, bool overlap, cudaStream_t stream) {
+    const rv_int8_room room = rv_cuda_int8_room(q->room, q->p.x.rows, q->pitch);
+    return quantise_to(q, room.rows, room.codes, room.list, NULL, overlap, stream);
+}
+
+cudaError_t rv_cuda_quantise_many(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream) {
+    return quantise_to(q, room->rows, room->codes, NULL, room, overlap, stream);
 }
 
 RV_CUDA_CLAMPED(int8)

@@ -140,13 +140,23 @@ static __device__ __forceinline__ int8_row quantise_row(P piece, V value, S seen
     return { most, outliers };
 }
 
-/* y8, rounded as bitsandbytes rounds it, in the act type. */
-template <typename T> static __device__ __forceinline__ float int8_value(int32_t sum, float sca, float scb, const float *bias) {
+/* To f16 and back, beyond +-65504 clamped and counted in `clamped`; NaN stays. */
+static __device__ __forceinline__ float clamp16(float x, int32_t &clamped) {
+    clamped += fabsf(x) > 65504.f;
+    asm("min.NaN.f32 %0, %0, 0f477fe000;\n\tmax.NaN.f32 %0, %0, 0fc77fe000;" : "+f"(x));
+    return __half2float(__float2half_rn(x));
+}
+static __device__ __forceinline__ void count_clamped(int32_t n) {
+    if (n) atomicAdd(&f16_clamped, (unsigned long long)n);
+}
+
+/* y8, rounded as bitsandbytes rounds it, in the act type.  bias: 0 where there is none. */
+template <typename T> static __device__ __forceinline__ float int8_value(int32_t sum, float sca, float scb, float bias, int32_t &clamped) {
     const float scaled = __fmul_rn(__fmul_rn((float)sum, sca), scb);
-    if (!bias) return to_f32(to_act<T>(to_f32(to_act<__half>(__fmul_rn(scaled, RV_INT8_BOTH)))));
-    if constexpr (std::is_same<T, __half>::value) return to_f32(to_act<__half>(__fmaf_rn(scaled, RV_INT8_BOTH, *bias)));
-    const float y = to_f32(to_act<__half>(__fmul_rn(scaled, RV_INT8_BOTH)));
-    return to_f32(to_act<T>(to_f32(to_act<__half>(__fadd_rn(y, *bias)))));
+    if constexpr (std::is_same<T, __half>::value) return clamp16(__fmaf_rn(scaled, RV_INT8_BOTH, bias), clamped);
+    float y = clamp16(__fmul_rn(scaled, RV_INT8_BOTH), clamped);
+    if (bias != 0.f) y = clamp16(__fadd_rn(y, bias), clamped);
+    return to_f32(to_act<T>(y));
 }
 
 /* An int8 weight as the outliers' product takes it. */

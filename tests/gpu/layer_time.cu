@@ -3,8 +3,9 @@
  * The one idea: layers of the 11B shape, each with weights and caches of its own, are recorded and played as the engine
  * does, through the backend's coarse entry; what a row costs is the median over plays.
  *
- *     layer_time [int8] [-k KEYS] [ROWS ..]      a table; without arguments for 1, 2, 8, 16, 32 and 64 rows that see 700 keys
- *     int8: the layers' weights in int8, the head in 16 bit
+ *     layer_time [int8 | outliers] [-k KEYS] [ROWS ..]      a table; without arguments for 1, 2, 8, 16, 32 and 64 rows that see 700 keys
+ *     layer_time many ROWS ..     products of a layer with many rows, 16 bit and int8
+ *     int8: the layers' weights in int8, the head in 16 bit; outliers: such that 4 % of what `down` reads are some
  */
 #include <math.h>
 #include <stdio.h>
@@ -92,12 +93,13 @@ template <typename V> static V *to_device(const std::vector<V> &x) {
 }
 
 static bool int8;
+static float code_scale = 0.02f;
 
 static rv_weight weight(int32_t rows, int32_t cols, rv_weight_order order, bool plain) {
     if (int8 && !plain) {
         rv_weight c = { { rows, cols, RV_USE_TEXT, order, RV_FORMAT_INT8 } };
         c.codes = (int8_t *)random_device((size_t)rows * (size_t)cols / 2, 0.02f);
-        c.scale = to_device(std::vector<float>((size_t)rows, 0.05f));
+        c.scale = to_device(std::vector<float>((size_t)rows, code_scale));
         c.pitch = cols;
         return c;
     }
@@ -282,22 +284,73 @@ static void time_product(const char *what, rv_weight *w, int32_t n, bool normed,
     print(what, n, us, weight_bytes(w[0]));
 }
 
+/* ---- a layer's products with many rows, 16 bit and int8 ---- */
+
+/* Of SELF layers in turn; the median of one layer's. */
+static double many_us(int which, rv_mat from, rv_mat to) {
+    const rv_weight *w[] = { in, o, gate_up, down };
+    return median_us(7, [&] {
+        for (int32_t i = 0; i < SELF; i++)
+            if (which % 2) rv_linear_add(be, to, from, &w[which][i], NULL, 0.5f, NULL);
+            else rv_linear(be, to, from, &w[which][i], NULL, RV_ACT_NONE);
+    }) / SELF;
+}
+
+static void time_many(int32_t n) {
+    static const char *const what[] = { "q, k, v", "o", "gate, up", "down" }, *const kept[] = { "16 bit", "int8", "int8, 8 outlier columns" };
+    void *hidden = random_device((size_t)n * FFN, 1), *sums, *wide;
+    MUST(cudaMalloc(&sums, (size_t)n * HIDDEN * 4));
+    MUST(cudaMemset(sums, 0, (size_t)n * HIDDEN * 4));
+    MUST(cudaMalloc(&wide, (size_t)n * 2 * FFN * 2));
+    double plain = 0;
+    for (int kind = 0; kind < 3; kind++) {
+        int8 = kind > 0;
+        for (int i = 0; i < SELF && kind < 2; i++) {
+            in[i] = weight(HIDDEN + 2 * KV, HIDDEN, RV_ORDER_STACKED, false);
+            o[i] = weight(HIDDEN, HIDDEN, RV_ORDER_STACKED, false);
+            gate_up[i] = weight(2 * FFN, HIDDEN, RV_ORDER_GATE_UP, false);
+            down[i] = weight(HIDDEN, FFN, RV_ORDER_STACKED, false);
+        }
+        if (kind == 2)
+            for (int c = 0; c < 8; c++) MUST(cudaMemset2D((char *)hidden + 2 * (100 + 490 * c), HIDDEN * 2, 0x41, 2, (size_t)n * FFN / HIDDEN));       /* 12.0 */
+        double all = 0;
+        for (int which = 0; which < 4; which++) {
+            const rv_weight &w = which == 0 ? in[0] : which == 1 ? o[0] : which == 2 ? gate_up[0] : down[0];
+            const rv_mat from = rv_mat_of(hidden, n, w.head.cols, RV_BF16), to = which % 2 ? rv_mat_of(sums, n, HIDDEN, RV_F32) : rv_mat_of(wide, n, w.head.rows, RV_BF16);
+            const double us = many_us(which, from, to);
+            printf("%-24s %-9s %5d rows  %8.2f us  %6.0f Tops\n", kept[kind], what[which], n, us, 2e-6 * n * w.head.rows * w.head.cols / us);
+            all += us;
+        }
+        if (!kind) plain = all;
+        printf("%-24s a layer's  %5d rows  %8.2f us  %.2f times 16 bit\n", kept[kind], n, all, plain / all);
+        done();
+    }
+}
+
 int main(int argc, char **argv) {
     rv_cuda_options options = {};
     options.act = RV_BF16;
     options.int8.threshold = 6;
+    setvbuf(stdout, NULL, _IOLBF, 0);
     rv_error err = {};
     if (rv_cuda_count() == 0) return puts("skipped: no GPU"), 77;
     if (rv_cuda_open(&options, &be, &err)) return printf("FAILED: %s\n", err.message), 1;
     cuda = (rv_cuda *)be;
     std::vector<int32_t> rows;
+    bool many = false;
     for (int i = 1; i < argc; i++)
         if (!strcmp(argv[i], "-k") && i + 1 < argc) self_keys = std::min(std::max(atoi(argv[++i]), 1), (int)CONTEXT);
         else if (!strcmp(argv[i], "int8")) int8 = true;
-        else rows.push_back(std::min(std::max(atoi(argv[i]), 1), (int)MOST_ROWS));
+        else if (!strcmp(argv[i], "many")) many = true;
+        else if (!strcmp(argv[i], "outliers")) int8 = true, code_scale = 0.05f;
+        else rows.push_back(std::min(std::max(atoi(argv[i]), 1), many ? 8192 : (int)MOST_ROWS));
     if (rows.empty()) rows = { 1, 2, 8, 16, 32, 64 };
     measure_reading();
     printf("reading %.2f TB/s\n", read_rate / 1e6);
+    if (many) {
+        for (int32_t n : rows) time_many(n);
+        return 0;
+    }
     make_model(*std::max_element(rows.begin(), rows.end()));
     done();
     for (int32_t n : rows) {
