@@ -138,8 +138,9 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few_kernel(ar
         }
         if (tiles.takes()) tiles.of[(i + 2) % 4] = taken;
 #pragma unroll
-        for (int32_t j = 0; j < N8; j++)         /* the two rooms strictly in turn, from tile to tile too */
-            if (j * 8 < a.n) finish_tile<T, O, HOW, MT>(a, sums[turn], acc[j], tile, j * 8), turn ^= 1;
+        for (int32_t j = 0; j < N8; j++, turn ^= 1)
+            if (j * 8 < a.n) finish_tile<T, O, HOW, MT>(a, sums[turn], acc[j], tile, j * 8);
+        if (N8 > 2 && (a.n + 7) / 8 % 2) __syncthreads();     /* the next tile begins with the room that this one ended with */
         if (tiles.takes()) taken = tiles.take(a, i + 3);
     }
     tiles.done(a);
