@@ -105,8 +105,9 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
         }
         if (takes) tiles.of[(i + g.ahead + 1) % tiles.OF] = taken;
 #pragma unroll
-        for (int32_t j = 0; j < N8; j++)
-            if (j * 8 < a.n) finish_tile8<T, O, HOW, MT>(g, sums[turn], acc[j], tile, j * 8, rows, scb), turn ^= 1;
+        for (int32_t j = 0; j < N8; j++, turn ^= 1)
+            if (j * 8 < a.n) finish_tile8<T, O, HOW, MT>(g, sums[turn], acc[j], tile, j * 8, rows, scb);
+        if (N8 > 2 && (a.n + 7) / 8 % 2) __syncthreads();     /* the next tile begins with the room that this one ended with */
         if (takes) taken = tiles.take(g, i + g.ahead + 2);
     }
     tile_queue::done(a);

@@ -45,13 +45,13 @@ for object in "$@"; do
             kernel && /^}/ { print "ptx", kernel, arch, threads, blocks, dynamic, mma, wgmma, copies, tma, f64; kernel = "" }' "$ptx"
     done
     if [ -n "${CUOBJDUMP-}" ]; then
-        # A line a kernel: name arch HMMA HGMMA LDGSTS DP
+        # A line a kernel: name arch HMMA or IMMA, HGMMA or IGMMA, LDGSTS, DP
         "$CUOBJDUMP" -sass "$object" | awk '
             function out() { if (kernel) print "sass", kernel, arch, hmma, hgmma, ldgsts, dp; kernel = "" }
             /^arch = sm_/ { out(); arch = $3; sub("sm_", "", arch) }
             /Function : / { out(); kernel = $NF; hmma = hgmma = ldgsts = dp = 0 }
-            / HMMA\./ { hmma++ }
-            / HGMMA\./ { hgmma++ }
+            / [HI]MMA\./ { hmma++ }
+            / [HI]GMMA\./ { hgmma++ }
             / LDGSTS/ { ldgsts++ }
             / D(ADD|MUL|FMA|SETP)/ { dp++ }
             END { out() }'
@@ -124,8 +124,8 @@ awk -v sass="${CUOBJDUMP-}" '
             if (!sass) continue
             if (!(key in code)) { wrong(here ": no machine code was found: " kernel); continue }
             split(code[key], is, " ")
-            if (has(base, "mma") && !is[1]) wrong(here ": no HMMA: " kernel)
-            if (has(base, "wgmma") && !is[2]) wrong(here ": no HGMMA: " kernel)
+            if (has(base, "mma") && !is[1]) wrong(here ": no HMMA or IMMA: " kernel)
+            if (has(base, "wgmma") && !is[2]) wrong(here ": no HGMMA or IGMMA: " kernel)
             if (has(base, "cp.async") && !is[3]) wrong(here ": no LDGSTS: " kernel)
             if (is[4] && !has(base, "f64")) wrong(here ": double precision in machine code: " kernel)
         }

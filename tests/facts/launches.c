@@ -10,7 +10,7 @@
 
 #include "kernels/cuda/open.h"
 
-enum { KERNELS = 4096, MOST_SEEN = 64, KIB = 1024 };
+enum { KERNELS = 4096, MOST_SEEN = 256, KIB = 1024 };
 
 /* The GPUs that are played: 8.6 stands for 8.9 too, which has as much shared memory. */
 typedef struct gpu { int capability, arch, multiprocessors, shared_all, shared_block; } gpu;
@@ -114,8 +114,10 @@ static rv_mat mat(int32_t rows, int32_t cols, rv_dtype type) { return rv_mat_of(
 
 typedef struct shape { int32_t hidden, heads, kv_heads, head, ff; } shape;
 
+static rv_format format;                 /* of the weights                                      */
 static const rv_weight *weight(rv_backend *be, struct rv_weight *w, int32_t rows, int32_t cols, rv_weight_order order) {
-    *w = (struct rv_weight){ .head = { rows, cols, RV_USE_TEXT, order }, .w = mat(rows, cols, be->act) };
+    *w = (struct rv_weight){ .head = { rows, cols, RV_USE_TEXT, order, format }, .w = mat(rows, cols, be->act), .codes = (int8_t *)nowhere,
+                             .scale = (float *)(void *)nowhere, .pitch = (cols + 15) / 16 * 16 };
     return w;
 }
 
@@ -182,7 +184,7 @@ static void launch_all(const gpu *g, rv_dtype act, bool plain) {
     /* The text decoders of 11B and 90B, heads of 64, the vision tower, heads that only the plain kernel takes. */
     static const shape shapes[] = { { 4096, 32, 8, 128, 14336 }, { 8192, 64, 8, 128, 28672 }, { 512, 8, 2, 64, 1536 }, { 1280, 16, 16, 80, 5120 }, { 160, 5, 5, 32, 320 } };
     static const int32_t rows[] = { 1, 2, 3, 4, 8, 16, 17, 32, 64, 65, 512, 1024, 1601, 6404 };
-    rv_cuda c = { .arch = g->arch, .overlap = g->arch >= 90, .plain_attention = plain, .multiprocessors = g->multiprocessors, .workspace = nowhere, .partial = nowhere, .sums = nowhere };
+    rv_cuda c = { .arch = g->arch, .int8 = { 6, plain }, .overlap = g->arch >= 90, .plain_attention = plain, .multiprocessors = g->multiprocessors, .workspace = nowhere, .partial = nowhere, .sums = nowhere };
     rv_cuda_fill(&c.be, act);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
@@ -197,6 +199,9 @@ static void launch_all(const gpu *g, rv_dtype act, bool plain) {
 
 int main(void) {
     for (size_t i = 0; i < sizeof gpus / sizeof *gpus; i++)
-        for (int how = 0; how < 4; how++) launch_all(&gpus[i], how & 1 ? RV_F16 : RV_BF16, how & 2);
+        for (int how = 0; how < 8; how++) {
+            format = how & 4 ? RV_FORMAT_INT8 : RV_FORMAT_PLAIN;
+            launch_all(&gpus[i], how & 1 ? RV_F16 : RV_BF16, how & 2);
+        }
     return 0;
 }
