@@ -4,12 +4,14 @@
  * must be those to the bit; with outliers, which are added up in f32, a result may be two steps of its type away from
  * an f64 sum, at the larger of the two addends; and a row's bits never depend on the rows beside it.
  *
- *     int8_gpu [check | small]     small: a few cases, for compute-sanitizer
+ *     int8_gpu [check | small] [FILE]     small: a few cases, for compute-sanitizer; FILE: bitsandbytes' own numbers
+ *                                         (tests/data/golden/bnb/int8.safetensors)
  *     exit code 1: something failed; 77: no GPU
  */
 #include <float.h>
 #include <math.h>
 #include <algorithm>
+#include <string>
 #include <vector>
 #include "kernels/cuda/open.h"
 #include "tests/gpu/gpu.h"
@@ -444,6 +446,112 @@ static void the_published_example_comes_out() {
     drop(l);
 }
 
+/* ---- what bitsandbytes computed ---- */
+
+struct goldens {
+    std::string header;
+    std::vector<uint8_t> data;
+    /* The bytes of a tensor. */
+    template <typename V> std::vector<V> of(const std::string &name) const {
+        unsigned long long from = 0, to = 0;
+        const size_t at = header.find("\"" + name + "\":{"), offsets = at == std::string::npos ? at : header.find("\"data_offsets\"", at);
+        if (offsets == std::string::npos || sscanf(header.c_str() + offsets, "\"data_offsets\":[%llu,%llu]", &from, &to) != 2 || to > data.size()) {
+            EXPECT(false, "no tensor %s", name.c_str());
+            return std::vector<V>();
+        }
+        std::vector<V> v((size_t)(to - from) / sizeof(V));
+        memcpy(v.data(), &data[(size_t)from], (size_t)(to - from));
+        return v;
+    }
+};
+
+static goldens read_goldens(const char *path) {
+    goldens g;
+    uint64_t length = 0;
+    FILE *f = fopen(path, "rb");
+    if (!f || fread(&length, 8, 1, f) != 1 || length > 1 << 24) {
+        printf("FAILED: %s cannot be read\n", path);
+        exit(1);
+    }
+    g.header.resize((size_t)length);
+    if (fread(&g.header[0], 1, (size_t)length, f) != length) exit(1);
+    for (int c = fgetc(f); c != EOF; c = fgetc(f)) g.data.push_back((uint8_t)c);
+    fclose(f);
+    return g;
+}
+
+/* Codes of theirs: their products then have no difference but the order of the outliers' sums. */
+static void a_case_comes_out(const goldens &g, const std::string &name, loaded &l, const std::vector<float> &bias) {
+    const int32_t rows = l.w->head.rows, cols = l.w->head.cols;
+    const std::vector<uint16_t> x = g.of<uint16_t>(name + ".x");
+    const int32_t n = (int32_t)x.size() / cols;
+    operands o = {};
+    o.x = to_device(x), o.ld = cols, o.start.resize((size_t)(n * rows)), o.bias = to_device(bias), o.row_scale = to_device(std::vector<float>((size_t)n, 1.f));
+    struct { const char *y8, *y; rv_int8_rules rules; bool bias; } const forms[] = { { ".y8", ".y", { 6, true }, false }, { ".bias_y8", ".bias_y", { 6, true }, true },
+                                                                                     { ".row_y8", ".row_y", { 6, false }, false } };
+    for (auto &form : forms) {
+        const std::vector<uint16_t> y8 = g.of<uint16_t>(name + form.y8), y = g.of<uint16_t>(name + form.y);
+        const case_ c = { n, rv_few::RV_FEW_STORE, QUIET, false, form.bias, form.rules, 0 };
+        const std::vector<float> got = run(c, o, l, 0, n);
+        int32_t wrong = 0;
+        double first[2] = {};
+        for (size_t i = 0; i < got.size() && i < y.size(); i++) {
+            const double want = saturated(unpack(y[i], be->act)), base = unpack(y8[i], RV_F16), most = 2 * step_at(std::max(fabs(base), fabs(want - base)), be->act);
+            if (!is_near(got[i], want, want == base ? 0 : most) && !wrong++) first[0] = got[i], first[1] = want;
+        }
+        EXPECT(!wrong && y.size() == got.size(), "%s%s: %d of %zu differ, the first is %g, not %g", name.c_str(), form.y, wrong, y.size(), first[0], first[1]);
+    }
+    drop(o);
+}
+
+static part golden_part(const goldens &g, const std::string &name, rv_dtype type) {
+    part p = {};
+    p.type = type;
+    p.data = g.of<uint8_t>(name);
+    p.codes = g.of<int8_t>(name + ".cb");
+    p.scale = g.of<float>(name + ".scb");
+    p.rows = (int32_t)p.scale.size();
+    p.cols = (int32_t)p.codes.size() / std::max(p.rows, 1);
+    p.quantised.format = RV_FORMAT_INT8;
+    return p;
+}
+
+/* Next to a tie their reciprocal may take the other code. */
+static void their_weights_become_their_codes(const goldens &g) {
+    struct { const char *name; rv_dtype type; int32_t off; } const all[] = { { "w", RV_F16, 8 }, { "bf16_w", RV_BF16, 4 }, { "f32_w", RV_F32, 4 }, { "big_w", RV_F16, 8 } };
+    for (auto &a : all) {
+        std::vector<part> parts = { golden_part(g, a.name, a.type) };
+        loaded l = load(parts, RV_ORDER_STACKED, RV_FORMAT_INT8, false);
+        const std::vector<int8_t> codes = from_device<int8_t>(l.w->codes, parts[0].codes.size());
+        const std::vector<float> scale = from_device<float>(l.w->scale, parts[0].scale.size());
+        int32_t off = 0, far = 0;
+        for (size_t i = 0; i < codes.size(); i++) off += codes[i] != parts[0].codes[i], far += abs(codes[i] - parts[0].codes[i]) > 1;
+        EXPECT(off <= a.off && !far, "%s: %d codes differ, %d of them by more than one", a.name, off, far);
+        EXPECT(scale == parts[0].scale, "%s: other scales", a.name);
+        drop(l);
+    }
+}
+
+static void check_goldens(const char *path) {
+    const goldens g = read_goldens(path);
+    std::vector<float> bias;
+    for (uint16_t b : g.of<uint16_t>("bias")) bias.push_back(unpack(b, RV_F16));
+    if (be->act == RV_BF16)
+        for (float &b : bias) b = rounded(b, RV_BF16);
+    their_weights_become_their_codes(g);
+    std::vector<part> w = { golden_part(g, "w", RV_F16) }, big = { golden_part(g, "big_w", RV_F16) };
+    loaded l = load(w, RV_ORDER_STACKED, RV_FORMAT_INT8, true);
+    if (be->act == RV_F16)
+        for (const char *name : { "x0_f16", "x3_f16", "x30_f16", "x300_f16", "edge_f16" }) a_case_comes_out(g, name, l, bias);
+    else
+        for (const char *name : { "x3_bf16", "x300_bf16", "edge_bf16" }) a_case_comes_out(g, name, l, bias);
+    drop(l);
+    if (be->act != RV_F16) return;
+    l = load(big, RV_ORDER_STACKED, RV_FORMAT_INT8, true);
+    a_case_comes_out(g, "big_f16", l, std::vector<float>((size_t)big[0].rows, 0.f));
+    drop(l);
+}
+
 /* ---- all of it ---- */
 
 static void check_weights() {
@@ -533,6 +641,7 @@ int main(int argc, char **argv) {
             if (arch == 0) check_weights();
             check_products(small || arch == 80);
             the_published_example_comes_out();
+            if (argc > 2) check_goldens(argv[2]);
             EXPECT(!be->error.code, "%s", be->error.message);
             rv_backend_close(be);
         }
