@@ -58,6 +58,7 @@ cudaError_t rv_cuda_clamped(uint64_t *sum, cudaStream_t stream);
 void *rv_cuda_clamped_few(void);         /* a file's counter (device), NULL on an error         */
 void *rv_cuda_clamped_few8(void);
 void *rv_cuda_clamped_int8(void);
+void *rv_cuda_clamped_few4(void);
 void *rv_cuda_clamped_rows(void);
 void *rv_cuda_clamped_decode(void);
 void *rv_cuda_clamped_gemm90(void);      /* where that is built                                 */

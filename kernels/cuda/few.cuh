@@ -70,8 +70,8 @@ static __device__ __forceinline__ void wait_stage(int32_t stages) {
 
 /* Code is kept small here: it comes from memory again for every launch, as gigabytes of weights pass in between. */
 
-/* Rows of x, normed, as act in shared memory [n][cols]: the very operations of rows.cu's norm. */
-template <typename T> static __device__ __forceinline__ void norm_rows(const args &a, T *to, float *shared) {
+/* Rows of x, normed, as act in shared memory [n][cols]: the very operations of rows.cu's norm.  To: a pointer, or what looks like one. */
+template <typename T, typename To> static __device__ __forceinline__ void norm_rows(const args &a, To to, float *shared) {
     const int32_t first = (int32_t)threadIdx.x, rest = first + HELD * THREADS;
     float weight[HELD];
 #pragma unroll
@@ -96,7 +96,7 @@ template <typename T> static __device__ __forceinline__ void norm_rows(const arg
 }
 
 /* Rows of x, as they are. */
-template <typename T> static __device__ __forceinline__ void share_rows(const args &a, uint4 *to) {
+template <typename T, typename To> static __device__ __forceinline__ void share_rows(const args &a, To to) {
     const int32_t pieces = a.cols / 8;
     wait_for_previous();
 #pragma unroll 1
@@ -178,7 +178,7 @@ static __device__ __forceinline__ void finish_tile(const args &a, sums_room<MT> 
 /* ---- launching ---- */
 
 /* Shared memory that a block may take: half a multiprocessor's where the next launch comes in beside it, else all that a block can have. */
-static cudaError_t room_of(bool half, int32_t *bytes) {
+[[maybe_unused]] static cudaError_t room_of(bool half, int32_t *bytes) {
     int device = 0, all = 0, most = 0, reserved = 0;
     cudaError_t e = cudaGetDevice(&device);
     if (!e) e = cudaDeviceGetAttribute(&all, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);

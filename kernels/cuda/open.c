@@ -62,6 +62,7 @@ rv_status rv_cuda_open(const rv_cuda_options *o, rv_backend **out, rv_error *err
 void rv_cuda_close(rv_backend *be) {
     rv_cuda *c = (rv_cuda *)be;
     rv_loader_close(c->loader);
+    rv_cuda_four_loaded(c);
     if (c->stream) cudaStreamSynchronize(c->stream);
     if (c->lt) cublasLtDestroy(c->lt);
     rv_cuda_give_back(c, c->sums);

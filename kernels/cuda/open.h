@@ -22,6 +22,7 @@ struct rv_weight {
     float         *scale;
     int32_t        pitch;
     void          *landing;              /* int8.c: what the loader's callbacks need             */
+    struct rv_four_weight *four;         /* nf4.c: of 4 bits, or made of codes of 4 bits; or NULL */
 };
 
 typedef struct rv_loader rv_loader;      /* load.c: readers, pinned ring, copies                 */
@@ -44,6 +45,7 @@ typedef struct rv_cuda {
     void            *partial;            /* decode attention's: its counters must stay           */
     void            *sums;               /* f32 results of large products that are added by row  */
     rv_loader       *loader;
+    struct rv_four_rooms *four_rooms;    /* nf4.c: while loading                                 */
     rv_gemm_plan     plans[RV_GEMM_CACHE];
     uint32_t         next_plan;
 } rv_cuda;
@@ -93,6 +95,16 @@ void     rv_cuda_int8_place(rv_weight *w, void *memory);
 bool     rv_cuda_int8_part(rv_cuda *c, rv_weight *w, const rv_weight_spec *s, int32_t i, int32_t first);
 /* The product that p describes, of any number of rows; p->w and p->turn are set here. */
 cudaError_t rv_cuda_int8_product(rv_cuda *c, const rv_few *p, const rv_weight *w);
+/* nf4.c: weights of 4 bits. */
+uint64_t   rv_cuda_four_bytes(rv_backend *be, const rv_weight_spec *s);
+rv_weight *rv_cuda_four_new(rv_backend *be, const rv_weight_spec *s, void *memory);
+/* Queues the loading of part i to 16 bit; false: it has no codes of 4 bits. */
+bool       rv_cuda_four_part(rv_cuda *c, rv_weight *w, const rv_weight_spec *s, int32_t i);
+void       rv_cuda_four_loaded(rv_cuda *c);  /* the loader has finished                          */
+void       rv_cuda_four_drop(rv_cuda *c, rv_weight *w);
+/* Products with any number of rows, by way of 16 bit. */
+void rv_cuda_four_linear(rv_cuda *c, rv_mat out, rv_mat x, const rv_weight *w, const float *bias, rv_act act);
+void rv_cuda_four_linear_add(rv_cuda *c, rv_mat x, rv_mat h, const rv_weight *w, const float *bias, float scale, const float *row_scale);
 
 /* load.c: copies host tensors to the device in the background, converting to the act type; or, where they are made into
  * something else there, as they are and in pieces. */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/cuda/four.h"
 #include "kernels/cuda/open.h"
 
 enum { CHUNK_ROWS = 1024 };
@@ -36,6 +37,7 @@ static void op_finish(rv_backend *be) {
         rv_loader_finish(c->loader);
         rv_loader_close(c->loader);
         c->loader = NULL;
+        rv_cuda_four_loaded(c);
     }
     check(be, cudaStreamSynchronize(c->stream), "running the model");
     rv_cuda_count_clamped(c);
@@ -66,13 +68,7 @@ static void op_fill(rv_backend *be, void *dst, const rv_fill *from) {
 
 /* What this backend cannot keep a weight as. */
 static bool refuses(rv_backend *be, const rv_weight_spec *s) {
-    rv_format codes = RV_FORMAT_PLAIN;
-    for (int32_t i = 0; i < s->n_parts; i++)
-        if (s->part[i].codes && s->part[i].codes->format != RV_FORMAT_INT8) codes = s->part[i].codes->format;
-    if ((s->format != RV_FORMAT_PLAIN && s->format != RV_FORMAT_INT8) || codes)
-        rv_fail(&be->error, RV_ERR_UNSUPPORTED, "%s: the GPU backend keeps 16-bit and int8 weights only, %s is asked for", s->name,
-                rv_format_name(codes ? codes : s->format));
-    else if (s->format == RV_FORMAT_INT8 && (s->use == RV_USE_ROWS || s->cols > RV_CUDA_INT8_MOST))
+    if (s->format == RV_FORMAT_INT8 && (s->use == RV_USE_ROWS || s->cols > RV_CUDA_INT8_MOST))
         rv_fail(&be->error, RV_ERR_UNSUPPORTED, "%s: the GPU backend keeps weights of products with up to %d columns in int8, not a table, nor %d columns", s->name,
                 RV_CUDA_INT8_MOST, s->cols);
     return be->error.code != RV_OK;
@@ -81,12 +77,14 @@ static bool refuses(rv_backend *be, const rv_weight_spec *s) {
 static uint64_t op_weight_bytes(rv_backend *be, const rv_weight_spec *s) {
     if (refuses(be, s)) return 0;
     if (s->format == RV_FORMAT_INT8) return rv_cuda_int8_bytes(s);
+    if (s->format >= RV_FORMAT_NF4) return rv_cuda_four_bytes(be, s);
     return (uint64_t)s->rows * (uint64_t)s->cols * 2;
 }
 
 static rv_weight *op_weight_new(rv_backend *be, const rv_weight_spec *s, void *memory) {
     rv_cuda *c = cuda_of(be);
     if (refuses(be, s)) return NULL;
+    if (s->format >= RV_FORMAT_NF4) return rv_cuda_four_new(be, s, memory);
     rv_weight *w = calloc(1, sizeof *w);
     if (!w) return rv_fail_memory(&be->error, s->name), NULL;
     if (!c->loader && !(c->loader = rv_loader_open(c, &be->error))) return free(w), NULL;
@@ -99,7 +97,7 @@ static rv_weight *op_weight_new(rv_backend *be, const rv_weight_spec *s, void *m
     int64_t row = 0;
     for (int32_t i = 0; i < s->n_parts && !be->error.code && !s->filled; i++, row += s->part[i - 1].rows) {
         int64_t first = mixed ? i * RV_CUDA_GATE_BLOCK : row;
-        if (rv_cuda_int8_part(c, w, s, i, (int32_t)first)) continue;
+        if (rv_cuda_int8_part(c, w, s, i, (int32_t)first) || rv_cuda_four_part(c, w, s, i)) continue;
         rv_load_item item = { s->part[i].data, s->part[i].type, (char *)memory + (uint64_t)first * (uint64_t)s->cols * 2,
                               s->part[i].rows, s->cols, mixed ? RV_CUDA_GATE_BLOCK : 0, mixed ? s->n_parts * RV_CUDA_GATE_BLOCK : 0, NULL, NULL, s->on_host, NULL };
         rv_loader_add(c->loader, &item);
@@ -111,6 +109,7 @@ static void op_weight_free(rv_backend *be, rv_weight *w) {
     rv_cuda *c = cuda_of(be);
     if (w->landing && c->loader) rv_loader_finish(c->loader);      /* its callbacks look at it */
     free(w->landing);
+    rv_cuda_four_drop(c, w);
     free(w);
 }
 
@@ -121,10 +120,18 @@ static bool is_few(rv_mat x, const rv_weight *w) {
     return x.rows <= RV_FEW_ROWS && w->head.cols % 8 == 0 && x.ld % 8 == 0 && (uintptr_t)x.data % 16 == 0;
 }
 
+/* Few rows, whatever the weight is kept as. */
+static cudaError_t few(rv_cuda *c, const rv_few *p, const rv_weight *w) {
+    const rv_four *four = rv_cuda_four(w);
+    if (w->head.format == RV_FORMAT_INT8) return rv_cuda_int8_product(c, p, w);
+    return four ? rv_cuda_few4(p, four, c->overlap, c->stream) : rv_cuda_few(p, c->overlap, c->stream);
+}
+
 /* The kernels that do all of it at once take the same description; false: neither suits. */
 static bool at_once(rv_cuda *c, const rv_few *p, const rv_weight *w) {
     if (w->head.format == RV_FORMAT_INT8) return check(&c->be, rv_cuda_int8_product(c, p, w), "int8 product"), true;
-    if (is_few(p->x, w)) return check(&c->be, rv_cuda_few(p, c->overlap, c->stream), "product"), true;
+    if (is_few(p->x, w)) return check(&c->be, few(c, p, w), "product"), true;
+    if (rv_cuda_four(w)) return false;
 #if RV_CUDA_SM90
     if (c->arch == 90 && rv_cuda_gemm90_fits(p) && rv_cuda_gemm90_pays(p))
         return check(&c->be, rv_cuda_gemm90(p, c->overlap, c->stream), "product"), true;
@@ -144,6 +151,10 @@ static void op_linear(rv_backend *be, rv_mat out, rv_mat x, const rv_weight *w, 
     p.bias = bias;
     p.how = act == RV_ACT_GELU ? RV_FEW_GELU : RV_FEW_STORE;
     if (at_once(c, &p, w)) return;
+    if (rv_cuda_four(w)) {
+        rv_cuda_four_linear(c, out, x, w, bias, act);
+        return;
+    }
     rv_cuda_gemm(c, out, x, w, 1, false);
     if (out.type == RV_F16 && (!bias || act == RV_ACT_GELU)) check(be, rv_cuda_clamp(out, c->stream), "clamping");     /* GELU of -inf is NaN */
     if (bias || act != RV_ACT_NONE) check(be, rv_cuda_bias_act(out, out, bias, act, c->stream), "bias");
@@ -158,6 +169,10 @@ static void op_linear_add(rv_backend *be, rv_mat x, rv_mat h, const rv_weight *w
     p.scale = scale;
     p.row_scale = row_scale;
     if (at_once(c, &p, w)) return;
+    if (rv_cuda_four(w)) {
+        rv_cuda_four_linear_add(c, x, h, w, bias, scale, row_scale);
+        return;
+    }
     if (!row_scale) {
         rv_cuda_gemm(c, x, h, w, scale, true);
         if (bias) check(be, rv_cuda_add_scaled(x, none, bias, scale, NULL, c->stream), "bias");
@@ -188,10 +203,6 @@ static void op_attend(rv_backend *be, const rv_attention *a) {
 }
 
 /* ---- a decoder layer of few rows: five launches (more rows: two more), each reading its weights while the one before ends ---- */
-
-static cudaError_t few(rv_cuda *c, const rv_few *p, const rv_weight *w) {
-    return w->head.format == RV_FORMAT_INT8 ? rv_cuda_int8_product(c, p, w) : rv_cuda_few(p, c->overlap, c->stream);
-}
 
 /* x += scale * row_scale * from w^T. */
 static cudaError_t few_added(rv_cuda *c, rv_mat x, rv_mat from, const rv_weight *w, float scale, const float *row_scale) {

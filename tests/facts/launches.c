@@ -114,13 +114,6 @@ static rv_mat mat(int32_t rows, int32_t cols, rv_dtype type) { return rv_mat_of(
 
 typedef struct shape { int32_t hidden, heads, kv_heads, head, ff; } shape;
 
-static rv_format format;                 /* of the weights                                      */
-static const rv_weight *weight(rv_backend *be, struct rv_weight *w, int32_t rows, int32_t cols, rv_weight_order order) {
-    *w = (struct rv_weight){ .head = { rows, cols, RV_USE_TEXT, order, format }, .w = mat(rows, cols, be->act), .codes = (int8_t *)nowhere,
-                             .scale = (float *)(void *)nowhere, .pitch = (cols + 15) / 16 * 16 };
-    return w;
-}
-
 /* Large products want cuBLASLt, which does not start here: what is launched beside them counts. */
 static void go_on(rv_backend *be, const char *what) {
     if (be->error.code && !strstr(be->error.message, "cuBLASLt")) {
@@ -129,6 +122,25 @@ static void go_on(rv_backend *be, const char *what) {
     }
     be->error = (rv_error){ 0 };
 }
+
+static rv_format format;                 /* of the weights; 4 bits where the columns allow it    */
+
+/* To be dropped. */
+static const rv_weight *weight(rv_backend *be, struct rv_weight *w, int32_t rows, int32_t cols, rv_weight_order order) {
+    const int32_t parts = order == RV_ORDER_GATE_UP ? 2 : 1;
+    rv_weight_spec s = { .name = "a weight", .rows = rows, .cols = cols, .n_parts = parts, .part = { { .rows = rows / parts }, { .rows = rows / parts } }, .use = RV_USE_TEXT,
+                         .order = order, .format = RV_FORMAT_NF4, .nested = true, .filled = true };
+    const bool four = format == RV_FORMAT_NF4;
+    *w = (struct rv_weight){ .head = { rows, cols, RV_USE_TEXT, order, four ? RV_FORMAT_PLAIN : format }, .w = mat(rows, cols, be->act), .codes = (int8_t *)nowhere,
+                             .scale = (float *)(void *)nowhere, .pitch = (cols + 15) / 16 * 16 };
+    if (!four || cols % RV_BLOCK4) return w;
+    rv_weight *made = rv_weight_new(be, &s, nowhere);
+    if (!made) go_on(be, "a weight of 4 bits"), exit(1);
+    *w = *made;
+    free(made);
+    return w;
+}
+static void drop(rv_backend *be, struct rv_weight *w) { rv_cuda_four_drop((rv_cuda *)be, w); }
 
 static void attention(rv_backend *be, shape s, int32_t rows, int32_t longest) {
     const int32_t *ints = (const int32_t *)(void *)nowhere;
@@ -147,10 +159,12 @@ static void products(rv_backend *be, shape s, int32_t rows) {
     go_on(be, "linear");
     rv_linear(be, mat(rows, s.ff, RV_F32), x, &w, NULL, RV_ACT_NONE);
     go_on(be, "linear");
+    drop(be, &w);
     rv_linear_add(be, residual, mat(rows, s.ff, be->act), weight(be, &w, s.hidden, s.ff, RV_ORDER_STACKED), floats, 1, NULL);
     go_on(be, "linear_add");
     rv_linear_add(be, residual, mat(rows, s.ff, be->act), &w, NULL, 1, floats);
     go_on(be, "linear_add");
+    drop(be, &w);
     const rv_mat taps[] = { x, x, x, x, x };
     rv_concat_taps(be, mat(rows, 6 * s.hidden, be->act), x, taps, 5);
     go_on(be, "concat_taps");
@@ -177,6 +191,8 @@ static void decoder_layer(rv_backend *be, shape s, int32_t rows, bool self) {
     b.attention.kv = (rv_kv){ .k = mat(64 * 64, kv, be->act), .v = mat(64 * 64, kv, be->act), .pages = ints, .page_rows = 64, .max_pages = 64 };
     rv_decoder_layer(be, &b);
     go_on(be, "decoder layer");
+    struct rv_weight *all[] = { &in, &o, &gate_up, &down };
+    for (int i = 0; i < 4; i++) drop(be, all[i]);
 }
 
 static void launch_all(const gpu *g, rv_dtype act, bool plain) {
@@ -199,8 +215,8 @@ static void launch_all(const gpu *g, rv_dtype act, bool plain) {
 
 int main(void) {
     for (size_t i = 0; i < sizeof gpus / sizeof *gpus; i++)
-        for (int how = 0; how < 8; how++) {
-            format = how & 4 ? RV_FORMAT_INT8 : RV_FORMAT_PLAIN;
+        for (int how = 0; how < 12; how++) {
+            format = how < 4 ? RV_FORMAT_PLAIN : how < 8 ? RV_FORMAT_INT8 : RV_FORMAT_NF4;
             launch_all(&gpus[i], how & 1 ? RV_F16 : RV_BF16, how & 2);
         }
     return 0;

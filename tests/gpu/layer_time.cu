@@ -3,9 +3,9 @@
  * The one idea: layers of the 11B shape, each with weights and caches of its own, are recorded and played as the engine
  * does, through the backend's coarse entry; what a row costs is the median over plays.
  *
- *     layer_time [int8 | outliers] [-k KEYS] [ROWS ..]      a table; without arguments for 1, 2, 8, 16, 32 and 64 rows that see 700 keys
- *     layer_time many ROWS ..     products of a layer with many rows, 16 bit and int8
- *     int8: the layers' weights in int8, the head in 16 bit; outliers: such that 4 % of what `down` reads are some
+ *     layer_time [int8 | outliers | nf4] [-k KEYS] [ROWS ..]      a table; without arguments for 1, 2, 8, 16, 32 and 64 rows that see 700 keys
+ *     layer_time many ROWS ..     products of a layer with many rows, 16 bit, int8 and nf4
+ *     int8, nf4: the layers' weights in int8 or nested nf4, the head in 16 bit; outliers: such that 4 % of what `down` reads are some
  */
 #include <math.h>
 #include <stdio.h>
@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <vector>
 #include "kernels/cuda/act.cuh"
+#include "kernels/cuda/four.h"
 #include "kernels/cuda/open.h"
 #include "tests/gpu/gpu.h"
 
@@ -92,8 +93,36 @@ template <typename V> static V *to_device(const std::vector<V> &x) {
     return p;
 }
 
-static bool int8;
+static bool int8, four;
 static float code_scale = 0.02f;
+
+/* Quantised from random numbers in two parts, as gate and up are. */
+static rv_weight weight_of_four(int32_t rows, int32_t cols, rv_weight_order order) {
+    rv_weight_spec s = {};
+    rv_four_head head = {};
+    void *memory, *scratch, *data = random_device((size_t)rows / 2 * (size_t)cols, 0.02f);
+    s.rows = rows;
+    s.cols = cols;
+    s.n_parts = 2;
+    s.part[0].rows = s.part[1].rows = rows / 2;
+    s.order = order;
+    s.format = RV_FORMAT_NF4;
+    s.nested = s.filled = true;
+    MUST(cudaMalloc(&memory, rv_weight_bytes(be, &s)));
+    MUST(cudaMalloc(&scratch, (size_t)rows * (size_t)cols / 8));
+    memcpy(head.map, rv_nf4_map, sizeof head.map);
+    for (auto &map : head.nested_map) memcpy(map, rv_nested_map, sizeof map);
+    MUST(cudaMemcpyAsync(memory, &head, sizeof head, cudaMemcpyHostToDevice, cuda->stream));
+    rv_four q = rv_four_of(&s, memory);
+    for (int32_t i = 0; i < 2; i++) {
+        MUST(rv_cuda_four_quantise(&q, i, data, RV_BF16, 0, rows / 2, (float *)scratch, cuda->stream));
+        MUST(rv_cuda_four_nest(&q, i, (const float *)scratch, (double *)scratch + (size_t)rows / 2 * (size_t)cols / 64, cuda->stream));
+    }
+    MUST(cudaStreamSynchronize(cuda->stream));
+    MUST(cudaFree(data));
+    MUST(cudaFree(scratch));
+    return *rv_weight_new(be, &s, memory);
+}
 
 static rv_weight weight(int32_t rows, int32_t cols, rv_weight_order order, bool plain) {
     if (int8 && !plain) {
@@ -103,6 +132,7 @@ static rv_weight weight(int32_t rows, int32_t cols, rv_weight_order order, bool 
         c.pitch = cols;
         return c;
     }
+    if (four && !plain) return weight_of_four(rows, cols, order);
     rv_weight w = { { rows, cols, RV_USE_TEXT, order }, rv_mat_of(random_device((size_t)rows * (size_t)cols, 0.02f), rows, cols, RV_BF16) };
     return w;
 }
@@ -220,7 +250,9 @@ static void queue_layer(int32_t i, int32_t n) {
     }
 }
 
-static double weight_bytes(const rv_weight &w) { return (w.codes ? 1.0 : 2.0) * w.head.rows * w.head.cols; }
+static double weight_bytes(const rv_weight &w) {
+    return rv_cuda_four(&w) ? (double)rv_cuda_four(&w)->bytes : (w.codes ? 1.0 : 2.0) * w.head.rows * w.head.cols;
+}
 static double layer_bytes(int32_t i, int32_t n) {
     return weight_bytes(in[i]) + weight_bytes(o[i]) + weight_bytes(gate_up[i]) + weight_bytes(down[i]) +
            4.0 * KV * n * (i < SELF ? self_keys : IMAGE_KEYS);
@@ -278,6 +310,7 @@ static void time_product(const char *what, rv_weight *w, int32_t n, bool normed,
             p.scale = 1e-3f;
             p.turn = rv_cuda_turn(cuda->partial, cuda->turn++);
             if (int8) MUST(rv_cuda_int8_product(cuda, &p, &w[i % SELF]));
+            else if (four) MUST(rv_cuda_few4(&p, rv_cuda_four(&w[i % SELF]), cuda->overlap, cuda->stream));
             else MUST(rv_cuda_few(&p, cuda->overlap, cuda->stream));
         }
     }) / (2 * SELF);
@@ -297,21 +330,22 @@ static double many_us(int which, rv_mat from, rv_mat to) {
 }
 
 static void time_many(int32_t n) {
-    static const char *const what[] = { "q, k, v", "o", "gate, up", "down" }, *const kept[] = { "16 bit", "int8", "int8, 8 outlier columns" };
+    static const char *const what[] = { "q, k, v", "o", "gate, up", "down" }, *const kept[] = { "16 bit", "nf4", "int8", "int8, 8 outlier columns" };
     void *hidden = random_device((size_t)n * FFN, 1), *sums, *wide;
     MUST(cudaMalloc(&sums, (size_t)n * HIDDEN * 4));
     MUST(cudaMemset(sums, 0, (size_t)n * HIDDEN * 4));
     MUST(cudaMalloc(&wide, (size_t)n * 2 * FFN * 2));
     double plain = 0;
-    for (int kind = 0; kind < 3; kind++) {
-        int8 = kind > 0;
-        for (int i = 0; i < SELF && kind < 2; i++) {
+    for (int kind = 0; kind < 4; kind++) {
+        four = kind == 1;
+        int8 = kind > 1;
+        for (int i = 0; i < SELF && kind < 3; i++) {
             in[i] = weight(HIDDEN + 2 * KV, HIDDEN, RV_ORDER_STACKED, false);
             o[i] = weight(HIDDEN, HIDDEN, RV_ORDER_STACKED, false);
             gate_up[i] = weight(2 * FFN, HIDDEN, RV_ORDER_GATE_UP, false);
             down[i] = weight(HIDDEN, FFN, RV_ORDER_STACKED, false);
         }
-        if (kind == 2)
+        if (kind == 3)
             for (int c = 0; c < 8; c++) MUST(cudaMemset2D((char *)hidden + 2 * (100 + 490 * c), HIDDEN * 2, 0x41, 2, (size_t)n * FFN / HIDDEN));       /* 12.0 */
         double all = 0;
         for (int which = 0; which < 4; which++) {
@@ -341,6 +375,7 @@ int main(int argc, char **argv) {
     for (int i = 1; i < argc; i++)
         if (!strcmp(argv[i], "-k") && i + 1 < argc) self_keys = std::min(std::max(atoi(argv[++i]), 1), (int)CONTEXT);
         else if (!strcmp(argv[i], "int8")) int8 = true;
+        else if (!strcmp(argv[i], "nf4")) four = true;
         else if (!strcmp(argv[i], "many")) many = true;
         else if (!strcmp(argv[i], "outliers")) int8 = true, code_scale = 0.05f;
         else rows.push_back(std::min(std::max(atoi(argv[i]), 1), many ? 8192 : (int)MOST_ROWS));
@@ -355,7 +390,7 @@ int main(int argc, char **argv) {
     done();
     for (int32_t n : rows) {
         time_layers(n);
-        if (n > 1 && n != 16) continue;
+        if (n > 1 && n != 8 && n != 16) continue;
         bool normed = n <= RV_CUDA_NORM_ROWS;
         time_product("q, k, v", in, n, normed, h, qkv, rv_few::RV_FEW_STORE);
         time_product("o", o, n, false, heads, x, rv_few::RV_FEW_ADD);
