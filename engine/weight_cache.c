@@ -1,9 +1,10 @@
 /* weight_cache.c - see weight_cache.h. */
 #include "engine/weight_cache.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 
 enum { FILE_VERSION = 1, PAGE = 4096, MOST_CONFIG = 1 << 24 };
 #define MAGIC "rvcache\n"
+#define TEMPORARY ".tmp-"
 
 typedef struct rv_cache_head {
     char     magic[8];
@@ -97,7 +99,7 @@ static char *file_path(const rv_model *m, const char *model_dir, const rv_placin
 
 static rv_status setup_key(const rv_model *m, const rv_placing *how, rv_hash *out, rv_error *err) {
     rv_string s = { 0 };
-    rv_string_addf(&s, "%s\n%s\n%llu %llu\n", rv_version(), m->be->layout, (unsigned long long)m->memory_bytes, (unsigned long long)sizeof(rv_cache_head));
+    rv_string_addf(&s, "%s\n%s\n%llu %zu\n", rv_version(), m->be->layout, (unsigned long long)m->memory_bytes, sizeof(rv_cache_head));
     add_asked(&s, m, how);
     if (s.failed) return rv_fail_memory(err, "weights cache");
     *out = rv_hash128(s.data, s.bytes);
@@ -157,11 +159,13 @@ static const char *judge(rv_weight_cache *c, bool *pads_are_equal) {
     if (fstat(c->fd, &info) || !S_ISREG(info.st_mode)) return "cannot be read";
     if (!read_at(c->fd, &is, sizeof is, 0)) return "is cut short";
     if (memcmp(is.magic, must->magic, sizeof is.magic)) return "holds something else";
-    if (is.version != must->version || memcmp(&is.setup, &must->setup, sizeof is.setup)) return "is of another version, or was made for another device or choice of formats";
+    if (is.version != must->version || memcmp(&is.setup, &must->setup, sizeof is.setup))
+        return "is of another version, or was made for another device or choice of formats";
     if (memcmp(&is.checkpoint, &must->checkpoint, sizeof is.checkpoint)) return "is of another checkpoint, or the model has changed since";
     if (is.memory_bytes != must->memory_bytes || is.data_at != must->data_at || is.pieces != must->pieces || is.piece_bytes != must->piece_bytes)
         return "is damaged";
-    if ((uint64_t)info.st_size != is.data_at + is.memory_bytes) return (uint64_t)info.st_size < is.data_at + is.memory_bytes ? "is cut short" : "is too long";
+    const uint64_t bytes = is.data_at + is.memory_bytes, there = (uint64_t)info.st_size;
+    if (there != bytes) return there < bytes ? "is cut short" : "is too long";
     if (!read_at(c->fd, c->sums, is.pieces * sizeof *c->sums, sizeof is) || head_sum(c, is) != is.sum) return "is damaged";
     *pads_are_equal = is.pads_are_equal != 0;
     return NULL;
@@ -184,7 +188,8 @@ static void seen(void *user, uint64_t piece, const void *data, uint64_t bytes) {
 bool rv_weight_cache_read(rv_weight_cache *c, bool *pads_are_equal) {
     c->fd = open(c->path, O_RDONLY | O_CLOEXEC);
     if (c->fd < 0) {
-        if (errno != ENOENT) rv_model_log(c->m, RV_LOG_WARNING, "weights cache %s: cannot be read: %s: the weights are made again", c->path, strerror(errno));
+        if (errno != ENOENT)
+            rv_model_log(c->m, RV_LOG_WARNING, "weights cache %s: cannot be read: %s: the weights are made again", c->path, strerror(errno));
         return false;
     }
     const char *why = judge(c, pads_are_equal);
@@ -266,15 +271,31 @@ static const char *write_file(rv_weight_cache *c, int fd) {
     if (why) return why;
     c->head.sum = head_sum(c, c->head);
     errno = 0;
-    if (!write_at(fd, &c->head, sizeof c->head, 0) || !write_at(fd, c->sums, c->head.pieces * sizeof *c->sums, sizeof c->head) || fsync(fd)) return "cannot be written";
-    return NULL;
+    const bool good = write_at(fd, c->sums, c->head.pieces * sizeof *c->sums, sizeof c->head) && write_at(fd, &c->head, sizeof c->head, 0);
+    return good && fsync(fd) == 0 ? NULL : "cannot be written";
+}
+
+/* What processes that were killed have left behind: NAME.tmp-PID of none that lives. */
+static void remove_leftovers(const char *path) {
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const size_t n = strlen(name), m = sizeof TEMPORARY - 1;
+    char *folder = slash ? strndup(path, (size_t)(slash - path)) : strdup(".");
+    DIR *d = folder ? opendir(*folder ? folder : "/") : NULL;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        if (strncmp(e->d_name, name, n) || strncmp(e->d_name + n, TEMPORARY, m)) continue;
+        const long pid = strtol(e->d_name + n + m, NULL, 10);
+        if (pid > 0 && pid != (long)getpid() && kill((pid_t)pid, 0) && errno == ESRCH) unlinkat(dirfd(d), e->d_name, 0);
+    }
+    if (d) closedir(d);
+    free(folder);
 }
 
 static void *run_writer(void *user) {
     rv_weight_cache *c = user;
     rv_string temporary = { 0 };
     const char *why = NULL;
-    rv_string_addf(&temporary, "%s.tmp-%ld", c->path, (long)getpid());
+    rv_string_addf(&temporary, "%s" TEMPORARY "%ld", c->path, (long)getpid());
+    remove_leftovers(c->path);
     errno = 0;
     int fd = temporary.failed || !make_folders(c->path) ? -1 : open(temporary.data, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) why = "cannot be made";

@@ -335,6 +335,25 @@ static void a_full_disk_is_a_warning_and_leaves_nothing(void **state) {
     assert_int_equal(count_files(cache_dir, name), 0);
 }
 
+static void what_a_killed_process_left_is_removed(void **state) {
+    (void)state;
+    char path[2048], dead[300], own[300], name[256];
+    uint64_t bytes;
+    free(memory_of(options(), &bytes));
+    only_file(path);
+    snprintf(name, sizeof name, "%s", strrchr(path, '/') + 1);
+    snprintf(dead, sizeof dead, "%s.tmp-999999999", name);                   /* no process has this number */
+    snprintf(own, sizeof own, "%s.tmp-1", name);                             /* this one lives           */
+    folder_write_text(cache_dir, dead, "half");
+    folder_write_text(cache_dir, own, "half");
+    unlink(path);
+    free(memory_of(options(), &bytes));
+    expect_said("written to the cache");
+    assert_int_equal(count_files(cache_dir, name), 2);
+    folder_remove(cache_dir, own);
+    only_file(path);
+}
+
 /* ---- while somebody computes ---- */
 
 static void answers_come_while_the_file_is_written(void **state) {
@@ -374,6 +393,7 @@ int main(void) {
         cmocka_unit_test_setup(a_model_that_changed_is_not_taken_for_the_old_one, fresh),
         cmocka_unit_test_setup(a_folder_that_cannot_be_made_is_a_warning, fresh),
         cmocka_unit_test_setup(a_full_disk_is_a_warning_and_leaves_nothing, fresh),
+        cmocka_unit_test_setup(what_a_killed_process_left_is_removed, fresh),
         cmocka_unit_test_setup(answers_come_while_the_file_is_written, fresh),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
