@@ -178,6 +178,7 @@ int cmd_run(int argc, char **argv) {
     r->o = (run_options){ .batch = "1", .repeat = DEFAULT_REPEAT, .tokens = DEFAULT_TOKENS, .prompt = DEFAULT_PROMPT, .long_prompt = DEFAULT_LONG, .tiles = 2 };
     r->second = (second_process){ .ask = -1, .answer = -1 };
     parse_result parsed = parse(&r->o, argc, argv);
+    if (!r->o.load.cache) r->o.load.cache = "off";       /* nothing is to be written beside what is measured */
     int code = parsed == PARSE_OK ? work(r) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
     rv_model_info_free(r->info);
     weight_files_free(&r->files);

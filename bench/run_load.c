@@ -1,5 +1,7 @@
 /* run_load.c - the model into memory: how long, from where, and how much it takes. */
 
+#include <string.h>
+
 #include "bench/run.h"
 
 static uint64_t free_bytes(const run *r) {
@@ -56,6 +58,10 @@ rv_status run_load(run *r, rv_error *err) {
                             ? second_process_context(&r->second, (uint32_t)r->device.index, r->memory.free_before) : 0;
     second_process_end(&r->second);
     if (st == RV_OK && r->o.cold) st = load_cold(r, err);
+    if (st == RV_OK && strcmp(r->o.load.cache, "off")) {         /* after it the cache is there, and `load` is from it */
+        if ((st = load_once(r, "load_first", "load, cache made or checked", err))) return st;
+        unload(r);
+    }
     for (uint64_t i = 0; st == RV_OK && i < r->o.repeat; i++) {
         if (interrupted()) return fail(err, RV_ERR_CANCELLED, "interrupted");
         unload(r);
