@@ -104,12 +104,19 @@ static void weight4(void *out, rv_dtype type, const uint8_t *codes, const float 
 }
 
 static void order4(void *out, const void *x, rv_dtype type, int64_t blocks) {
-    if (type == RV_F32) {
-        for (int64_t b = 0; b < blocks; b++)
-            for (int i = 0; i < 64; i++) memcpy((char *)out + (b * 64 + i % 2 * 32 + i / 2) * 4, (const char *)x + (b * 64 + i) * 4, 4);
-    } else {
-        for (int64_t b = 0; b < blocks; b++)
-            for (int i = 0; i < 64; i++) memcpy((char *)out + (b * 64 + i % 2 * 32 + i / 2) * 2, (const char *)x + (b * 64 + i) * 2, 2);
+    for (int64_t b = 0; b < blocks && type == RV_F32; b++) {
+        uint32_t in[64], to[64];
+        memcpy(in, (const char *)x + b * 256, sizeof in);
+        for (int i = 0; i < 32; i++) to[i] = in[2 * i];
+        for (int i = 0; i < 32; i++) to[32 + i] = in[2 * i + 1];
+        memcpy((char *)out + b * 256, to, sizeof to);
+    }
+    for (int64_t b = 0; b < blocks && type != RV_F32; b++) {
+        uint16_t in[64], to[64];
+        memcpy(in, (const char *)x + b * 128, sizeof in);
+        for (int i = 0; i < 32; i++) to[i] = in[2 * i];
+        for (int i = 0; i < 32; i++) to[32 + i] = in[2 * i + 1];
+        memcpy((char *)out + b * 128, to, sizeof to);
     }
 }
 
@@ -162,7 +169,8 @@ ALWAYS void block4_floats(const void *const *x, const uint8_t *const *codes, con
 }
 
 /* out[r * FEW_OUTPUTS + o] for R rows and O outputs straight from the codes: the sums of `tile` over decoded rows, to the
- * bit.  A row of codes is too short for the CPU to see a stream in it, so the next O rows are asked for here. */
+ * bit.  A row of codes is too short for the CPU to see a stream in it, so rows to come are asked for here;
+ * into L2, which has more requests under way than L1 can. */
 ALWAYS void tile4(const void *const *x, rv_dtype tx, const uint8_t *const *codes, const float *const *absmax, vf map, int64_t blocks, int R,
                   int O, float *out) {
     vf acc[FEW_OUTPUTS * FEW_TILE_ROWS];
@@ -171,7 +179,7 @@ ALWAYS void tile4(const void *const *x, rv_dtype tx, const uint8_t *const *codes
     for (int i = 0; i < R * O; i++) acc[i] = vf_set(0);
     for (int64_t b = 0; b < blocks; b++) {
 #pragma GCC unroll 8
-        for (int o = 0; o < O; o++) _mm_prefetch((const char *)codes[o] + (O * blocks + b) * 32, _MM_HINT_T0);
+        for (int o = 0; o < O; o++) _mm_prefetch((const char *)codes[o] + (2 * O * blocks + b) * 32, _MM_HINT_T1);
 #ifdef RV_DOT_BF16
         if (tx == RV_BF16) block4_pairs(x, codes, absmax, map, b, R, O, acc);
         else

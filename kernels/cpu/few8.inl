@@ -25,6 +25,7 @@ ALWAYS void tile8(const int8_t *const *x, const int8_t *const *w, int64_t cols, 
 #pragma GCC unroll 8
         for (int o = 0; o < O; o++) {
             wv[o] = bytes_load(w[o], k, cols);
+            if (R <= 2) _mm_prefetch((const char *)w[o] + FEW_OUTPUTS * cols + k, _MM_HINT_T1);      /* rows to come: see tile4 */
             whole[o] = _mm512_dpbusd_epi32(whole[o], half, wv[o]);
         }
 #pragma GCC unroll 4

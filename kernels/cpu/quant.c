@@ -48,6 +48,8 @@ uint64_t rv_cpu_quant_bytes(rv_cpu *cpu, const rv_weight_spec *s) {
     return cpu->be.error.code ? 0 : bytes;
 }
 
+typedef float four __attribute__((vector_size(16)));
+
 void rv_cpu_absmaxes(const rv_codes *q, int64_t block, int64_t n, float *out) {
     if (!q->nested) {
         memcpy(out, (const char *)q->scale + (size_t)block * sizeof(float), (size_t)n * sizeof(float));
@@ -59,7 +61,13 @@ void rv_cpu_absmaxes(const rv_codes *q, int64_t block, int64_t n, float *out) {
         float scale;
         memcpy(&scale, (const char *)q->nested_scale + (size_t)(block / RV_NESTED_BLOCK) * sizeof scale, sizeof scale);
         if (run > n) run = n;
-        for (int64_t i = 0; i < run; i++) out[i] = q->nested_map[code[i]] * scale + q->offset;
+        int64_t i = 0;
+        for (; i + 4 <= run; i += 4) {
+            four v = { q->nested_map[code[i]], q->nested_map[code[i + 1]], q->nested_map[code[i + 2]], q->nested_map[code[i + 3]] };
+            v = v * scale + q->offset;
+            memcpy(out + i, &v, sizeof v);
+        }
+        for (; i < run; i++) out[i] = q->nested_map[code[i]] * scale + q->offset;
         out += run, block += run, n -= run;
     }
 }
