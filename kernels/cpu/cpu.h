@@ -230,6 +230,6 @@ void      rv_onednn_close(rv_onednn *o);
 uint64_t  rv_onednn_packed_bytes(rv_onednn *o, int32_t rows, int32_t cols, rv_error *err);
 /* bf16, from parts of any type */
 rv_status rv_onednn_pack(rv_onednn *o, const rv_weight *w, void *memory, rv_error *err);
-/* x bf16, the weight packed or its parts all bf16.  False: not worth it, nothing was done */
+/* x bf16, the weight packed, its parts all bf16, or in 4 bit.  False: not worth it, nothing was done */
 bool      rv_onednn_product(rv_onednn *o, const rv_cpu_product *p);
 #endif

@@ -163,9 +163,16 @@ static void many4_item(void *context, int32_t item, int32_t thread) {
                                   j->cpu->product_scratch + (uint64_t)thread * rv_cpu_product_floats());
 }
 
-void rv_cpu_product_codes(rv_cpu *cpu, const rv_cpu_product *p) {
+static void run_many4(rv_cpu *cpu, const rv_cpu_product *p) {
     codes_job j = { .cpu = cpu, .p = p };
+#ifdef RV_ONEDNN
+    if (cpu->onednn && rv_onednn_product(cpu->onednn, p)) return;
+#endif
+    rv_pool_run(cpu->pool, ((p->out.cols - 1) / cpu->kernels->panel + 1) * ((p->x.rows - 1) / CPU_MANY_ROWS + 1), many4_item, &j);
+}
+
+void rv_cpu_product_codes(rv_cpu *cpu, const rv_cpu_product *p) {
     if (p->w->head.format == RV_FORMAT_INT8) run_int8(cpu, p);
     else if (p->x.rows <= RV_FEW_ROWS || !cpu->kernels->product_many) run_few4(cpu, p);
-    else rv_pool_run(cpu->pool, ((p->out.cols - 1) / cpu->kernels->panel + 1) * ((p->x.rows - 1) / CPU_MANY_ROWS + 1), many4_item, &j);
+    else run_many4(cpu, p);
 }

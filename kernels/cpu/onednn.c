@@ -2,7 +2,8 @@
  *
  * The one idea: oneDNN computes blocks at fixed bounds, each on one thread of our pool, so it
  * shares our threads and a result does not depend on their number.  Vision weights are packed
- * once into oneDNN's own layout; text weights are read in place, row-major as in the file.
+ * once into oneDNN's own layout; text weights are read in place, row-major as in the file, or decoded from 4 bit block by
+ * block, in the order of weight4, which the rows of x then take too.
  *
  * oneDNN (Debian's build) runs on OpenMP: inside an item the thread's OpenMP width is set to 1,
  * and put back after.
@@ -13,7 +14,7 @@
 #include <stdlib.h>
 #include "kernels/cpu/cpu.h"
 
-enum { BLOCK_ROWS = 256, BLOCK_COLS = 1024, BLOCK_STEP = 64, CACHED = 96, ALIGN = 256 };
+enum { BLOCK_ROWS = 256, BLOCK_COLS = 1024, DECODED_COLS = 256, BLOCK_STEP = 64, CACHED = 96, ALIGN = 256 };
 
 /* What distinguishes one primitive from another; no padding, compared as bytes.  Source and sums
  * are dense: with any other row length oneDNN 2.6 falls back to plain loops. */
@@ -35,7 +36,8 @@ struct rv_onednn {
     dnnl_stream_t *stream;       /* [threads]                                                  */
     void        **scratch;       /* [threads] oneDNN's own                                     */
     void        **rows;          /* [threads] BLOCK_ROWS rows of x, dense                      */
-    size_t        scratch_bytes, rows_bytes;
+    void        **decoded;       /* [threads] DECODED_COLS rows of 4-bit weights as bf16, their absmaxes */
+    size_t        scratch_bytes, rows_bytes, decoded_bytes;
     float        *sums;          /* [threads x BLOCK_ROWS x BLOCK_COLS]                        */
     entry         cache[CACHED];
     uint64_t      calls;
@@ -76,18 +78,21 @@ static void widen(const rv_onednn *o, int before) {
 
 /* ---- shapes of blocks ---- */
 
-/* Output columns of block i of n columns: all of one width but the last. */
-static int32_t block_width(int32_t n) {
-    int32_t blocks = (n - 1) / BLOCK_COLS + 1, width = (n - 1) / blocks + 1;
+/* Output columns of block i of n columns: all of one width, `most` or less, but the last. */
+static int32_t block_width(int32_t n, int32_t most) {
+    int32_t blocks = (n - 1) / most + 1, width = (n - 1) / blocks + 1;
     return (width + BLOCK_STEP - 1) / BLOCK_STEP * BLOCK_STEP;
 }
 
-static int32_t block_count(int32_t n) { return (n - 1) / block_width(n) + 1; }
+static int32_t block_count(int32_t n, int32_t most) { return (n - 1) / block_width(n, most) + 1; }
 
-static int32_t block_size(int32_t n, int32_t block) {
-    int32_t left = n - block * block_width(n);
-    return left < block_width(n) ? left : block_width(n);
+static int32_t block_size(int32_t n, int32_t block, int32_t most) {
+    int32_t width = block_width(n, most), left = n - block * width;
+    return left < width ? left : width;
 }
+
+static bool is_coded(const rv_weight *w) { return w->head.format != RV_FORMAT_PLAIN; }
+static int32_t most_cols(const rv_weight *w) { return is_coded(w) ? DECODED_COLS : BLOCK_COLS; }
 
 static dnnl_status_t matrix(dnnl_memory_desc_t *md, int64_t rows, int64_t cols, int64_t row_stride, int64_t col_stride,
                             dnnl_data_type_t type) {
@@ -209,8 +214,8 @@ typedef struct product_job {
     _Atomic int32_t status;
 } product_job;
 
-/* Block `index` of the weight's columns: which part, which columns, where its weights are. */
-typedef struct block { int32_t part, from, cols; bool last; const void *weights; } block;
+/* Block `index` of the weight's columns: which part, which of its rows, which columns, where its weights are. */
+typedef struct block { int32_t part, row, from, cols; bool last; const void *weights; } block;
 
 static uint64_t packed_block_bytes(rv_onednn *o, int32_t depth, int32_t cols, rv_error *err) {
     dnnl_memory_desc_t md;
@@ -220,7 +225,7 @@ static uint64_t packed_block_bytes(rv_onednn *o, int32_t depth, int32_t cols, rv
 
 static block block_of(const rv_weight *w, int32_t index) {
     block b = { 0 };
-    int32_t n = w->head.rows;
+    int32_t n = w->head.rows, most = most_cols(w);
     if (w->packed) {
         /* full blocks have one size: it stands before the first (see rv_onednn_pack) */
         uint64_t bytes;
@@ -228,24 +233,41 @@ static block block_of(const rv_weight *w, int32_t index) {
         b.weights = (const char *)w->packed + ALIGN + (uint64_t)index * bytes;
     } else {
         n = w->part[0].rows;
-        while (index >= block_count(n)) {
-            index -= block_count(n);
+        while (index >= block_count(n, most)) {
+            index -= block_count(n, most);
             b.from += n;
             n = w->part[++b.part].rows;
         }
-        b.weights = (const char *)w->part[b.part].data + (uint64_t)index * (uint64_t)block_width(n) * (uint64_t)w->head.cols * 2;
+        b.row = index * block_width(n, most);
+        if (!is_coded(w)) b.weights = (const char *)w->part[b.part].data + (uint64_t)b.row * (uint64_t)w->head.cols * 2;
     }
-    b.from += index * block_width(n);
-    b.cols = block_size(n, index);
-    b.last = index == block_count(n) - 1;
+    b.from += index * block_width(n, most);
+    b.cols = block_size(n, index, most);
+    b.last = index == block_count(n, most) - 1;
     return b;
 }
 
+/* A block of 4-bit weights as bf16. */
+static const void *decode(rv_onednn *o, const rv_weight *w, const block *b, int32_t thread) {
+    const rv_codes *q = &w->codes[b->part];
+    int64_t cols = w->head.cols, blocks = cols / RV_BLOCK4 * b->cols;
+    char *to = o->decoded[thread];
+    float *absmax = (float *)(void *)(to + (uint64_t)DECODED_COLS * (uint64_t)cols * 2);
+    rv_cpu_absmaxes(q, b->row * (cols / RV_BLOCK4), blocks, absmax);
+    o->cpu->kernels->weight4(to, RV_BF16, (const uint8_t *)q->codes + b->row * cols / 2, absmax, q->map, blocks);
+    return to;
+}
+
 /* BLOCK_ROWS rows of x, dense: in place where they are. */
-static void *dense_rows(rv_onednn *o, rv_mat x, int32_t row, int32_t rows, int32_t thread) {
-    if (x.ld == x.cols) return rv_cpu_row(x, row);
+static void *dense_rows(rv_onednn *o, const rv_cpu_product *p, int32_t row, int32_t rows, int32_t thread) {
+    rv_mat x = p->x;
+    if (x.ld == x.cols && !is_coded(p->w)) return rv_cpu_row(x, row);
     size_t bytes = (size_t)x.cols * 2;
-    for (int32_t r = 0; r < rows; r++) memcpy((char *)o->rows[thread] + (size_t)r * bytes, rv_cpu_row(x, row + r), bytes);
+    for (int32_t r = 0; r < rows; r++) {
+        char *to = (char *)o->rows[thread] + (size_t)r * bytes;
+        if (is_coded(p->w)) o->cpu->kernels->order4(to, rv_cpu_row(x, row + r), RV_BF16, x.cols / RV_BLOCK4);
+        else memcpy(to, rv_cpu_row(x, row + r), bytes);
+    }
     return o->rows[thread];
 }
 
@@ -260,7 +282,8 @@ static void product_item(void *context, int32_t item, int32_t thread) {
     entry *e = j->kinds[b.part][last][b.last];
     dnnl_memory_t *m = e->memory + thread * ARGS;
     float *sums = o->sums + (int64_t)thread * BLOCK_ROWS * BLOCK_COLS;
-    void *handles[ARGS] = { dense_rows(o, p->x, row, rows, thread), (void *)(uintptr_t)b.weights, sums, o->scratch[thread] };
+    if (is_coded(p->w)) b.weights = decode(o, p->w, &b, thread);
+    void *handles[ARGS] = { dense_rows(o, p, row, rows, thread), (void *)(uintptr_t)b.weights, sums, o->scratch[thread] };
     dnnl_exec_arg_t args[ARGS];
     int before = narrow(o);
     for (int i = 0; i < ARGS; i++) {
@@ -293,9 +316,10 @@ static bool find_kinds(product_job *j) {
 
 bool rv_onednn_product(rv_onednn *o, const rv_cpu_product *p) {
     product_job j = { .o = o, .p = p, .row_blocks = (p->x.rows - 1) / BLOCK_ROWS + 1 };
-    if (p->w->packed) j.col_blocks = block_count(p->w->head.rows);
-    else for (int32_t i = 0; i < p->w->n_parts; i++) j.col_blocks += block_count(p->w->part[i].rows);
+    if (p->w->packed) j.col_blocks = block_count(p->w->head.rows, BLOCK_COLS);
+    else for (int32_t i = 0; i < p->w->n_parts; i++) j.col_blocks += block_count(p->w->part[i].rows, most_cols(p->w));
     o->calls++;
+    if (is_coded(p->w) && grow(o, o->decoded, &o->decoded_bytes, (size_t)DECODED_COLS * (size_t)(p->x.cols / RV_BLOCK4) * (128 + 4), &o->cpu->be.error)) return true;
     if (!find_kinds(&j)) return o->cpu->be.error.code != RV_OK;
     rv_pool_run(o->cpu->pool, j.row_blocks * j.col_blocks, product_item, &j);
     int32_t status = atomic_load(&j.status);
@@ -306,9 +330,9 @@ bool rv_onednn_product(rv_onednn *o, const rv_cpu_product *p) {
 /* ---- packing: 256 bytes that hold the size of a full block, then the blocks ---- */
 
 uint64_t rv_onednn_packed_bytes(rv_onednn *o, int32_t rows, int32_t cols, rv_error *err) {
-    int32_t blocks = block_count(rows);
-    uint64_t full = packed_block_bytes(o, cols, block_size(rows, 0), err);
-    return ALIGN + full * (uint64_t)(blocks - 1) + packed_block_bytes(o, cols, block_size(rows, blocks - 1), err);
+    int32_t blocks = block_count(rows, BLOCK_COLS);
+    uint64_t full = packed_block_bytes(o, cols, block_size(rows, 0, BLOCK_COLS), err);
+    return ALIGN + full * (uint64_t)(blocks - 1) + packed_block_bytes(o, cols, block_size(rows, blocks - 1, BLOCK_COLS), err);
 }
 
 static rv_status pack_block(rv_onednn *o, const uint16_t *plain, int32_t depth, int32_t cols, void *out, rv_error *err) {
@@ -336,8 +360,8 @@ done:
 
 rv_status rv_onednn_pack(rv_onednn *o, const rv_weight *w, void *memory, rv_error *err) {
     rv_status st = RV_OK;
-    int32_t n = w->head.rows, depth = w->head.cols, width = block_width(n);
-    uint64_t full = packed_block_bytes(o, depth, block_size(n, 0), err);
+    int32_t n = w->head.rows, depth = w->head.cols, width = block_width(n, BLOCK_COLS);
+    uint64_t full = packed_block_bytes(o, depth, block_size(n, 0, BLOCK_COLS), err);
     uint16_t *plain = malloc((size_t)width * (size_t)depth * sizeof *plain);
     int before = narrow(o);
     if (!plain) {
@@ -345,13 +369,13 @@ rv_status rv_onednn_pack(rv_onednn *o, const rv_weight *w, void *memory, rv_erro
         goto done;
     }
     memcpy(memory, &full, sizeof full);
-    for (int32_t i = 0; i < block_count(n); i++) {
-        for (int32_t r = 0; r < block_size(n, i); r++) {
+    for (int32_t i = 0; i < block_count(n, BLOCK_COLS); i++) {
+        for (int32_t r = 0; r < block_size(n, i, BLOCK_COLS); r++) {
             rv_dtype type;
             const void *row = rv_cpu_weight_row(w, i * width + r, &type);
             o->cpu->kernels->convert(plain + (size_t)r * (size_t)depth, RV_BF16, row, type, depth);
         }
-        TRY(pack_block(o, plain, depth, block_size(n, i), (char *)memory + ALIGN + (uint64_t)i * full, err));
+        TRY(pack_block(o, plain, depth, block_size(n, i, BLOCK_COLS), (char *)memory + ALIGN + (uint64_t)i * full, err));
     }
 done:
     widen(o, before);
@@ -379,8 +403,9 @@ rv_status rv_onednn_open(rv_cpu *cpu, rv_onednn **out, rv_error *err) {
     o->stream = calloc(threads, sizeof *o->stream);
     o->scratch = calloc(threads, sizeof *o->scratch);
     o->rows = calloc(threads, sizeof *o->rows);
+    o->decoded = calloc(threads, sizeof *o->decoded);
     o->sums = aligned_alloc(ALIGN, threads * BLOCK_ROWS * BLOCK_COLS * sizeof *o->sums);
-    if (!o->stream || !o->scratch || !o->rows || !o->sums) {
+    if (!o->stream || !o->scratch || !o->rows || !o->decoded || !o->sums) {
         st = rv_fail_memory(err, "oneDNN");
         goto done;
     }
@@ -399,11 +424,13 @@ void rv_onednn_close(rv_onednn *o) {
         if (o->stream && o->stream[t]) dnnl_stream_destroy(o->stream[t]);
         if (o->scratch) free(o->scratch[t]);
         if (o->rows) free(o->rows[t]);
+        if (o->decoded) free(o->decoded[t]);
     }
     if (o->engine) dnnl_engine_destroy(o->engine);
     free(o->stream);
     free(o->scratch);
     free(o->rows);
+    free(o->decoded);
     free(o->sums);
     free(o);
 }
