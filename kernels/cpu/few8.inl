@@ -6,84 +6,81 @@
 
 /* ---- integer sums ---- */
 
+#if RV_LANES >= 8
 #if defined(__AVX512VNNI__)
-ALWAYS __m512i bytes_load(const int8_t *p, int64_t k, int64_t cols) {
-    if (cols - k >= 64) return _mm512_loadu_si512(p + k);
-    return _mm512_maskz_loadu_epi8(~UINT64_C(0) >> (64 - (cols - k)), p + k);
-}
-
+typedef __m512i vbytes;
+enum { BYTES = 64 };
+ALWAYS vbytes bytes_load(const int8_t *p) { return _mm512_loadu_si512(p); }
 /* The instruction takes one operand without sign: x + 128, and 128 times the weights' sum is taken off again. */
-ALWAYS void tile8(const int8_t *const *x, const int8_t *const *w, int64_t cols, int R, int O, int32_t *sums) {
-    const __m512i half = _mm512_set1_epi8((char)0x80);
-    __m512i acc[FEW_OUTPUTS * FEW_TILE_ROWS], whole[FEW_OUTPUTS];
-#pragma GCC unroll 32
-    for (int i = 0; i < R * O; i++) acc[i] = _mm512_setzero_si512();
-#pragma GCC unroll 8
-    for (int o = 0; o < O; o++) whole[o] = _mm512_setzero_si512();
-    for (int64_t k = 0; k < cols; k += 64) {
-        __m512i wv[FEW_OUTPUTS];
-#pragma GCC unroll 8
-        for (int o = 0; o < O; o++) {
-            wv[o] = bytes_load(w[o], k, cols);
-            if (R <= 2) _mm_prefetch((const char *)w[o] + FEW_OUTPUTS * cols + k, _MM_HINT_T1);      /* rows to come: see tile4 */
-            whole[o] = _mm512_dpbusd_epi32(whole[o], half, wv[o]);
-        }
-#pragma GCC unroll 4
-        for (int r = 0; r < R; r++) {
-            __m512i xv = _mm512_xor_si512(bytes_load(x[r], k, cols), half);
-#pragma GCC unroll 8
-            for (int o = 0; o < O; o++) acc[r * O + o] = _mm512_dpbusd_epi32(acc[r * O + o], xv, wv[o]);
-        }
-    }
-#pragma GCC unroll 4
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 8
-        for (int o = 0; o < O; o++) sums[r * FEW_OUTPUTS + o] = _mm512_reduce_add_epi32(_mm512_sub_epi32(acc[r * O + o], whole[o]));
-}
-#elif RV_LANES >= 8
-#if RV_LANES == 16
-typedef __m512i vwide;
-enum { WIDE = 32 };
-ALWAYS vwide wide_load(const int8_t *p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)p)); }
-ALWAYS vwide wide_dot(vwide acc, vwide a, vwide b) { return _mm512_add_epi32(acc, _mm512_madd_epi16(a, b)); }
+ALWAYS vbytes bytes_shift(vbytes x) { return _mm512_xor_si512(x, _mm512_set1_epi8((char)0x80)); }
+ALWAYS vi bytes_dot(vi acc, vbytes x, vbytes w) { return (vi)_mm512_dpbusd_epi32((__m512i)acc, x, w); }
+ALWAYS vi bytes_excess(vi acc, vbytes w) { return bytes_dot(acc, _mm512_set1_epi8((char)0x80), w); }
+#elif RV_LANES == 16
+typedef __m512i vbytes;
+enum { BYTES = 32 };
+ALWAYS vbytes bytes_load(const int8_t *p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)p)); }
+ALWAYS vi bytes_dot(vi acc, vbytes x, vbytes w) { return (vi)_mm512_add_epi32((__m512i)acc, _mm512_madd_epi16(x, w)); }
 #else
-typedef __m256i vwide;
-enum { WIDE = 16 };
-ALWAYS vwide wide_load(const int8_t *p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p)); }
-ALWAYS vwide wide_dot(vwide acc, vwide a, vwide b) { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); }
+typedef __m256i vbytes;
+enum { BYTES = 16 };
+ALWAYS vbytes bytes_load(const int8_t *p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p)); }
+ALWAYS vi bytes_dot(vi acc, vbytes x, vbytes w) { return (vi)_mm256_add_epi32((__m256i)acc, _mm256_madd_epi16(x, w)); }
+#endif
+#if !defined(__AVX512VNNI__)
+ALWAYS vbytes bytes_shift(vbytes x) { return x; }
+ALWAYS vi bytes_excess(vi acc, vbytes w) { return (void)w, acc; }
 #endif
 
-ALWAYS vwide wide_load_up_to(const int8_t *p, int64_t k, int64_t cols) {
-    if (cols - k >= WIDE) return wide_load(p + k);
-    int8_t room[WIDE] = { 0 };
-    memcpy(room, p + k, (size_t)(cols - k));
-    return wide_load(room);
+ALWAYS int32_t vi_sum(vi v) {
+#if RV_LANES == 16
+    return _mm512_reduce_add_epi32((__m512i)v);
+#else
+    int32_t sum = 0;
+    for (int i = 0; i < RV_LANES; i++) sum += v[i];
+    return sum;
+#endif
 }
 
-ALWAYS void tile8(const int8_t *const *x, const int8_t *const *w, int64_t cols, int R, int O, int32_t *sums) {
-    vwide acc[FEW_OUTPUTS * FEW_TILE_ROWS];
-#pragma GCC unroll 32
-    for (int i = 0; i < R * O; i++) acc[i] = (vwide){ 0 };
-    for (int64_t k = 0; k < cols; k += WIDE) {
-        vwide wv[FEW_OUTPUTS];
+/* One step of R rows and O outputs; the pointers are at it. */
+ALWAYS void step8(const int8_t *const *x, const int8_t *const *w, int64_t k, int R, int O, vi *acc, vi *excess) {
+    vbytes wv[FEW_OUTPUTS];
 #pragma GCC unroll 8
-        for (int o = 0; o < O; o++) wv[o] = wide_load_up_to(w[o], k, cols);
+    for (int o = 0; o < O; o++) {
+        wv[o] = bytes_load(w[o] + k);
+        excess[o] = bytes_excess(excess[o], wv[o]);
+    }
 #pragma GCC unroll 4
-        for (int r = 0; r < R; r++) {
-            vwide xv = wide_load_up_to(x[r], k, cols);
+    for (int r = 0; r < R; r++) {
+        vbytes xv = bytes_shift(bytes_load(x[r] + k));
 #pragma GCC unroll 8
-            for (int o = 0; o < O; o++) acc[r * O + o] = wide_dot(acc[r * O + o], xv, wv[o]);
-        }
+        for (int o = 0; o < O; o++) acc[r * O + o] = bytes_dot(acc[r * O + o], xv, wv[o]);
+    }
+}
+
+/* sums[r * FEW_OUTPUTS + o] of R rows and O outputs. */
+ALWAYS void tile8(const int8_t *const *x, const int8_t *const *w, int64_t cols, int R, int O, int32_t *sums) {
+    vi acc[FEW_OUTPUTS * FEW_TILE_ROWS], excess[FEW_OUTPUTS];
+    int64_t k = 0;
+#pragma GCC unroll 32
+    for (int i = 0; i < R * O; i++) acc[i] = (vi){ 0 };
+#pragma GCC unroll 8
+    for (int o = 0; o < O; o++) excess[o] = (vi){ 0 };
+    for (; k + BYTES <= cols; k += BYTES) {
+#pragma GCC unroll 8
+        for (int o = 0; o < O && R <= 2; o++) _mm_prefetch((const char *)w[o] + FEW_OUTPUTS * cols + k, _MM_HINT_T1);      /* rows to come: see tile4 */
+        step8(x, w, k, R, O, acc, excess);
+    }
+    if (k < cols) {
+        int8_t room[FEW_TILE_ROWS + FEW_OUTPUTS][BYTES] = { { 0 } };
+        const int8_t *last_x[FEW_TILE_ROWS], *last_w[FEW_OUTPUTS];
+        for (int r = 0; r < R; r++) last_x[r] = memcpy(room[r], x[r] + k, (size_t)(cols - k));
+        for (int o = 0; o < O; o++) last_w[o] = memcpy(room[R + o], w[o] + k, (size_t)(cols - k));
+        step8(last_x, last_w, 0, R, O, acc, excess);
     }
 #pragma GCC unroll 4
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
-        for (int o = 0; o < O; o++) {
-            vi lanes = (vi)acc[r * O + o];
-            int32_t sum = 0;
-            for (int i = 0; i < RV_LANES; i++) sum += lanes[i];
-            sums[r * FEW_OUTPUTS + o] = sum;
-        }
+        for (int o = 0; o < O; o++) sums[r * FEW_OUTPUTS + o] = vi_sum(acc[r * O + o] - excess[o]);
 }
 #else
 /* sums[r * FEW_OUTPUTS + o] of R rows and O outputs. */
@@ -137,7 +134,7 @@ static void finish8(const rv_cpu_product *p, const rv_cpu_int8_rows *q, const in
 static void rows8(const rv_cpu_product *p, const rv_cpu_int8_rows *q, const int8_t *const *w, const float *scb, int32_t from, int32_t n) {
     int64_t cols = p->x.cols;
     for (int32_t r = 0; r < p->x.rows;) {
-        int32_t sums[FEW_TILE_ROWS * FEW_OUTPUTS], take = p->x.rows - r >= 4 ? 4 : p->x.rows - r >= 2 ? 2 : 1;
+        int32_t sums[FEW_TILE_ROWS * FEW_OUTPUTS], take = p->x.rows - r >= 4 && RV_LANES != 8 ? 4 : p->x.rows - r >= 2 ? 2 : 1;    /* AVX2: 16 registers */
         const int8_t *x[FEW_TILE_ROWS];
         for (int32_t i = 0; i < take; i++) x[i] = q->codes + (r + i) * cols;
         if (take == 4) {
