@@ -52,6 +52,7 @@ typedef struct rv_cpu_int8_rows {
     int32_t *outliers;           /* [rows] how many                                            */
     int32_t *column;             /* [rows x cols] whose columns these are, ascending           */
     float   *value;              /* [rows x cols] and x there                                  */
+    rv_mat   spread;             /* x at outliers, else 0: of rows with many (rv_cpu_many_outliers) */
 } rv_cpu_int8_rows;
 
 /* Room for products with weights in codes, up to `cols` wide. */
@@ -59,7 +60,7 @@ typedef struct rv_cpu_quant_room {
     int32_t          cols;
     rv_cpu_int8_rows int8;
     uint8_t         *by_call;    /* [cols] whether any row of the call has an outlier there    */
-    void            *x;          /* [RV_FEW_ROWS x cols] in the order of weight4               */
+    void            *x;          /* [RV_FEW_ROWS x cols] in the order of weight4, or `spread`  */
     char            *weights;    /* [threads x rv_cpu_decode_bytes()]                          */
     void            *whole;      /* all of it                                                  */
 } rv_cpu_quant_room;
@@ -114,7 +115,7 @@ typedef struct rv_cpu_kernels {
     void (*weight4)(void *out, rv_dtype type, const uint8_t *codes, const float *absmax, const float *map, int64_t blocks);
     void (*order4)(void *out, const void *x, rv_dtype type, int64_t blocks);
     /* Output columns [from, to), all rows; x of product4 in that order; room: rv_cpu_decode_bytes(). */
-    void (*product8)(const rv_cpu_product *p, const rv_cpu_int8_rows *q, int32_t from, int32_t to);
+    void (*product8)(const rv_cpu_product *p, const rv_cpu_int8_rows *q, int32_t from, int32_t to, void *room);
     void (*product4)(const rv_cpu_product *p, int32_t from, int32_t to, void *room);
 } rv_cpu_kernels;
 
@@ -145,6 +146,9 @@ extern const rv_cpu_kernels rv_cpu_reference, rv_cpu_base;
 #if defined(__x86_64__)
 extern const rv_cpu_kernels rv_cpu_avx2, rv_cpu_avx512, rv_cpu_avx512_bf16;
 #endif
+
+/* Whether a row's outliers are looked up one by one, or multiplied as a row: it is the row's own choice. */
+static inline bool rv_cpu_many_outliers(int32_t outliers, int32_t cols) { return outliers > cols / 64; }
 
 /* The 16-bit type that 4-bit weights are rounded to. */
 static inline rv_dtype rv_cpu_decoded(rv_dtype act) { return act == RV_BF16 ? RV_BF16 : RV_F16; }
@@ -218,9 +222,9 @@ int32_t rv_cpu_int8_row(int8_t *codes, float *sca, int32_t *column, const void *
 void rv_cpu_product_codes(rv_cpu *cpu, const rv_cpu_product *p);
 bool rv_cpu_quant_grow(rv_cpu *cpu, int32_t cols);           /* false: a sticky error          */
 void rv_cpu_quant_close(rv_cpu *cpu);
-/* What product4 needs: CPU_OUTPUTS rows of 16-bit weights, and their absmaxes. */
+/* What an item needs: CPU_OUTPUTS rows of weights, decoded, and their absmaxes. */
 static inline uint64_t rv_cpu_decode_bytes(int32_t cols) {
-    return (uint64_t)CPU_OUTPUTS * (uint64_t)((cols + 63) / 64) * (64 * 2 + 4);
+    return (uint64_t)CPU_OUTPUTS * (uint64_t)((cols + 63) / 64) * (64 * 4 + 4);
 }
 
 /* ---- onednn.c (with RV_ONEDNN) ---- */

@@ -111,57 +111,96 @@ static float outlier_sum(const int32_t *column, const float *value, int32_t n, c
     return vf_sum(sum);
 }
 
-static void finish8(const rv_cpu_product *p, const rv_cpu_int8_rows *q, const int8_t *const *w, const float *scb, int32_t r, int32_t from,
-                    int32_t n, const int32_t *sums) {
-    float out[FEW_OUTPUTS + RV_LANES];
+/* A weight row as a row with many outliers takes it: rounded to the operands' type. */
+static void decode8(void *out, const int8_t *w, float scb, int64_t cols, rv_dtype act) {
+    int64_t k = 0;
+    for (; k + RV_LANES <= cols; k += RV_LANES) {
+        vb code;
+        memcpy(&code, w + k, sizeof code);
+        vf v = __builtin_convertvector(code, vf) * scb;
+        v = v * RV_INT8_ONE;
+        if (act == RV_BF16) vf_store_as(out, RV_BF16, k, v);
+        else vf_store_as(out, RV_F32, k, v);
+    }
+    for (; k < cols; k++) {
+        float v = (float)w[k] * scb;
+        rv_cpu_store(out, act, k, v * RV_INT8_ONE);
+    }
+}
+
+/* FEW_OUTPUTS weight rows of one part. */
+typedef struct weights8 {
+    const int8_t *codes[FEW_OUTPUTS];
+    const void   *decoded[FEW_OUTPUTS];          /* where any row has many outliers            */
+    float         scb[FEW_OUTPUTS];
+} weights8;
+
+static __attribute__((noinline)) void add_outliers(const rv_cpu_product *p, const rv_cpu_int8_rows *q, const weights8 *w, int32_t r, int32_t n, float *out) {
+    float more[FEW_OUTPUTS];
     int64_t at = (int64_t)r * p->x.cols;
+    const void *x = rv_cpu_row(q->spread, r);
+    if (!rv_cpu_many_outliers(q->outliers[r], p->x.cols))
+        for (int32_t i = 0; i < n; i++) more[i] = outlier_sum(q->column + at, q->value + at, q->outliers[r], w->codes[i], w->scb[i], p->x.type);
+    else if (p->x.type == RV_BF16) tile(&x, RV_BF16, w->decoded, RV_BF16, p->x.cols, 1, FEW_OUTPUTS, more);
+    else tile(&x, RV_F32, w->decoded, RV_F32, p->x.cols, 1, FEW_OUTPUTS, more);
+    for (int32_t i = 0; i < n; i++) {
+        out[i] += more[i];
+        if (p->x.type == RV_BF16) out[i] = rv_bf16_to_f32(rv_f32_to_bf16(out[i]));
+    }
+}
+
+static void finish8(const rv_cpu_product *p, const rv_cpu_int8_rows *q, const weights8 *w, int32_t r, int32_t from, int32_t n, const int32_t *sums) {
+    float out[FEW_OUTPUTS + RV_LANES];
     for (int32_t i = 0; i < FEW_OUTPUTS; i += RV_LANES) {
         float sum[RV_LANES] = { 0 }, by[RV_LANES] = { 0 };
-        for (int32_t k = 0; k < RV_LANES && i + k < n; k++) sum[k] = (float)sums[i + k], by[k] = scb[i + k];
+        for (int32_t k = 0; k < RV_LANES && i + k < n; k++) sum[k] = (float)sums[i + k], by[k] = w->scb[i + k];
         vf v = vf_load(sum) * q->sca[r];
         v = v * vf_load(by);
         v = vf_through_f16(v * RV_INT8_BOTH);
         vf_store(out + i, p->x.type == RV_BF16 ? vf_through_bf16(v) : v);
     }
-    if (q->outliers[r])
-        for (int32_t i = 0; i < n; i++) {
-            out[i] += outlier_sum(q->column + at, q->value + at, q->outliers[r], w[i], scb[i], p->x.type);
-            if (p->x.type == RV_BF16) out[i] = rv_bf16_to_f32(rv_f32_to_bf16(out[i]));
-        }
+    if (q->outliers[r]) add_outliers(p, q, w, r, n, out);
     finish_row(p, r, from, n, out);
 }
 
-static void rows8(const rv_cpu_product *p, const rv_cpu_int8_rows *q, const int8_t *const *w, const float *scb, int32_t from, int32_t n) {
+static void rows8(const rv_cpu_product *p, const rv_cpu_int8_rows *q, const weights8 *w, int32_t from, int32_t n) {
     int64_t cols = p->x.cols;
     for (int32_t r = 0; r < p->x.rows;) {
         int32_t sums[FEW_TILE_ROWS * FEW_OUTPUTS], take = p->x.rows - r >= 4 && RV_LANES != 8 ? 4 : p->x.rows - r >= 2 ? 2 : 1;    /* AVX2: 16 registers */
         const int8_t *x[FEW_TILE_ROWS];
         for (int32_t i = 0; i < take; i++) x[i] = q->codes + (r + i) * cols;
         if (take == 4) {
-            tile8(x, w, cols, 4, 4, sums);
-            if (n > 4) tile8(x, w + 4, cols, 4, 4, sums + 4);
+            tile8(x, w->codes, cols, 4, 4, sums);
+            if (n > 4) tile8(x, w->codes + 4, cols, 4, 4, sums + 4);
         } else if (take == 2) {
-            tile8(x, w, cols, 2, 4, sums);
-            if (n > 4) tile8(x, w + 4, cols, 2, 4, sums + 4);
+            tile8(x, w->codes, cols, 2, 4, sums);
+            if (n > 4) tile8(x, w->codes + 4, cols, 2, 4, sums + 4);
         } else {
-            tile8(x, w, cols, 1, 8, sums);
+            tile8(x, w->codes, cols, 1, 8, sums);
         }
-        for (int32_t i = 0; i < take; i++) finish8(p, q, w, scb, r + i, from, n, sums + i * FEW_OUTPUTS);
+        for (int32_t i = 0; i < take; i++) finish8(p, q, w, r + i, from, n, sums + i * FEW_OUTPUTS);
         r += take;
     }
 }
 
-static void product8(const rv_cpu_product *p, const rv_cpu_int8_rows *q, int32_t from, int32_t to) {
+static void product8(const rv_cpu_product *p, const rv_cpu_int8_rows *q, int32_t from, int32_t to, void *room) {
+    int64_t cols = p->x.cols;
+    bool many = false;
+    for (int32_t r = 0; r < p->x.rows; r++) many |= rv_cpu_many_outliers(q->outliers[r], p->x.cols);
     while (from < to) {
-        const int8_t *w[FEW_OUTPUTS];
-        float scb[FEW_OUTPUTS];
+        weights8 w = { 0 };
         int32_t o = from, part = rv_cpu_part_of(p->w, &o), n = p->w->part[part].rows - o;
         const rv_codes *c = &p->w->codes[part];
         if (n > FEW_OUTPUTS) n = FEW_OUTPUTS;
         if (n > to - from) n = to - from;
-        for (int32_t i = 0; i < FEW_OUTPUTS; i++) w[i] = (const int8_t *)c->codes + (int64_t)(o + (i < n ? i : 0)) * p->x.cols;
-        memcpy(scb, (const char *)c->scale + (size_t)o * sizeof *scb, (size_t)n * sizeof *scb);
-        rows8(p, q, w, scb, from, n);
+        memcpy(w.scb, (const char *)c->scale + (size_t)o * sizeof *w.scb, (size_t)n * sizeof *w.scb);
+        for (int32_t i = 0; i < FEW_OUTPUTS; i++) {
+            int32_t at = i < n ? i : 0;
+            w.codes[i] = (const int8_t *)c->codes + (o + at) * cols;
+            w.decoded[i] = (char *)room + at * cols * (int64_t)rv_dtype_size(p->x.type);
+            if (many && i < n) decode8((char *)room + i * cols * (int64_t)rv_dtype_size(p->x.type), w.codes[i], w.scb[i], cols, p->x.type);
+        }
+        rows8(p, q, &w, from, n);
         from += n;
     }
 }

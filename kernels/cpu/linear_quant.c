@@ -65,6 +65,10 @@ static int32_t item_end(const codes_job *j, int32_t from) {
     return from + (left < j->step ? left : j->step);
 }
 
+static void *room_of(const codes_job *j, int32_t thread) {
+    return j->cpu->quant.weights + (uint64_t)thread * ((rv_cpu_decode_bytes(j->cpu->quant.cols) + ALIGN - 1) / ALIGN * ALIGN);
+}
+
 static void run_items(codes_job *j, rv_pool_work *work) { rv_pool_run(j->cpu->pool, (j->p->out.cols - 1) / j->step + 1, work, j); }
 
 /* ---- int8 ---- */
@@ -102,12 +106,15 @@ static void int8_row_item(void *context, int32_t r, int32_t thread) {
     }
     for (int32_t i = 0; i < n; i++) q->value[r * cols + i] = rv_cpu_load(rv_cpu_row(p->x, r), p->x.type, column[i]);
     q->outliers[r] = n;
+    if (!rv_cpu_many_outliers(n, p->x.cols)) return;
+    void *spread = rv_cpu_row(q->spread, r);
+    memset(spread, 0, (size_t)cols * rv_dtype_size(p->x.type));
+    for (int32_t i = 0; i < n; i++) rv_cpu_store(spread, p->x.type, column[i], q->value[r * cols + i]);
 }
 
 static void product8_item(void *context, int32_t item, int32_t thread) {
     codes_job *j = context;
-    (void)thread;
-    j->cpu->kernels->product8(j->p, &j->cpu->quant.int8, item * j->step, item_end(j, item * j->step));
+    j->cpu->kernels->product8(j->p, &j->cpu->quant.int8, item * j->step, item_end(j, item * j->step), room_of(j, thread));
 }
 
 static void run_int8(rv_cpu *cpu, const rv_cpu_product *p) {
@@ -120,6 +127,7 @@ static void run_int8(rv_cpu *cpu, const rv_cpu_product *p) {
         some.out = rv_rows(p->out, row, n);
         if (p->row_scale) some.row_scale = p->row_scale + row;
         j.p = &some;
+        cpu->quant.int8.spread = rv_mat_of(cpu->quant.x, n, p->x.cols, p->x.type);
         rv_pool_run(cpu->pool, n, int8_row_item, &j);
         cut(&j, p->x.cols);
         run_items(&j, product8_item);
@@ -137,8 +145,7 @@ static void order_item(void *context, int32_t r, int32_t thread) {
 
 static void product4_item(void *context, int32_t item, int32_t thread) {
     codes_job *j = context;
-    uint64_t room = (rv_cpu_decode_bytes(j->cpu->quant.cols) + ALIGN - 1) / ALIGN * ALIGN;
-    j->cpu->kernels->product4(j->p, item * j->step, item_end(j, item * j->step), j->cpu->quant.weights + (uint64_t)thread * room);
+    j->cpu->kernels->product4(j->p, item * j->step, item_end(j, item * j->step), room_of(j, thread));
 }
 
 static void run_few4(rv_cpu *cpu, const rv_cpu_product *p) {

@@ -91,7 +91,8 @@ static void product4(const rv_cpu_product *p, int32_t from, int32_t to, void *ro
     }
 }
 
-static void product8(const rv_cpu_product *p, const rv_cpu_int8_rows *q, int32_t from, int32_t to) {
+static void product8(const rv_cpu_product *p, const rv_cpu_int8_rows *q, int32_t from, int32_t to, void *room) {
+    (void)room;
     int64_t cols = p->x.cols;
     for (int32_t at = from; at < to; at++) {
         int32_t o = at;
