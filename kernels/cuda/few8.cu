@@ -5,6 +5,127 @@
  */
 #include "kernels/cuda/few8.cuh"
 
+/* ---- activations of up to HELD * THREADS columns: a thread's are THREADS apart, in registers ---- */
+
+enum { SHORT = HELD * THREADS };
+enum source { GLOBAL, WHOLE, HELD_ROWS };      /* where codes come from: read as they lie; made in or copied to shared memory; the same of short rows */
+
+/* What the block's warps leave for one another: of two rows by turns, so that one barrier a use is enough. */
+struct meeting { float sum[2][WARPS], most[2][WARPS]; uint32_t marks[HELD * WARPS]; int32_t base[HELD * WARPS + 1]; };
+
+/* norm_rows' very operations on row r. */
+template <typename T>
+static __device__ __forceinline__ void norm_held(const args &a, int32_t r, const float (&weight)[HELD], T (&x)[HELD], meeting &m) {
+    const int32_t first = (int32_t)threadIdx.x;
+    const float *from = (const float *)a.x + r * a.x_ld;
+    float v[HELD], square = 0;
+#pragma unroll
+    for (int32_t i = 0; i < HELD; i++) v[i] = first + i * THREADS < a.cols ? __ldcg(from + first + i * THREADS) : 0.f;
+#pragma unroll
+    for (int32_t i = 0; i < HELD; i++) square += v[i] * v[i];
+    for (int d = 16; d; d >>= 1) square += __shfl_xor_sync(~0u, square, d);
+    if (first % 32 == 0) m.sum[r % 2][first / 32] = square;
+    __syncthreads();
+    square = 0;
+    for (int32_t w = 0; w < WARPS; w++) square += m.sum[r % 2][w];
+    const float scale = rsqrtf(square / (float)a.cols + a.eps);
+#pragma unroll
+    for (int32_t i = 0; i < HELD; i++) x[i] = first + i * THREADS < a.cols ? to_act<T>(v[i] * scale * weight[i]) : T(0.f);
+}
+
+/* The list of a row that has outliers: each of a thread's finds its place by counting those before it. */
+template <typename T>
+static __device__ __forceinline__ int32_t list_held(const T (&x)[HELD], float threshold, uint32_t *list, meeting &m) {
+    const int32_t first = (int32_t)threadIdx.x, warp = first / 32, lane = first % 32;
+    auto mark = [&](int32_t i) { return __ballot_sync(~0u, fabsf(through_f16(*(const uint16_t *)&x[i], T()).x) >= threshold); };
+#pragma unroll
+    for (int32_t i = 0; i < HELD; i++) {
+        const uint32_t marks = mark(i);
+        if (lane == 0) m.marks[i * WARPS + warp] = marks;
+    }
+    __syncthreads();
+    if (warp == 0) {
+        int32_t mine[HELD * WARPS / 32], all = 0;
+#pragma unroll
+        for (int32_t j = 0; j < HELD * WARPS / 32; j++) mine[j] = __popc(m.marks[lane * (HELD * WARPS / 32) + j]), all += mine[j];
+        int32_t before = all;
+#pragma unroll
+        for (int d = 1; d < 32; d *= 2) {
+            const int32_t other = __shfl_up_sync(~0u, before, d);
+            if (lane >= d) before += other;
+        }
+        if (lane == 31) m.base[HELD * WARPS] = before;
+        before -= all;
+#pragma unroll
+        for (int32_t j = 0; j < HELD * WARPS / 32; j++) m.base[lane * (HELD * WARPS / 32) + j] = before, before += mine[j];
+    }
+    __syncthreads();
+#pragma unroll
+    for (int32_t i = 0; i < HELD; i++) {
+        const uint32_t marks = m.marks[i * WARPS + warp];
+        if (marks >> lane & 1)
+            list[m.base[i * WARPS + warp] + __popc(marks & ((1u << lane) - 1))] = (uint32_t)(first + i * THREADS) | (uint32_t)*(const uint16_t *)&x[i] << 16;
+    }
+    const int32_t all = m.base[HELD * WARPS];
+    if (first < (-all & LISTED - 1)) list[all + first] = 0;
+    __syncthreads();
+    return all;
+}
+
+/* quantise_row's codes of row r, held in x. */
+template <typename T>
+static __device__ __forceinline__ int8_row quantise_held(const args8 &g, int32_t r, const T (&x)[HELD], int8_t *codes, meeting &m) {
+    const int32_t first = (int32_t)threadIdx.x;
+    const float limit = g.threshold == 0.f ? __int_as_float(0x7f800000) : g.threshold;
+    const int8_limit is = { g.threshold, NULL };
+    float f[HELD], most = 0;
+    bool any = false;
+#pragma unroll
+    for (int32_t i = 0; i < HELD; i++) {
+        f[i] = through_f16(*(const uint16_t *)&x[i], T()).x;
+        any |= is.outlier(fabsf(f[i]));
+        if (is.counts(fabsf(f[i]))) most = fmaxf(most, fabsf(f[i]));
+    }
+    const uint32_t of_warp = __reduce_max_sync(~0u, __float_as_uint(most));       /* none is negative: they order as integers */
+    if (first % 32 == 0) m.most[r % 2][first / 32] = __uint_as_float(of_warp);
+    __syncthreads();
+    most = m.most[r % 2][0];
+#pragma unroll
+    for (int32_t w = 1; w < WARPS; w++) most = fmaxf(most, m.most[r % 2][w]);
+    const float scale = most > 0 ? __fdiv_rn(127.f, most) : 0.f;
+#pragma unroll
+    for (int32_t i = 0; i < HELD; i++)
+        if (first + i * THREADS < g.pitch) codes[first + i * THREADS] = (int8_t)code_bits(fabsf(f[i]) < limit ? f[i] : 0.f, scale);
+    int32_t outliers = 0;
+    if (__syncthreads_or(any)) outliers = list_held(x, g.threshold, g.list + (int64_t)r * (g.pitch + LISTED), m);
+    return { most, outliers };
+}
+
+template <typename T> static __device__ __forceinline__ void share_short(const args8 &g, int8_t *codes, int8_row *rows, meeting &m) {
+    const args &a = g.a;
+    const int32_t first = (int32_t)threadIdx.x;
+    float weight[HELD];
+#pragma unroll
+    for (int32_t i = 0; i < HELD; i++) weight[i] = a.norm && first + i * THREADS < a.cols ? a.norm[first + i * THREADS] : 0.f;
+    wait_for_previous();
+#pragma unroll 1
+    for (int32_t r = 0; r < a.n; r++) {
+        T x[HELD];
+        if (a.norm) norm_held<T>(a, r, weight, x, m);
+        else
+#pragma unroll
+            for (int32_t i = 0; i < HELD; i++) {
+                const uint16_t bits = first + i * THREADS < a.cols ? __ldcg((const uint16_t *)a.x + r * a.x_ld + first + i * THREADS) : (uint16_t)0;
+                x[i] = *(const T *)&bits;
+            }
+        const int8_row row = quantise_held<T>(g, r, x, codes + r * g.shared_pitch, m);
+        if (first == 0) rows[r] = row;
+    }
+    __syncthreads();
+}
+
+/* ---- of any number ---- */
+
 /* x's codes and what is known of its rows into shared memory. */
 template <typename T> static __device__ __forceinline__ void share_codes(const args8 &g, int8_t *codes, int8_row *rows, T *normed, float *room) {
     const args &a = g.a;
@@ -37,23 +158,25 @@ template <typename T> static __device__ __forceinline__ void share_codes(const a
 /* What a block keeps in shared memory beside the ring. */
 template <int MT> struct shared8 {
     int32_t codes, rows, normed, queue, bytes;
-    __host__ __device__ shared8(const args8 &g, bool shared, int32_t element) {
+    __host__ __device__ shared8(const args8 &g, source from, int32_t element) {
+        const bool shared = from != GLOBAL;
         codes = 2 * (int32_t)sizeof(sums_room<MT>) + g.a.stages * WARPS * code_stream<MT>::STAGE * 16;
         rows = codes + (shared ? g.a.n * g.shared_pitch : 0);
         normed = rows + (shared ? (g.a.n + 1) / 2 * 16 : 0);
-        queue = normed + (shared && g.a.norm ? g.a.n * g.a.cols * element : 0);
+        queue = normed + (from == WHOLE && g.a.norm ? g.a.n * g.a.cols * element : 0);
         bytes = queue + (int32_t)sizeof(tile_queue8);
     }
 };
 
-/* N8: groups of 8 activation rows.  MT: a tile's 16-row operands.  SHARED: their codes are made in or copied to shared memory first. */
-template <typename T, typename O, int HOW, int N8, int MT, bool SHARED>
+/* N8: groups of 8 activation rows.  MT: a tile's 16-row operands.  FROM: where their codes come from. */
+template <typename T, typename O, int HOW, int N8, int MT, source FROM>
 static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(const args8 g) {
     extern __shared__ uint4 memory[];
     let_next_start();
+    constexpr bool SHARED = FROM != GLOBAL;
     const args &a = g.a;
     const int32_t warp = (int32_t)threadIdx.x / 32, lane = (int32_t)threadIdx.x % 32;
-    const shared8<MT> at(g, SHARED, (int32_t)sizeof(T));
+    const shared8<MT> at(g, FROM, (int32_t)sizeof(T));
     sums_room<MT> *sums = (sums_room<MT> *)memory;
     uint4 *ring = memory + 2 * sizeof(sums_room<MT>) / 16;
     int8_row *rows = SHARED ? (int8_row *)((char *)memory + at.rows) : g.rows;
@@ -66,7 +189,8 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
     if (takes)
         for (int32_t i = 0; i <= g.ahead; i++) tiles.of[i] = tiles.take(g, i);
 
-    if (SHARED) share_codes<T>(g, (int8_t *)memory + at.codes, rows, (T *)((char *)memory + at.normed), &sums->of[0][0][0]);
+    if (FROM == HELD_ROWS) share_short<T>(g, (int8_t *)memory + at.codes, rows, *(meeting *)sums);
+    else if (FROM == WHOLE) share_codes<T>(g, (int8_t *)memory + at.codes, rows, (T *)((char *)memory + at.normed), &sums->of[0][0][0]);
     else {
         wait_for_previous();
         __syncthreads();
@@ -116,33 +240,34 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
 
 /* ---- launching ---- */
 
-template <typename T, typename O, int HOW, int N8, int MT, bool SHARED>
+template <typename T, typename O, int HOW, int N8, int MT, source FROM>
 static cudaError_t launch(args8 g, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
-    auto kernel = few8_kernel<T, O, HOW, N8, MT, SHARED>;
+    auto kernel = few8_kernel<T, O, HOW, N8, MT, FROM>;
     args &a = g.a;
     const int32_t stage = WARPS * code_stream<MT>::STAGE * 16, slice = (g.pitch + DEPTH8 - 1) / DEPTH8 / WARPS;
     int32_t room = 0;
     cudaError_t e = room_of(overlap && N8 <= 4, &room);
     a.stages = 0;
-    const int32_t fixed = shared8<MT>(g, SHARED, (int32_t)sizeof(T)).bytes;
+    const int32_t fixed = shared8<MT>(g, FROM, (int32_t)sizeof(T)).bytes;
     a.tiles = (a.rows + MT * TILE - 1) / (MT * TILE);
     a.stages = (room - fixed) / stage < MOST_STAGES ? (room - fixed) / stage : MOST_STAGES;
     if (!e && a.stages < LEAST_STAGES) e = cudaErrorInvalidValue;
     /* A warp asks for weights `stages` steps ahead, into tiles that must be known by then. */
     g.ahead = slice > 1 ? 1 + a.stages / slice : 1;
     if (slice <= 1 || a.tiles <= g.ahead * multiprocessors) a.turn = NULL;
-    const int32_t bytes = shared8<MT>(g, SHARED, (int32_t)sizeof(T)).bytes;
+    const int32_t bytes = shared8<MT>(g, FROM, (int32_t)sizeof(T)).bytes;
     if (!e) e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     dim3 grid((unsigned)(a.tiles < multiprocessors ? a.tiles : multiprocessors));
     return e ? e : launch_kernel(kernel, grid, THREADS, (size_t)bytes, overlap, stream, g);
 }
 
 template <typename T, typename O, int HOW> static cudaError_t launch_rows(const args8 &g, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
-    if (g.fused || (g.a.n <= 8 && g.a.n * g.pitch <= SHARED_X)) return launch<T, O, HOW, 1, 1, true>(g, multiprocessors, overlap, stream);
-    if (g.a.n <= 8) return launch<T, O, HOW, 1, 2, false>(g, multiprocessors, overlap, stream);
-    if (g.a.n <= 16) return launch<T, O, HOW, 2, 2, false>(g, multiprocessors, overlap, stream);
-    if (g.a.n <= 32) return launch<T, O, HOW, 4, 2, false>(g, multiprocessors, overlap, stream);
-    return launch<T, O, HOW, 8, 2, false>(g, multiprocessors, overlap, stream);
+    if (g.fused && g.pitch <= SHORT) return launch<T, O, HOW, 1, 1, HELD_ROWS>(g, multiprocessors, overlap, stream);
+    if (g.fused || (g.a.n <= 8 && g.a.n * g.pitch <= SHARED_X)) return launch<T, O, HOW, 1, 1, WHOLE>(g, multiprocessors, overlap, stream);
+    if (g.a.n <= 8) return launch<T, O, HOW, 1, 2, GLOBAL>(g, multiprocessors, overlap, stream);
+    if (g.a.n <= 16) return launch<T, O, HOW, 2, 2, GLOBAL>(g, multiprocessors, overlap, stream);
+    if (g.a.n <= 32) return launch<T, O, HOW, 4, 2, GLOBAL>(g, multiprocessors, overlap, stream);
+    return launch<T, O, HOW, 8, 2, GLOBAL>(g, multiprocessors, overlap, stream);
 }
 
 template <typename T> static cudaError_t launch_how(const rv_few *p, const args8 &g, bool overlap, cudaStream_t stream) {

@@ -226,13 +226,18 @@ static model model_of(const case_ &c, const std::vector<uint16_t> &x, int64_t ld
     const float t = c.rules.threshold;
     model m;
     std::vector<char> call((size_t)cols, 0);
-    std::vector<float> cast((size_t)cols);
+    std::vector<float> weights(w.codes.size());                               /* as outliers meet them */
+    for (size_t i = 0; i < weights.size(); i++) {
+        const float s = (float)w.codes[i] * w.scale[i / (size_t)cols];
+        weights[i] = rounded(s * RV_INT8_ONE, act);
+    }
+    std::vector<float> values((size_t)cols), cast((size_t)cols);
     std::vector<int8_t> codes((size_t)cols);
     for (int32_t r = 0; r < c.n; r++)
         for (int32_t k = 0; k < cols; k++) call[(size_t)k] |= t != 0 && fabsf(cast16(unpack(x[(size_t)(r * ld + k)], act))) >= t;
     for (int32_t r = 0; r < c.n; r++) {
         std::vector<int32_t> outliers;
-        for (int32_t k = 0; k < cols; k++) cast[(size_t)k] = cast16(unpack(x[(size_t)(r * ld + k)], act));
+        for (int32_t k = 0; k < cols; k++) values[(size_t)k] = unpack(x[(size_t)(r * ld + k)], act), cast[(size_t)k] = cast16(values[(size_t)k]);
         const float sca = rv_int8_activations(codes.data(), cast.data(), cols, t);
         for (int32_t k = 0; k < cols; k++)
             if (c.rules.by_call ? call[(size_t)k] != 0 : t != 0 && fabsf(cast[(size_t)k]) >= t) outliers.push_back(k), codes[(size_t)k] = 0;
@@ -242,8 +247,7 @@ static model model_of(const case_ &c, const std::vector<uint16_t> &x, int64_t ld
             double more = 0, size = 0;
             for (int32_t k = 0; k < cols; k++) sum += codes[(size_t)k] * row[k];
             for (int32_t k : outliers) {
-                float s = (float)row[k] * w.scale[o];
-                const double term = (double)unpack(x[(size_t)(r * ld + k)], act) * (double)rounded(s * RV_INT8_ONE, act);
+                const double term = (double)values[(size_t)k] * (double)weights[o * (size_t)cols + (size_t)k];
                 more += term;
                 size += fabs(term);
             }
@@ -572,14 +576,14 @@ static void check_weights() {
 /* Every tiling, of shapes that fill none of its tiles and several of them; with more outlier columns than can be gathered too. */
 static void check_tilings() {
     const int32_t store = rv_few::RV_FEW_STORE, gelu = rv_few::RV_FEW_GELU, add = rv_few::RV_FEW_ADD;
-    const int32_t shapes[][2] = { { 136, 144 }, { 520, 1040 }, { 2048, 40 } };
+    const int32_t shapes[][2] = { { 136, 144 }, { 264, 1040 }, { 2048, 40 } };
     for (auto &s : shapes) {
         std::vector<part> parts = { make_part(s[0], s[1], RV_F16) };
         loaded l = load(parts, RV_ORDER_STACKED, RV_FORMAT_INT8, false);
         const expected w = in_order(parts, RV_ORDER_STACKED);
         for (int32_t tile = 1; tile <= 3; tile++)
             for (int32_t k = 0; k < KINDS; k++) {
-                if (s[0] == 520 && k == ALL && tile > 1) continue;
+                if (s[0] == 264 && k == ALL && tile > 1) continue;
                 a_product_is_what_the_rules_say({ s[0] == 2048 ? 777 : 65, store, (kind)k, k == THREE, k == ODD, { 6, k == MANY }, tile }, l, w);
                 a_product_is_what_the_rules_say({ 130, add, (kind)k, false, k % 2 == 0, { 6, false }, tile }, l, w);
                 a_product_is_what_the_rules_say({ 71, gelu, (kind)k, false, true, { k == QUIET ? 0.f : 2.5f, false }, tile }, l, w);
@@ -626,6 +630,7 @@ static void check_products(bool small) {
 }
 
 int main(int argc, char **argv) {
+    setvbuf(stdout, NULL, _IOLBF, 0);
     const bool small = argc > 1 && !strcmp(argv[1], "small");
     if (rv_cuda_count() == 0) return puts("skipped: no GPU"), 77;
     for (rv_dtype type : { RV_BF16, RV_F16 })

@@ -5,7 +5,7 @@
  *
  *     layer_time [int8 | outliers | nf4] [-k KEYS] [ROWS ..]      a table; without arguments for 1, 2, 8, 16, 32 and 64 rows that see 700 keys
  *     layer_time many ROWS ..     products of a layer with many rows, 16 bit, int8 and nf4
- *     int8, nf4: the layers' weights in int8 or nested nf4, the head in 16 bit; outliers: such that 4 % of what `down` reads are some
+ *     int8, nf4: the layers' weights in int8 or nested nf4, the head in 16 bit; outliers: such that `down` reads some dozens of them
  */
 #include <math.h>
 #include <stdio.h>
@@ -78,6 +78,14 @@ static __global__ void fill_kernel(__nv_bfloat16 *p, size_t n, uint64_t salt, fl
         p[i] = __float2bfloat16_rn(x * scale);
     }
 }
+/* Codes of both signs alike: a mean would make outliers of everything, layer by layer. */
+static __global__ void fill_codes_kernel(int8_t *p, size_t n) {
+    for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < n; i += (size_t)gridDim.x * blockDim.x) {
+        uint64_t z = (i + (size_t)p) * 0x9e3779b97f4a7c15ull;
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+        p[i] = (int8_t)((int32_t)((z >> 32) % 255) - 127);
+    }
+}
 static void *random_device(size_t elements, float scale) {
     static uint64_t salt = 1;
     void *p;
@@ -127,7 +135,9 @@ static rv_weight weight_of_four(int32_t rows, int32_t cols, rv_weight_order orde
 static rv_weight weight(int32_t rows, int32_t cols, rv_weight_order order, bool plain) {
     if (int8 && !plain) {
         rv_weight c = { { rows, cols, RV_USE_TEXT, order, RV_FORMAT_INT8 } };
-        c.codes = (int8_t *)random_device((size_t)rows * (size_t)cols / 2, 0.02f);
+        MUST(cudaMalloc(&c.codes, (size_t)rows * (size_t)cols));
+        fill_codes_kernel<<<2112, 256, 0, cuda->stream>>>(c.codes, (size_t)rows * (size_t)cols);
+        MUST(cudaGetLastError());
         c.scale = to_device(std::vector<float>((size_t)rows, code_scale));
         c.pitch = cols;
         return c;
@@ -322,12 +332,33 @@ static void time_product(const char *what, rv_weight *w, int32_t n, bool normed,
 /* Of SELF layers in turn; the median of one layer's. */
 static double many_us(int which, rv_mat from, rv_mat to) {
     const rv_weight *w[] = { in, o, gate_up, down };
-    return median_us(7, [&] {
+    return played_us([&] {
         for (int32_t i = 0; i < SELF; i++)
             if (which % 2) rv_linear_add(be, to, from, &w[which][i], NULL, 0.5f, NULL);
             else rv_linear(be, to, from, &w[which][i], NULL, RV_ACT_NONE);
     }) / SELF;
 }
+
+#if RV_CUDA_SM90
+/* The same with each of int8_90.cu's tilings. */
+static void print_tilings(int which, rv_mat from, rv_mat to) {
+    const rv_weight *w[] = { in, o, gate_up, down };
+    for (int32_t tile = 1; tile <= 3; tile++) {
+        const double us = played_us([&] {
+            for (int32_t i = 0; i < SELF; i++) {
+                const rv_weight &one = w[which][i];
+                rv_int8 q = {};
+                q.p.x = from, q.p.act = RV_BF16, q.p.multiprocessors = cuda->multiprocessors, q.p.w = one.codes, q.p.rows = one.head.rows, q.p.cols = one.head.cols;
+                q.p.out = to, q.p.how = which % 2 ? rv_few::RV_FEW_ADD : rv_few::RV_FEW_STORE, q.p.scale = 0.5f;
+                q.w_scale = one.scale, q.pitch = one.pitch, q.rules = cuda->int8, q.call = from, q.tile = tile;
+                q.room = (char *)cuda->partial + RV_CUDA_COUNTERS * sizeof(int32_t), q.marks = (char *)cuda->partial + RV_CUDA_PARTIAL_BYTES;
+                MUST(rv_cuda_int8_90(&q, cuda->overlap, cuda->stream));
+            }
+        }) / SELF;
+        printf("  tiling %d %.2f us", tile, us);
+    }
+}
+#endif
 
 static void time_many(int32_t n) {
     static const char *const what[] = { "q, k, v", "o", "gate, up", "down" }, *const kept[] = { "16 bit", "nf4", "int8", "int8, 8 outlier columns" };
@@ -352,7 +383,11 @@ static void time_many(int32_t n) {
             const rv_weight &w = which == 0 ? in[0] : which == 1 ? o[0] : which == 2 ? gate_up[0] : down[0];
             const rv_mat from = rv_mat_of(hidden, n, w.head.cols, RV_BF16), to = which % 2 ? rv_mat_of(sums, n, HIDDEN, RV_F32) : rv_mat_of(wide, n, w.head.rows, RV_BF16);
             const double us = many_us(which, from, to);
-            printf("%-24s %-9s %5d rows  %8.2f us  %6.0f Tops\n", kept[kind], what[which], n, us, 2e-6 * n * w.head.rows * w.head.cols / us);
+            printf("%-24s %-9s %5d rows  %8.2f us  %6.0f Tops", kept[kind], what[which], n, us, 2e-6 * n * w.head.rows * w.head.cols / us);
+#if RV_CUDA_SM90
+            if (kind == 1 && cuda->arch == 90) print_tilings(which, from, to);
+#endif
+            puts("");
             all += us;
         }
         if (!kind) plain = all;
@@ -377,7 +412,7 @@ int main(int argc, char **argv) {
         else if (!strcmp(argv[i], "int8")) int8 = true;
         else if (!strcmp(argv[i], "nf4")) four = true;
         else if (!strcmp(argv[i], "many")) many = true;
-        else if (!strcmp(argv[i], "outliers")) int8 = true, code_scale = 0.05f;
+        else if (!strcmp(argv[i], "outliers")) int8 = true, code_scale = 0.03f;
         else rows.push_back(std::min(std::max(atoi(argv[i]), 1), many ? 8192 : (int)MOST_ROWS));
     if (rows.empty()) rows = { 1, 2, 8, 16, 32, 64 };
     measure_reading();
