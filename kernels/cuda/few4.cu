@@ -175,6 +175,7 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few4_kernel(c
 #pragma unroll
         for (int32_t j = 0; j < N8; j++, turn ^= 1)
             if (j * 8 < a.n) finish_tile<T, O, HOW, 1>(a, sums[turn], acc[j], tile, j * 8);
+        if (N8 > 2 && (a.n + 7) / 8 % 2) __syncthreads();     /* the next tile begins with the room that this one ended with */
         if (tiles.takes()) taken = tiles.take(a, i + 3);
     }
     tiles.done(a);
