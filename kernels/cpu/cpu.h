@@ -148,7 +148,7 @@ extern const rv_cpu_kernels rv_cpu_avx2, rv_cpu_avx512, rv_cpu_avx512_bf16;
 #endif
 
 /* Whether a row's outliers are looked up one by one, or multiplied as a row: it is the row's own choice. */
-static inline bool rv_cpu_many_outliers(int32_t outliers, int32_t cols) { return outliers > cols / 64; }
+static inline bool rv_cpu_many_outliers(int32_t outliers, int32_t cols) { return outliers > cols / 32; }
 
 /* The 16-bit type that 4-bit weights are rounded to. */
 static inline rv_dtype rv_cpu_decoded(rv_dtype act) { return act == RV_BF16 ? RV_BF16 : RV_F16; }

@@ -111,13 +111,23 @@ static float outlier_sum(const int32_t *column, const float *value, int32_t n, c
     return vf_sum(sum);
 }
 
+ALWAYS vf codes_load(const int8_t *p) {
+#if RV_LANES == 16
+    return (vf)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+#elif RV_LANES == 8
+    return (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+#else
+    vf v;
+    for (int i = 0; i < RV_LANES; i++) v[i] = (float)p[i];
+    return v;
+#endif
+}
+
 /* A weight row as a row with many outliers takes it: rounded to the operands' type. */
 static void decode8(void *out, const int8_t *w, float scb, int64_t cols, rv_dtype act) {
     int64_t k = 0;
     for (; k + RV_LANES <= cols; k += RV_LANES) {
-        vb code;
-        memcpy(&code, w + k, sizeof code);
-        vf v = __builtin_convertvector(code, vf) * scb;
+        vf v = codes_load(w + k) * scb;
         v = v * RV_INT8_ONE;
         if (act == RV_BF16) vf_store_as(out, RV_BF16, k, v);
         else vf_store_as(out, RV_F32, k, v);

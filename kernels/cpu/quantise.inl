@@ -19,9 +19,9 @@ ALWAYS vf vf_through_f16(vf v) {
 ALWAYS vf vf_through_bf16(vf v) { return vf_from_bf16(vf_to_bf16(v)); }
 ALWAYS vf vf_abs(vf v) { return (vf)((vi)v & INT32_MAX); }
 
+#if RV_LANES >= 8
 typedef int8_t  vb __attribute__((vector_size(RV_LANES)));
 
-#if RV_LANES >= 8
 /* To the nearest integer, ties to even; 0 where `keep` is not set. */
 ALWAYS vb vf_codes(vf v, vi keep) {
 #if RV_LANES == 16
