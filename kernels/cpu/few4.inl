@@ -144,7 +144,8 @@ ALWAYS void block4_pairs(const void *const *x, const uint8_t *const *codes, cons
         for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++)
-                acc[r * O + o + i / 2] = (vf)_mm512_dpbf16_ps((__m512)acc[r * O + o + i / 2], (__m512bh)pairs_load(x[r], b * 64 + i % 2 * 32, 32), (__m512bh)w[i]);
+                acc[r * O + o + i / 2] = (vf)_mm512_dpbf16_ps((__m512)acc[r * O + o + i / 2], (__m512bh)pairs_load(x[r], b * 64 + i % 2 * 32, 32),
+                    (__m512bh)w[i]);
     }
 }
 #endif

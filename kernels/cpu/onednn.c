@@ -319,7 +319,8 @@ bool rv_onednn_product(rv_onednn *o, const rv_cpu_product *p) {
     if (p->w->packed) j.col_blocks = block_count(p->w->head.rows, BLOCK_COLS);
     else for (int32_t i = 0; i < p->w->n_parts; i++) j.col_blocks += block_count(p->w->part[i].rows, most_cols(p->w));
     o->calls++;
-    if (is_coded(p->w) && grow(o, o->decoded, &o->decoded_bytes, (size_t)DECODED_COLS * (size_t)(p->x.cols / RV_BLOCK4) * (128 + 4), &o->cpu->be.error)) return true;
+    if (is_coded(p->w) && grow(o, o->decoded, &o->decoded_bytes, (size_t)DECODED_COLS * (size_t)(p->x.cols / RV_BLOCK4) * (128 + 4),
+        &o->cpu->be.error)) return true;
     if (!find_kinds(&j)) return o->cpu->be.error.code != RV_OK;
     rv_pool_run(o->cpu->pool, j.row_blocks * j.col_blocks, product_item, &j);
     int32_t status = atomic_load(&j.status);

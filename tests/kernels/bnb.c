@@ -21,7 +21,8 @@ static void check_codes(const char *what, const int8_t *got, const int8_t *want,
     for (int64_t k = 0; k < n; k++) {
         if (got[k] == want[k]) continue;
         double exact = (double)x[k] * 127 / (double)most, off = fabs(fabs(exact - trunc(exact)) - 0.5);
-        if (abs(got[k] - want[k]) > 1 || !(off <= fabs(exact) * 0x1p-21)) fail_msg("%s: element %lld: code %d, bitsandbytes' is %d (%.9g)", what, (long long)k, got[k], want[k], exact);
+        if (abs(got[k] - want[k]) > 1 || !(off <= fabs(exact) * 0x1p-21)) fail_msg("%s: element %lld: code %d, bitsandbytes' is %d (%.9g)", what,
+            (long long)k, got[k], want[k], exact);
     }
 }
 
@@ -43,7 +44,8 @@ static void int8_weights_are_bitsandbytes(void **state) {
             float row[1152];
             for (int64_t k = 0; k < cols; k++) row[k] = f16(value(w, all[i].type, r * cols + k));
             float most = rv_int8_weights(codes, w + (size_t)(r * cols) * rv_dtype_size(all[i].type), all[i].type, cols);
-            if (!same(most, golden_f32(scb, r))) fail_msg("%s: row %lld: %.9g, bitsandbytes' is %.9g", all[i].name, (long long)r, (double)most, (double)golden_f32(scb, r));
+            if (!same(most, golden_f32(scb, r))) fail_msg("%s: row %lld: %.9g, bitsandbytes' is %.9g", all[i].name, (long long)r, (double)most,
+                (double)golden_f32(scb, r));
             check_codes(all[i].name, codes, cb + r * cols, row, most, cols);
         }
     }
@@ -52,7 +54,8 @@ static void int8_weights_are_bitsandbytes(void **state) {
 
 typedef struct layer_case { const char *name, *w; rv_dtype type; int32_t rows, cols, outs; } layer_case;
 static const layer_case CASES[] = {
-    { "x0_f16", "w", RV_F16, 4, 512, 48 }, { "x3_f16", "w", RV_F16, 4, 512, 48 }, { "x30_f16", "w", RV_F16, 4, 512, 48 }, { "x300_f16", "w", RV_F16, 4, 512, 48 },
+    { "x0_f16", "w", RV_F16, 4, 512, 48 }, { "x3_f16", "w", RV_F16, 4, 512, 48 }, { "x30_f16", "w", RV_F16, 4, 512, 48 }, { "x300_f16", "w", RV_F16,
+        4, 512, 48 },
     { "x3_bf16", "w", RV_BF16, 4, 512, 48 }, { "x300_bf16", "w", RV_BF16, 4, 512, 48 }, { "edge_f16", "w", RV_F16, 7, 512, 48 },
     { "edge_bf16", "w", RV_BF16, 7, 512, 48 }, { "big_f16", "big_w", RV_F16, 2, 1152, 4 },
 };
@@ -60,7 +63,8 @@ enum { N_CASES = sizeof CASES / sizeof *CASES };
 
 /* Codes, statistics, sums and y8 of a case, step by step, each from bitsandbytes' result of the step before. */
 static void check_steps(const rv_checkpoint *c, const layer_case *l, const char *prefix, float threshold, bool by_call) {
-    const void *x = of(c, l->type, NULL, "%s.x", l->name), *scb = of(c, RV_F32, NULL, "%s.scb", l->w), *sca = of(c, RV_F32, NULL, "%s.%ssca", l->name, prefix);
+    const void *x = of(c, l->type, NULL, "%s.x", l->name), *scb = of(c, RV_F32, NULL, "%s.scb", l->w), *sca = of(c, RV_F32, NULL, "%s.%ssca", l->name,
+        prefix);
     const int8_t *cb = of(c, RV_I8, NULL, "%s.cb", l->w), *ca = of(c, RV_I8, NULL, "%s.%sca", l->name, prefix);
     const void *sums = of(c, RV_I32, NULL, "%s.%ssum", l->name, prefix), *y8 = of(c, RV_F16, NULL, "%s.%sy8", l->name, prefix);
     const uint8_t *outlier = by_call ? of(c, RV_U8, NULL, "%s.cols", l->name) : NULL;
@@ -71,7 +75,8 @@ static void check_steps(const rv_checkpoint *c, const layer_case *l, const char 
         float most = rv_int8_activations(codes, row, l->cols, threshold);
         for (int64_t k = 0; k < l->cols && by_call; k++)
             if (outlier[k]) codes[k] = 0;
-        if (!same(most, golden_f32(sca, r))) fail_msg("%s.%s row %lld: %g, bitsandbytes' is %g", l->name, prefix, (long long)r, (double)most, (double)golden_f32(sca, r));
+        if (!same(most, golden_f32(sca, r))) fail_msg("%s.%s row %lld: %g, bitsandbytes' is %g", l->name, prefix, (long long)r, (double)most,
+            (double)golden_f32(sca, r));
         check_codes(l->name, codes, ca + r * l->cols, row, most, l->cols);
         for (int64_t o = 0; o < l->outs; o++) {
             int32_t sum = 0, want;
@@ -141,7 +146,8 @@ static void check_layer(const rv_checkpoint *c, const layer_case *l, setup s, bo
     const void *x = of(c, l->type, NULL, "%s.x", l->name), *y = of(c, l->type, NULL, "%s.%s", l->name, by_call ? "y" : "row_y");
     const uint8_t *outlier = by_call ? of(c, RV_U8, NULL, "%s.cols", l->name) : NULL;
     rv_codes q = { .format = RV_FORMAT_INT8, .codes = of(c, RV_I8, NULL, "%s.cb", l->w), .scale = of(c, RV_F32, NULL, "%s.scb", l->w) };
-    rv_weight_spec spec = { .name = l->name, .rows = l->outs, .cols = l->cols, .n_parts = 1, .part = { { .rows = l->outs, .codes = &q } }, .format = RV_FORMAT_INT8 };
+    rv_weight_spec spec = { .name = l->name, .rows = l->outs, .cols = l->cols, .n_parts = 1, .part = { { .rows = l->outs, .codes = &q } },
+        .format = RV_FORMAT_INT8 };
     rv_weight *w = rv_weight_new(be, &spec, NULL);
     float in[7 * 1152], out[7 * 48];
     for (int64_t i = 0; i < (int64_t)l->rows * l->cols; i++) rv_cpu_store(in, s.act, i, value(x, l->type, i));
@@ -150,11 +156,13 @@ static void check_layer(const rv_checkpoint *c, const layer_case *l, setup s, bo
     if (rv_finish(be, &err)) fail_msg("%s", err.message);
     for (int64_t r = 0; r < l->rows; r++)
         for (int64_t o = 0; o < l->outs; o++) {
-            double got = value(out, s.act, r * l->outs + o), want = value(y, l->type, r * l->outs + o), largest, sizes, unit = s.act == RV_BF16 ? 0x1p-8 : 0x1p-11;
+            double got = value(out, s.act, r * l->outs + o), want = value(y, l->type, r * l->outs + o), largest, sizes,
+                unit = s.act == RV_BF16 ? 0x1p-8 : 0x1p-11;
             outlier_terms(c, l, r, o, outlier, &largest, &sizes);
             double allowed = 2 * fmax(unit * fmax(largest, fabs(want)), 0x1p-24) + (s.act == RV_F32 ? sizes * 0x1p-12 : 0) + code_steps(c, l, r, o, by_call);
             if (isfinite(want) ? !(fabs(got - want) <= allowed) : isfinite(got))
-                fail_msg("%s %s %lld,%lld: %.9g, bitsandbytes' is %.9g, allowed %.3g", setup_name(s), l->name, (long long)r, (long long)o, got, want, allowed);
+                fail_msg("%s %s %lld,%lld: %.9g, bitsandbytes' is %.9g, allowed %.3g", setup_name(s), l->name, (long long)r, (long long)o, got, want,
+                    allowed);
         }
     rv_weight_free(be, w);
     rv_backend_close(be);
@@ -175,7 +183,8 @@ static void int8_layers_are_bitsandbytes_within_two_units(void **state) {
 
 /* ---- 4 bit ---- */
 
-static const struct { const char *name; rv_dtype type; int64_t cols; } WEIGHTS[] = { { "f16", RV_F16, 768 }, { "bf16", RV_BF16, 384 }, { "f32", RV_F32, 384 } };
+static const struct { const char *name; rv_dtype type; int64_t cols; } WEIGHTS[] = { { "f16", RV_F16, 768 }, { "bf16", RV_BF16, 384 }, { "f32",
+    RV_F32, 384 } };
 
 static void check_nf4(const rv_checkpoint *c, const char *w_name, const char *codes_name, const char *absmax_name, rv_dtype type) {
     int64_t n;
@@ -187,7 +196,8 @@ static void check_nf4(const rv_checkpoint *c, const char *w_name, const char *co
     for (int64_t b = 0; b < n / 64; b++) {
         /* a GPU's reciprocal takes subnormals for zero; exact arithmetic keeps them */
         if (fabsf(absmax[b]) < 0x1p-126f && golden_f32(want_absmax, b) == 0) continue;
-        if (absmax[b] != golden_f32(want_absmax, b)) fail_msg("%s: block %lld: absmax %.9g, bitsandbytes' is %.9g", w_name, (long long)b, (double)absmax[b], (double)golden_f32(want_absmax, b));
+        if (absmax[b] != golden_f32(want_absmax, b)) fail_msg("%s: block %lld: absmax %.9g, bitsandbytes' is %.9g", w_name, (long long)b,
+            (double)absmax[b], (double)golden_f32(want_absmax, b));
         if (memcmp(codes + b * 32, want + b * 32, 32)) fail_msg("%s: block %lld: codes differ", w_name, (long long)b);
     }
     free(codes);
@@ -219,7 +229,8 @@ static void nested_absmaxes_are_bitsandbytes(void **state) {
     for (int i = 0; i < 3; i++) {
         int64_t n;
         const char *name = WEIGHTS[i].name;
-        const void *given = of(c, RV_F32, &n, "%s.absmax", name), *scale = of(c, RV_F32, NULL, "%s.nested_absmax", name), *back = of(c, RV_F32, NULL, "%s.nested_back", name);
+        const void *given = of(c, RV_F32, &n, "%s.absmax", name), *scale = of(c, RV_F32, NULL, "%s.nested_absmax", name), *back = of(c, RV_F32, NULL,
+            "%s.nested_back", name);
         float absmax[288], scales[2], want = golden_f32(of(c, RV_F32, NULL, "%s.nested_offset", name), 0);
         uint8_t codes[288];
         memcpy(absmax, given, (size_t)n * 4);
@@ -229,7 +240,8 @@ static void nested_absmaxes_are_bitsandbytes(void **state) {
         memcpy(q.nested_map, rv_nested_map, sizeof q.nested_map);
         for (int64_t b = 0; b < n; b++) {
             if (codes[b] != q.nested[b]) fail_msg("%s: block %lld: code %d, bitsandbytes' is %d", name, (long long)b, codes[b], q.nested[b]);
-            if (rv_codes_absmax(&q, b) != golden_f32(back, b)) fail_msg("%s: block %lld reads as %.9g, bitsandbytes' as %.9g", name, (long long)b, (double)rv_codes_absmax(&q, b), (double)golden_f32(back, b));
+            if (rv_codes_absmax(&q, b) != golden_f32(back, b)) fail_msg("%s: block %lld reads as %.9g, bitsandbytes' as %.9g", name, (long long)b,
+                (double)rv_codes_absmax(&q, b), (double)golden_f32(back, b));
         }
         for (int64_t b = 0; b < (n + 255) / 256; b++) assert_true(fabsf(scales[b] - golden_f32(scale, b)) <= fabsf(want) * 0x1p-23f);
     }
@@ -245,7 +257,8 @@ static void weights_dequantise_as_bitsandbytes(void **state) {
         int64_t n, cols = WEIGHTS[w].cols;
         const char *name = WEIGHTS[w].name;
         rv_dtype type = k % 2 ? RV_BF16 : RV_F16;
-        rv_codes q = { .format = f ? RV_FORMAT_FP4 : RV_FORMAT_NF4, .codes = of(c, RV_U8, NULL, "%s.%s.codes", name, formats[f]), .scale = of(c, RV_F32, NULL, "%s.absmax", name) };
+        rv_codes q = { .format = f ? RV_FORMAT_FP4 : RV_FORMAT_NF4, .codes = of(c, RV_U8, NULL, "%s.%s.codes", name, formats[f]), .scale = of(c,
+            RV_F32, NULL, "%s.absmax", name) };
         memcpy(q.map, of(c, RV_F32, NULL, "%s.table", formats[f]), sizeof q.map);
         memcpy(q.nested_map, rv_nested_map, sizeof q.nested_map);
         if (k > 1) {
@@ -261,7 +274,8 @@ static void weights_dequantise_as_bitsandbytes(void **state) {
                 uint16_t got = type == RV_BF16 ? rv_f32_to_bf16(row[x]) : rv_f32_to_f16(row[x]), given;
                 memcpy(&given, (const char *)want + (r * cols + x) * 2, 2);
                 if (((got | given) & 0x7fff) == 0) continue;     /* the table of FP4 has no -0, the GPU's decoder does */
-                if (got != given) fail_msg("%s %s %s %lld,%lld: %04x, bitsandbytes' is %04x", name, formats[f], kinds[k], (long long)r, (long long)x, got, given);
+                if (got != given) fail_msg("%s %s %s %lld,%lld: %04x, bitsandbytes' is %04x", name, formats[f], kinds[k], (long long)r, (long long)x,
+                    got, given);
             }
         }
     }
@@ -274,7 +288,8 @@ static void weights_dequantise_as_bitsandbytes(void **state) {
 static void check_4bit_layer(const rv_checkpoint *c, setup s, const char *layer, bool nested, bool fp4, bool bias, int32_t rows) {
     rv_backend *be = open_rules(s, 6, false);
     const void *x = of(c, RV_F16, NULL, "x"), *y = of(c, RV_F16, NULL, "%s.y%d", layer, rows), *b = of(c, RV_F16, NULL, "bias");
-    rv_codes q = { .format = fp4 ? RV_FORMAT_FP4 : RV_FORMAT_NF4, .codes = of(c, RV_U8, NULL, fp4 ? "fp4.codes" : "nf4.codes"), .scale = of(c, RV_F32, NULL, "absmax") };
+    rv_codes q = { .format = fp4 ? RV_FORMAT_FP4 : RV_FORMAT_NF4, .codes = of(c, RV_U8, NULL, fp4 ? "fp4.codes" : "nf4.codes"), .scale = of(c, RV_F32,
+        NULL, "absmax") };
     rv_checkpoint *tables = golden_open("golden/bnb/4bit.safetensors");
     memcpy(q.map, of(tables, RV_F32, NULL, fp4 ? "fp4.table" : "nf4.table"), sizeof q.map);
     rv_checkpoint_close(tables);
@@ -284,7 +299,8 @@ static void check_4bit_layer(const rv_checkpoint *c, setup s, const char *layer,
         q.nested_scale = of(c, RV_F32, NULL, "nested_absmax");
         q.offset = golden_f32(of(c, RV_F32, NULL, "nested_offset"), 0);
     }
-    rv_weight_spec spec = { .name = layer, .rows = 32, .cols = 256, .n_parts = 1, .part = { { .rows = 32, .codes = &q } }, .format = q.format, .nested = nested };
+    rv_weight_spec spec = { .name = layer, .rows = 32, .cols = 256, .n_parts = 1, .part = { { .rows = 32, .codes = &q } }, .format = q.format,
+        .nested = nested };
     rv_weight *w = rv_weight_new(be, &spec, NULL);
     float *in = malloc(64 * 256 * 4), out[64 * 32], add[32], weight[256];
     for (int64_t i = 0; i < rows * 256; i++) rv_cpu_store(in, s.act, i, value(x, RV_F16, i));
@@ -298,7 +314,8 @@ static void check_4bit_layer(const rv_checkpoint *c, setup s, const char *layer,
             double squares = 0, unit = s.act == RV_BF16 ? 0x1p-8 : 0x1p-11, got = value(out, s.act, r * 32 + o), want = value(y, RV_F16, r * 32 + o);
             for (int64_t k = 0; k < 256; k++) squares += pow((double)value(x, RV_F16, r * 256 + k) * (double)weight[k], 2);
             double allowed = 2 * unit * fabs(want) + 3 * unit * sqrt(squares);
-            if (!(fabs(got - want) <= allowed)) fail_msg("%s %s %lld,%lld of %d: %.9g, bitsandbytes' is %.9g, allowed %.3g", setup_name(s), layer, (long long)r, (long long)o, rows, got, want, allowed);
+            if (!(fabs(got - want) <= allowed)) fail_msg("%s %s %lld,%lld of %d: %.9g, bitsandbytes' is %.9g, allowed %.3g", setup_name(s), layer,
+                (long long)r, (long long)o, rows, got, want, allowed);
         }
     }
     free(in);

@@ -43,7 +43,8 @@ static void quantise_part(const problem *p, data *d, int i, int32_t rows) {
     q->codes = d->room[i][0] = codes;
     d->room[i][1] = scale;
     for (int32_t r = 0; r < rows && p->format == RV_FORMAT_INT8; r++) {
-        float scb = rv_int8_weights((int8_t *)codes + (int64_t)r * p->cols, (const char *)d->part[i].data + (size_t)r * (size_t)p->cols * rv_dtype_size(type), type, p->cols);
+        float scb = rv_int8_weights((int8_t *)codes + (int64_t)r * p->cols,
+            (const char *)d->part[i].data + (size_t)r * (size_t)p->cols * rv_dtype_size(type), type, p->cols);
         memcpy(scale + r * 4, &scb, 4);
     }
     q->scale = scale;
@@ -69,7 +70,8 @@ static const rv_dtype TYPES[] = { RV_BF16, RV_F16, RV_F32 };
 
 static void make_weight(rv_backend *be, const problem *p, data *d) {
     int32_t left = p->outs;
-    d->spec = (rv_weight_spec){ .name = "test", .rows = p->outs, .cols = p->cols, .n_parts = p->n_parts, .use = RV_USE_TEXT, .format = p->format, .nested = p->nested };
+    d->spec = (rv_weight_spec){ .name = "test", .rows = p->outs, .cols = p->cols, .n_parts = p->n_parts, .use = RV_USE_TEXT, .format = p->format,
+        .nested = p->nested };
     for (int i = 0; i < p->n_parts; i++) {
         int32_t rows = i == p->n_parts - 1 ? left : p->outs / 3 + i;
         int64_t n = (int64_t)rows * p->cols;
@@ -94,7 +96,8 @@ static data make(rv_backend *be, const problem *p) {
     uint32_t random = 77;
     for (int32_t r = 0; r < p->rows; r++)
         for (int32_t i = 0; i < p->outliers + r % 2 && p->outliers; i++)
-            put(d.x.data, be->act, r * d.x.ld + (int64_t)(next_random(&random) % (uint32_t)p->cols), random_float(&random) < 0 ? -6.f - (float)i : 6.f + (float)i);
+            put(d.x.data, be->act, r * d.x.ld + (int64_t)(next_random(&random) % (uint32_t)p->cols),
+                random_float(&random) < 0 ? -6.f - (float)i : 6.f + (float)i);
     rv_dtype out = p->add ? RV_F32 : be->act;
     d.out = rv_mat_of(odd_memory((int64_t)p->rows * out_ld, out), p->rows, p->outs, out);
     d.out.ld = out_ld;
@@ -207,7 +210,8 @@ static void check_int8(setup s, const problem *p) {
             double ulp = m.largest * (s.act == RV_BF16 ? 0x1p-8 : 0x1p-11), allowed = m.exact ? 0 : 2 * ulp;
             if (p->bias || p->gelu || p->add) allowed += unit_of(d.out.type) * (fabs(e) + 1e-3) + 1e-6;
             if (!(fabs(got - e) <= allowed))
-                fail_msg("%s rows %d outs %d cols %d outliers %d by call %d at %d,%d: got %.9g, by the rules %.9g, allowed %.3g", setup_name(s), p->rows, p->outs,
+                fail_msg("%s rows %d outs %d cols %d outliers %d by call %d at %d,%d: got %.9g, by the rules %.9g, allowed %.3g", setup_name(s),
+                    p->rows, p->outs,
                          p->cols, p->outliers, p->by_call, r, o, got, e, allowed);
         }
     free(mask);
@@ -358,7 +362,8 @@ static void check_4bit(setup s, const problem *p) {
     char what[160];
     for (int32_t r = 0; r < p->rows; r++)
         for (int32_t o = 0; o < p->outs; o++) {
-            snprintf(what, sizeof what, "%s format %d nested %d rows %d outs %d cols %d at %d,%d", setup_name(s), p->format, p->nested, p->rows, p->outs, p->cols, r, o);
+            snprintf(what, sizeof what, "%s format %d nested %d rows %d outs %d cols %d at %d,%d", setup_name(s), p->format, p->nested, p->rows,
+                p->outs, p->cols, r, o);
             check_error(what, get(d.out.data, d.out.type, r * d.out.ld + o), 0, exact[r * p->outs + o], worst, unit_of(d.out.type) + (p->gelu ? 1e-6 : 0));
         }
     free(exact);
@@ -375,7 +380,8 @@ static void four_bit_products_err_at_most_twice_a_plain_loop(void **state) {
     for (int i = 0; i < n; i++)
         for (int r = 0; r < 7; r++)
             for (int t = 0; t < 4; t++) {
-                problem p = { .rows = rows[r], .outs = r % 2 ? 83 : 53, .cols = cols[r], .n_parts = 1 + (r + t) % 3, .format = t == 3 ? RV_FORMAT_FP4 : RV_FORMAT_NF4,
+                problem p = { .rows = rows[r], .outs = r % 2 ? 83 : 53, .cols = cols[r], .n_parts = 1 + (r + t) % 3,
+                    .format = t == 3 ? RV_FORMAT_FP4 : RV_FORMAT_NF4,
                               .nested = t != 1, .in_place = t > 1 };
                 check_4bit(setups[i], &p);
                 p.bias = p.gelu = true;
@@ -405,7 +411,8 @@ static void weights_are_decoded_to_the_bit(void **state) {
     for (int i = 0; i < n; i++)
         for (int t = 0; t < 8; t++)
             for (int32_t rows = 1; rows < 400; rows += rows == 1 ? 63 : 256) {
-                problem p = { .rows = rows, .outs = 41, .cols = 320, .n_parts = 2, .format = t % 2 ? RV_FORMAT_NF4 : RV_FORMAT_FP4, .nested = t & 2, .in_place = t % 2 == 0 };
+                problem p = { .rows = rows, .outs = 41, .cols = 320, .n_parts = 2, .format = t % 2 ? RV_FORMAT_NF4 : RV_FORMAT_FP4, .nested = t & 2,
+                    .in_place = t % 2 == 0 };
                 if (t > 5) p.format = t > 6 ? RV_FORMAT_INT8 : RV_FORMAT_NF4, p.in_place = true, p.nested = false;
                 rv_backend *be = open_rules(setups[i], 2, 6, false);
                 data d = make(be, &p);
@@ -425,7 +432,8 @@ static void weights_are_decoded_to_the_bit(void **state) {
                     weight_row(&p, &d, o, w);
                     for (int32_t r = 0; r < rows; r++) {
                         float e = as(be->act == RV_BF16 ? RV_BF16 : RV_F16, w[r * 7 % 320]), got = get(d.out.data, d.out.type, r * d.out.ld + o);
-                        if (e != got) fail_msg("%s: %d rows, case %d: row %d, output %d: %.9g instead of %.9g", setup_name(setups[i]), rows, t, r, o, (double)got, (double)e);
+                        if (e != got) fail_msg("%s: %d rows, case %d: row %d, output %d: %.9g instead of %.9g", setup_name(setups[i]), rows, t, r, o,
+                            (double)got, (double)e);
                     }
                 }
                 drop(be, &d);
@@ -442,7 +450,8 @@ static void a_row_has_the_same_bits_among_1_to_64_rows(void **state) {
     int n = all_setups(setups);
     for (int i = 0; i < n; i++)
         for (int t = 0; t < 3; t++) {
-            problem p = { .rows = 64, .outs = 101, .cols = t ? 448 : 357, .n_parts = 2, .format = t ? RV_FORMAT_NF4 : RV_FORMAT_INT8, .nested = t > 1, .outliers = 20, .threshold = 6 };
+            problem p = { .rows = 64, .outs = 101, .cols = t ? 448 : 357, .n_parts = 2, .format = t ? RV_FORMAT_NF4 : RV_FORMAT_INT8, .nested = t > 1,
+                .outliers = 20, .threshold = 6 };
             rv_backend *be = open_rules(setups[i], 2, 6, false);
             size_t size = rv_dtype_size(be->act);
             data d = make(be, &p);
@@ -468,7 +477,8 @@ static void thread_counts_do_not_change_a_bit(void **state) {
     int n = all_setups(setups);
     for (int i = 0; i < n; i++)
         for (int c = 0; c < 8; c++) {
-            problem p = { .rows = rows[c / 2], .outs = 331, .cols = 256, .n_parts = 1, .format = c % 2 ? RV_FORMAT_NF4 : RV_FORMAT_INT8, .outliers = 4, .nested = true, .threshold = 6 };
+            problem p = { .rows = rows[c / 2], .outs = 331, .cols = 256, .n_parts = 1, .format = c % 2 ? RV_FORMAT_NF4 : RV_FORMAT_INT8,
+                .outliers = 4, .nested = true, .threshold = 6 };
             size_t bytes = (size_t)p.rows * 336 * rv_dtype_size(setups[i].act);
             void *first = NULL;
             for (int t = 0; t < 3; t++) {
@@ -476,7 +486,8 @@ static void thread_counts_do_not_change_a_bit(void **state) {
                 data d = make(be, &p);
                 compute(be, &p, &d, d.out, d.x);
                 if (!first) memcpy(first = malloc(bytes), d.out.data, bytes);
-                else if (memcmp(first, d.out.data, bytes)) fail_msg("%s: format %d, %d rows: %d threads differ from 1", setup_name(setups[i]), p.format, p.rows, counts[t]);
+                else if (memcmp(first, d.out.data, bytes)) fail_msg("%s: format %d, %d rows: %d threads differ from 1", setup_name(setups[i]),
+                    p.format, p.rows, counts[t]);
                 drop(be, &d);
                 rv_backend_close(be);
             }
@@ -571,7 +582,8 @@ static void a_weight_takes_its_codes_and_no_more(void **state) {
     (void)state;
     for (int t = 0; t < 4; t++)
         for (int in_place = 0; in_place < 2; in_place++) {
-            problem p = { .rows = 1, .outs = 300, .cols = 512, .n_parts = 3, .format = t ? RV_FORMAT_NF4 : RV_FORMAT_INT8, .nested = t > 1, .in_place = in_place };
+            problem p = { .rows = 1, .outs = 300, .cols = 512, .n_parts = 3, .format = t ? RV_FORMAT_NF4 : RV_FORMAT_INT8, .nested = t > 1,
+                .in_place = in_place };
             rv_backend *be = open_rules((setup){ CPU_BASE, RV_F32, false }, 1, 6, false);
             data d = make(be, &p);
             uint64_t bytes = rv_weight_bytes(be, &d.spec), codes = rv_codes_bytes(p.format, p.nested, 300, 512);
