@@ -131,36 +131,72 @@ static __device__ __forceinline__ void mask(const flash_sums<D, MT> &f, int32_t 
             }
 }
 
-/* s becomes exp2(scale (s - max)); sums and o follow a changed maximum. */
+/* How far a tile's weights may add up, in a thread, before its row takes a new maximum. */
+static __device__ __forceinline__ float most_weight(__nv_bfloat16) { return 0x1p32f; }
+static __device__ __forceinline__ float most_weight(__half) { return 0x1p15f; }
+
+/* s becomes exp2(scale s - shift), l its sum in the thread: row h of 16. */
+static __device__ __forceinline__ void weigh(float scale, float shift, int32_t h, float (&s)[KEYS / 8][4], float &l) {
+    float sum[2] = { 0, 0 };
+#pragma unroll
+    for (int32_t n = 0; n < KEYS / 8; n++)
+#pragma unroll
+        for (int32_t e = 0; e < 2; e++) {
+            float &x = s[n][2 * h + e];
+            x = exp2_fast(fmaf(x, scale, -shift));
+            sum[e] += x;
+        }
+    l = sum[0] + sum[1];
+}
+
+/* With the maxima of the tiles before; false where a row wants a new one, and then sums are as they were. */
+template <typename T, int D, int MT>
+static __device__ __forceinline__ bool softmax(flash_sums<D, MT> &f, float scale, float (&s)[MT][KEYS / 8][4], bool (&anew)[MT][2], T) {
+    float l[MT][2];
+    bool any = false;
+#pragma unroll
+    for (int32_t t = 0; t < MT; t++)
+#pragma unroll
+        for (int32_t h = 0; h < 2; h++) {
+            weigh(scale, __fmul_rn(f.m[t][h], scale), h, s[t], l[t][h]);
+            anew[t][h] = !(l[t][h] <= most_weight(T()));
+            any = any || anew[t][h];
+        }
+    if (__any_sync(~0u, any)) return false;
+#pragma unroll
+    for (int32_t t = 0; t < MT; t++)
+#pragma unroll
+        for (int32_t h = 0; h < 2; h++) f.l[t][h] += l[t][h];
+    return true;
+}
+
+/* The rows `anew` (in a thread that has a part of one) take the maximum they have come to; sums follow. */
 template <int D, int MT>
-static __device__ __forceinline__ void softmax(flash_sums<D, MT> &f, float scale, float (&s)[MT][KEYS / 8][4]) {
+static __device__ __forceinline__ void softmax_anew(flash_sums<D, MT> &f, float scale, float (&s)[MT][KEYS / 8][4], const bool (&anew)[MT][2]) {
 #pragma unroll
     for (int32_t t = 0; t < MT; t++) {
         float by[2];
 #pragma unroll
         for (int32_t h = 0; h < 2; h++) {
-            float m = f.m[t][h];
+            float m = f.m[t][h], l;
+            int32_t row_anew = anew[t][h];
+            row_anew |= __shfl_xor_sync(~0u, row_anew, 1);
+            row_anew |= __shfl_xor_sync(~0u, row_anew, 2);
 #pragma unroll
             for (int32_t n = 0; n < KEYS / 8; n++) m = fmaxf(m, fmaxf(s[t][n][2 * h], s[t][n][2 * h + 1]));
             m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
             m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
-            float scaled = m == minus_infinity() ? 0.f : __fmul_rn(m, scale), l = 0;
-            by[h] = exp2_fast(__fmul_rn(f.m[t][h], scale) - scaled);
-#pragma unroll
-            for (int32_t n = 0; n < KEYS / 8; n++) {
-                s[t][n][2 * h] = exp2_fast(fmaf(s[t][n][2 * h], scale, -scaled));
-                s[t][n][2 * h + 1] = exp2_fast(fmaf(s[t][n][2 * h + 1], scale, -scaled));
-                l += s[t][n][2 * h] + s[t][n][2 * h + 1];
-            }
+            if (!row_anew) m = f.m[t][h];
+            float shift = m == minus_infinity() ? 0.f : __fmul_rn(m, scale);
+            by[h] = row_anew ? exp2_fast(__fmul_rn(f.m[t][h], scale) - shift) : 1.f;
+            weigh(scale, shift, h, s[t], l);
             f.m[t][h] = m;
-            f.l[t][h] = f.l[t][h] * by[h] + l;
+            f.l[t][h] = fmaf(f.l[t][h], by[h], l);
         }
-        if (__any_sync(~0u, by[0] != 1.f || by[1] != 1.f)) {
 #pragma unroll
-            for (int32_t n = 0; n < D / 8; n++)
+        for (int32_t n = 0; n < D / 8; n++)
 #pragma unroll
-                for (int32_t e = 0; e < 4; e++) f.o[t][n][e] *= by[e / 2];
-        }
+            for (int32_t e = 0; e < 4; e++) f.o[t][n][e] *= by[e / 2];
     }
 }
 
@@ -212,9 +248,14 @@ static __device__ __forceinline__ void walk(const attend_args<T> &a, flash_room<
         if (i + 1 < n) copy_keys(a, room, kv_column, (i + 1) % 2);
         if (t < KEYS) later = key_row_of(a, run, key + 2 * KEYS + t);
         float s[MT][KEYS / 8][4];
+        bool anew[MT][2], masked = !whole || key < run.full_from || key + KEYS - 1 > run.full_to;
         score(room, q, i % 2, a.bias != nullptr, 1.f / a.scale, s);
-        if (!whole || key < run.full_from || key + KEYS - 1 > run.full_to) mask(f, key, s);
-        softmax(f, a.scale * RV_LOG2E, s);
+        if (masked) mask(f, key, s);
+        if (!softmax(f, a.scale * RV_LOG2E, s, anew, T())) {
+            score(room, q, i % 2, a.bias != nullptr, 1.f / a.scale, s);
+            if (masked) mask(f, key, s);
+            softmax_anew(f, a.scale * RV_LOG2E, s, anew);
+        }
         add_values(room, s, i % 2, f);
         if (t < KEYS) room.key_rows[i % 2][t] = later;
     }
@@ -297,8 +338,12 @@ template <typename T, int D, int MT> static __global__ void __launch_bounds__(TH
         for (int32_t n = 0; n < D / 8; n++)
 #pragma unroll
             for (int32_t e = 0; e < 4; e++) f.o[m][n][e] = 0;
-        f.m[m][0] = f.m[m][1] = minus_infinity();
-        f.l[m][0] = f.l[m][1] = 0;
+#pragma unroll
+        for (int32_t h = 0; h < 2; h++) {      /* rows without keys have a maximum: nobody waits for their first */
+            int32_t r = (warp * MT + m) * 16 + 8 * h + lane / 4;
+            f.m[m][h] = room.last[r] < room.first[r] ? 0.f : minus_infinity();
+            f.l[m][h] = 0;
+        }
     }
     for (int32_t from = 0; from < rows;) {
         flash_run run = next_run(room, a.slot != nullptr, from, rows);

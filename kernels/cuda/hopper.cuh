@@ -49,6 +49,13 @@ static __device__ __forceinline__ void group_sync(int32_t number, int32_t thread
 static __device__ __forceinline__ void group_arrive(int32_t number, int32_t threads) {
     asm volatile("bar.arrive %0, %1;" ::"r"(number), "r"(threads) : "memory");
 }
+/* Whether x holds for any of them. */
+static __device__ __forceinline__ bool group_any(int32_t number, int32_t threads, bool x) {
+    int32_t any;
+    asm volatile("{.reg .pred x, any; setp.ne.b32 x, %3, 0; bar.red.or.pred any, %1, %2, x; selp.b32 %0, 1, 0, any;}"
+                 : "=r"(any) : "r"(number), "r"(threads), "r"((int32_t)x) : "memory");
+    return any;
+}
 
 /* ---- clusters ---- */
 
@@ -102,6 +109,7 @@ template <int N> static __device__ __forceinline__ void pin(float (&x)[N]) {
 
 #define RV_R8 "%0,%1,%2,%3,%4,%5,%6,%7"
 #define RV_R32 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define RV_R48 RV_R32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
 #define RV_R64 RV_R32 \
     ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
 #define RV_R96 RV_R64 \
@@ -116,6 +124,7 @@ template <int N> static __device__ __forceinline__ void pin(float (&x)[N]) {
                      " {" REGISTERS "}, %" A ", %" B ", add, 1, 1, 0, 0;}" : __VA_ARGS__ : "l"(a), "l"(b), "r"(add));                         \
     }
 #define RV_PRODUCTS(N, ...) RV_PRODUCT(N, __nv_bfloat16, "bf16", __VA_ARGS__) RV_PRODUCT(N, __half, "f16", __VA_ARGS__)
+RV_PRODUCTS(96, RV_R48, "48", "49", "50", RV_D32(0), RV_D8(32), RV_D8(40))
 RV_PRODUCTS(128, RV_R64, "64", "65", "66", RV_D32(0), RV_D32(32))
 RV_PRODUCTS(192, RV_R96, "96", "97", "98", RV_D32(0), RV_D32(32), RV_D32(64))
 RV_PRODUCTS(256, RV_R128, "128", "129", "130", RV_D32(0), RV_D32(32), RV_D32(64), RV_D32(96))

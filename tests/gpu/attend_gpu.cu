@@ -58,6 +58,7 @@ struct spec {
     int page_rows, slots;                    /* page_rows 0: contiguous                        */
     bool bias, mixed;                        /* mixed: every row of another slot than the last */
     rv_dtype type;
+    float climb;                             /* scores rise by about climb * sqrt(head_dim) over the keys, and fall for odd rows */
 };
 
 struct call {
@@ -110,7 +111,8 @@ static void make_cache(call &t) {
     for (int s = 0; s < c.slots; s++)
         for (int i = 0; i < c.keys; i++) {
             size_t at = (size_t)row_of(t, s, i) * (size_t)t.kv_ld;
-            for (int j = 0; j < 2 * width; j++) t.k[at + (size_t)j] = pack(random_normal(), c.type);
+            for (int j = 0; j < 2 * width; j++)
+                t.k[at + (size_t)j] = pack(random_normal() + (j < width ? c.climb * (float)i / (float)c.keys : 0.f), c.type);
         }
     for (int i = 0; i < total && c.bias; i++) t.bias.push_back(random_below(2) ? 0.f : 3.f * random_normal());
 }
@@ -122,7 +124,10 @@ static call make(const spec &c) {
     make_cache(t);
     int width = c.heads * c.head_dim;
     t.q_ld = width + 16;
-    for (size_t i = 0; i < (size_t)c.rows * (size_t)t.q_ld; i++) t.q.push_back(pack(1.5f * random_normal(), c.type));
+    for (size_t i = 0; i < (size_t)c.rows * (size_t)t.q_ld; i++) {
+        float lean = c.climb == 0 ? 0.f : i / (size_t)t.q_ld % 2 ? -1.f : 1.f;
+        t.q.push_back(pack(lean + (c.climb == 0 ? 1.5f : 0.5f) * random_normal(), c.type));
+    }
     t.out_bytes = (size_t)c.rows * (size_t)t.q_ld * 2;
     t.d_q = to_device(t.q);
     t.d_kv = to_device(t.k);
@@ -241,6 +246,7 @@ static void describe(const spec &c) {
     static const char *const names[] = { "all", "causal", "random" };
     printf("%-4s d%-3d %2d/%-2d rows %-4d keys %-4d %-6s page %-4d slots %d%s%s", c.type == RV_F16 ? "f16" : "bf16", c.head_dim, c.heads,
            c.kv_heads, c.rows, c.keys, names[c.ranges], c.page_rows, c.slots, c.mixed ? " mixed" : "", c.bias ? " bias" : "");
+    if (c.climb != 0) printf(" climb %g", (double)c.climb);
 }
 
 static void judge(bool ok, const char *what) {
@@ -297,6 +303,35 @@ static void check(const spec &c) {
     }
     printf("\n");
     judge(ok, "error against f64, the same bits twice");
+    drop(t);
+}
+
+/* Rows keep their bits when every second row comes to maxima of its own, tile after tile. */
+static void check_neighbours(const spec &c) {
+    call t = make(c);
+    std::vector<uint16_t> other = t.q;
+    for (size_t i = 0; i < other.size(); i++)
+        if (i / (size_t)t.q_ld % 2) other[i] = pack(40.f + random_normal(), c.type);
+    void *given = t.a.q.data, *d_other = to_device(other);
+    for (const kernel &k : kernels()) {
+        if (k.arch == DECODE) continue;
+        poison(t);
+        MUST(run(t, k));
+        bits alone = result(t);
+        t.a.q.data = (char *)d_other + 16;
+        poison(t);
+        MUST(run(t, k));
+        t.a.q.data = given;
+        bits beside = result(t);
+        bool same = true, changed = false;
+        for (size_t i = 0; i < alone.size(); i++)
+            if (i / (size_t)t.q_ld % 2) changed = changed || alone[i] != beside[i];
+            else same = same && alone[i] == beside[i];
+        describe(c);
+        printf("  %s: rows beside others %s\n", k.name, same ? "same" : "DIFFERENT");
+        judge(same && changed, "a row's bits do not depend on its neighbours");
+    }
+    MUST(cudaFree(d_other));
     drop(t);
 }
 
@@ -438,6 +473,16 @@ static void check_all() {
         check({ 128, 4, 2, 333, 1280, CAUSAL, 64, 3, true, false, y });
         check({ 128, 8, 1, 131, 1409, RANDOM, 16, 5, true, true, y });
         check({ 128, 6, 2, 400, 127, RANDOM, 7, 4, false, false, y });
+        /* Scores that outgrow the maximum of the tiles before: seldom, often, and further than exp2 reaches. */
+        for (float climb : { 3.f, 40.f, 300.f }) {
+            check({ 80, 4, 4, 389, 2565, ALL, 0, 1, true, false, y, climb });
+            check({ 80, 2, 2, 193, 1151, CAUSAL, 0, 1, false, false, y, climb });
+            check({ 64, 4, 2, 200, 1537, RANDOM, 64, 2, true, false, y, climb });
+            check({ 128, 4, 2, 333, 1280, CAUSAL, 64, 3, true, false, y, climb });
+        }
+        check_neighbours({ 80, 4, 4, 389, 2565, ALL, 0, 1, true, false, y, 40.f });
+        check_neighbours({ 128, 8, 2, 200, 700, CAUSAL, 64, 1, false, false, y, 40.f });
+        check_neighbours({ 64, 4, 4, 193, 900, RANDOM, 0, 1, true, false, y, 3.f });
     }
     check_counters();
     check_decode_bits({ 128, 32, 8, 64, 1300, RANDOM, 64, 8, false, true, RV_BF16 });
