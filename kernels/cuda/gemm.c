@@ -12,7 +12,8 @@ enum { ROW_STEP = 64, STEPPED_ROWS = 1024 };     /* pictures have few shapes, an
 static cudaDataType_t type_of(rv_dtype type) { return type == RV_F32 ? CUDA_R_32F : type == RV_BF16 ? CUDA_R_16BF : CUDA_R_16F; }
 
 static bool same_key(const rv_gemm_key *a, const rv_gemm_key *b) {
-    return a->m == b->m && a->n == b->n && a->k == b->k && a->ldx == b->ldx && a->ldd == b->ldd && a->out == b->out && a->add == b->add;
+    return a->m == b->m && a->n == b->n && a->k == b->k && a->ldx == b->ldx && a->ldd == b->ldd && a->out == b->out && a->add == b->add &&
+           a->bias == b->bias;
 }
 
 typedef struct layouts { cublasLtMatmulDesc_t op; cublasLtMatrixLayout_t a, b, d; } layouts;
@@ -25,10 +26,15 @@ static void drop(layouts *l) {
 }
 
 /* cuBLASLt counts columns first: D^T [n x m] = W [k x n]^T * x^T [k x m]. */
-static cublasStatus_t describe(layouts *l, const rv_gemm_key *key, rv_dtype act) {
+static cublasStatus_t describe(layouts *l, const rv_gemm_key *key, rv_dtype act, const float *bias) {
     const cublasOperation_t transpose = CUBLAS_OP_T;
+    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    const cudaDataType_t bias_type = CUDA_R_32F;
     cublasStatus_t s = cublasLtMatmulDescCreate(&l->op, CUBLAS_COMPUTE_32F, CUDA_R_32F);
     if (!s) s = cublasLtMatmulDescSetAttribute(l->op, CUBLASLT_MATMUL_DESC_TRANSA, &transpose, sizeof transpose);
+    if (!s && bias) s = cublasLtMatmulDescSetAttribute(l->op, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue);
+    if (!s && bias) s = cublasLtMatmulDescSetAttribute(l->op, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
+    if (!s && bias) s = cublasLtMatmulDescSetAttribute(l->op, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias_type, sizeof bias_type);
     if (!s) s = cublasLtMatrixLayoutCreate(&l->a, type_of(act), (uint64_t)key->k, (uint64_t)key->n, key->k);
     if (!s) s = cublasLtMatrixLayoutCreate(&l->b, type_of(act), (uint64_t)key->k, (uint64_t)key->m, key->ldx);
     if (!s) s = cublasLtMatrixLayoutCreate(&l->d, type_of(key->out), (uint64_t)key->n, (uint64_t)key->m, key->ldd);
@@ -56,26 +62,26 @@ static cublasStatus_t choose(rv_cuda *c, const layouts *l, rv_gemm_plan *plan) {
 
 /* The plan of a product with so many rows. Within a step all have the same tiles; it is asked for with few of the last
  * tile's rows, for with all of them cuBLASLt takes larger tiles, which are slower (200 rows at 11B: 12.3 against 11.0 ms). */
-static rv_gemm_plan *plan_of(rv_cuda *c, rv_gemm_key key, cublasStatus_t *s) {
+static rv_gemm_plan *plan_of(rv_cuda *c, rv_gemm_key key, const float *bias, cublasStatus_t *s) {
     layouts l = { 0 };
     if (key.m <= STEPPED_ROWS && key.m % ROW_STEP) key.m = key.m / ROW_STEP * ROW_STEP + ROW_STEP / 8;
     for (int i = 0; i < RV_GEMM_CACHE; i++)
         if (c->plans[i].used && same_key(&c->plans[i].key, &key)) return &c->plans[i];
     rv_gemm_plan *plan = &c->plans[c->next_plan++ % RV_GEMM_CACHE];
     *plan = (rv_gemm_plan){ .key = key };
-    *s = describe(&l, &key, c->be.act);
+    *s = describe(&l, &key, c->be.act, bias);
     if (!*s) *s = choose(c, &l, plan);
     drop(&l);
     plan->used = *s == CUBLAS_STATUS_SUCCESS;
     return plan->used ? plan : NULL;
 }
 
-void rv_cuda_gemm(rv_cuda *c, rv_mat out, rv_mat x, const rv_weight *w, float alpha, bool add) {
-    const rv_gemm_key key = { x.rows, w->head.rows, w->head.cols, x.ld, out.ld, out.type, add };
+void rv_cuda_gemm(rv_cuda *c, rv_mat out, rv_mat x, const rv_weight *w, float alpha, bool add, const float *bias) {
+    const rv_gemm_key key = { x.rows, w->head.rows, w->head.cols, x.ld, out.ld, out.type, add, bias != NULL };
     const float beta = add ? 1.f : 0.f;
     layouts l = { 0 };
-    cublasStatus_t s = describe(&l, &key, c->be.act);
-    rv_gemm_plan *plan = s ? NULL : plan_of(c, key, &s);
+    cublasStatus_t s = describe(&l, &key, c->be.act, bias);
+    rv_gemm_plan *plan = s ? NULL : plan_of(c, key, bias, &s);
     if (plan)
         s = cublasLtMatmul(c->lt, l.op, &alpha, w->w.data, l.a, x.data, l.b, &beta, out.data, l.d, out.data, l.d, &plan->algo,
                            c->workspace, RV_CUDA_WORKSPACE_BYTES, c->stream);

@@ -12,7 +12,7 @@ enum { RV_GEMM_CACHE = 256 };
 #define RV_CUDA_WORKSPACE_BYTES (UINT64_C(32) << 20)
 #define RV_CUDA_SUMS_BYTES      (UINT64_C(16) << 20)
 
-typedef struct rv_gemm_key { int32_t m, n, k; int64_t ldx, ldd; rv_dtype out; int32_t add; } rv_gemm_key;
+typedef struct rv_gemm_key { int32_t m, n, k; int64_t ldx, ldd; rv_dtype out; int32_t add, bias; } rv_gemm_key;
 typedef struct rv_gemm_plan { rv_gemm_key key; cublasLtMatmulAlgo_t algo; bool used; } rv_gemm_plan;
 
 struct rv_weight {
@@ -84,8 +84,8 @@ const void *rv_cuda_fetched(rv_backend *be, rv_tray *tray);
 /* ops.c: brings be->saturated up to date. */
 void     rv_cuda_count_clamped(rv_cuda *c);
 
-/* gemm.c: D [m x n] = alpha * x [m x k] w^T + (add ? D : 0); D act or f32. */
-void rv_cuda_gemm(rv_cuda *c, rv_mat out, rv_mat x, const rv_weight *w, float alpha, bool add);
+/* gemm.c: D [m x n] = alpha * x [m x k] w^T + (add ? D : 0) + bias; D act or f32; bias: f32, with an f32 D only; NULL: none. */
+void rv_cuda_gemm(rv_cuda *c, rv_mat out, rv_mat x, const rv_weight *w, float alpha, bool add, const float *bias);
 
 /* int8.c: weights kept as, or made from, int8 codes.  Bytes of an INT8 spec. */
 uint64_t rv_cuda_int8_bytes(const rv_weight_spec *s);

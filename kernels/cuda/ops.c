@@ -155,7 +155,7 @@ static void op_linear(rv_backend *be, rv_mat out, rv_mat x, const rv_weight *w, 
         rv_cuda_four_linear(c, out, x, w, bias, act);
         return;
     }
-    rv_cuda_gemm(c, out, x, w, 1, false);
+    rv_cuda_gemm(c, out, x, w, 1, false, NULL);
     if (out.type == RV_F16 && (!bias || act == RV_ACT_GELU)) check(be, rv_cuda_clamp(out, c->stream), "clamping");     /* GELU of -inf is NaN */
     if (bias || act != RV_ACT_NONE) check(be, rv_cuda_bias_act(out, out, bias, act, c->stream), "bias");
 }
@@ -174,8 +174,9 @@ static void op_linear_add(rv_backend *be, rv_mat x, rv_mat h, const rv_weight *w
         return;
     }
     if (!row_scale) {
-        rv_cuda_gemm(c, x, h, w, scale, true);
-        if (bias) check(be, rv_cuda_add_scaled(x, none, bias, scale, NULL, c->stream), "bias");
+        const bool inside = scale == 1;    /* cuBLASLt does not scale a bias                      */
+        rv_cuda_gemm(c, x, h, w, scale, true, inside ? bias : NULL);
+        if (bias && !inside) check(be, rv_cuda_add_scaled(x, none, bias, scale, NULL, c->stream), "bias");
         return;
     }
     /* Rows may be switched off: their product goes to scratch, as many rows at a time as fit. */
@@ -184,7 +185,7 @@ static void op_linear_add(rv_backend *be, rv_mat x, rv_mat h, const rv_weight *w
     for (int32_t from = 0; from < x.rows; from += most) {
         int32_t n = x.rows - from < most ? x.rows - from : most;
         rv_mat sums = rv_mat_of(c->sums, n, x.cols, RV_F32);
-        rv_cuda_gemm(c, sums, rv_rows(h, from, n), w, 1, false);
+        rv_cuda_gemm(c, sums, rv_rows(h, from, n), w, 1, false, NULL);
         check(be, rv_cuda_add_scaled(rv_rows(x, from, n), sums, bias, scale, row_scale + from, c->stream), "sum");
     }
 }
