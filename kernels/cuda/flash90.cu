@@ -25,10 +25,11 @@ template <int D_, int WORKERS_, int KEYS_, bool TURNS_, int COPY_REGISTERS_, int
  * its rows see. */
 struct flash_walk { int32_t row, row_to, slot, tile, tile_to, lowest, highest, full_from, full_to; };
 
-/* A tile of keys as the workers need to know it. */
-struct __align__(16) flash_step { int32_t key, row, row_to, how; };      /* its first key; the run's rows           */
+/* A tile of keys as the workers need to know it: its first key; the run's rows. */
+struct flash_step { int32_t key, row, row_to; };
 enum { STEP_LAST = 1,                      /* of the item                                        */
-       STEP_MASKED = 2 };                  /* some row does not see all of it                    */
+       STEP_MASKED = 2,                    /* some row does not see all of it                    */
+       STEP_BIASED = 4 };                  /* some bias is not 0                                 */
 
 /* Queries, keys or values: panels of 64 columns, [row][128 bytes], and one of 16 for what is left, [row][32 bytes], each
  * row's pieces of 16 bytes swizzled (hopper.cuh), so that 8 lanes copy and products read whole lines. */
@@ -43,8 +44,8 @@ template <int D, int ROWS> struct __align__(1024) flash_tile {
 template <class S> struct flash_room {
     flash_tile<S::D, S::ROWS> q[Q_STAGES];
     flash_tile<S::D, S::KEYS> k[S::STAGES], v[S::STAGES];
-    float bias[S::STAGES][S::KEYS];        /* / scale, where biased                              */
-    int4 biased[S::STAGES];                /* by warps that copy: whether any of their keys' bias is not 0 */
+    float bias[S::STAGES][S::KEYS];        /* / scale                                            */
+    int4 how[S::STAGES];                   /* STEP_.., as each warp that copies knows it         */
     flash_step step[S::STAGES];
     uint64_t q_full[Q_STAGES], q_empty[Q_STAGES], k_full[S::STAGES], k_empty[S::STAGES], v_full[S::STAGES], v_empty[S::STAGES];
     int32_t sees[Q_STAGES];                /* whether the item has a key                         */
@@ -69,6 +70,16 @@ template <class S, typename T> static __device__ __forceinline__ flash_place pla
  * its empty one with the opposite. */
 template <int N> static __device__ __forceinline__ uint32_t stage_of(uint32_t n) { return n % N; }
 template <int N> static __device__ __forceinline__ uint32_t parity_of(uint32_t n) { return n / N & 1; }
+
+/* A place in a ring of N stages.  Full barriers are waited for with `phase`, empty ones with its opposite. */
+template <int N> struct flash_ring {
+    int32_t stage = 0;
+    uint32_t phase = 0;
+    __device__ __forceinline__ void next() {
+        stage = stage + 1 == N ? 0 : stage + 1;
+        phase ^= stage == 0;
+    }
+};
 
 /* The run that begins at the item's row `from`, its key tiles within the item's.  By one warp. */
 template <class S, typename T>
@@ -156,21 +167,21 @@ template <class S, typename T> static __device__ __forceinline__ int32_t find_ro
     return row;
 }
 
-static __device__ __forceinline__ flash_step step_of(const flash_place &p, const flash_walk &w, int32_t keys) {
-    int32_t key = w.tile * keys;
-    bool all = w.row == 0 && w.row_to == p.rows && key >= w.full_from && key + keys - 1 <= w.full_to;
-    flash_step step = { key, w.row, w.row_to, all ? 0 : STEP_MASKED };
+static __device__ __forceinline__ flash_step step_of(const flash_place &p, const flash_walk &w, int32_t keys, int32_t &how) {
+    flash_step step = { w.tile * keys, w.row, w.row_to };
+    how = w.row == 0 && w.row_to == p.rows && step.key >= w.full_from && step.key + keys - 1 <= w.full_to ? 0 : STEP_MASKED;
     return step;
 }
 
 /* Each warp for its 32 keys of a stage; its first lane arrives for all. */
-template <class S> static __device__ __forceinline__ void leave_bias(flash_room<S> &room, uint32_t stage, float bias, float unscale) {
+template <class S> static __device__ __forceinline__ void leave_step(flash_room<S> &room, uint32_t stage, const flash_step &step, int32_t how, float bias, bool biased) {
     int32_t t = (int32_t)threadIdx.x % GROUP;
-    bool any = __any_sync(~0u, bias != 0);
-    if (any && t < S::KEYS) room.bias[stage][t] = bias * unscale;
+    if (biased && t < S::KEYS) room.bias[stage][t] = bias;
+    if (__any_sync(~0u, bias != 0)) how |= STEP_BIASED;
+    if (t == 0) room.step[stage] = step;
     __syncwarp();
     if (t % 32 == 0) {
-        reinterpret_cast<int32_t *>(&room.biased[stage])[t / 32] = any;
+        reinterpret_cast<int32_t *>(&room.how[stage])[t / 32] = how;
         barrier_arrive(&room.k_full[stage]);
     }
 }
@@ -191,9 +202,9 @@ template <class S, typename T> static __device__ __forceinline__ void copy_all(c
 #pragma unroll 1
     for (int32_t round = 0; item_of(round) < plan.items; round++) {
         flash_place p = place_of(plan, item_of(round), a.rows, a.heads, S::ROWS);
-        int32_t column = p.head / a.group * S::D, row = NO_KEY;
+        int32_t column = p.head / a.group * S::D, row = NO_KEY, how = 0;
         float bias = 0;
-        flash_step step = { 0, 0, 0, 0 };
+        flash_step step = { 0, 0, 0 };
         flash_walk w;
         w.row_to = w.tile = w.tile_to = 0;
         /* One tile behind the walk: what the last one is has to be known when its keys are copied. */
@@ -205,9 +216,7 @@ template <class S, typename T> static __device__ __forceinline__ void copy_all(c
             if (tiles) {
                 barrier_wait(&room.k_empty[s], empty);
                 if (S::KEYS == GROUP || at < S::KEYS) copy_rows(room.k[s], at, a.k + column, (uint32_t)(a.k_ld / 8), row);
-                if (!more) step.how |= STEP_LAST;
-                if (t == 0) room.step[s] = step;
-                leave_bias(room, s, bias, 1.f / a.scale);
+                leave_step(room, s, step, more ? how : how | STEP_LAST, bias / a.scale, a.bias != nullptr);
                 barrier_arrive_after_copies(&room.k_full[s]);
             }
             if (tiles == 1 || !(tiles || more)) {
@@ -221,7 +230,7 @@ template <class S, typename T> static __device__ __forceinline__ void copy_all(c
             }
             if (more) {                    /* looked up while the values are on their way      */
                 row = find_row<S>(a, w, bias);
-                step = step_of(p, w, S::KEYS);
+                step = step_of(p, w, S::KEYS, how);
                 w.tile++;
             }
             if (tiles) {
@@ -256,14 +265,19 @@ template <typename T> static __device__ __forceinline__ int2 range_of(const atte
     return make_int2(a.first ? a.first[p.row0 + row] : 0, a.last[p.row0 + row]);
 }
 
-/* What scores start from; false: from 0.  Warps without a bias have left none. */
-template <class S> static __device__ __forceinline__ bool begin_scores(flash_room<S> &room, uint32_t stage, int4 by_warp, int32_t column, float (&s)[S::KEYS / 2]) {
-    int32_t biased[4] = { by_warp.x, by_warp.y, by_warp.z, by_warp.w };
-    if (!(biased[0] | biased[1] | biased[2] | biased[3])) return false;
+/* STEP_.. of a stage.  Through a shuffle, so that the compiler knows it to be the same in all of the warp: what follows from it stays in
+ * uniform registers, where products want their operands' addresses. */
+template <class S> static __device__ __forceinline__ int32_t how_of(const flash_room<S> &room, uint32_t stage) {
+    int4 by_warp = room.how[stage];
+    return __shfl_sync(~0u, by_warp.x | by_warp.y | by_warp.z | by_warp.w, 0);
+}
+
+/* What scores start from; false: from 0. */
+template <class S> static __device__ __forceinline__ bool begin_scores(flash_room<S> &room, uint32_t stage, int32_t how, float (&s)[S::KEYS / 2]) {
+    if (!(how & STEP_BIASED)) return false;
 #pragma unroll
     for (int32_t n = 0; n < S::KEYS / 8; n++) {
-        float2 b = make_float2(0, 0);
-        if (biased[n / 4]) b = *reinterpret_cast<const float2 *>(&room.bias[stage][8 * n + column]);
+        float2 b = *reinterpret_cast<const float2 *>(&room.bias[stage][8 * n + (int32_t)threadIdx.x % 4 * 2]);
         s[4 * n] = s[4 * n + 2] = b.x;
         s[4 * n + 1] = s[4 * n + 3] = b.y;
     }
@@ -469,11 +483,9 @@ template <class S> static __device__ __forceinline__ void pass_turn(int32_t work
 
 template <class S, typename T>
 static __device__ __forceinline__ void work(const attend_args<T> &a, const flash_plan &plan, flash_room<S> &room, int32_t worker) {
-    enum { D = S::D, KEYS = S::KEYS, STAGES = S::STAGES };
-    uint32_t n = 0;                        /* of the key tile whose scores come next             */
-    int32_t column = (int32_t)threadIdx.x % 4 * 2;
+    enum { D = S::D, KEYS = S::KEYS };
+    flash_ring<S::STAGES> k_ring, v_ring;
     float scale = a.scale * RV_LOG2E, s[KEYS / 2], by[2];
-    asm volatile("" : "+r"(column));       /* kept: made anew in the loop it would hold up a product */
     uint32_t weights[KEYS / 16][4];
 #pragma unroll
     for (int32_t i = 0; i < KEYS / 2; i++) s[i] = 0;
@@ -484,18 +496,18 @@ static __device__ __forceinline__ void work(const attend_args<T> &a, const flash
         begin_sums(a, place_again<S>(a, plan, round), row_again(), f);
         const uint32_t q = stage_of<Q_STAGES>((uint32_t)round);
         wait_for_copies(room.q_full[q], parity_of<Q_STAGES>((uint32_t)round));
-        if (room.sees[q]) {
-            wait_for_copies(room.k_full[stage_of<STAGES>(n)], parity_of<STAGES>(n));
-            int32_t how = room.step[stage_of<STAGES>(n)].how;
-            bool begun = begin_scores(room, stage_of<STAGES>(n), room.biased[stage_of<STAGES>(n)], column, s);
+        if (__shfl_sync(~0u, room.sees[q], 0)) {
+            wait_for_copies(room.k_full[k_ring.stage], k_ring.phase);
+            int32_t how = how_of(room, k_ring.stage);
+            bool begun = begin_scores(room, k_ring.stage, how, s);
             await_turn<S>(worker);
-            score(room, worker, q, stage_of<STAGES>(n), begun, T(), s);
+            score(room, worker, q, k_ring.stage, begun, T(), s);
             pass_turn<S>(worker);
             product_wait<0>();
             pin(s);
-            if (how & STEP_MASKED) mask<S>(a, plan, round, room.step[stage_of<STAGES>(n)], s);
-            release(room.k_empty[stage_of<STAGES>(n)]);
-                n++;
+            if (how & STEP_MASKED) mask<S>(a, plan, round, room.step[k_ring.stage], s);
+            release(room.k_empty[k_ring.stage]);
+            k_ring.next();
             const bool all[2] = { true, true };
             weigh_anew(f, scale, all, s, by);
             /* The loop's end lies where it does so that the compiler cannot move the wait up before the weighing. */
@@ -503,31 +515,34 @@ static __device__ __forceinline__ void work(const attend_args<T> &a, const flash
             for (bool later = false;; later = true) {
                 product_wait<0>();
                 pin(f.o);
-                if (later) release(room.v_empty[stage_of<STAGES>(n - 2)]);
+                if (later) {
+                    release(room.v_empty[v_ring.stage]);
+                    v_ring.next();
+                }
                 pack_all(s, weights, T());
                 if (how & STEP_LAST) break;
-                barrier_wait(&room.v_full[stage_of<STAGES>(n - 1)], parity_of<STAGES>(n - 1));      /* older than the keys: nothing to wait for */
-                wait_for_copies(room.k_full[stage_of<STAGES>(n)], parity_of<STAGES>(n));
-                how = room.step[stage_of<STAGES>(n)].how;
-                begun = begin_scores(room, stage_of<STAGES>(n), room.biased[stage_of<STAGES>(n)], column, s);
+                barrier_wait(&room.v_full[v_ring.stage], v_ring.phase);      /* older than the keys: nothing to wait for */
+                wait_for_copies(room.k_full[k_ring.stage], k_ring.phase);
+                how = how_of(room, k_ring.stage);
+                begun = begin_scores(room, k_ring.stage, how, s);
                 await_turn<S>(worker);
-                score(room, worker, q, stage_of<STAGES>(n), begun, T(), s);
-                add_values(room, stage_of<STAGES>(n - 1), weights, T(), f);
+                score(room, worker, q, k_ring.stage, begun, T(), s);
+                add_values(room, v_ring.stage, weights, T(), f);
                 pass_turn<S>(worker);
                 product_wait<1>();
                 pin(s);
-                if (how & STEP_MASKED) mask<S>(a, plan, round, room.step[stage_of<STAGES>(n)], s);
+                if (how & STEP_MASKED) mask<S>(a, plan, round, room.step[k_ring.stage], s);
                 float shift[2] = { __fmul_rn(f.m[0], scale), __fmul_rn(f.m[1], scale) }, l[2];
                 weigh(scale, shift, s, l);
                 bool anew[2] = { !(l[0] <= most_weight(T())), !(l[1] <= most_weight(T())) };
-                if (group_any(MEET + worker, GROUP, anew[0] || anew[1])) {
+                if (__any_sync(~0u, group_any(MEET + worker, GROUP, anew[0] || anew[1]))) {
                     product_wait<0>();
                     pin(f.o);
-                    begun = begin_scores(room, stage_of<STAGES>(n), room.biased[stage_of<STAGES>(n)], column, s);
-                    score(room, worker, q, stage_of<STAGES>(n), begun, T(), s);
+                    begun = begin_scores(room, k_ring.stage, how, s);
+                    score(room, worker, q, k_ring.stage, begun, T(), s);
                     product_wait<0>();
                     pin(s);
-                    if (how & STEP_MASKED) mask<S>(a, plan, round, room.step[stage_of<STAGES>(n)], s);
+                    if (how & STEP_MASKED) mask<S>(a, plan, round, room.step[k_ring.stage], s);
                     over_row(anew);
                     weigh_anew(f, scale, anew, s, by);
                     scale_sums(f, by);
@@ -535,14 +550,15 @@ static __device__ __forceinline__ void work(const attend_args<T> &a, const flash
                     f.l[0] += l[0];
                     f.l[1] += l[1];
                 }
-                release(room.k_empty[stage_of<STAGES>(n)]);
-                n++;
+                release(room.k_empty[k_ring.stage]);
+                k_ring.next();
             }
-            wait_for_copies(room.v_full[stage_of<STAGES>(n - 1)], parity_of<STAGES>(n - 1));
-            add_values(room, stage_of<STAGES>(n - 1), weights, T(), f);
+            wait_for_copies(room.v_full[v_ring.stage], v_ring.phase);
+            add_values(room, v_ring.stage, weights, T(), f);
             product_wait<0>();
             pin(f.o);
-            release(room.v_empty[stage_of<STAGES>(n - 1)]);
+            release(room.v_empty[v_ring.stage]);
+            v_ring.next();
         }
         release(room.q_empty[q]);
         finish(a, plan, room, round, worker, f);
@@ -597,7 +613,7 @@ static cudaError_t flash90(const rv_attention *a, void *partial, int32_t multipr
 }
 
 #ifndef VARIANT
-#define VARIANT 2
+#define VARIANT 3
 #endif
 template <int D> struct shape_of { typedef flash_shape<D, 2, 128, false, 88, 208> type; };
 #if VARIANT == 1
