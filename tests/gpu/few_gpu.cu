@@ -1,4 +1,4 @@
-/* few_gpu.cu - on a GPU: products of 1 to 64 rows, whole decoder layers and the most likely token.
+/* few_gpu.cu - on a GPU: products of 1 to 64 rows, sums of more with a bias, whole decoder layers and the most likely token.
  *
  * The one idea: a product is held against f64, where its error may be at most twice that of a naive kernel in the same
  * types, against itself with other numbers of rows, bit for bit, and on small integers, where it must be exact; a
@@ -399,6 +399,31 @@ static void a_layer_is_the_operations_it_stands_for(const layer &l) {
         MUST(cudaFree(p));
 }
 
+/* ---- more rows: a bias is added inside the product or after it ---- */
+
+static void a_sum_of_many_rows_has_its_bias_once(int32_t rows, int32_t cols, float scale) {
+    const int32_t n = 200;
+    std::vector<uint16_t> w = random_act((size_t)rows * (size_t)cols, 1, be->act, true), h = random_act((size_t)n * (size_t)cols, 1, be->act, true);
+    std::vector<float> bias, x;
+    for (int32_t i = 0; i < rows; i++) bias.push_back((float)(random32() % 17) - 8.f);
+    for (int32_t i = 0; i < n * rows; i++) x.push_back((float)(random32() % 33) - 16.f);
+    rv_weight weight = { { rows, cols, RV_USE_VISION, RV_ORDER_STACKED }, rv_mat_of(to_device(w), rows, cols, be->act) };
+    float *d_bias = to_device(bias), *d_x = to_device(x);
+    void *d_h = to_device(h);
+    rv_linear_add(be, rv_mat_of(d_x, n, rows, RV_F32), rv_mat_of(d_h, n, cols, be->act), &weight, d_bias, scale, NULL);
+    std::vector<float> got = from_device<float>(d_x, x.size());
+    int32_t wrong = 0;
+    for (int32_t r = 0; r < n; r++)
+        for (int32_t o = 0; o < rows; o++) {
+            float sum = bias[(size_t)o];
+            for (int32_t k = 0; k < cols; k++)
+                sum += unpack(h[(size_t)r * (size_t)cols + (size_t)k], be->act) * unpack(w[(size_t)o * (size_t)cols + (size_t)k], be->act);
+            wrong += got[(size_t)r * (size_t)rows + (size_t)o] != x[(size_t)r * (size_t)rows + (size_t)o] + scale * sum;
+        }
+    EXPECT(wrong == 0, "%d rows, %d x %d, scale %g: %d sums are wrong", n, rows, cols, (double)scale, wrong);
+    for (void *p : { weight.w.data, (void *)d_bias, (void *)d_x, d_h }) MUST(cudaFree(p));
+}
+
 /* ---- the most likely token ---- */
 
 static void the_best_token_is_the_first_of_the_largest(int32_t rows, int32_t cols) {
@@ -499,6 +524,8 @@ int main(int argc, char **argv) {
             cuda = (rv_cuda *)be;
             check_products(type, small ? LITTLE : arch == 80 ? LESS : EVERYTHING);
             check_layers(small);
+            for (float scale : { 1.f, 0.5f })
+                if (!small) a_sum_of_many_rows_has_its_bias_once(160, 1312, scale);
             if (type == RV_BF16)
                 for (int32_t cols : { 1, 5, 4096, 4097, 128256 }) the_best_token_is_the_first_of_the_largest(small ? 3 : 40, cols);
             EXPECT(!be->error.code, "%s", be->error.message);
