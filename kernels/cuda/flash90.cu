@@ -15,11 +15,15 @@ enum { GROUP = 128,                        /* threads of a warpgroup            
        MOST_WORKERS = 3, Q_STAGES = 2,
        TURN = 1, MEET = TURN + MOST_WORKERS };     /* numbers of barriers, one per worker        */
 
-/* What a block is: WORKERS warpgroups of 64 rows each, tiles of KEYS. */
-template <int D_, int WORKERS_, int KEYS_, bool TURNS_, int COPY_REGISTERS_, int WORK_REGISTERS_> struct flash_shape {
-    enum { D = D_, WORKERS = WORKERS_, ROWS = 64 * WORKERS, KEYS = KEYS_, TURNS = TURNS_, THREADS = GROUP * (WORKERS + 1),
+/* What a block is: WORKERS warpgroups of 64 rows each, tiles of KEYS.  TURNS: products of one after those of another.  BULK: queries,
+ * keys and values are boxes of matrices, keys without pages, which one lane asks for. */
+template <int D_, int WORKERS_, int KEYS_, bool TURNS_, bool BULK_, int COPY_REGISTERS_, int WORK_REGISTERS_> struct flash_shape {
+    enum { D = D_, WORKERS = WORKERS_, ROWS = 64 * WORKERS, KEYS = KEYS_, TURNS = TURNS_, BULK = BULK_, THREADS = GROUP * (WORKERS + 1),
            COPY_REGISTERS = COPY_REGISTERS_, WORK_REGISTERS = WORK_REGISTERS_, STAGES = D == 128 ? 2 : 4 };
 };
+
+/* Boxes of 64 columns, and of the 16 that are left, where BULK. */
+struct flash_maps { CUtensorMap q[2], k[2], v[2]; };
 
 /* The run of rows [row, row_to) of one sequence that is being walked, at key tile `tile`; full_from, full_to: keys that all
  * its rows see. */
@@ -198,6 +202,7 @@ template <class S, typename T> static __device__ __forceinline__ void copy_queri
 
 template <class S, typename T> static __device__ __forceinline__ void copy_all(const attend_args<T> &a, const flash_plan &plan, flash_room<S> &room) {
     int32_t t = (int32_t)threadIdx.x % GROUP, at = t / 32 * 32;
+    float unscale = 1.f / a.scale;
     uint32_t n = 0;
 #pragma unroll 1
     for (int32_t round = 0; item_of(round) < plan.items; round++) {
@@ -216,7 +221,7 @@ template <class S, typename T> static __device__ __forceinline__ void copy_all(c
             if (tiles) {
                 barrier_wait(&room.k_empty[s], empty);
                 if (S::KEYS == GROUP || at < S::KEYS) copy_rows(room.k[s], at, a.k + column, (uint32_t)(a.k_ld / 8), row);
-                leave_step(room, s, step, more ? how : how | STEP_LAST, bias / a.scale, a.bias != nullptr);
+                leave_step(room, s, step, more ? how : how | STEP_LAST, bias * unscale, a.bias != nullptr);
                 barrier_arrive_after_copies(&room.k_full[s]);
             }
             if (tiles == 1 || !(tiles || more)) {
@@ -244,6 +249,83 @@ template <class S, typename T> static __device__ __forceinline__ void copy_all(c
     }
     copies_commit();
     copies_wait<0>();
+}
+
+/* ---- or one of its warps, where boxes are copied in bulk ---- */
+
+template <int D, int ROWS>
+static __device__ __forceinline__ void fetch(flash_tile<D, ROWS> &tile, const CUtensorMap (&map)[2], int32_t column, int32_t row, uint64_t *full) {
+    typedef flash_tile<D, ROWS> type;
+    barrier_expect(full, ROWS * D * 2);
+#pragma unroll
+    for (int32_t i = 0; i < type::WIDE; i++) copy_box(tile.wide(i, 0), &map[0], column + 64 * i, row, full);
+    if constexpr (type::NARROW) copy_box(tile.narrow(0), &map[1], column + 64 * type::WIDE, row, full);
+}
+
+/* The bias of lane's keys of a tile, lane, 32 + lane and so on. */
+template <class S, typename T> static __device__ __forceinline__ void find_bias(const attend_args<T> &a, const flash_walk &w, int32_t lane, float (&bias)[4]) {
+#pragma unroll
+    for (int32_t i = 0; i < 4; i++) {
+        int32_t key = w.tile * S::KEYS + 32 * i + lane;
+        bias[i] = 32 * i + lane < S::KEYS && key >= w.lowest && key <= w.highest ? a.bias[key] : 0.f;
+    }
+}
+
+template <class S, typename T> static __device__ __forceinline__ void fetch_all(const attend_args<T> &a, const flash_plan &plan, flash_room<S> &room, const flash_maps &maps) {
+    int32_t lane = (int32_t)threadIdx.x % 32;
+    float unscale = 1.f / a.scale, bias[4] = { 0, 0, 0, 0 };
+    uint32_t n = 0;
+#pragma unroll 1
+    for (int32_t round = 0; item_of(round) < plan.items; round++) {
+        flash_place p = place_of(plan, item_of(round), a.rows, a.heads, S::ROWS);
+        int32_t column = p.head / a.group * S::D, how = 0;
+        flash_step step = { 0, 0, 0 };
+        flash_walk w;
+        w.row_to = w.tile = w.tile_to = 0;
+#pragma unroll 1
+        for (int32_t tiles = 0;; tiles++) {
+            bool more = settle<S>(a, p, w);
+            uint32_t s = stage_of<S::STAGES>(n), empty = parity_of<S::STAGES>(n) ^ 1;
+            int32_t row = step.key;
+            if (tiles) {
+                barrier_wait(&room.k_empty[s], empty);
+                if (a.bias) {
+                    bool any = false;
+#pragma unroll
+                    for (int32_t i = 0; i < 4; i++) {
+                        if (32 * i + lane < S::KEYS) room.bias[s][32 * i + lane] = bias[i] * unscale;
+                        any = any || bias[i] != 0;
+                    }
+                    if (__any_sync(~0u, any)) how |= STEP_BIASED;
+                    __syncwarp();
+                }
+                if (lane == 0) {
+                    room.step[s] = step;
+                    room.how[s] = make_int4(more ? how : how | STEP_LAST, 0, 0, 0);
+                    fetch(room.k[s], maps.k, column, row, &room.k_full[s]);
+                }
+            }
+            if (tiles == 1 || !(tiles || more)) {
+                uint32_t q = stage_of<Q_STAGES>((uint32_t)round);
+                barrier_wait(&room.q_empty[q], parity_of<Q_STAGES>((uint32_t)round) ^ 1);
+                if (lane == 0) {
+                    room.sees[q] = tiles;
+                    fetch(room.q[q], maps.q, p.head * S::D, p.row0, &room.q_full[q]);
+                }
+            }
+            if (more) {
+                if (a.bias) find_bias<S>(a, w, lane, bias);
+                step = step_of(p, w, S::KEYS, how);
+                w.tile++;
+            }
+            if (tiles) {
+                barrier_wait(&room.v_empty[s], empty);
+                if (lane == 0) fetch(room.v[s], maps.v, column, row, &room.v_full[s]);
+                n++;
+            }
+            if (!more) break;
+        }
+    }
 }
 
 /* ---- a warpgroup that works: 64 rows ---- */
@@ -450,10 +532,11 @@ static __device__ __forceinline__ void finish(const attend_args<T> &a, const fla
 
 /* ---- the walk ---- */
 
-/* Here, not where copies are made: there it would wait for all that are under way. */
-static __device__ __forceinline__ void wait_for_copies(uint64_t &full, uint32_t phase) {
+/* The fence is here, not where copies are made: there it would wait for all that are under way.  Bulk copies need none: they
+ * and products are of one proxy. */
+template <class S> static __device__ __forceinline__ void wait_for_copies(uint64_t &full, uint32_t phase) {
     barrier_wait(&full, phase);
-    make_visible_to_products();
+    if (!S::BULK) make_visible_to_products();
 }
 
 /* One lane of each warp says that its products have read what the barrier guards. */
@@ -495,9 +578,9 @@ static __device__ __forceinline__ void work(const attend_args<T> &a, const flash
         flash_sums<D> f;
         begin_sums(a, place_again<S>(a, plan, round), row_again(), f);
         const uint32_t q = stage_of<Q_STAGES>((uint32_t)round);
-        wait_for_copies(room.q_full[q], parity_of<Q_STAGES>((uint32_t)round));
+        wait_for_copies<S>(room.q_full[q], parity_of<Q_STAGES>((uint32_t)round));
         if (__shfl_sync(~0u, room.sees[q], 0)) {
-            wait_for_copies(room.k_full[k_ring.stage], k_ring.phase);
+            wait_for_copies<S>(room.k_full[k_ring.stage], k_ring.phase);
             int32_t how = how_of(room, k_ring.stage);
             bool begun = begin_scores(room, k_ring.stage, how, s);
             await_turn<S>(worker);
@@ -522,7 +605,7 @@ static __device__ __forceinline__ void work(const attend_args<T> &a, const flash
                 pack_all(s, weights, T());
                 if (how & STEP_LAST) break;
                 barrier_wait(&room.v_full[v_ring.stage], v_ring.phase);      /* older than the keys: nothing to wait for */
-                wait_for_copies(room.k_full[k_ring.stage], k_ring.phase);
+                wait_for_copies<S>(room.k_full[k_ring.stage], k_ring.phase);
                 how = how_of(room, k_ring.stage);
                 begun = begin_scores(room, k_ring.stage, how, s);
                 await_turn<S>(worker);
@@ -553,7 +636,7 @@ static __device__ __forceinline__ void work(const attend_args<T> &a, const flash
                 release(room.k_empty[k_ring.stage]);
                 k_ring.next();
             }
-            wait_for_copies(room.v_full[v_ring.stage], v_ring.phase);
+            wait_for_copies<S>(room.v_full[v_ring.stage], v_ring.phase);
             add_values(room, v_ring.stage, weights, T(), f);
             product_wait<0>();
             pin(f.o);
@@ -569,27 +652,29 @@ static __device__ __forceinline__ void work(const attend_args<T> &a, const flash
 
 /* ---- the kernel ---- */
 
-template <class S, typename T> static __global__ void __launch_bounds__(S::THREADS, 1) flash90_kernel(attend_args<T> a, flash_plan plan) {
+template <class S, typename T> static __global__ void __launch_bounds__(S::THREADS, 1) flash90_kernel(attend_args<T> a, flash_plan plan, const __grid_constant__ flash_maps maps) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     extern __shared__ uint4 memory[];
     flash_room<S> &room = *reinterpret_cast<flash_room<S> *>(memory);
     int32_t group = __shfl_sync(~0u, (int32_t)threadIdx.x / GROUP, 0);
     if (threadIdx.x == 0) {
         for (int32_t i = 0; i < Q_STAGES; i++) {
-            barrier_open(&room.q_full[i], GROUP + 1);
+            barrier_open(&room.q_full[i], S::BULK ? 1 : GROUP + 1);
             barrier_open(&room.q_empty[i], 4 * S::WORKERS);
         }
         for (int32_t i = 0; i < S::STAGES; i++) {
-            barrier_open(&room.k_full[i], GROUP + GROUP / 32);
-            barrier_open(&room.v_full[i], GROUP);
+            barrier_open(&room.k_full[i], S::BULK ? 1 : GROUP + GROUP / 32);
+            barrier_open(&room.v_full[i], S::BULK ? 1 : GROUP);
             barrier_open(&room.k_empty[i], 4 * S::WORKERS);
             barrier_open(&room.v_empty[i], 4 * S::WORKERS);
         }
+        barriers_opened();
     }
     __syncthreads();
     if (group == S::WORKERS) {
         give_registers<S::COPY_REGISTERS>();
-        copy_all(a, plan, room);
+        if (!S::BULK) copy_all(a, plan, room);
+        else if (threadIdx.x % GROUP < 32) fetch_all(a, plan, room, maps);
     } else {
         take_registers<S::WORK_REGISTERS>();
         work(a, plan, room, group);
@@ -597,48 +682,57 @@ template <class S, typename T> static __global__ void __launch_bounds__(S::THREA
 #else
     (void)a;
     (void)plan;
+    (void)maps;
     __trap();
 #endif
+}
+
+/* Of columns 64 at a time, and of the last 16 of a head. */
+static cudaError_t describe(CUtensorMap (&map)[2], rv_mat m, int32_t rows, int box_rows) {
+    m.rows = m.rows < rows ? m.rows : rows;
+    cudaError_t e = describe_boxes(&map[0], m.type, m.data, m.rows, m.cols, m.ld, box_rows, 128);
+    return e ? e : describe_boxes(&map[1], m.type, m.data, m.rows, m.cols, m.ld, box_rows, 32);
 }
 
 template <class S, typename T>
 static cudaError_t flash90(const rv_attention *a, void *partial, int32_t multiprocessors, cudaStream_t stream) {
     int bytes = (int)sizeof(flash_room<S>);
     cudaError_t e = cudaFuncSetAttribute(flash90_kernel<S, T>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    if (e != cudaSuccess) return e;
+    flash_maps maps = {};
+    if (S::BULK && !e) e = describe(maps.q, a->q, a->q.rows, S::ROWS);
+    if (S::BULK && !e) e = describe(maps.k, a->kv.k, a->longest, S::KEYS);
+    if (S::BULK && !e) e = describe(maps.v, a->kv.v, a->longest, S::KEYS);
+    if (e) return e;
     flash_plan plan = plan_of(a, S::ROWS, S::KEYS, multiprocessors, partial);
     unsigned blocks = (unsigned)(plan.items < multiprocessors ? plan.items : multiprocessors);
-    flash90_kernel<S, T><<<blocks, S::THREADS, (size_t)bytes, stream>>>(args_of<T>(a), plan);
+    flash90_kernel<S, T><<<blocks, S::THREADS, (size_t)bytes, stream>>>(args_of<T>(a), plan, maps);
     return cudaGetLastError();
 }
 
 #ifndef VARIANT
-#define VARIANT 3
+#define VARIANT 13
 #endif
-template <int D> struct shape_of { typedef flash_shape<D, 2, 128, false, 88, 208> type; };
-#if VARIANT == 1
-template <> struct shape_of<80> { typedef flash_shape<80, 2, 128, true, 88, 208> type; };
-#elif VARIANT == 2
-template <> struct shape_of<80> { typedef flash_shape<80, 3, 96, false, 80, 144> type; };
-#elif VARIANT == 3
-template <> struct shape_of<80> { typedef flash_shape<80, 3, 96, true, 80, 144> type; };
-#elif VARIANT == 4
-template <> struct shape_of<80> { typedef flash_shape<80, 3, 112, false, 80, 144> type; };
-#elif VARIANT == 5
-template <> struct shape_of<80> { typedef flash_shape<80, 3, 128, false, 32, 160> type; };
-#elif VARIANT == 6
-template <> struct shape_of<80> { typedef flash_shape<80, 3, 96, false, 56, 152> type; };
-#elif VARIANT == 7
-template <> struct shape_of<80> { typedef flash_shape<80, 3, 96, false, 80, 144> type; };
-#elif VARIANT == 8
-template <> struct shape_of<80> { typedef flash_shape<80, 3, 128, false, 56, 152> type; };
+#if VARIANT == 10
+typedef flash_shape<80, 2, 128, true, true, 32, 232> bulk80;
+#elif VARIANT == 11
+typedef flash_shape<80, 3, 96, false, true, 56, 152> bulk80;
+#elif VARIANT == 12
+typedef flash_shape<80, 3, 96, true, true, 56, 152> bulk80;
+#elif VARIANT == 13
+typedef flash_shape<80, 3, 112, true, true, 32, 160> bulk80;
+#elif VARIANT == 14
+typedef flash_shape<80, 2, 128, false, true, 32, 232> bulk80;
+#elif VARIANT == 15
+typedef flash_shape<80, 3, 112, false, true, 32, 160> bulk80;
 #endif
 
 template <typename T> static cudaError_t flash90_of(const rv_attention *a, void *partial, int32_t multiprocessors, cudaStream_t stream) {
     switch (a->q.cols / a->heads) {
-    case 64: return flash90<shape_of<64>::type, T>(a, partial, multiprocessors, stream);
-    case 80: return flash90<shape_of<80>::type, T>(a, partial, multiprocessors, stream);
-    case 128: return flash90<shape_of<128>::type, T>(a, partial, multiprocessors, stream);
+    case 64: return flash90<flash_shape<64, 2, 128, true, false, 88, 208>, T>(a, partial, multiprocessors, stream);
+    case 80:
+        if (!a->kv.pages && a->longest > 0) return flash90<bulk80, T>(a, partial, multiprocessors, stream);
+        return flash90<flash_shape<80, 2, 128, true, false, 88, 208>, T>(a, partial, multiprocessors, stream);
+    case 128: return flash90<flash_shape<128, 2, 128, true, false, 88, 208>, T>(a, partial, multiprocessors, stream);
     default: return cudaErrorInvalidValue;
     }
 }

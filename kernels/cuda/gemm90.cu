@@ -110,8 +110,8 @@ gemm90_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__
 
 template <typename T, typename O, class S, int HOW> static cudaError_t launch(const rv_few *p, bool overlap, cudaStream_t stream) {
     CUtensorMap map_x, map_w;
-    cudaError_t e = describe(&map_x, p->act, p->x.data, p->x.rows, p->cols, p->x.ld, S::BM);
-    if (!e) e = describe(&map_w, p->act, p->w, p->rows, p->cols, p->cols, S::BN / S::SHARE);
+    cudaError_t e = describe_boxes(&map_x, p->act, p->x.data, p->x.rows, p->cols, p->x.ld, S::BM, LINE);
+    if (!e) e = describe_boxes(&map_w, p->act, p->w, p->rows, p->cols, p->cols, S::BN / S::SHARE, LINE);
     if (e) return e;
     const args a = { p->out.data, p->bias, p->row_scale, p->out.ld, p->x.rows, p->rows, parts(p->cols, K_BLOCK), parts(p->x.rows, S::BM * S::SHARE),
                      parts(p->rows, S::BN), p->x.rows > p->rows, p->scale };

@@ -165,28 +165,6 @@ static __device__ __forceinline__ void pass_turn(uint32_t turn) { asm volatile("
 
 /* ---- launching ---- */
 
-typedef CUresult (*encode_function)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
-                                    const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
-
-/* Boxes of `box` rows by a line of columns; what lies outside reads as zero.  type: f16, bf16 or i8. */
-static cudaError_t describe(CUtensorMap *map, rv_dtype type, const void *data, int32_t rows, int32_t cols, int64_t ld, int box) {
-    void *found = NULL;
-    cudaDriverEntryPointQueryResult how;
-#if CUDART_VERSION >= 12050
-    cudaError_t e = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &how);
-#else
-    cudaError_t e = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &found, cudaEnableDefault, &how);
-#endif
-    if (e || !found) return e ? e : cudaErrorNotSupported;
-    const cuuint64_t size[2] = { (cuuint64_t)cols, (cuuint64_t)rows }, stride[1] = { (cuuint64_t)ld * rv_dtype_size(type) };
-    const cuuint32_t boxes[2] = { (cuuint32_t)(LINE / rv_dtype_size(type)), (cuuint32_t)box }, steps[2] = { 1, 1 };
-    const CUtensorMapDataType is = type == RV_F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : type == RV_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_UINT8;
-    CUresult r = ((encode_function)found)(map, is, 2, (void *)data, size, stride,
-                                          boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                                          CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    return r == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
-}
-
 template <typename... P, typename... A>
 static cudaError_t launch_cluster(void (*kernel)(P...), unsigned blocks, unsigned cluster, int shared_bytes, bool overlap, cudaStream_t stream, const A &...given) {
     cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);

@@ -7,6 +7,7 @@
 #define RV_KERNELS_CUDA_HOPPER_CUH
 #include <cuda.h>                        /* CUtensorMap; nothing of libcuda is linked           */
 #include "kernels/cuda/act.cuh"
+#include "kernels/cuda/cuda.h"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 /* ---- mbarriers ---- */
@@ -110,6 +111,7 @@ template <int N> static __device__ __forceinline__ void pin(float (&x)[N]) {
 #define RV_R8 "%0,%1,%2,%3,%4,%5,%6,%7"
 #define RV_R32 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
 #define RV_R48 RV_R32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
+#define RV_R56 RV_R48 ",%48,%49,%50,%51,%52,%53,%54,%55"
 #define RV_R64 RV_R32 \
     ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
 #define RV_R96 RV_R64 \
@@ -125,6 +127,7 @@ template <int N> static __device__ __forceinline__ void pin(float (&x)[N]) {
     }
 #define RV_PRODUCTS(N, ...) RV_PRODUCT(N, __nv_bfloat16, "bf16", __VA_ARGS__) RV_PRODUCT(N, __half, "f16", __VA_ARGS__)
 RV_PRODUCTS(96, RV_R48, "48", "49", "50", RV_D32(0), RV_D8(32), RV_D8(40))
+RV_PRODUCTS(112, RV_R56, "56", "57", "58", RV_D32(0), RV_D8(32), RV_D8(40), RV_D8(48))
 RV_PRODUCTS(128, RV_R64, "64", "65", "66", RV_D32(0), RV_D32(32))
 RV_PRODUCTS(192, RV_R96, "96", "97", "98", RV_D32(0), RV_D32(32), RV_D32(64))
 RV_PRODUCTS(256, RV_R128, "128", "129", "130", RV_D32(0), RV_D32(32), RV_D32(64), RV_D32(96))
@@ -142,4 +145,29 @@ RV_WEIGHTED_OF(16, RV_R8, "8", "9", "10", "11", "12", RV_D8(0))
 RV_WEIGHTED_OF(64, RV_R32, "32", "33", "34", "35", "36", RV_D32(0))
 RV_WEIGHTED_OF(128, RV_R64, "64", "65", "66", "67", "68", RV_D32(0), RV_D32(32))
 #endif
+
+/* ---- host: what copy_box takes ---- */
+
+typedef CUresult (*encode_function)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
+                                    const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+
+/* Boxes of box_rows by box_bytes, 128 or 32, of a matrix of f16, bf16 or i8, swizzled by their width (`operand`); what lies
+ * outside reads as zero. */
+static inline cudaError_t describe_boxes(CUtensorMap *map, rv_dtype type, const void *data, int32_t rows, int32_t cols, int64_t ld, int box_rows, int box_bytes) {
+    void *found = NULL;
+    cudaDriverEntryPointQueryResult how;
+#if CUDART_VERSION >= 12050
+    cudaError_t e = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &how);
+#else
+    cudaError_t e = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &found, cudaEnableDefault, &how);
+#endif
+    if (e || !found) return e ? e : cudaErrorNotSupported;
+    const cuuint64_t size[2] = { (cuuint64_t)cols, (cuuint64_t)rows }, stride[1] = { (cuuint64_t)ld * rv_dtype_size(type) };
+    const cuuint32_t boxes[2] = { (cuuint32_t)(box_bytes / (int)rv_dtype_size(type)), (cuuint32_t)box_rows }, steps[2] = { 1, 1 };
+    const CUtensorMapDataType is = type == RV_F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : type == RV_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_UINT8;
+    CUresult r = ((encode_function)found)(map, is, 2, (void *)data, size, stride,
+                                          boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, box_bytes == 128 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_32B,
+                                          CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    return r == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
 #endif

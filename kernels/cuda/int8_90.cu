@@ -247,8 +247,8 @@ template <typename T, typename O, class S, int HOW>
 static cudaError_t launch(const rv_int8 *q, const rv_int8_many *room, args8 g, bool overlap, cudaStream_t stream) {
     const rv_few *p = &q->p;
     CUtensorMap map_x, map_w;
-    cudaError_t e = describe(&map_x, RV_I8, room->codes, p->x.rows, q->pitch, q->pitch, S::BM);
-    if (!e) e = describe(&map_w, RV_I8, p->w, p->rows, q->pitch, q->pitch, S::BN / S::SHARE);
+    cudaError_t e = describe_boxes(&map_x, RV_I8, room->codes, p->x.rows, q->pitch, q->pitch, S::BM, LINE);
+    if (!e) e = describe_boxes(&map_w, RV_I8, p->w, p->rows, q->pitch, q->pitch, S::BN / S::SHARE, LINE);
     if (e) return e;
     g.a.tiles_m = parts(p->x.rows, S::BM * S::SHARE);
     g.a.tiles_n = parts(p->rows, S::BN);
