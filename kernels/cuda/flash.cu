@@ -2,14 +2,16 @@
  *
  * The one idea: a block of 128 threads owns an item (parts.cuh), 64 or 128 rows of one head, and walks the key blocks that
  * any of them sees, scores in registers, softmax as it goes; the next key block is copied
- * meanwhile.  Scores start from bias / scale instead of 0, so a bias costs nothing.
+ * meanwhile.  Key blocks are taken by halves, so that the products of one and the weighing of the other have nothing to wait for in
+ * each other.  Scores start from bias / scale instead of 0, so a bias costs nothing.  Weights are relative to the largest score of the
+ * row's first half, and of later ones only where they would leave the range: then the half is scored again.
  *
  * Rows of different sequences in one tile: the tile's keys are walked once for each run of rows of
  * one sequence, the others masked.  Slow, and never the case in a prefill.
  */
 #include "kernels/cuda/parts.cuh"
 
-enum { WARPS = 4, THREADS = 32 * WARPS, KEYS = 64,
+enum { WARPS = 4, THREADS = 32 * WARPS, KEYS = 64, HALF = KEYS / 2,
        BLOCKS = 2 };                       /* on a multiprocessor at a time                      */
 
 /* ---- shared memory of one block ---- */
@@ -83,63 +85,84 @@ static __device__ __forceinline__ void copy_keys(const attend_args<T> &a, flash_
 
 /* ---- one warp's part: 16 MT rows ---- */
 
-template <int D, int MT> struct flash_sums {
-    float o[MT][D / 8][4], m[MT][2], l[MT][2];
-    int32_t first[MT][2], last[MT][2];     /* what the thread's rows see in this run              */
-};
+template <int D, int MT> struct flash_sums { float o[MT][D / 8][4], m[MT][2], l[MT][2]; };
+
+/* How many of a row's blocks of 16 columns of queries stay in registers: as many as there is room for. */
+template <int D, int MT> static constexpr int KEPT = MT == 2 ? D / 16 - 1 : D / 16;
 
 template <typename T, int D, int MT>
-static __device__ __forceinline__ void score(const flash_room<T, D, MT> &room, const uint32_t (&q)[MT][D / 16][4], int32_t stage,
-                                             bool bias, float by, float (&s)[MT][KEYS / 8][4]) {
+static __device__ __forceinline__ void load_queries(const flash_room<T, D, MT> &room, int32_t t, int32_t c, uint32_t (&q)[4]) {
+    int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32;
+    load_matrices(q, shared_address(&room.q[(warp * MT + t) * 16 + lane % 16][16 * c + lane / 16 * 8]));
+}
+
+/* Of the keys from key0 on, of a stage. */
+template <typename T, int D, int MT>
+static __device__ __forceinline__ void score(const flash_room<T, D, MT> &room, const uint32_t (&q)[MT][KEPT<D, MT>][4], int32_t stage, int32_t key0,
+                                             bool bias, float by, float (&s)[MT][HALF / 8][4]) {
     int32_t lane = (int32_t)threadIdx.x % 32;
 #pragma unroll
-    for (int32_t n = 0; n < KEYS / 8; n++) {
+    for (int32_t n = 0; n < HALF / 8; n++) {
         float2 b = make_float2(0.f, 0.f);
-        if (bias) b = *reinterpret_cast<const float2 *>(&room.bias[stage][8 * n + lane % 4 * 2]);
+        if (bias) b = *reinterpret_cast<const float2 *>(&room.bias[stage][key0 + 8 * n + lane % 4 * 2]);
 #pragma unroll
         for (int32_t t = 0; t < MT; t++) {
             s[t][n][0] = s[t][n][2] = b.x * by;
             s[t][n][1] = s[t][n][3] = b.y * by;
         }
     }
-    uint32_t at = shared_address(&room.k[stage][lane % 8 + lane / 16 * 8][lane / 8 % 2 * 8]);
+    uint32_t at = shared_address(&room.k[stage][key0 + lane % 8 + lane / 16 * 8][lane / 8 % 2 * 8]);
 #pragma unroll
-    for (int32_t c = 0; c < D / 16; c++)
+    for (int32_t c = 0; c < D / 16; c++) {
+        uint32_t x[MT][4];
 #pragma unroll
-        for (int32_t n = 0; n < KEYS / 16; n++) {
+        for (int32_t t = 0; t < MT; t++) {
+            if (c >= KEPT<D, MT>) load_queries(room, t, c, x[t]);
+            else
+#pragma unroll
+                for (int32_t i = 0; i < 4; i++) x[t][i] = q[t][c < KEPT<D, MT> ? c : 0][i];
+        }
+#pragma unroll
+        for (int32_t n = 0; n < HALF / 16; n++) {
             uint32_t b[4];
             load_matrices(b, at + (uint32_t)((16 * n * room.LD + 16 * c) * 2));
 #pragma unroll
             for (int32_t t = 0; t < MT; t++) {
-                mma(s[t][2 * n], q[t][c][0], q[t][c][1], q[t][c][2], q[t][c][3], b[0], b[1], T());
-                mma(s[t][2 * n + 1], q[t][c][0], q[t][c][1], q[t][c][2], q[t][c][3], b[2], b[3], T());
+                mma(s[t][2 * n], x[t][0], x[t][1], x[t][2], x[t][3], b[0], b[1], T());
+                mma(s[t][2 * n + 1], x[t][0], x[t][1], x[t][2], x[t][3], b[2], b[3], T());
             }
         }
+    }
 }
 
-template <int D, int MT>
-static __device__ __forceinline__ void mask(const flash_sums<D, MT> &f, int32_t key, float (&s)[MT][KEYS / 8][4]) {
-    int32_t lane = (int32_t)threadIdx.x % 32;
+/* key: the first of the half. */
+template <typename T, int D, int MT>
+static __device__ __forceinline__ void mask(const flash_room<T, D, MT> &room, const flash_run &run, int32_t key, float (&s)[MT][HALF / 8][4]) {
+    int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32;
 #pragma unroll
     for (int32_t t = 0; t < MT; t++)
 #pragma unroll
-        for (int32_t n = 0; n < KEYS / 8; n++)
+        for (int32_t h = 0; h < 2; h++) {
+            int32_t r = (warp * MT + t) * 16 + 8 * h + lane / 4;
+            bool in = r >= run.from && r < run.to;
+            int32_t base = key + lane % 4 * 2, first = in ? room.first[r] - base : 0, last = in ? room.last[r] - base : -1;
 #pragma unroll
-            for (int32_t e = 0; e < 4; e++) {
-                int32_t at = key + 8 * n + lane % 4 * 2 + e % 2;
-                if (at < f.first[t][e / 2] || at > f.last[t][e / 2]) s[t][n][e] = minus_infinity();
-            }
+            for (int32_t n = 0; n < HALF / 8; n++)
+#pragma unroll
+                for (int32_t e = 0; e < 2; e++)
+                    if (8 * n + e < first || 8 * n + e > last) s[t][n][2 * h + e] = minus_infinity();
+        }
 }
 
-/* How far a tile's weights may add up, in a thread, before its row takes a new maximum. */
+/* How far a half's weights may add up, in a thread, before its row takes a new maximum. */
 static __device__ __forceinline__ float most_weight(__nv_bfloat16) { return 0x1p32f; }
 static __device__ __forceinline__ float most_weight(__half) { return 0x1p15f; }
 
 /* s becomes exp2(scale s - shift), l its sum in the thread: row h of 16. */
-static __device__ __forceinline__ void weigh(float scale, float shift, int32_t h, float (&s)[KEYS / 8][4], float &l) {
+static __device__ __forceinline__ void weigh(float scale, float shift, int32_t h, float (&s)[HALF / 8][4], float &l) {
     float sum[2] = { 0, 0 };
 #pragma unroll
-    for (int32_t n = 0; n < KEYS / 8; n++)
+    for (int32_t n = 0; n < HALF / 8; n++)
 #pragma unroll
         for (int32_t e = 0; e < 2; e++) {
             float &x = s[n][2 * h + e];
@@ -149,9 +172,9 @@ static __device__ __forceinline__ void weigh(float scale, float shift, int32_t h
     l = sum[0] + sum[1];
 }
 
-/* With the maxima of the tiles before; false where a row wants a new one, and then sums are as they were. */
+/* With the maxima of before; false where a row wants a new one, and then sums are as they were. */
 template <typename T, int D, int MT>
-static __device__ __forceinline__ bool softmax(flash_sums<D, MT> &f, float scale, float (&s)[MT][KEYS / 8][4], bool (&anew)[MT][2], T) {
+static __device__ __forceinline__ bool softmax(flash_sums<D, MT> &f, float scale, float (&s)[MT][HALF / 8][4], bool (&anew)[MT][2], T) {
     float l[MT][2];
     bool any = false;
 #pragma unroll
@@ -172,7 +195,7 @@ static __device__ __forceinline__ bool softmax(flash_sums<D, MT> &f, float scale
 
 /* The rows `anew` (in a thread that has a part of one) take the maximum they have come to; sums follow. */
 template <int D, int MT>
-static __device__ __forceinline__ void softmax_anew(flash_sums<D, MT> &f, float scale, float (&s)[MT][KEYS / 8][4], const bool (&anew)[MT][2]) {
+static __device__ __forceinline__ void softmax_anew(flash_sums<D, MT> &f, float scale, float (&s)[MT][HALF / 8][4], const bool (&anew)[MT][2]) {
 #pragma unroll
     for (int32_t t = 0; t < MT; t++) {
         float by[2];
@@ -183,7 +206,7 @@ static __device__ __forceinline__ void softmax_anew(flash_sums<D, MT> &f, float 
             row_anew |= __shfl_xor_sync(~0u, row_anew, 1);
             row_anew |= __shfl_xor_sync(~0u, row_anew, 2);
 #pragma unroll
-            for (int32_t n = 0; n < KEYS / 8; n++) m = fmaxf(m, fmaxf(s[t][n][2 * h], s[t][n][2 * h + 1]));
+            for (int32_t n = 0; n < HALF / 8; n++) m = fmaxf(m, fmaxf(s[t][n][2 * h], s[t][n][2 * h + 1]));
             m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
             m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
             if (!row_anew) m = f.m[t][h];
@@ -201,12 +224,12 @@ static __device__ __forceinline__ void softmax_anew(flash_sums<D, MT> &f, float 
 }
 
 template <typename T, int D, int MT>
-static __device__ __forceinline__ void add_values(const flash_room<T, D, MT> &room, const float (&s)[MT][KEYS / 8][4], int32_t stage,
+static __device__ __forceinline__ void add_values(const flash_room<T, D, MT> &room, const float (&s)[MT][HALF / 8][4], int32_t stage, int32_t key0,
                                                   flash_sums<D, MT> &f) {
     int32_t lane = (int32_t)threadIdx.x % 32;
-    uint32_t at = shared_address(&room.v[stage][lane % 16][lane / 16 * 8]);
+    uint32_t at = shared_address(&room.v[stage][key0 + lane % 16][lane / 16 * 8]);
 #pragma unroll
-    for (int32_t c = 0; c < KEYS / 16; c++) {
+    for (int32_t c = 0; c < HALF / 16; c++) {
         uint32_t p[MT][4];
 #pragma unroll
         for (int32_t t = 0; t < MT; t++) {
@@ -230,10 +253,37 @@ static __device__ __forceinline__ void add_values(const flash_room<T, D, MT> &ro
 
 /* ---- the kernel ---- */
 
+/* A half of a stage. */
+struct flash_half { int32_t stage, key0, key; bool masked; };
+
+static __device__ __forceinline__ flash_half half_of(const flash_run &run, bool whole, int32_t tile, int32_t from, int32_t key0) {
+    int32_t key = tile * KEYS + key0;
+    flash_half h = { (tile - from) % 2, key0, key, !whole || key < run.full_from || key + HALF - 1 > run.full_to };
+    return h;
+}
+
+/* Scores `next` (in `later`) while it weighs `half`, whose scores s are, and adds that one's values.  No branch lies between the two,
+ * so that the compiler mixes them. */
+template <typename T, int D, int MT>
+static __device__ __forceinline__ void step(const attend_args<T> &a, flash_room<T, D, MT> &room, const flash_run &run, const flash_half &half, const flash_half &next,
+                                            const uint32_t (&q)[MT][KEPT<D, MT>][4], float (&s)[MT][HALF / 8][4], float (&later)[MT][HALF / 8][4], flash_sums<D, MT> &f) {
+    bool anew[MT][2], bias = a.bias != nullptr;
+    float by = 1.f / a.scale;
+    if (half.masked) mask(room, run, half.key, s);
+    score(room, q, next.stage, next.key0, bias, by, later);
+    if (!softmax(f, a.scale * RV_LOG2E, s, anew, T())) {
+        score(room, q, half.stage, half.key0, bias, by, s);
+        if (half.masked) mask(room, run, half.key, s);
+        softmax_anew(f, a.scale * RV_LOG2E, s, anew);
+    }
+    add_values(room, s, half.stage, half.key0, f);
+}
+
 template <typename T, int D, int MT>
 static __device__ __forceinline__ void walk(const attend_args<T> &a, flash_room<T, D, MT> &room, const flash_place &p, const flash_run &run,
-                                            bool whole, int32_t kv_column, const uint32_t (&q)[MT][D / 16][4], flash_sums<D, MT> &f) {
+                                            bool whole, int32_t kv_column, const uint32_t (&q)[MT][KEPT<D, MT>][4], flash_sums<D, MT> &f) {
     int32_t from = max(run.lowest / KEYS, p.from), n = min(run.highest / KEYS + 1, p.to) - from, t = (int32_t)threadIdx.x;
+    float s[MT][HALF / 8][4], later[MT][HALF / 8][4];
     if (n <= 0) return;
     if (t < KEYS) {
         room.key_rows[0][t] = key_row_of(a, run, from * KEYS + t);
@@ -241,23 +291,22 @@ static __device__ __forceinline__ void walk(const attend_args<T> &a, flash_room<
     }
     __syncthreads();
     copy_keys(a, room, kv_column, 0);
-    for (int32_t i = 0; i < n; i++) {
-        int32_t key = (from + i) * KEYS, later = NO_KEY;
+    copy_keys(a, room, kv_column, 1);      /* zeros where there is no second block               */
+    copies_wait<1>();
+    __syncthreads();
+    score(room, q, 0, 0, a.bias != nullptr, 1.f / a.scale, s);
+#pragma unroll 1
+    for (int32_t tile = from; tile < from + n; tile++) {
+        flash_half low = half_of(run, whole, tile, from, 0), high = half_of(run, whole, tile, from, HALF), next = { low.stage ^ 1, 0, 0, false };
+        bool more = tile + 2 < from + n;
+        if (more && t < KEYS) room.key_rows[low.stage][t] = key_row_of(a, run, (tile + 2) * KEYS + t);      /* read when all have met */
+        step(a, room, run, low, high, q, s, later, f);
         copies_wait<0>();
         __syncthreads();
-        if (i + 1 < n) copy_keys(a, room, kv_column, (i + 1) % 2);
-        if (t < KEYS) later = key_row_of(a, run, key + 2 * KEYS + t);
-        float s[MT][KEYS / 8][4];
-        bool anew[MT][2], masked = !whole || key < run.full_from || key + KEYS - 1 > run.full_to;
-        score(room, q, i % 2, a.bias != nullptr, 1.f / a.scale, s);
-        if (masked) mask(f, key, s);
-        if (!softmax(f, a.scale * RV_LOG2E, s, anew, T())) {
-            score(room, q, i % 2, a.bias != nullptr, 1.f / a.scale, s);
-            if (masked) mask(f, key, s);
-            softmax_anew(f, a.scale * RV_LOG2E, s, anew);
-        }
-        add_values(room, s, i % 2, f);
-        if (t < KEYS) room.key_rows[i % 2][t] = later;
+        step(a, room, run, high, next, q, later, s, f);      /* after the last block of whatever lies there, for nothing */
+        if (!more) continue;
+        __syncthreads();
+        copy_keys(a, room, kv_column, low.stage);
     }
 }
 
@@ -281,9 +330,16 @@ static __device__ __forceinline__ void store(const attend_args<T> &a, const flas
         }
 }
 
+/* The block's item, found again by who needs it, so that no register holds it meanwhile. */
+template <typename T> static __device__ __forceinline__ flash_place place_again(const attend_args<T> &a, const flash_plan &plan, int32_t tile_rows) {
+    int32_t item;
+    asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(item));
+    return place_of(plan, item, a.rows, a.heads, tile_rows);
+}
+
 template <typename T, int D, int MT>
-static __device__ __forceinline__ void finish(const attend_args<T> &a, const flash_plan &plan, flash_room<T, D, MT> &room, const flash_place &p,
-                                              flash_sums<D, MT> &f) {
+static __device__ __forceinline__ void finish(const attend_args<T> &a, const flash_plan &plan, flash_room<T, D, MT> &room, flash_sums<D, MT> &f) {
+    flash_place p = place_again(a, plan, room.ROWS);
     int32_t thread = (int32_t)threadIdx.x, tile = p.part / plan.splits;
 #pragma unroll
     for (int32_t t = 0; t < MT; t++)
@@ -304,7 +360,7 @@ static __device__ __forceinline__ void finish(const attend_args<T> &a, const fla
             merge_sums<D / 8>(part_of<D / 8>(plan, tile * plan.splits, MT, t, thread), (int64_t)MT * (D / 8 + 1) * THREADS, plan.splits,
                               a.scale * RV_LOG2E, f.o[t], f.l[t]);
     }
-    store(a, room, f, p);
+    store(a, room, f, place_again(a, plan, room.ROWS));
 }
 
 template <typename T, int D, int MT> static __global__ void __launch_bounds__(THREADS, BLOCKS) flash_kernel(attend_args<T> a, flash_plan plan) {
@@ -327,13 +383,12 @@ template <typename T, int D, int MT> static __global__ void __launch_bounds__(TH
     copies_wait<0>();
     __syncthreads();
 
-    uint32_t q[MT][D / 16][4];
+    uint32_t q[MT][KEPT<D, MT>][4];
     flash_sums<D, MT> f;
 #pragma unroll
     for (int32_t m = 0; m < MT; m++) {
 #pragma unroll
-        for (int32_t c = 0; c < D / 16; c++)
-            load_matrices(q[m][c], shared_address(&room.q[(warp * MT + m) * 16 + lane % 16][16 * c + lane / 16 * 8]));
+        for (int32_t c = 0; c < KEPT<D, MT>; c++) load_queries(room, m, c, q[m][c]);
 #pragma unroll
         for (int32_t n = 0; n < D / 8; n++)
 #pragma unroll
@@ -347,19 +402,10 @@ template <typename T, int D, int MT> static __global__ void __launch_bounds__(TH
     }
     for (int32_t from = 0; from < rows;) {
         flash_run run = next_run(room, a.slot != nullptr, from, rows);
-#pragma unroll
-        for (int32_t m = 0; m < MT; m++)
-#pragma unroll
-            for (int32_t h = 0; h < 2; h++) {
-                int32_t r = (warp * MT + m) * 16 + 8 * h + lane / 4;
-                bool in = r >= run.from && r < run.to;
-                f.first[m][h] = in ? room.first[r] : 0;
-                f.last[m][h] = in ? room.last[r] : -1;
-            }
         if (run.highest >= 0) walk(a, room, p, run, run.from == 0 && run.to == rows, head / a.group * D, q, f);
         from = run.to;
     }
-    finish(a, plan, room, p, f);
+    finish(a, plan, room, f);
 }
 
 template <typename T, int D, int MT>
