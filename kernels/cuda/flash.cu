@@ -3,7 +3,7 @@
  * The one idea: a block of 128 threads owns an item (parts.cuh), 64 or 128 rows of one head, and walks the key blocks that
  * any of them sees, scores in registers, softmax as it goes; the next key block is copied
  * meanwhile.  Key blocks are taken by halves, so that the products of one and the weighing of the other have nothing to wait for in
- * each other.  Scores start from bias / scale instead of 0, so a bias costs nothing.  Weights are relative to the largest score of the
+ * each other.  Only halves with a bias that is not 0 add it.  Weights are relative to the largest score of the
  * row's first half, and of later ones only where they would leave the range: then the half is scored again.
  *
  * Rows of different sequences in one tile: the tile's keys are walked once for each run of rows of
@@ -99,18 +99,12 @@ static __device__ __forceinline__ void load_queries(const flash_room<T, D, MT> &
 /* Of the keys from key0 on, of a stage. */
 template <typename T, int D, int MT>
 static __device__ __forceinline__ void score(const flash_room<T, D, MT> &room, const uint32_t (&q)[MT][KEPT<D, MT>][4], int32_t stage, int32_t key0,
-                                             bool bias, float by, float (&s)[MT][HALF / 8][4]) {
+                                             float (&s)[MT][HALF / 8][4]) {
     int32_t lane = (int32_t)threadIdx.x % 32;
 #pragma unroll
-    for (int32_t n = 0; n < HALF / 8; n++) {
-        float2 b = make_float2(0.f, 0.f);
-        if (bias) b = *reinterpret_cast<const float2 *>(&room.bias[stage][key0 + 8 * n + lane % 4 * 2]);
+    for (int32_t t = 0; t < MT; t++)
 #pragma unroll
-        for (int32_t t = 0; t < MT; t++) {
-            s[t][n][0] = s[t][n][2] = b.x * by;
-            s[t][n][1] = s[t][n][3] = b.y * by;
-        }
-    }
+        for (int32_t n = 0; n < HALF / 8; n++) s[t][n][0] = s[t][n][1] = s[t][n][2] = s[t][n][3] = 0;
     uint32_t at = shared_address(&room.k[stage][key0 + lane % 8 + lane / 16 * 8][lane / 8 % 2 * 8]);
 #pragma unroll
     for (int32_t c = 0; c < D / 16; c++) {
@@ -132,6 +126,18 @@ static __device__ __forceinline__ void score(const flash_room<T, D, MT> &room, c
                 mma(s[t][2 * n + 1], x[t][0], x[t][1], x[t][2], x[t][3], b[2], b[3], T());
             }
         }
+    }
+}
+
+template <typename T, int D, int MT>
+static __device__ __forceinline__ void add_bias(const flash_room<T, D, MT> &room, int32_t stage, int32_t key0, float by, float (&s)[MT][HALF / 8][4]) {
+#pragma unroll
+    for (int32_t n = 0; n < HALF / 8; n++) {
+        float2 b = *reinterpret_cast<const float2 *>(&room.bias[stage][key0 + 8 * n + (int32_t)threadIdx.x % 4 * 2]);
+#pragma unroll
+        for (int32_t t = 0; t < MT; t++)
+#pragma unroll
+            for (int32_t e = 0; e < 4; e++) s[t][n][e] = fmaf(e % 2 ? b.y : b.x, by, s[t][n][e]);
     }
 }
 
@@ -267,12 +273,13 @@ static __device__ __forceinline__ flash_half half_of(const flash_run &run, bool 
 template <typename T, int D, int MT>
 static __device__ __forceinline__ void step(const attend_args<T> &a, flash_room<T, D, MT> &room, const flash_run &run, const flash_half &half, const flash_half &next,
                                             const uint32_t (&q)[MT][KEPT<D, MT>][4], float (&s)[MT][HALF / 8][4], float (&later)[MT][HALF / 8][4], flash_sums<D, MT> &f) {
-    bool anew[MT][2], bias = a.bias != nullptr;
-    float by = 1.f / a.scale;
+    bool anew[MT][2], biased = a.bias && __any_sync(~0u, room.bias[half.stage][half.key0 + (int32_t)threadIdx.x % 32] != 0);
+    if (biased) add_bias(room, half.stage, half.key0, 1.f / a.scale, s);
     if (half.masked) mask(room, run, half.key, s);
-    score(room, q, next.stage, next.key0, bias, by, later);
+    score(room, q, next.stage, next.key0, later);
     if (!softmax(f, a.scale * RV_LOG2E, s, anew, T())) {
-        score(room, q, half.stage, half.key0, bias, by, s);
+        score(room, q, half.stage, half.key0, s);
+        if (biased) add_bias(room, half.stage, half.key0, 1.f / a.scale, s);
         if (half.masked) mask(room, run, half.key, s);
         softmax_anew(f, a.scale * RV_LOG2E, s, anew);
     }
@@ -294,7 +301,7 @@ static __device__ __forceinline__ void walk(const attend_args<T> &a, flash_room<
     copy_keys(a, room, kv_column, 1);      /* zeros where there is no second block               */
     copies_wait<1>();
     __syncthreads();
-    score(room, q, 0, 0, a.bias != nullptr, 1.f / a.scale, s);
+    score(room, q, 0, 0, s);
 #pragma unroll 1
     for (int32_t tile = from; tile < from + n; tile++) {
         flash_half low = half_of(run, whole, tile, from, 0), high = half_of(run, whole, tile, from, HALF), next = { low.stage ^ 1, 0, 0, false };
@@ -310,10 +317,17 @@ static __device__ __forceinline__ void walk(const attend_args<T> &a, flash_room<
     }
 }
 
+/* threadIdx.x, as the compiler has not seen it before: it keeps no address that it has made of it. */
+static __device__ __forceinline__ int32_t thread_again() {
+    int32_t t;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(t));
+    return t;
+}
+
 /* f.l: of whole rows. */
 template <typename T, int D, int MT>
 static __device__ __forceinline__ void store(const attend_args<T> &a, const flash_room<T, D, MT> &room, const flash_sums<D, MT> &f, const flash_place &p) {
-    int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32;
+    int32_t thread = thread_again(), lane = thread % 32, warp = thread / 32;
 #pragma unroll
     for (int32_t t = 0; t < MT; t++)
 #pragma unroll
