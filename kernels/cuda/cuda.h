@@ -153,7 +153,8 @@ cudaError_t rv_cuda_gemm90(const rv_few *p, bool overlap, cudaStream_t stream);
 
 /* ---- attention ----
  * flash.cu: many rows; head_dim 64, 80, 128 on tensor cores, any other (<= 256) by plain loops.
- * flash90.cu: many rows on a GPU of kernel set 90, called by rv_cuda_flash where it is the faster one.
+ * flash90.cu: many rows on a GPU of kernel set 90, called by rv_cuda_flash where it is the faster one.  Without pages all keys below
+ * `longest` must hold numbers, whether a row sees them or not.
  * It cuts what does not fill a round of the GPU's multiprocessors along the keys, through `partial`
  * (RV_CUDA_PARTIAL_BYTES, counters as decode.cu's).
  * decode.cu: few rows, keys split at fixed multiples of RV_CUDA_SPLIT_KEYS; `partial` holds

@@ -39,7 +39,8 @@ template <class S> static __device__ __forceinline__ int32_t how_of(const flash_
 }
 
 /* What scores start from; false: from 0. */
-template <class S> static __device__ __forceinline__ bool begin_scores(flash_room<S> &room, int32_t stage, int32_t how, float (&s)[S::KEYS / 2]) {
+template <class S>
+static __device__ __forceinline__ bool begin_scores(flash_room<S> &room, int32_t stage, int32_t how, float (&s)[S::KEYS / 2]) {
     if (!(how & STEP_BIASED)) return false;
 #pragma unroll
     for (int32_t n = 0; n < S::KEYS / 8; n++) {
@@ -52,7 +53,8 @@ template <class S> static __device__ __forceinline__ bool begin_scores(flash_roo
 
 /* s = (begun ? s : 0) + q k. */
 template <class S, typename T>
-static __device__ __forceinline__ void score(flash_room<S> &room, int32_t worker, int32_t q_stage, int32_t stage, bool begun, T, float (&s)[S::KEYS / 2]) {
+static __device__ __forceinline__ void score(flash_room<S> &room, int32_t worker, int32_t q_stage, int32_t stage, bool begun, T,
+                                             float (&s)[S::KEYS / 2]) {
     typedef flash_tile<S::D, S::KEYS> tile;
     flash_tile<S::D, S::ROWS> &q = room.q[q_stage];
     tile &k = room.k[stage];
@@ -94,7 +96,8 @@ static __device__ __forceinline__ float most_weight(__half) { return 0x1p15f; }
 
 /* Rarely: it looks up again what would take registers. */
 template <class S, typename T>
-static __device__ __forceinline__ void mask(const attend_args<T> &a, const flash_plan &plan, int32_t round, const flash_step &step, float (&s)[S::KEYS / 2]) {
+static __device__ __forceinline__ void mask(const attend_args<T> &a, const flash_plan &plan, int32_t round, const flash_step &step,
+                                            float (&s)[S::KEYS / 2]) {
     flash_place p = place_again<S>(a, plan, round);
     int32_t row = row_again();
 #pragma unroll
@@ -241,94 +244,126 @@ static __device__ __forceinline__ void begin_sums(const attend_args<T> &a, const
     for (int32_t i = 0; i < D / 2; i++) f.o[i] = 0;
 }
 
-template <class S> static __device__ __forceinline__ void await_turn(int32_t worker) {
-    group_sync(TURN + worker, 2 * GROUP);
-}
+template <class S> static __device__ __forceinline__ void await_turn(int32_t worker) { group_sync(TURN + worker, 2 * GROUP); }
 template <class S> static __device__ __forceinline__ void pass_turn(int32_t worker) {
     group_arrive(TURN + (worker + 1 == S::WORKERS ? 0 : worker + 1), 2 * GROUP);
 }
 
+/* Where a worker is. */
+template <class S> struct flash_at {
+    int32_t worker, round, q;              /* q: the stage of the item's queries                 */
+    flash_ring<S::STAGES> k, v;            /* the tiles whose scores, whose values come next     */
+};
+
+/* Scores tile at.k once more, for the rows `anew`, or any others of these 64. */
+template <class S, typename T>
+static __device__ __forceinline__ void take_again(const attend_args<T> &a, const flash_plan &plan, flash_room<S> &room, const flash_at<S> &at,
+                                                  int32_t how, bool (&anew)[2], float (&s)[S::KEYS / 2], flash_sums<S::D> &f) {
+    float by[2];
+    product_wait<0>();
+    pin(f.o);
+    bool begun = begin_scores(room, at.k.stage, how, s);
+    score(room, at.worker, at.q, at.k.stage, begun, T(), s);
+    product_wait<0>();
+    pin(s);
+    if (how & STEP_MASKED) mask<S>(a, plan, at.round, room.step[at.k.stage], s);
+    over_row(anew);
+    weigh_anew(f, a.scale * RV_LOG2E, anew, s, by);
+    scale_sums(f, by);
+}
+
+/* Scores become weights, of tile at.k, and that is done with. */
+template <class S, typename T>
+static __device__ __forceinline__ void take_scores(const attend_args<T> &a, const flash_plan &plan, flash_room<S> &room, flash_at<S> &at, int32_t how,
+                                                   float (&s)[S::KEYS / 2], flash_sums<S::D> &f) {
+    float scale = a.scale * RV_LOG2E, shift[2] = { __fmul_rn(f.m[0], scale), __fmul_rn(f.m[1], scale) }, l[2];
+    pin(s);
+    if (how & STEP_MASKED) mask<S>(a, plan, at.round, room.step[at.k.stage], s);
+    weigh(scale, shift, s, l);
+    bool anew[2] = { !(l[0] <= most_weight(T())), !(l[1] <= most_weight(T())) };
+    if (__any_sync(~0u, group_any(MEET + at.worker, GROUP, anew[0] || anew[1]))) take_again(a, plan, room, at, how, anew, s, f);
+    else {
+        f.l[0] += l[0];
+        f.l[1] += l[1];
+    }
+    release(room.k_empty[at.k.stage]);
+    at.k.next();
+}
+
+/* The item's first tile; returns STEP_.. of it. */
+template <class S, typename T>
+static __device__ __forceinline__ int32_t take_first(const attend_args<T> &a, const flash_plan &plan, flash_room<S> &room, flash_at<S> &at,
+                                                     float (&s)[S::KEYS / 2], flash_sums<S::D> &f) {
+    const bool all[2] = { true, true };
+    float by[2];
+    wait_for_copies<S>(room.k_full[at.k.stage], at.k.phase);
+    int32_t how = how_of(room, at.k.stage);
+    bool begun = begin_scores(room, at.k.stage, how, s);
+    await_turn<S>(at.worker);
+    score(room, at.worker, at.q, at.k.stage, begun, T(), s);
+    pass_turn<S>(at.worker);
+    product_wait<0>();
+    pin(s);
+    if (how & STEP_MASKED) mask<S>(a, plan, at.round, room.step[at.k.stage], s);
+    release(room.k_empty[at.k.stage]);
+    at.k.next();
+    weigh_anew(f, a.scale * RV_LOG2E, all, s, by);
+    return how;
+}
+
+/* All of an item's tiles. */
+template <class S, typename T>
+static __device__ __forceinline__ void take_all(const attend_args<T> &a, const flash_plan &plan, flash_room<S> &room, flash_at<S> &at,
+                                                float (&s)[S::KEYS / 2], flash_sums<S::D> &f) {
+    uint32_t weights[S::KEYS / 16][4];
+    int32_t how = take_first(a, plan, room, at, s, f);
+    /* The loop's end lies where it does so that the compiler cannot move the wait up before the weighing. */
+#pragma unroll 1
+    for (bool later = false;; later = true) {
+        product_wait<0>();
+        pin(f.o);
+        if (later) {
+            release(room.v_empty[at.v.stage]);
+            at.v.next();
+        }
+        pack_all(s, weights, T());
+        if (how & STEP_LAST) break;
+        barrier_wait(&room.v_full[at.v.stage], at.v.phase);      /* older than the keys: nothing to wait for */
+        wait_for_copies<S>(room.k_full[at.k.stage], at.k.phase);
+        how = how_of(room, at.k.stage);
+        bool begun = begin_scores(room, at.k.stage, how, s);
+        await_turn<S>(at.worker);
+        score(room, at.worker, at.q, at.k.stage, begun, T(), s);
+        add_values(room, at.v.stage, weights, T(), f);
+        pass_turn<S>(at.worker);
+        product_wait<1>();
+        take_scores(a, plan, room, at, how, s, f);
+    }
+    wait_for_copies<S>(room.v_full[at.v.stage], at.v.phase);
+    add_values(room, at.v.stage, weights, T(), f);
+    product_wait<0>();
+    pin(f.o);
+    release(room.v_empty[at.v.stage]);
+    at.v.next();
+}
+
 template <class S, typename T>
 static __device__ __forceinline__ void work(const attend_args<T> &a, const flash_plan &plan, flash_room<S> &room, int32_t worker) {
-    enum { D = S::D, KEYS = S::KEYS };
-    flash_ring<S::STAGES> k_ring, v_ring;
-    float scale = a.scale * RV_LOG2E, s[KEYS / 2], by[2];
-    uint32_t weights[KEYS / 16][4];
+    flash_at<S> at;
+    float s[S::KEYS / 2];
+    at.worker = worker;
 #pragma unroll
-    for (int32_t i = 0; i < KEYS / 2; i++) s[i] = 0;
+    for (int32_t i = 0; i < S::KEYS / 2; i++) s[i] = 0;
     if (worker == S::WORKERS - 1) pass_turn<S>(worker);
 #pragma unroll 1
-    for (int32_t round = 0; item_of(round) < plan.items; round++) {
-        flash_sums<D> f;
-        begin_sums(a, place_again<S>(a, plan, round), row_again(), f);
-        int32_t q = round % Q_STAGES;
-        wait_for_copies<S>(room.q_full[q], (uint32_t)round / Q_STAGES % 2);
-        if (__shfl_sync(~0u, room.sees[q], 0)) {
-            wait_for_copies<S>(room.k_full[k_ring.stage], k_ring.phase);
-            int32_t how = how_of(room, k_ring.stage);
-            bool begun = begin_scores(room, k_ring.stage, how, s);
-            await_turn<S>(worker);
-            score(room, worker, q, k_ring.stage, begun, T(), s);
-            pass_turn<S>(worker);
-            product_wait<0>();
-            pin(s);
-            if (how & STEP_MASKED) mask<S>(a, plan, round, room.step[k_ring.stage], s);
-            release(room.k_empty[k_ring.stage]);
-            k_ring.next();
-            const bool all[2] = { true, true };
-            weigh_anew(f, scale, all, s, by);
-            /* The loop's end lies where it does so that the compiler cannot move the wait up before the weighing. */
-#pragma unroll 1
-            for (bool later = false;; later = true) {
-                product_wait<0>();
-                pin(f.o);
-                if (later) {
-                    release(room.v_empty[v_ring.stage]);
-                    v_ring.next();
-                }
-                pack_all(s, weights, T());
-                if (how & STEP_LAST) break;
-                barrier_wait(&room.v_full[v_ring.stage], v_ring.phase);      /* older than the keys: nothing to wait for */
-                wait_for_copies<S>(room.k_full[k_ring.stage], k_ring.phase);
-                how = how_of(room, k_ring.stage);
-                begun = begin_scores(room, k_ring.stage, how, s);
-                await_turn<S>(worker);
-                score(room, worker, q, k_ring.stage, begun, T(), s);
-                add_values(room, v_ring.stage, weights, T(), f);
-                pass_turn<S>(worker);
-                product_wait<1>();
-                pin(s);
-                if (how & STEP_MASKED) mask<S>(a, plan, round, room.step[k_ring.stage], s);
-                float shift[2] = { __fmul_rn(f.m[0], scale), __fmul_rn(f.m[1], scale) }, l[2];
-                weigh(scale, shift, s, l);
-                bool anew[2] = { !(l[0] <= most_weight(T())), !(l[1] <= most_weight(T())) };
-                if (__any_sync(~0u, group_any(MEET + worker, GROUP, anew[0] || anew[1]))) {
-                    product_wait<0>();
-                    pin(f.o);
-                    begun = begin_scores(room, k_ring.stage, how, s);
-                    score(room, worker, q, k_ring.stage, begun, T(), s);
-                    product_wait<0>();
-                    pin(s);
-                    if (how & STEP_MASKED) mask<S>(a, plan, round, room.step[k_ring.stage], s);
-                    over_row(anew);
-                    weigh_anew(f, scale, anew, s, by);
-                    scale_sums(f, by);
-                } else {
-                    f.l[0] += l[0];
-                    f.l[1] += l[1];
-                }
-                release(room.k_empty[k_ring.stage]);
-                k_ring.next();
-            }
-            wait_for_copies<S>(room.v_full[v_ring.stage], v_ring.phase);
-            add_values(room, v_ring.stage, weights, T(), f);
-            product_wait<0>();
-            pin(f.o);
-            release(room.v_empty[v_ring.stage]);
-            v_ring.next();
-        }
-        release(room.q_empty[q]);
-        finish(a, plan, room, round, worker, f);
+    for (at.round = 0; item_of(at.round) < plan.items; at.round++) {
+        flash_sums<S::D> f;
+        begin_sums(a, place_again<S>(a, plan, at.round), row_again(), f);
+        at.q = at.round % Q_STAGES;
+        wait_for_copies<S>(room.q_full[at.q], (uint32_t)at.round / Q_STAGES % 2);
+        if (__shfl_sync(~0u, room.sees[at.q], 0)) take_all(a, plan, room, at, s, f);
+        release(room.q_empty[at.q]);
+        finish(a, plan, room, at.round, worker, f);
     }
 }
 
@@ -336,37 +371,53 @@ static __device__ __forceinline__ void work(const attend_args<T> &a, const flash
 
 /* ---- the kernel ---- */
 
-template <class S, typename T> static __global__ void __launch_bounds__(S::THREADS, 1) flash90_kernel(attend_args<T> a, flash_plan plan, const __grid_constant__ flash_maps maps) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-    extern __shared__ uint4 memory[];
-    flash_room<S> &room = *reinterpret_cast<flash_room<S> *>(memory);
-    int32_t group = __shfl_sync(~0u, (int32_t)threadIdx.x / GROUP, 0);
-    if (threadIdx.x == 0) {
-        for (int32_t i = 0; i < Q_STAGES; i++) {
-            barrier_open(&room.q_full[i], S::BULK ? 1 : GROUP + 1);
-            barrier_open(&room.q_empty[i], 4 * S::WORKERS);
-        }
-        for (int32_t i = 0; i < S::STAGES; i++) {
-            barrier_open(&room.k_full[i], S::BULK ? 1 : GROUP + GROUP / 32);
-            barrier_open(&room.v_full[i], S::BULK ? 1 : GROUP);
-            barrier_open(&room.k_empty[i], 4 * S::WORKERS);
-            barrier_open(&room.v_empty[i], 4 * S::WORKERS);
-        }
-        barriers_opened();
+template <class S> static __device__ __forceinline__ void open_barriers(flash_room<S> &room) {
+    for (int32_t i = 0; i < Q_STAGES; i++) {
+        barrier_open(&room.q_full[i], S::BULK ? 1 : GROUP + 1);
+        barrier_open(&room.q_empty[i], 4 * S::WORKERS);
     }
+    for (int32_t i = 0; i < S::STAGES; i++) {
+        barrier_open(&room.k_full[i], S::BULK ? 1 : GROUP + GROUP / 32);
+        barrier_open(&room.v_full[i], S::BULK ? 1 : GROUP);
+        barrier_open(&room.k_empty[i], 4 * S::WORKERS);
+        barrier_open(&room.v_empty[i], 4 * S::WORKERS);
+    }
+    barriers_opened();
+}
+
+template <class S, typename T>
+static __device__ __forceinline__ void run(const attend_args<T> &a, const flash_plan &plan, flash_room<S> &room, const flash_maps *maps) {
+    int32_t group = __shfl_sync(~0u, (int32_t)threadIdx.x / GROUP, 0);
+    if (threadIdx.x == 0) open_barriers(room);
     __syncthreads();
     if (group == S::WORKERS) {
         give_registers<S::COPY_REGISTERS>();
-        if (!S::BULK) copy_all(a, plan, room);
-        else if (threadIdx.x % GROUP < 32) fetch_all(a, plan, room, maps);
+        if constexpr (!S::BULK) copy_all(a, plan, room);
+        else if (threadIdx.x % GROUP < 32) fetch_all(a, plan, room, *maps);
     } else {
         take_registers<S::WORK_REGISTERS>();
         work(a, plan, room, group);
     }
+}
+#endif
+
+template <class S, typename T> static __global__ void __launch_bounds__(S::THREADS, 1) flash90_kernel(attend_args<T> a, flash_plan plan) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    extern __shared__ uint4 memory[];
+    run(a, plan, *reinterpret_cast<flash_room<S> *>(memory), NULL);
 #else
-    (void)a;
-    (void)plan;
-    (void)maps;
+    (void)a, (void)plan;
+    __trap();
+#endif
+}
+template <class S, typename T>
+static __global__ void __launch_bounds__(S::THREADS, 1) flash90_bulk_kernel(attend_args<T> a, flash_plan plan, const __grid_constant__ flash_maps maps) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    extern __shared__ uint4 memory[];
+    run(a, plan, *reinterpret_cast<flash_room<S> *>(memory), &maps);
+#else
+    (void)a, (void)plan, (void)maps;
     __trap();
 #endif
 }
@@ -381,15 +432,21 @@ static cudaError_t describe(CUtensorMap (&map)[2], rv_mat m, int32_t rows, int b
 template <class S, typename T>
 static cudaError_t flash90(const rv_attention *a, void *partial, int32_t multiprocessors, cudaStream_t stream) {
     int bytes = (int)sizeof(flash_room<S>);
-    cudaError_t e = cudaFuncSetAttribute(flash90_kernel<S, T>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    flash_maps maps = {};
-    if (S::BULK && !e) e = describe(maps.q, a->q, a->q.rows, S::ROWS);
-    if (S::BULK && !e) e = describe(maps.k, a->kv.k, a->longest, S::KEYS);
-    if (S::BULK && !e) e = describe(maps.v, a->kv.v, a->longest, S::KEYS);
-    if (e) return e;
     flash_plan plan = plan_of(a, S::ROWS, S::KEYS, multiprocessors, partial);
     unsigned blocks = (unsigned)(plan.items < multiprocessors ? plan.items : multiprocessors);
-    flash90_kernel<S, T><<<blocks, S::THREADS, (size_t)bytes, stream>>>(args_of<T>(a), plan, maps);
+    if constexpr (S::BULK) {
+        flash_maps maps;
+        cudaError_t e = cudaFuncSetAttribute(flash90_bulk_kernel<S, T>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+        if (!e) e = describe(maps.q, a->q, a->q.rows, S::ROWS);
+        if (!e) e = describe(maps.k, a->kv.k, a->longest, S::KEYS);
+        if (!e) e = describe(maps.v, a->kv.v, a->longest, S::KEYS);
+        if (e) return e;
+        flash90_bulk_kernel<S, T><<<blocks, S::THREADS, (size_t)bytes, stream>>>(args_of<T>(a), plan, maps);
+    } else {
+        cudaError_t e = cudaFuncSetAttribute(flash90_kernel<S, T>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+        if (e) return e;
+        flash90_kernel<S, T><<<blocks, S::THREADS, (size_t)bytes, stream>>>(args_of<T>(a), plan);
+    }
     return cudaGetLastError();
 }
 

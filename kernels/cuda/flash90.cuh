@@ -19,7 +19,7 @@ template <int D_, int WORKERS_, int KEYS_, bool BULK_, int COPY_REGISTERS_, int 
            COPY_REGISTERS = COPY_REGISTERS_, WORK_REGISTERS = WORK_REGISTERS_, STAGES = D == 128 ? 2 : 4 };
 };
 
-/* Boxes of 64 columns, and of the 16 that are left, where BULK. */
+/* Where BULK: boxes of 64 columns, and of the 16 that are left. */
 struct flash_maps { CUtensorMap q[2], k[2], v[2]; };
 
 /* The run of rows [row, row_to) of one sequence that is being walked, at key tile `tile`; full_from, full_to: keys that all
@@ -62,7 +62,8 @@ static __device__ __forceinline__ int32_t item_of(int32_t round) {
 }
 
 /* As place_of said when the round began: nothing has to be kept till here. */
-template <class S, typename T> static __device__ __forceinline__ flash_place place_again(const attend_args<T> &a, const flash_plan &plan, int32_t round) {
+template <class S, typename T>
+static __device__ __forceinline__ flash_place place_again(const attend_args<T> &a, const flash_plan &plan, int32_t round) {
     asm volatile("" : "+r"(round));
     return place_of(plan, item_of(round), a.rows, a.heads, S::ROWS);
 }
@@ -170,7 +171,8 @@ static __device__ __forceinline__ flash_step step_of(const flash_place &p, const
 }
 
 /* Each warp for its 32 keys of a stage; its first lane arrives for all. */
-template <class S> static __device__ __forceinline__ void leave_step(flash_room<S> &room, int32_t stage, const flash_step &step, int32_t how, float bias, bool biased) {
+template <class S>
+static __device__ __forceinline__ void leave_step(flash_room<S> &room, int32_t stage, const flash_step &step, int32_t how, float bias, bool biased) {
     int32_t t = (int32_t)threadIdx.x % GROUP;
     if (biased && t < S::KEYS) room.bias[stage][t] = bias;
     if (__any_sync(~0u, bias != 0)) how |= STEP_BIASED;
@@ -182,7 +184,8 @@ template <class S> static __device__ __forceinline__ void leave_step(flash_room<
     }
 }
 
-template <class S, typename T> static __device__ __forceinline__ void copy_queries(const attend_args<T> &a, const flash_place &p, flash_room<S> &room, int32_t stage) {
+template <class S, typename T>
+static __device__ __forceinline__ void copy_queries(const attend_args<T> &a, const flash_place &p, flash_room<S> &room, int32_t stage) {
     int32_t t = (int32_t)threadIdx.x % GROUP;
 #pragma unroll 1
     for (int32_t at = t / 32 * 32; at < S::ROWS; at += GROUP) {
@@ -208,9 +211,8 @@ template <class S, typename T> static __device__ __forceinline__ void copy_all(c
 #pragma unroll 1
         for (int32_t tiles = 0;; tiles++) {
             bool more = settle<S>(a, p, w);
-            int32_t s = ring.stage;
+            int32_t s = ring.stage, v_row = row;
             uint32_t empty = ring.phase ^ 1;
-            int32_t v_row = row;
             if (tiles) {
                 barrier_wait(&room.k_empty[s], empty);
                 if (S::KEYS == GROUP || at < S::KEYS) copy_rows(room.k[s], at, a.k + column, (uint32_t)(a.k_ld / 8), row);
@@ -256,7 +258,8 @@ static __device__ __forceinline__ void fetch(flash_tile<D, ROWS> &tile, const CU
 }
 
 /* The bias of lane's keys of a tile, lane, 32 + lane and so on. */
-template <class S, typename T> static __device__ __forceinline__ void find_bias(const attend_args<T> &a, const flash_walk &w, int32_t lane, float (&bias)[4]) {
+template <class S, typename T>
+static __device__ __forceinline__ void find_bias(const attend_args<T> &a, const flash_walk &w, int32_t lane, float (&bias)[4]) {
 #pragma unroll
     for (int32_t i = 0; i < 4; i++) {
         int32_t key = w.tile * S::KEYS + 32 * i + lane;
@@ -264,7 +267,23 @@ template <class S, typename T> static __device__ __forceinline__ void find_bias(
     }
 }
 
-template <class S, typename T> static __device__ __forceinline__ void fetch_all(const attend_args<T> &a, const flash_plan &plan, flash_room<S> &room, const flash_maps &maps) {
+/* By the whole warp; whether any of them is not 0. */
+template <class S>
+static __device__ __forceinline__ bool leave_bias(flash_room<S> &room, int32_t stage, int32_t lane, const float (&bias)[4], float unscale) {
+    bool any = false;
+#pragma unroll
+    for (int32_t i = 0; i < 4; i++) {
+        if (32 * i + lane < S::KEYS) room.bias[stage][32 * i + lane] = bias[i] * unscale;
+        any = any || bias[i] != 0;
+    }
+    any = __any_sync(~0u, any);
+    __syncwarp();                          /* lane 0 arrives for all                             */
+    return any;
+}
+
+/* As copy_all.  Keys below `longest` are fetched whether a row sees them or not. */
+template <class S, typename T>
+static __device__ __forceinline__ void fetch_all(const attend_args<T> &a, const flash_plan &plan, flash_room<S> &room, const flash_maps &maps) {
     int32_t lane = (int32_t)threadIdx.x % 32;
     float unscale = 1.f / a.scale, bias[4] = { 0, 0, 0, 0 };
     flash_ring<S::STAGES> ring;
@@ -278,21 +297,11 @@ template <class S, typename T> static __device__ __forceinline__ void fetch_all(
 #pragma unroll 1
         for (int32_t tiles = 0;; tiles++) {
             bool more = settle<S>(a, p, w);
-            int32_t s = ring.stage;
+            int32_t s = ring.stage, row = step.key;
             uint32_t empty = ring.phase ^ 1;
-            int32_t row = step.key;
             if (tiles) {
                 barrier_wait(&room.k_empty[s], empty);
-                if (a.bias) {
-                    bool any = false;
-#pragma unroll
-                    for (int32_t i = 0; i < 4; i++) {
-                        if (32 * i + lane < S::KEYS) room.bias[s][32 * i + lane] = bias[i] * unscale;
-                        any = any || bias[i] != 0;
-                    }
-                    if (__any_sync(~0u, any)) how |= STEP_BIASED;
-                    __syncwarp();
-                }
+                if (a.bias && leave_bias(room, s, lane, bias, unscale)) how |= STEP_BIASED;
                 if (lane == 0) {
                     room.step[s] = step;
                     room.how[s] = make_int4(more ? how : how | STEP_LAST, 0, 0, 0);
