@@ -14,7 +14,17 @@
 enum { WARPS = 4, THREADS = 32 * WARPS, KEYS = 64, HALF = KEYS / 2,
        BLOCKS = 2 };                       /* on a multiprocessor at a time                      */
 
+/* threadIdx.x, as the compiler has not seen it before: it keeps no address that it has made of it. */
+static __device__ __forceinline__ int32_t thread_again() {
+    int32_t t;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(t));
+    return t;
+}
+
 /* ---- shared memory of one block ---- */
+
+/* The run of rows [from, to) of the tile that one walk over the keys serves: the keys that any and that all of them see. */
+struct flash_run { int32_t from, to, slot, lowest, highest, full_from, full_to; };
 
 /* Rows are padded by 16 bytes: an odd number of 16-byte columns, so 8 rows never meet in a bank. */
 template <typename T, int D, int MT> struct flash_room {
@@ -23,41 +33,29 @@ template <typename T, int D, int MT> struct flash_room {
     float bias[2][KEYS];
     int32_t key_rows[2][KEYS];
     int32_t first[ROWS], last[ROWS], slot[ROWS];
-    int32_t lowest, highest, full_from, full_to;
+    flash_run run;
     bool merge;
 };
 
-/* The run of rows [from, to) of the tile that one walk over the keys serves. */
-struct flash_run { int32_t from, to, slot, lowest, highest, full_from, full_to; };
-
+/* The run that begins at row `from`, to room.run; returns where it ends. */
 template <typename T, int D, int MT>
-static __device__ __forceinline__ flash_run next_run(flash_room<T, D, MT> &room, bool slots, int32_t from, int32_t rows) {
-    flash_run run;
-    run.from = from;
-    run.to = rows;
-    run.slot = slots ? room.slot[from] : 0;
+static __device__ __forceinline__ int32_t next_run(flash_room<T, D, MT> &room, bool slots, int32_t from, int32_t rows) {
+    int32_t r = (int32_t)threadIdx.x, big = 0x7fffffff, to = rows, slot = slots ? room.slot[from] : 0;
+    flash_run &run = room.run;
     if (slots)
-        for (run.to = from + 1; run.to < rows && room.slot[run.to] == run.slot; run.to++) {}
-    int32_t r = (int32_t)threadIdx.x, big = 0x7fffffff;
-    if (from > 0) __syncthreads();         /* the run before may have had no keys: some still read its bounds */
-    if (r == 0) {
-        room.lowest = room.full_to = big;
-        room.highest = room.full_from = -1;
-    }
+        for (to = from + 1; to < rows && room.slot[to] == slot; to++) {}
+    __syncthreads();                       /* all are done with the run before                   */
+    if (r == 0) run = { from, to, slot, big, -1, -1, big };
     __syncthreads();
-    bool sees = r >= run.from && r < run.to && room.last[r < room.ROWS ? r : 0] >= room.first[r < room.ROWS ? r : 0];
+    bool sees = r >= from && r < to && room.last[r < room.ROWS ? r : 0] >= room.first[r < room.ROWS ? r : 0];
     if (sees) {
-        atomicMin(&room.lowest, room.first[r]);
-        atomicMax(&room.full_from, room.first[r]);
-        atomicMax(&room.highest, room.last[r]);
-        atomicMin(&room.full_to, room.last[r]);
+        atomicMin(&run.lowest, room.first[r]);
+        atomicMax(&run.full_from, room.first[r]);
+        atomicMax(&run.highest, room.last[r]);
+        atomicMin(&run.full_to, room.last[r]);
     }
     __syncthreads();
-    run.lowest = room.lowest;
-    run.highest = room.highest;
-    run.full_from = room.full_from;
-    run.full_to = room.full_to;
-    return run;
+    return to;
 }
 
 template <typename T>
@@ -68,9 +66,10 @@ static __device__ __forceinline__ int32_t key_row_of(const attend_args<T> &a, co
 template <typename T, int D, int MT>
 static __device__ __forceinline__ void copy_keys(const attend_args<T> &a, flash_room<T, D, MT> &room, int32_t kv_column, int32_t stage) {
     const T *k = a.k + kv_column, *v = a.v + kv_column;
+    int32_t thread = thread_again();
 #pragma unroll
     for (int32_t j = 0; j < KEYS * (D / 8) / THREADS; j++) {
-        int32_t i = (int32_t)threadIdx.x + j * THREADS, key = i / (D / 8), c = i % (D / 8) * 8;
+        int32_t i = thread + j * THREADS, key = i / (D / 8), c = i % (D / 8) * 8;
         int32_t row = room.key_rows[stage][key];
         int64_t at = row < 0 ? 0 : row;
         copy16(shared_address(&room.k[stage][key][c]), k + at * a.k_ld + c, row >= 0);
@@ -143,14 +142,14 @@ static __device__ __forceinline__ void add_bias(const flash_room<T, D, MT> &room
 
 /* key: the first of the half. */
 template <typename T, int D, int MT>
-static __device__ __forceinline__ void mask(const flash_room<T, D, MT> &room, const flash_run &run, int32_t key, float (&s)[MT][HALF / 8][4]) {
+static __device__ __forceinline__ void mask(const flash_room<T, D, MT> &room, int32_t key, float (&s)[MT][HALF / 8][4]) {
     int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32;
 #pragma unroll
     for (int32_t t = 0; t < MT; t++)
 #pragma unroll
         for (int32_t h = 0; h < 2; h++) {
             int32_t r = (warp * MT + t) * 16 + 8 * h + lane / 4;
-            bool in = r >= run.from && r < run.to;
+            bool in = r >= room.run.from && r < room.run.to;
             int32_t base = key + lane % 4 * 2, first = in ? room.first[r] - base : 0, last = in ? room.last[r] - base : -1;
 #pragma unroll
             for (int32_t n = 0; n < HALF / 8; n++)
@@ -271,24 +270,26 @@ static __device__ __forceinline__ flash_half half_of(const flash_run &run, bool 
 /* Scores `next` (in `later`) while it weighs `half`, whose scores s are, and adds that one's values.  No branch lies between the two,
  * so that the compiler mixes them. */
 template <typename T, int D, int MT>
-static __device__ __forceinline__ void step(const attend_args<T> &a, flash_room<T, D, MT> &room, const flash_run &run, const flash_half &half, const flash_half &next,
-                                            const uint32_t (&q)[MT][KEPT<D, MT>][4], float (&s)[MT][HALF / 8][4], float (&later)[MT][HALF / 8][4], flash_sums<D, MT> &f) {
+static __device__ __forceinline__ void step(const attend_args<T> &a, flash_room<T, D, MT> &room, const flash_half &half, const flash_half &next,
+                                            const uint32_t (&q)[MT][KEPT<D, MT>][4], float (&s)[MT][HALF / 8][4],
+                                            float (&later)[MT][HALF / 8][4], flash_sums<D, MT> &f) {
     bool anew[MT][2], biased = a.bias && __any_sync(~0u, room.bias[half.stage][half.key0 + (int32_t)threadIdx.x % 32] != 0);
     if (biased) add_bias(room, half.stage, half.key0, 1.f / a.scale, s);
-    if (half.masked) mask(room, run, half.key, s);
+    if (half.masked) mask(room, half.key, s);
     score(room, q, next.stage, next.key0, later);
     if (!softmax(f, a.scale * RV_LOG2E, s, anew, T())) {
         score(room, q, half.stage, half.key0, s);
         if (biased) add_bias(room, half.stage, half.key0, 1.f / a.scale, s);
-        if (half.masked) mask(room, run, half.key, s);
+        if (half.masked) mask(room, half.key, s);
         softmax_anew(f, a.scale * RV_LOG2E, s, anew);
     }
     add_values(room, s, half.stage, half.key0, f);
 }
 
 template <typename T, int D, int MT>
-static __device__ __forceinline__ void walk(const attend_args<T> &a, flash_room<T, D, MT> &room, const flash_place &p, const flash_run &run,
-                                            bool whole, int32_t kv_column, const uint32_t (&q)[MT][KEPT<D, MT>][4], flash_sums<D, MT> &f) {
+static __device__ __forceinline__ void walk(const attend_args<T> &a, flash_room<T, D, MT> &room, const flash_place &p, bool whole,
+                                            int32_t kv_column, const uint32_t (&q)[MT][KEPT<D, MT>][4], flash_sums<D, MT> &f) {
+    const flash_run &run = room.run;
     int32_t from = max(run.lowest / KEYS, p.from), n = min(run.highest / KEYS + 1, p.to) - from, t = (int32_t)threadIdx.x;
     float s[MT][HALF / 8][4], later[MT][HALF / 8][4];
     if (n <= 0) return;
@@ -307,21 +308,14 @@ static __device__ __forceinline__ void walk(const attend_args<T> &a, flash_room<
         flash_half low = half_of(run, whole, tile, from, 0), high = half_of(run, whole, tile, from, HALF), next = { low.stage ^ 1, 0, 0, false };
         bool more = tile + 2 < from + n;
         if (more && t < KEYS) room.key_rows[low.stage][t] = key_row_of(a, run, (tile + 2) * KEYS + t);      /* read when all have met */
-        step(a, room, run, low, high, q, s, later, f);
+        step(a, room, low, high, q, s, later, f);
         copies_wait<0>();
         __syncthreads();
-        step(a, room, run, high, next, q, later, s, f);      /* after the last block of whatever lies there, for nothing */
+        step(a, room, high, next, q, later, s, f);      /* after the last block of whatever lies there, for nothing */
         if (!more) continue;
         __syncthreads();
         copy_keys(a, room, kv_column, low.stage);
     }
-}
-
-/* threadIdx.x, as the compiler has not seen it before: it keeps no address that it has made of it. */
-static __device__ __forceinline__ int32_t thread_again() {
-    int32_t t;
-    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(t));
-    return t;
 }
 
 /* f.l: of whole rows. */
@@ -415,9 +409,9 @@ template <typename T, int D, int MT> static __global__ void __launch_bounds__(TH
         }
     }
     for (int32_t from = 0; from < rows;) {
-        flash_run run = next_run(room, a.slot != nullptr, from, rows);
-        if (run.highest >= 0) walk(a, room, p, run, run.from == 0 && run.to == rows, head / a.group * D, q, f);
-        from = run.to;
+        int32_t to = next_run(room, a.slot != nullptr, from, rows);
+        if (room.run.highest >= 0) walk(a, room, p, from == 0 && to == rows, head / a.group * D, q, f);
+        from = to;
     }
     finish(a, plan, room, f);
 }
