@@ -86,18 +86,9 @@ static __device__ __forceinline__ void copy_keys(const attend_args<T> &a, flash_
 
 template <int D, int MT> struct flash_sums { float o[MT][D / 8][4], m[MT][2], l[MT][2]; };
 
-/* How many of a row's blocks of 16 columns of queries stay in registers: as many as there is room for. */
-template <int D, int MT> static constexpr int KEPT = MT == 2 ? D / 16 - 1 : D / 16;
-
-template <typename T, int D, int MT>
-static __device__ __forceinline__ void load_queries(const flash_room<T, D, MT> &room, int32_t t, int32_t c, uint32_t (&q)[4]) {
-    int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32;
-    load_matrices(q, shared_address(&room.q[(warp * MT + t) * 16 + lane % 16][16 * c + lane / 16 * 8]));
-}
-
 /* Of the keys from key0 on, of a stage. */
 template <typename T, int D, int MT>
-static __device__ __forceinline__ void score(const flash_room<T, D, MT> &room, const uint32_t (&q)[MT][KEPT<D, MT>][4], int32_t stage, int32_t key0,
+static __device__ __forceinline__ void score(const flash_room<T, D, MT> &room, const uint32_t (&q)[MT][D / 16][4], int32_t stage, int32_t key0,
                                              float (&s)[MT][HALF / 8][4]) {
     int32_t lane = (int32_t)threadIdx.x % 32;
 #pragma unroll
@@ -106,26 +97,17 @@ static __device__ __forceinline__ void score(const flash_room<T, D, MT> &room, c
         for (int32_t n = 0; n < HALF / 8; n++) s[t][n][0] = s[t][n][1] = s[t][n][2] = s[t][n][3] = 0;
     uint32_t at = shared_address(&room.k[stage][key0 + lane % 8 + lane / 16 * 8][lane / 8 % 2 * 8]);
 #pragma unroll
-    for (int32_t c = 0; c < D / 16; c++) {
-        uint32_t x[MT][4];
-#pragma unroll
-        for (int32_t t = 0; t < MT; t++) {
-            if (c >= KEPT<D, MT>) load_queries(room, t, c, x[t]);
-            else
-#pragma unroll
-                for (int32_t i = 0; i < 4; i++) x[t][i] = q[t][c < KEPT<D, MT> ? c : 0][i];
-        }
+    for (int32_t c = 0; c < D / 16; c++)
 #pragma unroll
         for (int32_t n = 0; n < HALF / 16; n++) {
             uint32_t b[4];
             load_matrices(b, at + (uint32_t)((16 * n * room.LD + 16 * c) * 2));
 #pragma unroll
             for (int32_t t = 0; t < MT; t++) {
-                mma(s[t][2 * n], x[t][0], x[t][1], x[t][2], x[t][3], b[0], b[1], T());
-                mma(s[t][2 * n + 1], x[t][0], x[t][1], x[t][2], x[t][3], b[2], b[3], T());
+                mma(s[t][2 * n], q[t][c][0], q[t][c][1], q[t][c][2], q[t][c][3], b[0], b[1], T());
+                mma(s[t][2 * n + 1], q[t][c][0], q[t][c][1], q[t][c][2], q[t][c][3], b[2], b[3], T());
             }
         }
-    }
 }
 
 template <typename T, int D, int MT>
@@ -271,7 +253,7 @@ static __device__ __forceinline__ flash_half half_of(const flash_run &run, bool 
  * so that the compiler mixes them. */
 template <typename T, int D, int MT>
 static __device__ __forceinline__ void step(const attend_args<T> &a, flash_room<T, D, MT> &room, const flash_half &half, const flash_half &next,
-                                            const uint32_t (&q)[MT][KEPT<D, MT>][4], float (&s)[MT][HALF / 8][4],
+                                            const uint32_t (&q)[MT][D / 16][4], float (&s)[MT][HALF / 8][4],
                                             float (&later)[MT][HALF / 8][4], flash_sums<D, MT> &f) {
     bool anew[MT][2], biased = a.bias && __any_sync(~0u, room.bias[half.stage][half.key0 + (int32_t)threadIdx.x % 32] != 0);
     if (biased) add_bias(room, half.stage, half.key0, 1.f / a.scale, s);
@@ -288,7 +270,7 @@ static __device__ __forceinline__ void step(const attend_args<T> &a, flash_room<
 
 template <typename T, int D, int MT>
 static __device__ __forceinline__ void walk(const attend_args<T> &a, flash_room<T, D, MT> &room, const flash_place &p, bool whole,
-                                            int32_t kv_column, const uint32_t (&q)[MT][KEPT<D, MT>][4], flash_sums<D, MT> &f) {
+                                            int32_t kv_column, const uint32_t (&q)[MT][D / 16][4], flash_sums<D, MT> &f) {
     const flash_run &run = room.run;
     int32_t from = max(run.lowest / KEYS, p.from), n = min(run.highest / KEYS + 1, p.to) - from, t = (int32_t)threadIdx.x;
     float s[MT][HALF / 8][4], later[MT][HALF / 8][4];
@@ -391,12 +373,13 @@ template <typename T, int D, int MT> static __global__ void __launch_bounds__(TH
     copies_wait<0>();
     __syncthreads();
 
-    uint32_t q[MT][KEPT<D, MT>][4];
+    uint32_t q[MT][D / 16][4];
     flash_sums<D, MT> f;
 #pragma unroll
     for (int32_t m = 0; m < MT; m++) {
 #pragma unroll
-        for (int32_t c = 0; c < KEPT<D, MT>; c++) load_queries(room, m, c, q[m][c]);
+        for (int32_t c = 0; c < D / 16; c++)
+            load_matrices(q[m][c], shared_address(&room.q[(warp * MT + m) * 16 + lane % 16][16 * c + lane / 16 * 8]));
 #pragma unroll
         for (int32_t n = 0; n < D / 8; n++)
 #pragma unroll
