@@ -66,6 +66,10 @@ __device__ __forceinline__ float exp2_fast(float x) {
     return y;
 }
 
+/* How far a row's weights of some keys may add up, in a thread, before the row takes a new maximum: what each of them is to T. */
+__device__ __forceinline__ float most_weight(__nv_bfloat16) { return 0x1p32f; }
+__device__ __forceinline__ float most_weight(__half) { return 0x1p15f; }
+
 /* Copies in the background, zeros where !valid; done after copies_commit and copies_wait. */
 __device__ __forceinline__ void copy16(uint32_t to, const void *from, bool valid) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0) : "memory");

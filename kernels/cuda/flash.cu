@@ -111,7 +111,8 @@ static __device__ __forceinline__ void score(const flash_room<T, D, MT> &room, c
 }
 
 template <typename T, int D, int MT>
-static __device__ __forceinline__ void add_bias(const flash_room<T, D, MT> &room, int32_t stage, int32_t key0, float by, float (&s)[MT][HALF / 8][4]) {
+static __device__ __forceinline__ void add_bias(const flash_room<T, D, MT> &room, int32_t stage, int32_t key0, float by,
+                                                float (&s)[MT][HALF / 8][4]) {
 #pragma unroll
     for (int32_t n = 0; n < HALF / 8; n++) {
         float2 b = *reinterpret_cast<const float2 *>(&room.bias[stage][key0 + 8 * n + (int32_t)threadIdx.x % 4 * 2]);
@@ -140,10 +141,6 @@ static __device__ __forceinline__ void mask(const flash_room<T, D, MT> &room, in
                     if (8 * n + e < first || 8 * n + e > last) s[t][n][2 * h + e] = minus_infinity();
         }
 }
-
-/* How far a half's weights may add up, in a thread, before its row takes a new maximum. */
-static __device__ __forceinline__ float most_weight(__nv_bfloat16) { return 0x1p32f; }
-static __device__ __forceinline__ float most_weight(__half) { return 0x1p15f; }
 
 /* s becomes exp2(scale s - shift), l its sum in the thread: row h of 16. */
 static __device__ __forceinline__ void weigh(float scale, float shift, int32_t h, float (&s)[HALF / 8][4], float &l) {
@@ -302,7 +299,8 @@ static __device__ __forceinline__ void walk(const attend_args<T> &a, flash_room<
 
 /* f.l: of whole rows. */
 template <typename T, int D, int MT>
-static __device__ __forceinline__ void store(const attend_args<T> &a, const flash_room<T, D, MT> &room, const flash_sums<D, MT> &f, const flash_place &p) {
+static __device__ __forceinline__ void store(const attend_args<T> &a, const flash_room<T, D, MT> &room, const flash_sums<D, MT> &f,
+                                             const flash_place &p) {
     int32_t thread = thread_again(), lane = thread % 32, warp = thread / 32;
 #pragma unroll
     for (int32_t t = 0; t < MT; t++)

@@ -90,10 +90,6 @@ static __device__ __forceinline__ uint32_t pack_weights(float a, float b, __half
     return *reinterpret_cast<uint32_t *>(&v);
 }
 
-/* How far a tile's weights may add up, in a thread, before its row takes a new maximum. */
-static __device__ __forceinline__ float most_weight(__nv_bfloat16) { return 0x1p32f; }
-static __device__ __forceinline__ float most_weight(__half) { return 0x1p15f; }
-
 /* Rarely: it looks up again what would take registers. */
 template <class S, typename T>
 static __device__ __forceinline__ void mask(const attend_args<T> &a, const flash_plan &plan, int32_t round, const flash_step &step,
