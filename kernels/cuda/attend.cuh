@@ -66,7 +66,7 @@ __device__ __forceinline__ float exp2_fast(float x) {
     return y;
 }
 
-/* How far a row's weights of some keys may add up, in a thread, before the row takes a new maximum: what each of them is to T. */
+/* How far a row's weights of some keys may add up, in a thread, before the row takes a new maximum: each stays in T's range. */
 __device__ __forceinline__ float most_weight(__nv_bfloat16) { return 0x1p32f; }
 __device__ __forceinline__ float most_weight(__half) { return 0x1p15f; }
 
