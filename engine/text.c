@@ -92,7 +92,7 @@ typedef struct pass {                    /* device views of this pass's rows    
     const int32_t *ids, *pos, *slot, *image_first, *image_last;
     const float *row_on;
     int32_t n, longest_self, longest_image;
-    bool apart;
+    bool apart, images;
 } pass;
 
 static rv_norm rms(const pass *p, const float *weight, int32_t width) {
@@ -123,18 +123,27 @@ static rv_decoder_block block(const pass *p, const rv_text_layer *w, rv_attentio
                                .attention = a, .attn_gate = 1, .mlp_gate = 1 };
 }
 
-static void self_layer(const pass *p, const rv_text_layer *w, rv_kv cache) {
-    const rv_text_config *c = &p->t->config->text;
-    rv_backend *be = p->t->be;
-    int32_t q_width = c->heads * c->head_dim, kv_width = c->kv_heads * c->head_dim;
-    rv_mat qkv = rv_rows(p->t->scratch->qkv, 0, p->n), q = rv_cols(qkv, 0, q_width);
-    rv_mat k = rv_cols(qkv, q_width, kv_width), v = rv_cols(qkv, q_width + kv_width, kv_width);
-    rv_attention a = attention(p, q, cache);
+static rv_mat queries(const pass *p) {
+    return rv_cols(rv_rows(p->t->scratch->qkv, 0, p->n), 0, p->t->config->text.heads * p->t->config->text.head_dim);
+}
+
+static rv_decoder_block self_block(const pass *p, const rv_text_layer *w, rv_kv cache) {
+    rv_attention a = attention(p, queries(p), cache);
     a.last = p->pos;
     a.longest = p->longest_self;
     rv_decoder_block b = block(p, w, a);
     b.cos_sin = p->t->scratch->cos_sin;
     b.pos = p->pos;
+    return b;
+}
+
+static void self_layer(const pass *p, const rv_text_layer *w, rv_kv cache) {
+    const rv_text_config *c = &p->t->config->text;
+    rv_backend *be = p->t->be;
+    int32_t q_width = c->heads * c->head_dim, kv_width = c->kv_heads * c->head_dim;
+    rv_decoder_block b = self_block(p, w, cache);
+    rv_attention a = b.attention;
+    rv_mat qkv = b.qkv, k = rv_cols(qkv, q_width, kv_width), v = rv_cols(qkv, q_width + kv_width, kv_width);
     if (p->apart && rv_decoder_layer(be, &b)) return;
 
     rv_norm_rows(be, p->h, p->x, rms(p, w->norm1, p->x.cols));
@@ -147,19 +156,25 @@ static void self_layer(const pass *p, const rv_text_layer *w, rv_kv cache) {
 }
 
 /* Text looks at the picture.  Its keys and values were computed once, when the image came in. */
-static void cross_layer(const pass *p, const rv_text_layer *w, rv_kv images) {
-    const rv_text_config *c = &p->t->config->text;
-    rv_backend *be = p->t->be;
-    rv_mat q = rv_cols(rv_rows(p->t->scratch->qkv, 0, p->n), 0, c->heads * c->head_dim);
-    rv_attention a = attention(p, q, images);
+static rv_decoder_block cross_block(const pass *p, const rv_text_layer *w, rv_kv images) {
+    rv_attention a = attention(p, queries(p), images);
     a.first = p->image_first;
     a.last = p->image_last;
     a.longest = p->longest_image;
     rv_decoder_block b = block(p, w, a);
-    b.q_norm = rms(p, w->q_norm, c->head_dim);
+    b.q_norm = rms(p, w->q_norm, p->t->config->text.head_dim);
     b.attn_gate = w->attn_gate;
     b.mlp_gate = w->mlp_gate;
     b.row_on = p->row_on;
+    return b;
+}
+
+static void cross_layer(const pass *p, const rv_text_layer *w, rv_kv images) {
+    const rv_text_config *c = &p->t->config->text;
+    rv_backend *be = p->t->be;
+    rv_decoder_block b = cross_block(p, w, images);
+    rv_attention a = b.attention;
+    rv_mat q = a.q;
     if (p->apart && rv_decoder_layer(be, &b)) return;
 
     rv_norm_rows(be, p->h, p->x, rms(p, w->norm1, p->x.cols));
@@ -168,6 +183,30 @@ static void cross_layer(const pass *p, const rv_text_layer *w, rv_kv images) {
     rv_attend(be, &a);
     rv_linear_add(be, p->x, a.out, w->o, NULL, w->attn_gate, NULL);
     mlp(p, w, w->mlp_gate, p->row_on);
+}
+
+static bool layer_runs(const pass *p, int32_t i) { return !p->t->config->text.cross[i] || p->images; }
+
+/* As many layers from `first` on as a backend may take at once; *next: the one after them.  False: nothing was done. */
+static bool many_layers(const pass *p, int32_t first, int32_t *next) {
+    const rv_text *t = p->t;
+    const rv_text_config *c = &t->config->text;
+    rv_decoder_block blocks[RV_BLOCKS_AT_ONCE];
+    int32_t n = 0, i = first;
+    if (!p->apart || t->watch) return false;
+    for (; i < c->layers && n < RV_BLOCKS_AT_ONCE; i++) {
+        const rv_text_layer *w = &t->weights->text[i];
+        if (layer_runs(p, i)) blocks[n++] = c->cross[i] ? cross_block(p, w, t->cache->cross[i]) : self_block(p, w, t->cache->self[i]);
+    }
+    *next = i;
+    return n > 0 && rv_decoder_layers(t->be, blocks, n);
+}
+
+static void one_layer(const pass *p, int32_t i) {
+    const rv_text *t = p->t;
+    if (!t->config->text.cross[i]) self_layer(p, &t->weights->text[i], t->cache->self[i]);
+    else if (p->images) cross_layer(p, &t->weights->text[i], t->cache->cross[i]);
+    if (t->watch && i + 1 < t->config->text.layers) t->watch(t->watch_user, i + 1, p->x);
 }
 
 static int32_t *device_of(const rv_text *t, const rv_text_rows *rows) { return rows->device ? rows->device : t->scratch->rows; }
@@ -191,7 +230,7 @@ static pass pass_of(const rv_text *t, const rv_text_rows *rows) {
     return (pass){ .t = t, .x = rv_rows(t->scratch->x, 0, rows->n), .h = rv_rows(t->scratch->h, 0, rows->n),
                    .ids = d, .pos = d + n, .slot = d + 2 * n, .image_first = d + 3 * n, .image_last = d + 4 * n,
                    .row_on = (const float *)(const void *)(d + 5 * n), .n = rows->n,
-                   .longest_self = rows->longest_self, .longest_image = rows->longest_image, .apart = rows->apart };
+                   .longest_self = rows->longest_self, .longest_image = rows->longest_image, .apart = rows->apart, .images = rows->images };
 }
 
 void rv_text_run(const rv_text *t, const rv_text_rows *rows, int32_t logits_from, int32_t logits_n) {
@@ -205,11 +244,11 @@ void rv_text_queue(const rv_text *t, const rv_text_rows *rows, int32_t logits_fr
     pass p = pass_of(t, rows);
     rv_embed(t->be, p.x, w->embed, p.ids);
     if (t->watch) t->watch(t->watch_user, 0, p.x);
-    for (int32_t i = 0; i < c->layers; i++) {
-        if (!c->cross[i]) self_layer(&p, &w->text[i], t->cache->self[i]);
-        else if (rows->images) cross_layer(&p, &w->text[i], t->cache->cross[i]);
-        if (t->watch && i + 1 < c->layers) t->watch(t->watch_user, i + 1, p.x);
-    }
+    for (int32_t i = 0, next; i < c->layers; i = next)
+        if (!many_layers(&p, i, &next)) {
+            one_layer(&p, i);
+            next = i + 1;
+        }
     if (logits_n == 0) return;
     rv_mat h = rv_rows(p.h, logits_from, logits_n);
     rv_norm_rows(t->be, h, rv_rows(p.x, logits_from, logits_n), rms(&p, w->norm, c->hidden));

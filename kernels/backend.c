@@ -265,6 +265,11 @@ bool rv_decoder_layer(rv_backend *be, const rv_decoder_block *b) {
     return be->ops->decoder_block && !be->fine_only && !be->watch && be->ops->decoder_block(be, b);
 }
 
+bool rv_decoder_layers(rv_backend *be, const rv_decoder_block *b, int32_t n) {
+    if (failed(be)) return true;
+    return be->ops->decoder_blocks && !be->fine_only && n > 0 && n <= RV_BLOCKS_AT_ONCE && be->ops->decoder_blocks(be, b, n);
+}
+
 bool rv_tower_layer(rv_backend *be, const rv_vision_block *b) {
     if (failed(be)) return true;
     if (!be->ops->vision_block || be->fine_only || be->watch) return false;

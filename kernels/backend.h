@@ -30,7 +30,8 @@ extern "C" {
 #endif
 
 enum { RV_FEW_ROWS = 64,         /* the decode kernels' most rows                             */
-       RV_WEIGHT_PARTS = 3 };
+       RV_WEIGHT_PARTS = 3,
+       RV_BLOCKS_AT_ONCE = 40 };
 
 typedef enum { RV_ACT_NONE, RV_ACT_GELU /* exact, with erf */ } rv_act;
 
@@ -209,6 +210,7 @@ typedef struct rv_backend_ops {
     void  (*host_release)(rv_backend *, void *);
     /* optional: NULL where a backend has none, and the engine does without */
     bool  (*decoder_block)(rv_backend *, const rv_decoder_block *);      /* false: not these rows, compose */
+    bool  (*decoder_blocks)(rv_backend *, const rv_decoder_block *, int32_t n);     /* the same, one layer after the other */
     void  (*vision_block)(rv_backend *, const rv_vision_block *);
     void  (*best)       (rv_backend *, rv_best *out, rv_mat logits);
     void  (*record)     (rv_backend *);
@@ -363,6 +365,8 @@ void rv_concat_taps(rv_backend *be, rv_mat out, rv_mat last, const rv_mat *taps,
 /* ---- optional ones ---- */
 /* The whole layer in few launches, for rows of different sequences; false: nothing was done, compose it of the operations above. */
 bool rv_decoder_layer(rv_backend *be, const rv_decoder_block *b);
+/* The same of n layers, at most RV_BLOCKS_AT_ONCE, one after the other. */
+bool rv_decoder_layers(rv_backend *be, const rv_decoder_block *b, int32_t n);
 /* The same of the tower's; false: the backend has no such entry. */
 bool rv_tower_layer(rv_backend *be, const rv_vision_block *b);
 /* Whether all of the following are there, so that steps run ahead of the host. */

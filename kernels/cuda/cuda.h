@@ -21,7 +21,9 @@ enum { RV_CUDA_GATE_BLOCK = 8,           /* GATE_UP weights: 8 rows of gate, 8 o
        RV_CUDA_NORM_MOST = 8192,         /* the widest that it norms                            */
        RV_CUDA_NORM_ROWS = 2,            /* a product norms its rows itself up to this many     */
        RV_CUDA_COUNTERS = 1 << 14,       /* int32s that `partial` begins with, zero between launches */
-       RV_CUDA_TURNS = 64 };             /* the last of them, in pairs: rv_few's turn           */
+       RV_CUDA_TURNS = 64,               /* the last of them, in pairs: rv_few's turn           */
+       RV_CUDA_GATE = 64,                /* before those: rv_cuda_stream's                      */
+       RV_CUDA_ATTEND_COUNTERS = RV_CUDA_COUNTERS - 2 * RV_CUDA_TURNS - RV_CUDA_GATE };  /* attention's, and the choice of a token's */
 
 #define RV_CUDA_PARTIAL_BYTES (UINT64_C(64) << 20)     /* what attention that is cut along the keys leaves in between */
 #define RV_CUDA_MARKS_BYTES   (UINT64_C(16) << 10)     /* behind it: rv_int8's marks, zero between launches */
@@ -61,6 +63,7 @@ void *rv_cuda_clamped_int8(void);
 void *rv_cuda_clamped_few4(void);
 void *rv_cuda_clamped_rows(void);
 void *rv_cuda_clamped_decode(void);
+void *rv_cuda_clamped_stream(void);
 void *rv_cuda_clamped_gemm90(void);      /* where that is built                                 */
 void *rv_cuda_clamped_int8_90(void);
 
@@ -180,6 +183,31 @@ cudaError_t rv_cuda_decode_rope(const rv_attention *a, rv_mat k, rv_mat v, const
  * the rows before the norm and may be normed in place. */
 cudaError_t rv_cuda_decode_norm(const rv_attention *a, rv_norm n, void *partial, rv_cuda_order order, cudaStream_t stream);
 uint64_t    rv_cuda_decode_bytes(int32_t rows, int32_t heads, int32_t head_dim, int32_t longest);
+
+/* ---- stream.cu: decoder layers of one or two rows, many in one launch ----
+ * To the bits of rv_cuda_few, rv_cuda_decode_rope and rv_cuda_decode_norm, layer by layer; every weight in 16 bit.  Begins when the launch before has
+ * ended; keys, pages, bias, slot, first, last and pos are those of before the launch, as in RV_CUDA_EARLY. */
+enum { RV_STREAM_LAYERS = RV_BLOCKS_AT_ONCE };   /* of one launch: what a kernel's parameters have room for */
+typedef struct rv_stream_layer {
+    const void  *in, *o, *gate_up, *down;        /* as rv_few's w                               */
+    const float *norm1, *norm2, *q_norm;         /* q_norm NULL: a self layer                   */
+    void        *k, *v;                          /* the layer's keys and values                 */
+    float        attn_gate, mlp_gate;
+} rv_stream_layer;
+typedef struct rv_stream {
+    rv_mat       x, qkv, ff;
+    float        eps, q_eps;                     /* of the norms                                */
+    rv_attention self, cross;                    /* but for kv.k.data and kv.v.data; a kind that is not there: q.rows 0 */
+    const float *cos_sin;                        /* self layers                                 */
+    const int32_t *pos;
+    const float *row_on;                         /* cross layers                                */
+    int32_t      multiprocessors, n;             /* n: layers                                   */
+    void        *partial;                        /* as rv_cuda_decode's                         */
+    rv_stream_layer layer[RV_STREAM_LAYERS];
+} rv_stream;
+/* Whether shapes, and what a block and the GPU have, allow it; no launch is tried. */
+bool        rv_cuda_stream_takes(const rv_stream *p);
+cudaError_t rv_cuda_stream(const rv_stream *p, cudaStream_t stream);
 
 /* ---- ceiling.cu: for rv_cuda_peak ---- */
 cudaError_t rv_cuda_fill_random(void *data, uint64_t bytes, rv_dtype act, cudaStream_t stream);   /* 16-bit values of both signs */

@@ -18,9 +18,6 @@
 
 /* ---- a warp's weights, on their way ---- */
 
-/* Where 16-byte column c of a row lies in its line, so that no two lanes meet in a bank. */
-static __device__ __forceinline__ int32_t w_column(int32_t row, int32_t c) { return c ^ (row & 1) * 4; }
-
 /* The place up to which a warp has asked for weights: tile after tile, in each the steps of its slice. */
 template <typename T, int MT> struct weight_stream {
     enum { ROWS = MT * TILE, STAGE = ROWS * DEPTH / 8 /* uint4 */ };

@@ -36,6 +36,9 @@ static __device__ __forceinline__ void copy16_once(uint32_t to, const void *from
     asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0), "l"(policy) : "memory");
 }
 
+/* Where 16-byte column c of a row lies in its line, so that no two lanes meet in a bank. */
+static __device__ __forceinline__ int32_t w_column(int32_t row, int32_t c) { return c ^ (row & 1) * 4; }
+
 /* ---- which tiles ---- */
 
 /* A block's tiles: the i-th is of[i % 4].  While the i-th is worked on, the next one is known, and the one after being
@@ -70,13 +73,28 @@ static __device__ __forceinline__ void wait_stage(int32_t stages) {
 
 /* Code is kept small here: it comes from memory again for every launch, as gigabytes of weights pass in between. */
 
-/* Rows of x, normed, as act in shared memory [n][cols]: the very operations of rows.cu's norm.  To: a pointer, or what looks like one. */
-template <typename T, typename To> static __device__ __forceinline__ void norm_rows(const args &a, To to, float *shared) {
+/* The threads that multiply: the first ones of a block, whatever else it has. */
+static __device__ __forceinline__ void meet() { asm volatile("bar.sync 1, %0;" ::"n"((int)THREADS) : "memory"); }
+
+/* Sum over them, as block_sum. */
+static __device__ __forceinline__ float sum_of_all(float v, float *shared) {
+    for (int m = 16; m; m >>= 1) v += __shfl_xor_sync(~0u, v, m);
+    meet();
+    if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = v;
+    meet();
+    v = 0;
+    for (int32_t w = 0; w < WARPS; w++) v += shared[w];
+    return v;
+}
+
+/* Rows of x, normed, as act in shared memory [n][cols]: the very operations of rows.cu's norm.
+ * To: a pointer, or what looks like one.  ready: waits until x is there. */
+template <typename T, typename To, typename R> static __device__ __forceinline__ void norm_rows(const args &a, To to, float *shared, R ready) {
     const int32_t first = (int32_t)threadIdx.x, rest = first + HELD * THREADS;
     float weight[HELD];
 #pragma unroll
     for (int32_t i = 0; i < HELD; i++) weight[i] = first + i * THREADS < a.cols ? a.norm[first + i * THREADS] : 0.f;
-    wait_for_previous();
+    ready();
 #pragma unroll 1
     for (int32_t r = 0; r < a.n; r++) {
         const float *x = (const float *)a.x + r * a.x_ld;
@@ -86,19 +104,19 @@ template <typename T, typename To> static __device__ __forceinline__ void norm_r
 #pragma unroll
         for (int32_t i = 0; i < HELD; i++) square += v[i] * v[i];
         for (int32_t c = rest; c < a.cols; c += THREADS) square += __ldcg(x + c) * __ldcg(x + c);
-        float scale = rsqrtf(block_sum(square, shared) / (float)a.cols + a.eps);
+        float scale = rsqrtf(sum_of_all(square, shared) / (float)a.cols + a.eps);
 #pragma unroll
         for (int32_t i = 0; i < HELD; i++)
             if (first + i * THREADS < a.cols) to[r * a.cols + first + i * THREADS] = to_act<T>(v[i] * scale * weight[i]);
         for (int32_t c = rest; c < a.cols; c += THREADS) to[r * a.cols + c] = to_act<T>(__ldcg(x + c) * scale * a.norm[c]);
     }
-    __syncthreads();
+    meet();
 }
 
 /* Rows of x, as they are. */
-template <typename T, typename To> static __device__ __forceinline__ void share_rows(const args &a, To to) {
+template <typename T, typename To, typename R> static __device__ __forceinline__ void share_rows(const args &a, To to, R ready) {
     const int32_t pieces = a.cols / 8;
-    wait_for_previous();
+    ready();
 #pragma unroll 1
     for (int32_t r = 0; r < a.n; r++, to += pieces) {
         const uint4 *from = (const uint4 *)((const T *)a.x + r * a.x_ld);
@@ -113,8 +131,12 @@ template <typename T, typename To> static __device__ __forceinline__ void share_
                 if (first + i * THREADS < pieces) to[first + i * THREADS] = v[i];
         }
     }
-    __syncthreads();
+    meet();
 }
+
+/* The same of a launch's first rows. */
+template <typename T, typename To> static __device__ __forceinline__ void norm_rows(const args &a, To to, float *shared) { norm_rows<T>(a, to, shared, wait_for_previous); }
+template <typename T, typename To> static __device__ __forceinline__ void share_rows(const args &a, To to) { share_rows<T>(a, to, wait_for_previous); }
 
 /* ---- results ---- */
 

@@ -69,6 +69,8 @@ void  rv_cuda_give_back_host(rv_cuda *c, void *p);                   /* NULL is 
 
 /* ops.c: the operations' table and what follows from the act type. */
 void rv_cuda_fill(rv_backend *be, rv_dtype act);
+/* layers.c: the table's `decoder_blocks`. */
+bool rv_cuda_layers(rv_backend *be, const rv_decoder_block *b, int32_t n);
 /* open.c: the table's `close`. */
 void rv_cuda_close(rv_backend *be);
 

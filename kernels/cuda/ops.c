@@ -316,7 +316,7 @@ void rv_cuda_fill(rv_backend *be, rv_dtype act) {
         .linear = op_linear, .linear_add = op_linear_add, .swiglu = op_swiglu, .rope = op_rope, .kv_store = op_kv_store,
         .attend = op_attend, .concat_taps = op_concat_taps, .close = rv_cuda_close,
         .mark = op_mark, .marked_ms = op_marked_ms, .host_alloc = op_host_alloc, .host_release = op_host_release,
-        .decoder_block = op_decoder_block, .vision_block = op_vision_block, .best = op_best,
+        .decoder_block = op_decoder_block, .decoder_blocks = rv_cuda_layers, .vision_block = op_vision_block, .best = op_best,
         .record = rv_cuda_record, .recorded = rv_cuda_recorded, .play = rv_cuda_play, .erase = rv_cuda_erase,
         .choose = op_choose, .tray_new = rv_cuda_tray_new, .tray_free = rv_cuda_tray_free, .fetch = rv_cuda_fetch, .fetched = rv_cuda_fetched, .fill = op_fill,
     };

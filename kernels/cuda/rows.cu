@@ -565,7 +565,7 @@ uint64_t rv_cuda_best_bytes(int32_t rows, int32_t cols) {
 }
 
 cudaError_t rv_cuda_best(rv_best *out, rv_mat logits, void *partial, bool overlap, cudaStream_t stream) {
-    if (logits.rows > RV_CUDA_COUNTERS - 2 * RV_CUDA_TURNS) return cudaErrorInvalidValue;
+    if (logits.rows > RV_CUDA_ATTEND_COUNTERS) return cudaErrorInvalidValue;
     return launch_kernel(best_kernel, dim3((unsigned)best_parts(logits.cols), (unsigned)logits.rows), THREADS, 0, overlap, stream, out, as<float>(logits), partial);
 }
 

@@ -19,8 +19,7 @@
 #include "tests/gpu/gpu.h"
 
 enum { SELF = 8, CROSS = 2, LAYERS = SELF + CROSS, HIDDEN = 4096, HEADS = 32, KV_HEADS = 8, DIM = 128, KV = KV_HEADS * DIM, FFN = 14336,
-       VOCAB = 128256, CONTEXT = 2048, PAGE = 64, TILE_TOKENS = 1601, IMAGE_KEYS = 4 * TILE_TOKENS, MOST_ROWS = 64,
-       MODEL_SELF = 32, MODEL_CROSS = 8 };
+       VOCAB = 128256, CONTEXT = 2048, PAGE = 64, TILE_TOKENS = 1601, IMAGE_KEYS = 4 * TILE_TOKENS, MOST_ROWS = 64 };
 
 static rv_backend *be;
 static rv_cuda *cuda;
@@ -223,7 +222,7 @@ static void make_model(int32_t most) {
     MUST(cudaMalloc(&best, MOST_ROWS * sizeof *best));
 }
 
-static void queue_layer(int32_t i, int32_t n) {
+static rv_decoder_block block_of(int32_t i, int32_t n) {
     const bool self = i < SELF;
     rv_decoder_block b = {};
     b.x = rv_rows(x, 0, n);
@@ -254,7 +253,17 @@ static void queue_layer(int32_t i, int32_t n) {
     a.scale = 0.0884f;
     if (self) b.cos_sin = cos_sin, b.pos = pos;
     else b.row_on = row_on;
-    if (!rv_decoder_layer(be, &b)) {
+    return b;
+}
+
+/* Layer after layer, or many in a launch. */
+static void queue_layers(int32_t first, int32_t last, int32_t count, int32_t n, bool at_once) {
+    std::vector<rv_decoder_block> blocks;
+    bool taken = true;
+    for (int32_t i = 0; i < count; i++) blocks.push_back(block_of(first + i % (last - first), n));
+    for (int32_t i = 0; i < count && taken; i += at_once ? RV_BLOCKS_AT_ONCE : 1)
+        taken = at_once ? rv_decoder_layers(be, &blocks[(size_t)i], std::min(count - i, (int32_t)RV_BLOCKS_AT_ONCE)) : rv_decoder_layer(be, &blocks[(size_t)i]);
+    if (!taken) {
         puts("FAILED: the coarse entry does not take these rows");
         exit(1);
     }
@@ -274,19 +283,15 @@ static double print(const char *what, int32_t n, double us, double bytes) {
 }
 
 /* Layers first .. last - 1 over and over, a recorded chain of `count`. */
-static double layers_us(int32_t first, int32_t last, int32_t count, int32_t n) {
+static double layers_us(int32_t first, int32_t last, int32_t count, int32_t n, bool at_once) {
     return played_us([&] {
         rv_embed(be, rv_rows(x, 0, n), &table, ids);
-        for (int32_t i = 0; i < count; i++) queue_layer(first + i % (last - first), n);
+        queue_layers(first, last, count, n, at_once);
     });
 }
 
-static void time_layers(int32_t n) {
-    const double self = print("self layer", n, layers_us(0, SELF, 2 * SELF, n) / (2 * SELF), layer_bytes(0, n));
-    const double cross = print("cross layer", n, layers_us(SELF, LAYERS, 8 * CROSS, n) / (8 * CROSS), layer_bytes(SELF, n));
-    const double mixed = layers_us(0, LAYERS, 2 * LAYERS, n) / 2, mixed_bytes = SELF * layer_bytes(0, n) + CROSS * layer_bytes(SELF, n);
-    print("8 self, 2 cross", n, mixed, mixed_bytes);
-    double token = played_us([&] {
+static double head_us(int32_t n) {
+    return played_us([&] {
         rv_embed(be, rv_rows(x, 0, n), &table, ids);
         for (int32_t i = 0; i < 4; i++) {
             rv_norm_rows(be, rv_rows(h, 0, n), rv_rows(x, 0, n), rv_norm{ norm_weight, NULL, 1e-5f, HIDDEN });
@@ -294,11 +299,27 @@ static void time_layers(int32_t n) {
             rv_best_rows(be, best, rv_rows(logits, 0, n));
         }
     }) / 4;
-    print("norm, head, best", n, token, weight_bytes(head));
+}
+
+static void time_layers(int32_t n) {
+    const double mixed_bytes = SELF * layer_bytes(0, n) + CROSS * layer_bytes(SELF, n), step_bytes = 4 * mixed_bytes + weight_bytes(head);
+    const double token = print("norm, head, best", n, head_us(n), weight_bytes(head));
+    for (int at_once = 0; at_once < (n <= RV_CUDA_NORM_ROWS ? 2 : 1); at_once++) {
+        puts(at_once ? "many layers a launch:" : "layer by layer:");
+        print("self layer", n, layers_us(0, SELF, 4 * SELF, n, at_once) / (4 * SELF), layer_bytes(0, n));
+        print("cross layer", n, layers_us(SELF, LAYERS, 16 * CROSS, n, at_once) / (16 * CROSS), layer_bytes(SELF, n));
+        const double mixed = print("32 self, 8 cross", n, layers_us(0, LAYERS, 4 * LAYERS, n, at_once), 4 * mixed_bytes);
+        print("the model, added up", n, mixed + token, step_bytes);
+        print("a step", n, played_us([&] {
+            rv_embed(be, rv_rows(x, 0, n), &table, ids);
+            queue_layers(0, LAYERS, 4 * LAYERS, n, at_once);
+            rv_norm_rows(be, rv_rows(h, 0, n), rv_rows(x, 0, n), rv_norm{ norm_weight, NULL, 1e-5f, HIDDEN });
+            rv_linear(be, rv_rows(logits, 0, n), rv_rows(h, 0, n), &head, NULL, RV_ACT_NONE);
+            rv_best_rows(be, best, rv_rows(logits, 0, n));
+        }), step_bytes);
+    }
     double choice = played_us([&] { for (int32_t i = 0; i < 16; i++) rv_best_rows(be, best, rv_rows(logits, 0, n)); }) / 16;
     print("best alone", n, choice, 4.0 * VOCAB * n);
-    print("the model (32, 8, head)", n, 4 * mixed + token, 4 * mixed_bytes + weight_bytes(head));
-    (void)self, (void)cross;
 }
 
 /* One kind of product over and over, every one with weights of its own. */

@@ -1,0 +1,509 @@
+/* decode.cuh - attention for a few rows against many keys, as a block's work: what decode.cu launches by itself and stream.cu between products.
+ *
+ * The one idea: a block owns one row, one K/V head with up to 8 of its query heads, and one split of
+ * 256 keys at a fixed multiple; each of its 4 warps takes 32 keys at a time, the next ones on their way.  Blocks
+ * of several splits leave (maximum, sum, values) in `partial`, and the last to finish merges them in
+ * order.  Nothing depends on how many rows the call has, nor on `longest`: a row's result is always the same
+ * bits.
+ *
+ * A product sums over head columns in any order, so lane (g, t) (g = lane / 4, t = lane % 4) takes the 8
+ * columns from 8 (4c + t) of query head g and of key g for two k-steps: 16 bytes at a time.  Scores are
+ * [heads x keys], sums of values [columns x heads], so that scores turn into operands in place.
+ *
+ * With one row there is one warp a scheduler and nothing hides an instruction's latency, so a tile is large
+ * enough for many products at once, and the code small: between two launches gigabytes of weights pass
+ * through the caches, and its instructions come from memory every time.
+ */
+#ifndef RV_KERNELS_CUDA_DECODE_CUH
+#define RV_KERNELS_CUDA_DECODE_CUH
+#include "kernels/cuda/attend.cuh"
+
+enum { DECODE_WARPS = 4, DECODE_THREADS = 32 * DECODE_WARPS, SPLIT = RV_CUDA_SPLIT_KEYS, DECODE_TILE = 32, HEADS = 8,
+       WARP_KEYS = SPLIT / DECODE_WARPS,   /* a warp's keys of a split: tiles w, w + DECODE_WARPS, .. */
+       MOST_SPLITS = 2048,                 /* of one row: what merging has room for                */
+       COUNTERS = RV_CUDA_COUNTERS };      /* at the start of `partial`: one per row and block of heads */
+
+/* What the fused forms add: rotate q, rotate and store k, store v; or norm q. */
+template <typename T> struct rope_args {
+    const T *k = nullptr, *v = nullptr;
+    T *to_k = nullptr, *to_v = nullptr;
+    int64_t ld_k = 0, ld_v = 0;
+    const float *cos_sin = nullptr;
+    const int32_t *pos = nullptr;          /* NULL: no rotation                                   */
+    const float *norm = nullptr;           /* NULL: no norm                                       */
+    float eps = 0;
+};
+
+/* Under 99 KB, for SM86 and SM89, and three times in an SM80's or SM90's memory. */
+template <int D> struct decode_room {
+    struct tile { uint4 k[DECODE_TILE][D / 8], v[DECODE_TILE][D / 8]; };
+    union {
+        union { tile x; float o[HEADS][D + 4]; } warp[DECODE_WARPS];      /* a warp's sums follow its keys */
+        float weight[HEADS][MOST_SPLITS];                          /* merging splits: theirs follow */
+    };
+    uint4 own_k[D / 8], own_v[D / 8];      /* the fused form's own key and value                  */
+    float4 table[DECODE_WARPS][D / 4];            /* the row's cos and sin, or the weights of the queries' norm */
+    int32_t key_rows[DECODE_WARPS][WARP_KEYS];
+    float m[DECODE_WARPS][HEADS], l[DECODE_WARPS][HEADS], sum[HEADS];
+    bool merge;
+};
+
+/* Where 16-byte column c of a key lies in its tile's row, so that no two lanes meet in a bank. */
+static __device__ __forceinline__ int32_t k_column(int32_t key, int32_t c) { return c ^ (key & 1) * 4; }
+static __device__ __forceinline__ int32_t v_column(int32_t key, int32_t c) { return c ^ (key & 7); }
+
+/* A block's place in the call. */
+struct decode_place {
+    int32_t start, counter;                            /* the split's first key; of `partial`: of the row and these heads */
+    int32_t row, slot, kv_head, head, heads;           /* heads: query heads here, 1 to 8         */
+    int32_t split, splits, first, last;                /* split: its number among the row's; keys it sees */
+    int32_t pos, own;                                  /* fused: the row's own key, if any; if it is here; else NO_KEY */
+    bool stores;                                       /* fused: of a K/V head's blocks, the one that stores */
+};
+
+/* The block's threads, or those of its warps that attend: the last ones, and as many. */
+static __device__ __forceinline__ int32_t decode_thread() { return (int32_t)threadIdx.x % DECODE_THREADS; }
+static __device__ __forceinline__ int32_t decode_warp() { return decode_thread() / 32; }
+static __device__ __forceinline__ void decode_meet() { asm volatile("bar.sync 2, %0;" ::"n"((int)DECODE_THREADS) : "memory"); }
+
+/* The number of a warp's i-th tile's first key. */
+static __device__ __forceinline__ int32_t tile_key(const decode_place &p, int32_t warp, int32_t i) {
+    return p.start + (i * DECODE_WARPS + warp) * DECODE_TILE;
+}
+
+/* Starts the copies of a warp's i-th tile, of K or of V; keys outside the range, and the row's own, become zeros. */
+template <bool V, typename T, int D>
+static __device__ __forceinline__ void copy_tile(const attend_args<T> &a, decode_room<D> &room, const decode_place &p, int32_t warp, int32_t i) {
+    enum { COLUMNS = D / 8, ROWS = 32 / COLUMNS };
+    int32_t lane = (int32_t)threadIdx.x % 32, c = lane % COLUMNS, r = lane / COLUMNS;
+    const T *from = (V ? a.v : a.k) + p.kv_head * D + c * 8;
+    int32_t own = p.own - tile_key(p, warp, i);
+#pragma unroll
+    for (int32_t j = 0; j < DECODE_TILE / ROWS; j++) {
+        int32_t key = r + j * ROWS, row = key == own ? (int32_t)NO_KEY : room.key_rows[warp][i * DECODE_TILE + key];
+        uint4 *to = V ? &room.warp[warp].x.v[key][v_column(key, c)] : &room.warp[warp].x.k[key][k_column(key, c)];
+        copy16(shared_address(to), from + (row < 0 ? 0 : row) * (V ? a.v_ld : a.k_ld), row >= 0);
+    }
+}
+
+/* ---- one warp's sums over its tiles: scores of head g, values of heads 2t and 2t + 1 ---- */
+
+template <int D> struct decode_sums { float o[D / 16][4], m, l; };
+
+/* s[i]: scores of head g and keys 8i + 2t, 8i + 2t + 1 (and two unused). */
+template <typename T, int D>
+static __device__ __forceinline__ void score(const typename decode_room<D>::tile &x, const uint4 (&q)[D / 32], float (&s)[DECODE_TILE / 8][4]) {
+    int32_t lane = (int32_t)threadIdx.x % 32;
+    float odd[DECODE_TILE / 8][4];
+#pragma unroll
+    for (int32_t i = 0; i < DECODE_TILE / 8; i++)
+#pragma unroll
+        for (int32_t e = 0; e < 4; e++) s[i][e] = odd[i][e] = 0;
+#pragma unroll
+    for (int32_t c = 0; c < D / 32; c++)
+#pragma unroll
+        for (int32_t i = 0; i < DECODE_TILE / 8; i++) {
+            int32_t key = lane / 4 + 8 * i;
+            uint4 k = x.k[key][k_column(key, 4 * c + lane % 4)];
+            mma(s[i], q[c].x, 0u, q[c].y, 0u, k.x, k.y, T());
+            mma(odd[i], q[c].z, 0u, q[c].w, 0u, k.z, k.w, T());
+        }
+#pragma unroll
+    for (int32_t i = 0; i < DECODE_TILE / 8; i++) {
+        s[i][0] += odd[i][0];
+        s[i][1] += odd[i][1];
+    }
+}
+
+/* s becomes exp2(scale s + bias - max) for the tile's keys first .. last, 0 for others; by: what o must be scaled by. */
+template <int D>
+static __device__ __forceinline__ float weigh(float scale, const float (&bias)[DECODE_TILE / 4], int32_t first, int32_t last, decode_sums<D> &f,
+                                              float (&s)[DECODE_TILE / 8][4]) {
+    int32_t lane = (int32_t)threadIdx.x % 32;
+    float m = f.m;
+#pragma unroll
+    for (int32_t e = 0; e < DECODE_TILE / 4; e++) {
+        int32_t key = e / 2 * 8 + lane % 4 * 2 + e % 2;
+        float y = fmaf(s[e / 2][e % 2], scale, bias[e]);
+        s[e / 2][e % 2] = key >= first && key <= last ? y : minus_infinity();
+        m = fmaxf(m, s[e / 2][e % 2]);
+    }
+    m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
+    m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
+    float base = m == minus_infinity() ? 0.f : m, by = exp2_fast(f.m - base), l = 0;
+#pragma unroll
+    for (int32_t e = 0; e < DECODE_TILE / 4; e++) {
+        s[e / 2][e % 2] = exp2_fast(s[e / 2][e % 2] - base);
+        l += s[e / 2][e % 2];
+    }
+    f.m = m;
+    f.l = fmaf(f.l, by, l);
+    return by;
+}
+
+template <typename T, int D>
+static __device__ __forceinline__ void add_values(const typename decode_room<D>::tile &x, const float (&s)[DECODE_TILE / 8][4], float by, decode_sums<D> &f) {
+    int32_t lane = (int32_t)threadIdx.x % 32;
+    float by0 = __shfl_sync(~0u, by, lane % 4 * 8), by1 = __shfl_sync(~0u, by, lane % 4 * 8 + 4);
+#pragma unroll
+    for (int32_t n = 0; n < D / 16; n++)
+#pragma unroll
+        for (int32_t e = 0; e < 4; e++) f.o[n][e] *= e % 2 ? by1 : by0;
+#pragma unroll
+    for (int32_t k = 0; k < DECODE_TILE / 16; k++) {
+        uint32_t p0 = pack2(s[2 * k][0], s[2 * k][1], T()), p1 = pack2(s[2 * k + 1][0], s[2 * k + 1][1], T());
+        int32_t key = 16 * k + lane % 8 + lane / 16 * 8;
+#pragma unroll
+        for (int32_t n = 0; n < D / 16; n++) {
+            uint32_t v[4];
+            load_matrices_transposed(v, shared_address(&x.v[key][v_column(key, 2 * n + lane / 8 % 2)]));
+            mma(f.o[n], v[0], v[1], v[2], v[3], p0, p1, T());
+        }
+    }
+}
+
+/* ---- the fused form ---- */
+
+/* Asks for what the queries are rotated or normed by: older than any launch, and far away by now. */
+template <typename T, int D>
+static __device__ __forceinline__ void copy_table(const rope_args<T> &o, const decode_place &p, decode_room<D> &room) {
+    const float *from = o.norm ? o.norm : o.pos && p.pos >= 0 ? o.cos_sin + (int64_t)p.pos * D : nullptr;
+    int32_t lane = (int32_t)threadIdx.x % 32;
+    if (from && lane < D / 4) copy16(shared_address(&room.table[decode_warp()][lane]), from + 4 * lane, true);
+}
+
+template <typename T, int D> static __device__ __forceinline__ void rotate_queries(const float *cos_sin, uint4 (&q)[D / 32]) {
+    int32_t at = (int32_t)threadIdx.x % 4 * 8;
+#pragma unroll
+    for (int32_t c = 0; c < D / 64; c++)
+        rotate8<T>(q[c], q[c + D / 64], cos_sin + 32 * c + at, cos_sin + D / 2 + 32 * c + at);
+}
+
+/* RMS norm of every head: the sums of rows.cu's norm for this width, whose thread 8t + e has the columns that lane t
+ * has as its e-th, added in the same order. */
+template <typename T, int D> static __device__ __forceinline__ void norm_queries(const float *weight, float eps, uint4 (&q)[D / 32]) {
+    int32_t at = (int32_t)threadIdx.x % 4 * 8;
+    float square[8] = {};
+#pragma unroll
+    for (int32_t c = 0; c < D / 32; c++)
+#pragma unroll
+        for (int32_t e = 0; e < 8; e++) {
+            float v = to_f32(reinterpret_cast<T *>(&q[c])[e]);
+            square[e] += v * v;
+        }
+#pragma unroll
+    for (int32_t m = 2; m > 0; m /= 2)
+#pragma unroll
+        for (int32_t e = 0; e < 8; e++) square[e] += __shfl_xor_sync(~0u, square[e], m);
+#pragma unroll
+    for (int32_t m = 4; m > 0; m /= 2)
+#pragma unroll
+        for (int32_t e = 0; e < m; e++) square[e] += square[e + m];
+    float scale = rsqrtf(square[0] / (float)D + eps);
+#pragma unroll
+    for (int32_t c = 0; c < D / 32; c++)
+#pragma unroll
+        for (int32_t e = 0; e < 8; e++) {
+            T *x = reinterpret_cast<T *>(&q[c]) + e;
+            *x = to_act<T>(to_f32(*x) * scale * weight[32 * c + at + e]);
+        }
+}
+
+/* Rotates the row's k, keeps it and v for this block and, in one block of a K/V head's, stores both.
+ * One warp. */
+template <typename T, int D>
+static __device__ __forceinline__ void store_own(const attend_args<T> &a, const rope_args<T> &o, const decode_place &p, decode_room<D> &room) {
+    int32_t t = (int32_t)threadIdx.x % 32;
+    if (t < D / 8) {
+        int64_t row = key_row(a, p.slot, p.own);
+        uint4 v = __ldcg(reinterpret_cast<const uint4 *>(o.v + p.row * o.ld_v + p.kv_head * D) + t);
+        room.own_v[t] = v;
+        if (p.stores) reinterpret_cast<uint4 *>(o.to_v + row * a.v_ld + p.kv_head * D)[t] = v;
+        if (t < D / 16) {
+            const uint4 *k = reinterpret_cast<const uint4 *>(o.k + p.row * o.ld_k + p.kv_head * D);
+            uint4 *to = reinterpret_cast<uint4 *>(o.to_k + row * a.k_ld + p.kv_head * D);
+            uint4 low = __ldcg(k + t), high = __ldcg(k + t + D / 16);
+            const float *cos_sin = reinterpret_cast<const float *>(room.table[decode_warp()]) + 8 * t;
+            rotate8<T>(low, high, cos_sin, cos_sin + D / 2);
+            room.own_k[t] = low;
+            room.own_k[t + D / 16] = high;
+            if (p.stores) {
+                to[t] = low;
+                to[t + D / 16] = high;
+            }
+        }
+    }
+    __syncwarp();
+}
+
+/* ---- from warps to a block, from blocks to a row ---- */
+
+template <int D> static __device__ __forceinline__ void keep_sums(decode_room<D> &room, int32_t warp, const decode_sums<D> &f) {
+    int32_t lane = (int32_t)threadIdx.x % 32;
+    float l = f.l;
+    l += __shfl_xor_sync(~0u, l, 1);
+    l += __shfl_xor_sync(~0u, l, 2);
+    if (lane % 4 == 0) {
+        room.m[warp][lane / 4] = f.m;
+        room.l[warp][lane / 4] = l;
+    }
+#pragma unroll
+    for (int32_t n = 0; n < D / 16; n++)
+#pragma unroll
+        for (int32_t e = 0; e < 4; e++)
+            room.warp[warp].o[lane % 4 * 2 + e % 2][16 * n + lane / 4 + e / 2 * 8] = f.o[n][e];
+}
+
+static __device__ __forceinline__ void add_scaled(float4 &to, float by, float4 x) {
+    to.x = fmaf(by, x.x, to.x);
+    to.y = fmaf(by, x.y, to.y);
+    to.z = fmaf(by, x.z, to.z);
+    to.w = fmaf(by, x.w, to.w);
+}
+
+/* 4 columns of a head: the warps' sums, with their maximum and sum of weights. */
+template <int D>
+static __device__ __forceinline__ float4 merge_warps(const decode_room<D> &room, int32_t head, int32_t c, float &top, float &sum) {
+    float4 x = make_float4(0, 0, 0, 0);
+    top = fmaxf(fmaxf(room.m[0][head], room.m[1][head]), fmaxf(room.m[2][head], room.m[3][head]));
+    sum = 0;
+    float base = top == minus_infinity() ? 0.f : top;
+#pragma unroll
+    for (int32_t w = 0; w < DECODE_WARPS; w++) {
+        float by = exp2_fast(room.m[w][head] - base);
+        sum = fmaf(by, room.l[w][head], sum);
+        add_scaled(x, by, *reinterpret_cast<const float4 *>(&room.warp[w].o[head][c]));
+    }
+    return x;
+}
+
+/* The splits' weights of one head, by one warp. */
+template <int D> static __device__ __forceinline__ void weigh_splits(decode_room<D> &room, int32_t head, const float *m, const float *l, int32_t n) {
+    int32_t lane = (int32_t)threadIdx.x % 32;
+    float top = minus_infinity(), sum = 0;
+    for (int32_t i = lane; i < n; i += 32) top = fmaxf(top, room.weight[head][i] = __ldcg(m + i));
+#pragma unroll
+    for (int32_t d = 16; d > 0; d /= 2) top = fmaxf(top, __shfl_xor_sync(~0u, top, d));
+    if (top == minus_infinity()) top = 0;
+    for (int32_t i = lane; i < n; i += 32) {
+        float by = exp2_fast(room.weight[head][i] - top);
+        room.weight[head][i] = by;
+        sum = fmaf(by, __ldcg(l + i), sum);
+    }
+#pragma unroll
+    for (int32_t d = 16; d > 0; d /= 2) sum += __shfl_xor_sync(~0u, sum, d);
+    if (lane == 0) room.sum[head] = sum;
+}
+
+template <typename T> static __device__ __forceinline__ void store4(T *to, float4 x, float sum) {
+    float by = sum == 0 ? 0.f : 1.f / sum;
+    uint2 bits = make_uint2(0, 0);
+    if (sum != 0) bits = make_uint2(pack2(x.x * by, x.y * by, T()), pack2(x.z * by, x.w * by, T()));
+    *reinterpret_cast<uint2 *>(to) = bits;
+}
+
+/* What the row's blocks left at o (D values a head and split), m and l (one each), in order of splits. */
+template <typename T, int D>
+static __device__ __forceinline__ void merge_splits(decode_room<D> &room, const decode_place &p, T *out, const float *o, const float *m,
+                                                    const float *l, int32_t most_splits) {
+    enum { AT_ONCE = 13 };
+    for (int32_t h = decode_warp(); h < p.heads; h += DECODE_WARPS)
+        weigh_splits(room, h, m + h * most_splits, l + h * most_splits, p.splits);
+    decode_meet();
+#pragma unroll 1
+    for (int32_t i = decode_thread(); i < p.heads * (D / 4); i += DECODE_THREADS) {
+        int32_t h = i / (D / 4), c = i % (D / 4) * 4;
+        const float *from = o + (int64_t)h * most_splits * D + c;
+        float4 sum = make_float4(0, 0, 0, 0);
+#pragma unroll 1
+        for (int32_t s = 0; s < p.splits; s += AT_ONCE) {
+            float4 x[AT_ONCE];
+#pragma unroll
+            for (int32_t j = 0; j < AT_ONCE; j++)
+                if (s + j < p.splits) x[j] = __ldcg(reinterpret_cast<const float4 *>(from + (int64_t)(s + j) * D));
+#pragma unroll
+            for (int32_t j = 0; j < AT_ONCE; j++)
+                if (s + j < p.splits) add_scaled(sum, room.weight[h][s + j], x[j]);
+        }
+        store4(out + h * D + c, sum, room.sum[h]);
+    }
+}
+
+/* `partial`: counters, then D values of every row, head and split, then their maxima, then their sums. */
+template <typename T, int D>
+static __device__ __forceinline__ void finish_row(const attend_args<T> &a, decode_room<D> &room, const decode_place &p, void *partial,
+                                                  int32_t most_splits) {
+    int64_t parts = (int64_t)a.rows * a.heads * most_splits, row_part = ((int64_t)p.row * a.heads + p.head) * most_splits;
+    float *o = reinterpret_cast<float *>(reinterpret_cast<int32_t *>(partial) + COUNTERS), *m = o + parts * D, *l = m + parts;
+    T *out = a.out + p.row * a.out_ld + p.head * D;
+#pragma unroll 1
+    for (int32_t i = decode_thread(); i < p.heads * (D / 4); i += DECODE_THREADS) {
+        int32_t h = i / (D / 4), c = i % (D / 4) * 4;
+        int64_t at = row_part + h * most_splits + p.split;
+        float top, sum;
+        float4 x = merge_warps(room, h, c, top, sum);
+        if (p.splits == 1) {
+            store4(out + h * D + c, x, sum);
+            continue;
+        }
+        __stcg(reinterpret_cast<float4 *>(o + at * D + c), x);
+        if (c == 0) {
+            __stcg(m + at, top);
+            __stcg(l + at, sum);
+        }
+    }
+    if (p.splits == 1) return;
+    decode_meet();
+    if (decode_thread() == 0) {
+        int32_t *counter = reinterpret_cast<int32_t *>(partial) + p.counter;
+        __threadfence();                   /* the whole block's parts: the barrier comes before   */
+        room.merge = atomicAdd(counter, 1) == p.splits - 1;
+        if (room.merge) *counter = 0;      /* ready for the next launch                           */
+        __threadfence();
+    }
+    decode_meet();
+    if (room.merge) merge_splits(room, p, out, o + row_part * D, m + row_part, l + row_part, most_splits);
+}
+
+/* ---- a block's work ---- */
+
+/* How many blocks share a row's heads. */
+template <typename T> static __device__ __forceinline__ int32_t head_blocks(const attend_args<T> &a) {
+    return a.heads / a.group * ((a.group + HEADS - 1) / HEADS);
+}
+
+/* The y-th of them, and a split.  False: no key of this split is seen by the row. */
+template <typename T>
+static __device__ __forceinline__ bool find_place(const attend_args<T> &a, const rope_args<T> &o, int32_t row, int32_t y, int32_t split, decode_place &p) {
+    int32_t blocks = (a.group + HEADS - 1) / HEADS, part = y % blocks;
+    p.start = split * SPLIT;
+    p.counter = row * head_blocks(a) + y;
+    p.row = row;
+    p.kv_head = y / blocks;
+    p.head = p.kv_head * a.group + part * HEADS;
+    p.heads = a.group - part * HEADS < HEADS ? a.group - part * HEADS : (int32_t)HEADS;
+    p.stores = part == 0;
+    p.slot = a.slot ? a.slot[p.row] : 0;
+    p.first = a.first ? a.first[p.row] : 0;
+    p.last = a.last[p.row];
+    p.pos = o.pos ? o.pos[p.row] : (int32_t)NO_KEY;
+    p.own = p.pos >= 0 && p.pos / SPLIT == split ? p.pos : (int32_t)NO_KEY;
+    p.split = split - p.first / SPLIT;
+    p.splits = p.last < p.first ? 0 : p.last / SPLIT - p.first / SPLIT + 1;
+    if (p.first < p.start) p.first = p.start;
+    if (p.last > p.start + SPLIT - 1) p.last = p.start + SPLIT - 1;
+    return p.first <= p.last;
+}
+
+/* After copy_table, whose copies are the third newest group. */
+template <typename T, int D>
+static __device__ __forceinline__ void load_queries(const attend_args<T> &a, const rope_args<T> &o, const decode_room<D> &room, const decode_place &p,
+                                                    uint4 (&q)[D / 32]) {
+    int32_t lane = (int32_t)threadIdx.x % 32;
+    const T *from = a.q + p.row * a.q_ld + (p.head + lane / 4) * D + lane % 4 * 8;
+#pragma unroll
+    for (int32_t c = 0; c < D / 32; c++) {
+        q[c] = make_uint4(0, 0, 0, 0);
+        if (lane / 4 < p.heads) q[c] = __ldcg(reinterpret_cast<const uint4 *>(from + 32 * c));
+    }
+    copies_wait<2>();
+    __syncwarp();
+    const float *table = reinterpret_cast<const float *>(room.table[decode_warp()]);
+    if (o.norm) norm_queries<T, D>(table, o.eps, q);
+    else if (p.pos >= 0) rotate_queries<T, D>(table, q);
+}
+
+/* One warp's tiles of the block's split.  ready: called once by every warp, before it reads what the launch or phase before wrote. */
+template <typename T, int D, typename R>
+static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const rope_args<T> &o, decode_room<D> &room,
+                                                  const decode_place &p, int32_t warp, R ready, decode_sums<D> &f) {
+    int32_t lane = (int32_t)threadIdx.x % 32;
+    int32_t first = p.first - tile_key(p, warp, 0), last = p.last - tile_key(p, warp, 0);      /* its tiles start at 0, 128, .. */
+    int32_t from = first < DECODE_TILE ? 0 : (first - DECODE_TILE) / (DECODE_WARPS * DECODE_TILE) + 1, to = last < 0 ? 0 : last / (DECODE_WARPS * DECODE_TILE) + 1;
+    bool owner = p.own != NO_KEY && p.own / DECODE_TILE % DECODE_WARPS == warp;
+    uint4 q[D / 32];
+    if (from >= to) {
+        ready();
+        return;
+    }
+    copy_table(o, p, room);
+    copies_commit();
+#pragma unroll 1
+    for (int32_t i = from - 1; i < to; i++) {
+        typename decode_room<D>::tile &x = room.warp[warp].x;
+        float s[DECODE_TILE / 8][4], bias[DECODE_TILE / 4];
+        int32_t own = p.own - tile_key(p, warp, i);
+        bool here = i >= from && owner && own >= 0 && own < DECODE_TILE && lane < D / 8;
+        if (i >= from) {
+#pragma unroll
+            for (int32_t e = 0; e < DECODE_TILE / 4; e++) {
+                int32_t row = room.key_rows[warp][i * DECODE_TILE + e / 2 * 8 + lane % 4 * 2 + e % 2];
+                bias[e] = a.bias && row >= 0 ? a.bias[row] * RV_LOG2E : 0.f;
+            }
+            copies_wait<1>();
+            __syncwarp();                  /* another lane's copy made zeros of the row's own key */
+            if (here) x.k[own][k_column(own, lane)] = room.own_k[lane];
+            __syncwarp();
+            score<T, D>(x, q, s);
+            __syncwarp();
+        }
+        if (i + 1 < to) copy_tile<false>(a, room, p, warp, i + 1);
+        copies_commit();
+        if (i >= from) {
+            float by = weigh(a.scale * RV_LOG2E, bias, p.first - tile_key(p, warp, i), p.last - tile_key(p, warp, i), f, s);
+            copies_wait<1>();
+            __syncwarp();
+            if (here) x.v[own][v_column(own, lane)] = room.own_v[lane];
+            __syncwarp();
+            add_values<T, D>(x, s, by, f);
+            __syncwarp();
+        }
+        if (i + 1 < to) copy_tile<true>(a, room, p, warp, i + 1);
+        copies_commit();
+        if (i < from) {
+            ready();
+            load_queries<T, D>(a, o, room, p, q);
+            if (owner) store_own(a, o, p, room);
+        }
+    }
+    copies_wait<0>();
+}
+
+/* All of a place that has keys. */
+template <typename T, int D, typename R>
+static __device__ __forceinline__ void attend_place(const attend_args<T> &a, const rope_args<T> &o, decode_room<D> &room, const decode_place &p, void *partial,
+                                                    int32_t most_splits, R ready) {
+    int32_t lane = decode_thread() % 32, warp = decode_warp();
+#pragma unroll
+    for (int32_t j = 0; j < WARP_KEYS / 32; j++) {
+        int32_t key = tile_key(p, warp, j * 32 / DECODE_TILE) + lane;
+        room.key_rows[warp][32 * j + lane] = key >= p.first && key <= p.last ? key_row(a, p.slot, key) : (int32_t)NO_KEY;
+    }
+    __syncwarp();
+
+    decode_sums<D> f;
+#pragma unroll
+    for (int32_t n = 0; n < D / 16; n++) f.o[n][0] = f.o[n][1] = f.o[n][2] = f.o[n][3] = 0;
+    f.m = minus_infinity();
+    f.l = 0;
+    walk_tiles(a, o, room, p, warp, ready, f);
+    keep_sums(room, warp, f);
+    decode_meet();
+    finish_row(a, room, p, partial, most_splits);
+}
+
+/* A place without keys, of a row that sees none at all. */
+template <typename T, int D> static __device__ __forceinline__ void attend_nothing(const attend_args<T> &a, const decode_place &p) {
+    for (int32_t i = decode_thread(); i < p.heads * (D / 4); i += DECODE_THREADS)
+        store4(a.out + p.row * a.out_ld + p.head * D + 4 * i, make_float4(0, 0, 0, 0), 0);
+}
+
+static inline int32_t splits_of(int32_t longest) { return longest > 0 ? (longest - 1) / SPLIT + 1 : 1; }
+
+/* Rows that the kernels here take. */
+static inline bool decode_takes(const rv_attention *a) {
+    int32_t d = a->q.cols / a->heads;
+    return (d == 64 || d == 128) && rows_are_aligned(a->q) && rows_are_aligned(a->kv.k) && rows_are_aligned(a->kv.v) &&
+           a->out.ld % 4 == 0 && (uintptr_t)a->out.data % 8 == 0;
+}
+#endif
