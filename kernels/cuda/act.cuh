@@ -61,6 +61,12 @@ __device__ __forceinline__ void mma(float (&d)[4], uint32_t a0, uint32_t a1, uin
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
+/* What hangs on it is computed again, rather than kept in registers from one use to the next until there are none left. */
+template <typename P> __device__ __forceinline__ P *anew(P *p) {
+    asm volatile("" : "+l"(p));
+    return p;
+}
+
 /* Sum over the block (whole warps), the same in every thread, in an order fixed by the block's size. */
 __device__ __forceinline__ float block_sum(float v, float *shared) {
     for (int m = 16; m; m >>= 1) v += __shfl_xor_sync(~0u, v, m);

@@ -63,9 +63,9 @@ void *rv_cuda_clamped_int8(void);
 void *rv_cuda_clamped_few4(void);
 void *rv_cuda_clamped_rows(void);
 void *rv_cuda_clamped_decode(void);
-void *rv_cuda_clamped_stream(void);
-void *rv_cuda_clamped_gemm90(void);      /* where that is built                                 */
+void *rv_cuda_clamped_gemm90(void);      /* where these are built                               */
 void *rv_cuda_clamped_int8_90(void);
+void *rv_cuda_clamped_stream90(void);
 
 /* ---- few.cu: products with 1 to 64 rows, at the memory's speed ----
  * w: act [rows x cols] row-major, 16-byte aligned, cols a multiple of 8.  Sums in an order fixed by

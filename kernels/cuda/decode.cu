@@ -8,7 +8,7 @@
  * of the next; where there are more blocks than multiprocessors they make room instead (but for the first, since the launch as a
  * whole must not end before the one before it). */
 template <typename T, int D>
-static __global__ void __launch_bounds__(DECODE_THREADS) decode_kernel(attend_args<T> a, rope_args<T> o, void *partial, int32_t most_splits, bool early, bool hold) {
+static __global__ void __launch_bounds__(DECODE_THREADS, 3) decode_kernel(attend_args<T> a, rope_args<T> o, void *partial, int32_t most_splits, bool early, bool hold) {
     extern __shared__ uint4 memory[];
     decode_room<D> &room = *reinterpret_cast<decode_room<D> *>(memory);
     decode_place p;
@@ -19,7 +19,13 @@ static __global__ void __launch_bounds__(DECODE_THREADS) decode_kernel(attend_ar
         if (p.splits == 0 && blockIdx.x == 0) attend_nothing<T, D>(a, p);
         return;
     }
-    attend_place(a, o, room, p, partial, most_splits, [early] { if (early) wait_for_previous(); });
+    look_up(a, room, p, 0);
+    const row_parts<T> r = attend_place(a, o, room, p, partial, most_splits, [early] { if (early) wait_for_previous(); }, [] {});
+    if (p.splits == 1) return;
+    decode_meet();
+    if (decode_thread() == 0) room.merge = is_last(p, partial);
+    decode_meet();
+    if (room.merge) merge_splits(room, p, r, most_splits);
 }
 
 uint64_t rv_cuda_decode_bytes(int32_t rows, int32_t heads, int32_t head_dim, int32_t longest) {

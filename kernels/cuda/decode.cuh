@@ -38,12 +38,15 @@ template <typename T> struct rope_args {
 template <int D> struct decode_room {
     struct tile { uint4 k[DECODE_TILE][D / 8], v[DECODE_TILE][D / 8]; };
     union {
-        union { tile x; float o[HEADS][D + 4]; } warp[DECODE_WARPS];      /* a warp's sums follow its keys */
+        union {
+            tile x;
+            struct { uint4 k[DECODE_TILE][D / 8]; float o[HEADS][D + 4]; } sums;       /* a warp's follow its values: keys of its next place may come */
+        } warp[DECODE_WARPS];
         float weight[HEADS][MOST_SPLITS];                          /* merging splits: theirs follow */
     };
     uint4 own_k[D / 8], own_v[D / 8];      /* the fused form's own key and value                  */
     float4 table[DECODE_WARPS][D / 4];            /* the row's cos and sin, or the weights of the queries' norm */
-    int32_t key_rows[DECODE_WARPS][WARP_KEYS];
+    int32_t key_rows[2][DECODE_WARPS][WARP_KEYS];      /* of a place, and of the next one       */
     float m[DECODE_WARPS][HEADS], l[DECODE_WARPS][HEADS], sum[HEADS];
     bool merge;
 };
@@ -55,6 +58,8 @@ static __device__ __forceinline__ int32_t v_column(int32_t key, int32_t c) { ret
 /* A block's place in the call. */
 struct decode_place {
     int32_t start, counter;                            /* the split's first key; of `partial`: of the row and these heads */
+    int32_t turn;                                      /* which key_rows                        */
+    bool asked;                                        /* this warp's first keys are on their way */
     int32_t row, slot, kv_head, head, heads;           /* heads: query heads here, 1 to 8         */
     int32_t split, splits, first, last;                /* split: its number among the row's; keys it sees */
     int32_t pos, own;                                  /* fused: the row's own key, if any; if it is here; else NO_KEY */
@@ -80,7 +85,7 @@ static __device__ __forceinline__ void copy_tile(const attend_args<T> &a, decode
     int32_t own = p.own - tile_key(p, warp, i);
 #pragma unroll
     for (int32_t j = 0; j < DECODE_TILE / ROWS; j++) {
-        int32_t key = r + j * ROWS, row = key == own ? (int32_t)NO_KEY : room.key_rows[warp][i * DECODE_TILE + key];
+        int32_t key = r + j * ROWS, row = key == own ? (int32_t)NO_KEY : room.key_rows[p.turn][warp][i * DECODE_TILE + key];
         uint4 *to = V ? &room.warp[warp].x.v[key][v_column(key, c)] : &room.warp[warp].x.k[key][k_column(key, c)];
         copy16(shared_address(to), from + (row < 0 ? 0 : row) * (V ? a.v_ld : a.k_ld), row >= 0);
     }
@@ -251,7 +256,7 @@ template <int D> static __device__ __forceinline__ void keep_sums(decode_room<D>
     for (int32_t n = 0; n < D / 16; n++)
 #pragma unroll
         for (int32_t e = 0; e < 4; e++)
-            room.warp[warp].o[lane % 4 * 2 + e % 2][16 * n + lane / 4 + e / 2 * 8] = f.o[n][e];
+            room.warp[warp].sums.o[lane % 4 * 2 + e % 2][16 * n + lane / 4 + e / 2 * 8] = f.o[n][e];
 }
 
 static __device__ __forceinline__ void add_scaled(float4 &to, float by, float4 x) {
@@ -272,7 +277,7 @@ static __device__ __forceinline__ float4 merge_warps(const decode_room<D> &room,
     for (int32_t w = 0; w < DECODE_WARPS; w++) {
         float by = exp2_fast(room.m[w][head] - base);
         sum = fmaf(by, room.l[w][head], sum);
-        add_scaled(x, by, *reinterpret_cast<const float4 *>(&room.warp[w].o[head][c]));
+        add_scaled(x, by, *reinterpret_cast<const float4 *>(&room.warp[w].sums.o[head][c]));
     }
     return x;
 }
@@ -302,18 +307,28 @@ template <typename T> static __device__ __forceinline__ void store4(T *to, float
     *reinterpret_cast<uint2 *>(to) = bits;
 }
 
-/* What the row's blocks left at o (D values a head and split), m and l (one each), in order of splits. */
+/* Where the parts of a row's heads are left, and their sum belongs. */
+template <typename T> struct row_parts { float *o, *m, *l; T *out; };
+
+/* `partial`: counters, then D values of every row, head and split, then their maxima, then their sums. */
+template <int D, typename T>
+static __device__ __forceinline__ row_parts<T> parts_of(const attend_args<T> &a, const decode_place &p, void *partial, int32_t most_splits) {
+    int64_t parts = (int64_t)a.rows * a.heads * most_splits, row_part = ((int64_t)p.row * a.heads + p.head) * most_splits;
+    float *o = reinterpret_cast<float *>(reinterpret_cast<int32_t *>(partial) + COUNTERS), *m = o + parts * D, *l = m + parts;
+    return { o + row_part * D, m + row_part, l + row_part, a.out + p.row * a.out_ld + p.head * D };
+}
+
+/* What the row's blocks left, in order of splits. */
 template <typename T, int D>
-static __device__ __forceinline__ void merge_splits(decode_room<D> &room, const decode_place &p, T *out, const float *o, const float *m,
-                                                    const float *l, int32_t most_splits) {
+static __device__ __forceinline__ void merge_splits(decode_room<D> &room, const decode_place &p, const row_parts<T> &r, int32_t most_splits) {
     enum { AT_ONCE = 13 };
     for (int32_t h = decode_warp(); h < p.heads; h += DECODE_WARPS)
-        weigh_splits(room, h, m + h * most_splits, l + h * most_splits, p.splits);
+        weigh_splits(room, h, r.m + h * most_splits, r.l + h * most_splits, p.splits);
     decode_meet();
 #pragma unroll 1
     for (int32_t i = decode_thread(); i < p.heads * (D / 4); i += DECODE_THREADS) {
         int32_t h = i / (D / 4), c = i % (D / 4) * 4;
-        const float *from = o + (int64_t)h * most_splits * D + c;
+        const float *from = r.o + (int64_t)h * most_splits * D + c;
         float4 sum = make_float4(0, 0, 0, 0);
 #pragma unroll 1
         for (int32_t s = 0; s < p.splits; s += AT_ONCE) {
@@ -325,44 +340,38 @@ static __device__ __forceinline__ void merge_splits(decode_room<D> &room, const 
             for (int32_t j = 0; j < AT_ONCE; j++)
                 if (s + j < p.splits) add_scaled(sum, room.weight[h][s + j], x[j]);
         }
-        store4(out + h * D + c, sum, room.sum[h]);
+        store4(r.out + h * D + c, sum, room.sum[h]);
     }
 }
 
-/* `partial`: counters, then D values of every row, head and split, then their maxima, then their sums. */
 template <typename T, int D>
-static __device__ __forceinline__ void finish_row(const attend_args<T> &a, decode_room<D> &room, const decode_place &p, void *partial,
-                                                  int32_t most_splits) {
-    int64_t parts = (int64_t)a.rows * a.heads * most_splits, row_part = ((int64_t)p.row * a.heads + p.head) * most_splits;
-    float *o = reinterpret_cast<float *>(reinterpret_cast<int32_t *>(partial) + COUNTERS), *m = o + parts * D, *l = m + parts;
-    T *out = a.out + p.row * a.out_ld + p.head * D;
+static __device__ __forceinline__ void leave_parts(const decode_room<D> &room, const decode_place &p, const row_parts<T> &r, int32_t most_splits) {
 #pragma unroll 1
     for (int32_t i = decode_thread(); i < p.heads * (D / 4); i += DECODE_THREADS) {
         int32_t h = i / (D / 4), c = i % (D / 4) * 4;
-        int64_t at = row_part + h * most_splits + p.split;
+        int64_t at = h * most_splits + p.split;
         float top, sum;
         float4 x = merge_warps(room, h, c, top, sum);
         if (p.splits == 1) {
-            store4(out + h * D + c, x, sum);
+            store4(r.out + h * D + c, x, sum);
             continue;
         }
-        __stcg(reinterpret_cast<float4 *>(o + at * D + c), x);
+        __stcg(reinterpret_cast<float4 *>(r.o + at * D + c), x);
         if (c == 0) {
-            __stcg(m + at, top);
-            __stcg(l + at, sum);
+            __stcg(r.m + at, top);
+            __stcg(r.l + at, sum);
         }
     }
-    if (p.splits == 1) return;
-    decode_meet();
-    if (decode_thread() == 0) {
-        int32_t *counter = reinterpret_cast<int32_t *>(partial) + p.counter;
-        __threadfence();                   /* the whole block's parts: the barrier comes before   */
-        room.merge = atomicAdd(counter, 1) == p.splits - 1;
-        if (room.merge) *counter = 0;      /* ready for the next launch                           */
-        __threadfence();
-    }
-    decode_meet();
-    if (room.merge) merge_splits(room, p, out, o + row_part * D, m + row_part, l + row_part, most_splits);
+}
+
+/* One thread, after all of the block's have left their parts and met: whether the block is the row's last, which joins them. */
+static __device__ __forceinline__ bool is_last(const decode_place &p, void *partial) {
+    int32_t *counter = reinterpret_cast<int32_t *>(partial) + p.counter;
+    __threadfence();                       /* the whole block's parts                             */
+    bool last = atomicAdd(counter, 1) == p.splits - 1;
+    if (last) *counter = 0;                /* ready for the next launch                           */
+    __threadfence();
+    return last;
 }
 
 /* ---- a block's work ---- */
@@ -413,13 +422,41 @@ static __device__ __forceinline__ void load_queries(const attend_args<T> &a, con
     else if (p.pos >= 0) rotate_queries<T, D>(table, q);
 }
 
+/* The tiles of a warp that have keys, which start at 0, 128, ..: from .. to - 1. */
+static __device__ __forceinline__ void find_tiles(const decode_place &p, int32_t warp, int32_t *from, int32_t *to) {
+    int32_t first = p.first - tile_key(p, warp, 0), last = p.last - tile_key(p, warp, 0);
+    *from = first < DECODE_TILE ? 0 : (first - DECODE_TILE) / (DECODE_WARPS * DECODE_TILE) + 1;
+    *to = last < 0 ? 0 : last / (DECODE_WARPS * DECODE_TILE) + 1;
+}
+
+/* Looks the warp's keys up.  turn: 0 and 1 for places in turn. */
+template <typename T, int D> static __device__ __forceinline__ void look_up(const attend_args<T> &a, decode_room<D> &room, decode_place &p, int32_t turn) {
+    int32_t lane = decode_thread() % 32, warp = decode_warp();
+#pragma unroll
+    for (int32_t j = 0; j < WARP_KEYS / 32; j++) {
+        int32_t key = tile_key(p, warp, j * 32 / DECODE_TILE) + lane;
+        room.key_rows[turn][warp][32 * j + lane] = key >= p.first && key <= p.last ? key_row(a, p.slot, key) : (int32_t)NO_KEY;
+    }
+    p.turn = turn;
+    p.asked = false;
+    __syncwarp();
+}
+
+/* Asks for a place's first keys while the one before is being finished. */
+template <typename T, int D> static __device__ __forceinline__ void ask_keys(const attend_args<T> &a, decode_room<D> &room, decode_place &p) {
+    int32_t from, to;
+    find_tiles(p, decode_warp(), &from, &to);
+    p.asked = from < to;
+    if (p.asked) copy_tile<false>(a, room, p, decode_warp(), from);
+    copies_commit();
+}
+
 /* One warp's tiles of the block's split.  ready: called once by every warp, before it reads what the launch or phase before wrote. */
 template <typename T, int D, typename R>
 static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const rope_args<T> &o, decode_room<D> &room,
                                                   const decode_place &p, int32_t warp, R ready, decode_sums<D> &f) {
-    int32_t lane = (int32_t)threadIdx.x % 32;
-    int32_t first = p.first - tile_key(p, warp, 0), last = p.last - tile_key(p, warp, 0);      /* its tiles start at 0, 128, .. */
-    int32_t from = first < DECODE_TILE ? 0 : (first - DECODE_TILE) / (DECODE_WARPS * DECODE_TILE) + 1, to = last < 0 ? 0 : last / (DECODE_WARPS * DECODE_TILE) + 1;
+    int32_t lane = (int32_t)threadIdx.x % 32, from, to;
+    find_tiles(p, warp, &from, &to);
     bool owner = p.own != NO_KEY && p.own / DECODE_TILE % DECODE_WARPS == warp;
     uint4 q[D / 32];
     if (from >= to) {
@@ -437,7 +474,7 @@ static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const
         if (i >= from) {
 #pragma unroll
             for (int32_t e = 0; e < DECODE_TILE / 4; e++) {
-                int32_t row = room.key_rows[warp][i * DECODE_TILE + e / 2 * 8 + lane % 4 * 2 + e % 2];
+                int32_t row = room.key_rows[p.turn][warp][i * DECODE_TILE + e / 2 * 8 + lane % 4 * 2 + e % 2];
                 bias[e] = a.bias && row >= 0 ? a.bias[row] * RV_LOG2E : 0.f;
             }
             copies_wait<1>();
@@ -447,7 +484,7 @@ static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const
             score<T, D>(x, q, s);
             __syncwarp();
         }
-        if (i + 1 < to) copy_tile<false>(a, room, p, warp, i + 1);
+        if (i + 1 < to && (i >= from || !p.asked)) copy_tile<false>(a, room, p, warp, i + 1);
         copies_commit();
         if (i >= from) {
             float by = weigh(a.scale * RV_LOG2E, bias, p.first - tile_key(p, warp, i), p.last - tile_key(p, warp, i), f, s);
@@ -469,27 +506,23 @@ static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const
     copies_wait<0>();
 }
 
-/* All of a place that has keys. */
-template <typename T, int D, typename R>
-static __device__ __forceinline__ void attend_place(const attend_args<T> &a, const rope_args<T> &o, decode_room<D> &room, const decode_place &p, void *partial,
-                                                    int32_t most_splits, R ready) {
-    int32_t lane = decode_thread() % 32, warp = decode_warp();
-#pragma unroll
-    for (int32_t j = 0; j < WARP_KEYS / 32; j++) {
-        int32_t key = tile_key(p, warp, j * 32 / DECODE_TILE) + lane;
-        room.key_rows[warp][32 * j + lane] = key >= p.first && key <= p.last ? key_row(a, p.slot, key) : (int32_t)NO_KEY;
-    }
-    __syncwarp();
-
+/* All of a place that has keys, looked up, but for joining the splits.  next: called once a warp, when its keys have been read. */
+template <typename T, int D, typename R, typename N>
+static __device__ __forceinline__ row_parts<T> attend_place(const attend_args<T> &a, const rope_args<T> &o, decode_room<D> &room, const decode_place &p, void *partial,
+                                                    int32_t most_splits, R ready, N next) {
+    int32_t warp = decode_warp();
     decode_sums<D> f;
 #pragma unroll
     for (int32_t n = 0; n < D / 16; n++) f.o[n][0] = f.o[n][1] = f.o[n][2] = f.o[n][3] = 0;
     f.m = minus_infinity();
     f.l = 0;
     walk_tiles(a, o, room, p, warp, ready, f);
+    next();
     keep_sums(room, warp, f);
     decode_meet();
-    finish_row(a, room, p, partial, most_splits);
+    const row_parts<T> r = parts_of<D>(a, p, partial, most_splits);
+    leave_parts(room, p, r, most_splits);
+    return r;
 }
 
 /* A place without keys, of a row that sees none at all. */

@@ -90,24 +90,29 @@ static __device__ __forceinline__ float sum_of_all(float v, float *shared) {
 /* Rows of x, normed, as act in shared memory [n][cols]: the very operations of rows.cu's norm.
  * To: a pointer, or what looks like one.  ready: waits until x is there. */
 template <typename T, typename To, typename R> static __device__ __forceinline__ void norm_rows(const args &a, To to, float *shared, R ready) {
-    const int32_t first = (int32_t)threadIdx.x, rest = first + HELD * THREADS;
+    const int32_t first = (int32_t)threadIdx.x, left = a.cols - first, rest = first + HELD * THREADS;
+    const float *const norm = a.norm + first;
     float weight[HELD];
 #pragma unroll
-    for (int32_t i = 0; i < HELD; i++) weight[i] = first + i * THREADS < a.cols ? a.norm[first + i * THREADS] : 0.f;
+    for (int32_t i = 0; i < HELD; i++) weight[i] = i * THREADS < left ? norm[i * THREADS] : 0.f;
     ready();
 #pragma unroll 1
     for (int32_t r = 0; r < a.n; r++) {
-        const float *x = (const float *)a.x + r * a.x_ld;
+        const float *x = (const float *)a.x + r * a.x_ld, *const mine = x + first;
+        To normed = to;
+        normed += r * a.cols + first;
         float v[HELD], square = 0;
 #pragma unroll
-        for (int32_t i = 0; i < HELD; i++) v[i] = first + i * THREADS < a.cols ? __ldcg(x + first + i * THREADS) - 0.f : 0.f;
+        for (int32_t i = 0; i < HELD; i++) v[i] = i * THREADS < left ? __ldcg(mine + i * THREADS) - 0.f : 0.f;
 #pragma unroll
         for (int32_t i = 0; i < HELD; i++) square += v[i] * v[i];
+#pragma unroll 1
         for (int32_t c = rest; c < a.cols; c += THREADS) square += __ldcg(x + c) * __ldcg(x + c);
         float scale = rsqrtf(sum_of_all(square, shared) / (float)a.cols + a.eps);
 #pragma unroll
         for (int32_t i = 0; i < HELD; i++)
-            if (first + i * THREADS < a.cols) to[r * a.cols + first + i * THREADS] = to_act<T>(v[i] * scale * weight[i]);
+            if (i * THREADS < left) normed[i * THREADS] = to_act<T>(v[i] * scale * weight[i]);
+#pragma unroll 1
         for (int32_t c = rest; c < a.cols; c += THREADS) to[r * a.cols + c] = to_act<T>(__ldcg(x + c) * scale * a.norm[c]);
     }
     meet();

@@ -44,7 +44,7 @@ bool rv_cuda_layers(rv_backend *be, const rv_decoder_block *b, int32_t n) {
     rv_cuda *c = (rv_cuda *)be;
     const rv_decoder_block *kin[2] = { NULL, NULL };
     rv_stream s = { .x = b->x, .qkv = b->qkv, .ff = b->ff, .eps = b->norm1.eps, .multiprocessors = c->multiprocessors, .n = n, .partial = c->partial };
-    if (c->plain_attention || b->x.rows > RV_CUDA_NORM_ROWS) return false;
+    if (c->arch != 90 || c->plain_attention || b->x.rows > RV_CUDA_NORM_ROWS) return false;
     for (int32_t i = 0; i < n; i++) {
         const bool cross = !b[i].cos_sin;
         if (!kin[cross]) kin[cross] = &b[i];
@@ -62,8 +62,12 @@ bool rv_cuda_layers(rv_backend *be, const rv_decoder_block *b, int32_t n) {
         s.q_eps = kin[1]->q_norm.eps;
         s.row_on = kin[1]->row_on;
     }
+#if RV_CUDA_SM90
     if (!rv_cuda_stream_takes(&s)) return false;
     cudaError_t e = rv_cuda_stream(&s, c->stream);
     if (e) rv_cuda_failed(c, e, "decoder layers");
     return true;
+#else
+    return false;
+#endif
 }

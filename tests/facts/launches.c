@@ -88,6 +88,7 @@ WRAP(cudaError_t, cudaDeviceGetAttribute, (int *value, enum cudaDeviceAttr what,
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = played->shared_all; break;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = played->shared_block; break;
     case cudaDevAttrReservedSharedMemoryPerBlock: *value = KIB; break;
+    case cudaDevAttrCooperativeLaunch: *value = 1; break;
     case cudaDevAttrMultiProcessorCount: *value = played->multiprocessors; break;
     default: fprintf(stderr, "device attribute %d is not played\n", (int)what); exit(1);
     }
@@ -191,6 +192,8 @@ static void decoder_layer(rv_backend *be, shape s, int32_t rows, bool self) {
     b.attention.kv = (rv_kv){ .k = mat(64 * 64, kv, be->act), .v = mat(64 * 64, kv, be->act), .pages = ints, .page_rows = 64, .max_pages = 64 };
     rv_decoder_layer(be, &b);
     go_on(be, "decoder layer");
+    rv_decoder_layers(be, &b, 1);
+    go_on(be, "decoder layers");
     struct rv_weight *all[] = { &in, &o, &gate_up, &down };
     for (int i = 0; i < 4; i++) drop(be, all[i]);
 }

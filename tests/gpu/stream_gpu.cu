@@ -285,7 +285,7 @@ static void what_is_no_run_of_alike_layers_is_refused(const model_case &c) {
 
 static const model_case cases[] = {
     { "bf16, heads of 64, a new sequence", RV_BF16, 512, 8, 2, 64, 1536, "ssxs", 1, { 0 }, { 0 }, { 99 }, { 1 }, false },
-    { "f16, heads of 128, a key into the second split", RV_F16, 1024, 8, 4, 128, 2752, "sxs", 1, { 254 }, { 0 }, { 400 }, { 1 }, false },
+    { "f16, heads of 128, a key into the second split", RV_F16, 1024, 8, 4, 128, 2560, "sxs", 1, { 254 }, { 0 }, { 400 }, { 1 }, false },
     { "bf16, two rows, one that sees no picture", RV_BF16, 512, 8, 2, 64, 1536, "sxsx", 2, { 126, 300 }, { 0, 0 }, { 700, -1 }, { 1, 0 }, true },
     { "f16, two rows, one of them off", RV_F16, 512, 8, 8, 64, 1536, "xssx", 2, { 700, -1 }, { 300, 0 }, { 802, -1 }, { 1, 0 }, true },
     { "bf16, 16 heads a key head, a range of image keys", RV_BF16, 1024, 16, 1, 64, 1024, "sxs", 2, { 255, 256 }, { 257, 10 }, { 1203, 600 }, { 1, 1 }, true },
