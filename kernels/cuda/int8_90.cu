@@ -56,6 +56,7 @@ template <typename T> static __global__ void __launch_bounds__(GATHER_WARPS * 32
         asm volatile("{.reg .pred add; setp.ne.b32 add, %" ADD ", 0; wgmma.mma_async.sync.aligned.m64n" #N "k32.s32.s8.s8"                     \
                      " {" REGISTERS "}, %" A ", %" B ", add;}" : __VA_ARGS__ : "l"(a), "l"(b), "r"(add));                                      \
     }
+RV_PRODUCT8(256, RV_R128, "128", "129", "130", RV_I32(0), RV_I32(32), RV_I32(64), RV_I32(96))
 RV_PRODUCT8(128, RV_R64, "64", "65", "66", RV_I32(0), RV_I32(32))
 
 template <class S>
@@ -80,12 +81,13 @@ static __device__ __forceinline__ void produce(const args8 &g, const ring<S> &r,
 
 /* pass: there is a next turn. */
 template <class S>
-static __device__ __forceinline__ void multiply(int32_t (&sums)[S::ROWS64][S::BN / 2], const ring<S> &r, uint32_t turn, int32_t k_blocks, bool pass) {
+static __device__ __forceinline__ void multiply(int32_t (&sums)[S::ROWS64][S::BN / 2], const ring<S> &r, uint32_t turn, int32_t k_blocks, int group, bool pass) {
+    const int half = S::PAIRED ? group * S::ROWS64 * 64 * LINE : 0;
     uint32_t at = turn * (uint32_t)k_blocks;
-    if (turn) await_turn(turn);
+    if (!S::PAIRED && turn) await_turn(turn);
     for (int32_t k = 0; k < k_blocks; k++, at++) {
         barrier_wait(r.filled(at), r.parity(at));
-        const uint64_t pa = operand(r.stage(at)), pb = operand(r.stage(at) + S::A_BYTES);
+        const uint64_t pa = operand(r.stage(at) + half), pb = operand(r.stage(at) + S::A_BYTES);
         product_begin();
 #pragma unroll
         for (int piece = 0; piece < LINE / 32; piece++)
@@ -95,7 +97,7 @@ static __device__ __forceinline__ void multiply(int32_t (&sums)[S::ROWS64][S::BN
         product_wait<1>();
         if (k) r.release(at - 1);
     }
-    if (pass) pass_turn(turn);
+    if (!S::PAIRED && pass) pass_turn(turn);
     product_wait<0>();
     r.release(at - 1);
 #pragma unroll
@@ -205,11 +207,11 @@ template <typename T, typename O, class S, int HOW> static __device__ __forceinl
     const int32_t units = a.tiles_m * a.tiles_n, apart = (int32_t)gridDim.x / S::SHARE, found = __ldcg(g.n_columns);
     uint32_t turn = 0;
     for (int32_t unit = (int32_t)blockIdx.x / S::SHARE; unit < units; unit += apart, turn++) {
-        if (turn % 2 != (uint32_t)group) continue;
+        if (!S::PAIRED && turn % 2 != (uint32_t)group) continue;
         int32_t sums[S::ROWS64][S::BN / 2], m, n;
-        multiply<S>(sums, r, turn, a.k_blocks, unit + apart < units);
+        multiply<S>(sums, r, turn, a.k_blocks, group, unit + apart < units);
         tile_at<S>(a, unit, rank, &m, &n);
-        finish_sums<T, O, S, HOW>(g, sums, m + (int32_t)threadIdx.x % GROUP / 32 * 16, n, found);
+        finish_sums<T, O, S, HOW>(g, sums, m + (S::PAIRED ? group * S::ROWS64 * 64 : 0) + (int32_t)threadIdx.x % GROUP / 32 * 16, n, found);
     }
 }
 #endif
@@ -221,9 +223,8 @@ static __global__ void __launch_bounds__(THREADS, 1) int8_90_kernel(const __grid
     __shared__ alignas(8) uint64_t full[S::STAGES], empty[S::STAGES];
     const ring<S> r = { memory + (1024 - shared_address(memory) % 1024) % 1024, full, empty };
     const uint32_t rank = S::SHARE > 1 ? cluster_rank() : 0;
-    static_assert(!S::PAIRED, "warpgroups have tiles of their own");
     if (threadIdx.x == 0) {
-        for (int i = 0; i < S::STAGES; i++) barrier_open(&full[i], 1), barrier_open(&empty[i], 4 * S::SHARE);
+        for (int i = 0; i < S::STAGES; i++) barrier_open(&full[i], 1), barrier_open(&empty[i], 4 * S::SHARE * (S::PAIRED ? 2 : 1));
         barriers_opened();
     }
     if (S::SHARE > 1) cluster_meet();
@@ -268,10 +269,12 @@ static cudaError_t launch_tiled(const rv_int8 *q, const rv_int8_many *room, cons
     using shared = tiling<2, 128, false, 2>;
     using apart = tiling<2, 128, false, 1>;
     using small = tiling<1, 128, false, 1>;
+    using wide = tiling<1, 256, true, 2>;
     const rv_few *p = &q->p;
     int tile = q->tile;
     if (!tile) tile = cost<small>(p) * 5 / 4 < cost<apart>(p) ? 3 : cost<shared>(p) <= cost<apart>(p) ? 1 : 2;
     if (tile == 1) return launch<T, O, shared, HOW>(q, room, g, overlap, stream);
+    if (tile == 4) return launch<T, O, wide, HOW>(q, room, g, overlap, stream);
     if (tile == 2) return launch<T, O, apart, HOW>(q, room, g, overlap, stream);
     return launch<T, O, small, HOW>(q, room, g, overlap, stream);
 }

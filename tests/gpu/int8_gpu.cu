@@ -581,7 +581,7 @@ static void check_tilings() {
         std::vector<part> parts = { make_part(s[0], s[1], RV_F16) };
         loaded l = load(parts, RV_ORDER_STACKED, RV_FORMAT_INT8, false);
         const expected w = in_order(parts, RV_ORDER_STACKED);
-        for (int32_t tile = 1; tile <= 3; tile++)
+        for (int32_t tile = 1; tile <= 4; tile++)
             for (int32_t k = 0; k < KINDS; k++) {
                 if (s[0] == 264 && k == ALL && tile > 1) continue;
                 a_product_is_what_the_rules_say({ s[0] == 2048 ? 777 : 65, store, (kind)k, k == THREE, k == ODD, { 6, k == MANY }, tile }, l, w);
