@@ -209,7 +209,7 @@ static __device__ __forceinline__ const T *bring_rows(const stream_args<T> &a, c
         e.cols = a.hidden;
         e.norm = kind == IN ? l.norm1 : l.norm2;
         e.eps = a.eps;
-        norm_rows(e, (T *)narrow, shared, ready);
+        norm_rows<T>(e, (T *)narrow, shared, ready);
         return (const T *)narrow;
     }
     e.x = anew(kind == O ? a.attend[0].out : a.ff);
