@@ -45,7 +45,7 @@ template <typename V> static V *to_device(const std::vector<V> &x) {
     V *p = nullptr;
     if (x.empty()) return p;
     MUST(cudaMalloc(&p, x.size() * sizeof(V)));
-    MUST(cudaMemcpy(p, x.data(), x.size() * sizeof(V), cudaMemcpyHostToDevice));
+    MUST(put(p, x.data(), x.size() * sizeof(V)));
     return p;
 }
 
@@ -195,7 +195,7 @@ static bits result(const call &t) {
     MUST(cudaMemcpy(out.data(), t.d_out, t.out_bytes, cudaMemcpyDeviceToHost));
     return out;
 }
-static void poison(const call &t) { MUST(cudaMemset(t.d_out, 0xff, t.out_bytes)); }
+static void poison(const call &t) { MUST(set(t.d_out, 0xff, t.out_bytes)); }
 
 struct sample { int r, h; std::vector<double> ref; };
 
@@ -403,8 +403,8 @@ static void check_fused(spec c) {
     a.last = d_last;
     bits out[2], cache[2];
     for (int pass = 0; pass < 3; pass++) {
-        MUST(cudaMemcpy(d_qkv, qkv.data(), qkv.size() * 2, cudaMemcpyHostToDevice));
-        MUST(cudaMemcpy(t.d_kv, t.k.data(), t.k.size() * 2, cudaMemcpyHostToDevice));
+        MUST(put(d_qkv, qkv.data(), qkv.size() * 2));
+        MUST(put(t.d_kv, t.k.data(), t.k.size() * 2));
         poison(t);
         if (pass == 0) {
             MUST(rv_cuda_rope(q, d_cs, d_pos, d, 0));
@@ -523,7 +523,7 @@ static double copy_gbps() {
     const size_t bytes = (size_t)1 << 30;
     MUST(cudaMalloc(&a, bytes));
     MUST(cudaMalloc(&b, bytes));
-    MUST(cudaMemset(a, 1, bytes));
+    MUST(set(a, 1, bytes));
     float us = median_us([&] { return cudaMemcpyAsync(b, a, bytes, cudaMemcpyDeviceToDevice, 0); });
     MUST(cudaFree(a));
     MUST(cudaFree(b));
@@ -569,7 +569,7 @@ int main(int argc, char **argv) {
     arch = info.arch;
     multiprocessors = info.multiprocessors;
     MUST(cudaMalloc(&partial, PARTIAL_BYTES));
-    MUST(cudaMemset(partial, 0, PARTIAL_BYTES));
+    MUST(set(partial, 0, PARTIAL_BYTES));
     small = !strcmp(only, "small");
     if (small) check_small();
     else {

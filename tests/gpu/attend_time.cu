@@ -23,7 +23,7 @@ static const uint64_t PARTIAL_BYTES = 64ull << 20;
 template <typename V> static V *to_device(const std::vector<V> &x) {
     V *p = nullptr;
     MUST(cudaMalloc(&p, x.size() * sizeof(V)));
-    MUST(cudaMemcpy(p, x.data(), x.size() * sizeof(V), cudaMemcpyHostToDevice));
+    MUST(put(p, x.data(), x.size() * sizeof(V)));
     return p;
 }
 
@@ -292,9 +292,9 @@ int main(int argc, char **argv) {
     arch = info.arch;
     printf("%s, sm_%d, %d multiprocessors\n", prop.name, prop.major * 10 + prop.minor, multiprocessors);
     MUST(cudaMalloc(&partial, PARTIAL_BYTES));
-    MUST(cudaMemset(partial, 0, PARTIAL_BYTES));
+    MUST(set(partial, 0, PARTIAL_BYTES));
     MUST(cudaMalloc(&sweep, SWEEP_BYTES));
-    MUST(cudaMemset(sweep, 1, SWEEP_BYTES));
+    MUST(set(sweep, 1, SWEEP_BYTES));
     time_all(argc < 2 || strcmp(argv[1], "flash") != 0);
     MUST(cudaFree(sweep));
     MUST(cudaFree(partial));

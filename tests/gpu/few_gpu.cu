@@ -54,7 +54,7 @@ static float unpack(uint16_t bits, rv_dtype type) {
 template <typename V> static V *to_device(const std::vector<V> &x) {
     V *p = nullptr;
     MUST(cudaMalloc(&p, std::max<size_t>(x.size(), 1) * sizeof(V)));
-    MUST(cudaMemcpy(p, x.data(), x.size() * sizeof(V), cudaMemcpyHostToDevice));
+    MUST(put(p, x.data(), x.size() * sizeof(V)));
     return p;
 }
 template <typename V> static std::vector<V> from_device(const void *p, size_t n) {
@@ -126,7 +126,7 @@ static std::vector<float> run(const product &p, const operands &o, int32_t from,
     const size_t size = rv_dtype_size(out_type), cells = (size_t)MOST_N * (size_t)o.out_ld;
     std::vector<char> bytes(cells * size, (char)0xff);
     if (add) memcpy(bytes.data(), o.start.data(), cells * 4);
-    MUST(cudaMemcpy(o.d_out, bytes.data(), bytes.size(), cudaMemcpyHostToDevice));
+    MUST(put(o.d_out, bytes.data(), bytes.size()));
     rv_few f = {};
     f.x = rv_rows({ o.d_x, MOST_N, p.cols, o.x_ld, p.norm ? RV_F32 : p.type }, from, n);
     f.norm = p.norm ? o.d_weight : NULL;
@@ -253,7 +253,7 @@ static void a_row_switched_off_stays_whatever_it_holds(rv_dtype type) {
     for (int32_t n = 0; n < MOST_N; n++)
         for (int32_t c = 0; c < p.cols; c++)
             if (o.row_scale[(size_t)n] == 0) o.x[(size_t)n * (size_t)o.x_ld + (size_t)c] = 0x7fff;
-    MUST(cudaMemcpy(o.d_x, o.x.data(), o.x.size() * 2, cudaMemcpyHostToDevice));
+    MUST(put(o.d_x, o.x.data(), o.x.size() * 2));
     std::vector<float> got = run(p, o, 0, p.n);
     for (int32_t n = 0; n < p.n; n++)
         for (int32_t c = 0; c < p.rows; c++) {
@@ -380,9 +380,9 @@ static void a_layer_is_the_operations_it_stands_for(const layer &l) {
     std::vector<float> x[2];
     std::vector<uint16_t> k[2];
     for (int pass = 0; pass < 2; pass++) {
-        MUST(cudaMemcpy(b.x.data, x0.data(), x0.size() * 4, cudaMemcpyHostToDevice));
-        MUST(cudaMemcpy(b.attention.kv.k.data, keys0.data(), keys0.size() * 2, cudaMemcpyHostToDevice));
-        MUST(cudaMemcpy(b.attention.kv.v.data, values0.data(), values0.size() * 2, cudaMemcpyHostToDevice));
+        MUST(put(b.x.data, x0.data(), x0.size() * 4));
+        MUST(put(b.attention.kv.k.data, keys0.data(), keys0.size() * 2));
+        MUST(put(b.attention.kv.v.data, values0.data(), values0.size() * 2));
         for (int twice = 0; twice < 2; twice++)
             if (pass) composed(&b, gu);
             else EXPECT(rv_decoder_layer(be, &b), "the coarse entry does not take %d rows", l.n);

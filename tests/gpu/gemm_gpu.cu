@@ -146,16 +146,16 @@ template <typename T> static result run_as(const spec &s) {
     float *bias = s.bias ? filled<float>(1, s.n, s.n, s.of, 1) : NULL, *old = filled<float>(s.rows, cols, cols, s.of, 1), *row_scale = NULL;
     uint8_t *out;
     MUST(cudaMalloc(&out, bytes));
-    MUST(cudaMemset(out, 0xff, bytes));
+    MUST(set(out, 0xff, bytes));
     uint8_t *inside = out + (size_t)guard * (size_t)out_ld * size;
     if (s.some_rows_off) {
         std::vector<float> h((size_t)s.rows);
         for (int r = 0; r < s.rows; r++) {
             h[(size_t)r] = r % 3 == 1 ? 0.f : 1.f + (float)(r % 2);
-            if (r % 3 == 1) MUST(cudaMemset(x + r * x_ld, 0xff, (size_t)s.k * sizeof(T)));       /* whatever h holds: NaN */
+            if (r % 3 == 1) MUST(set(x + r * x_ld, 0xff, (size_t)s.k * sizeof(T)));       /* whatever h holds: NaN */
         }
         MUST(cudaMalloc(&row_scale, h.size() * 4));
-        MUST(cudaMemcpy(row_scale, h.data(), h.size() * 4, cudaMemcpyHostToDevice));
+        MUST(put(row_scale, h.data(), h.size() * 4));
     }
     if (s.how == ADD) MUST(cudaMemcpy2D(inside, (size_t)out_ld * 4, old, (size_t)cols * 4, (size_t)cols * 4, (size_t)s.rows, cudaMemcpyDeviceToDevice));
     rv_few p = {};

@@ -17,6 +17,21 @@
         }                                                                                                   \
     } while (0)
 
+/* Host to device and filling, done when they return: streams that do not wait for the legacy one could overtake what CUDA's
+ * own calls only have begun (a pageable copy returns once it is staged, a fill at once). */
+static inline cudaError_t put(void *to, const void *from, size_t bytes) {
+    cudaError_t e = cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice);
+    return e ? e : cudaStreamSynchronize(cudaStreamLegacy);
+}
+static inline cudaError_t set(void *to, int value, size_t bytes) {
+    cudaError_t e = cudaMemset(to, value, bytes);
+    return e ? e : cudaStreamSynchronize(cudaStreamLegacy);
+}
+static inline cudaError_t set2d(void *to, size_t pitch, int value, size_t width, size_t height) {
+    cudaError_t e = cudaMemset2D(to, pitch, value, width, height);
+    return e ? e : cudaStreamSynchronize(cudaStreamLegacy);
+}
+
 /* The same numbers in every run. */
 static inline uint32_t random32() {
     static uint64_t seed = 1;

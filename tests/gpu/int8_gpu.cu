@@ -54,7 +54,7 @@ static double step_at(double x, rv_dtype type) {
 template <typename V> static V *to_device(const std::vector<V> &x) {
     V *p = nullptr;
     MUST(cudaMalloc(&p, std::max<size_t>(x.size(), 1) * sizeof(V)));
-    MUST(cudaMemcpy(p, x.data(), x.size() * sizeof(V), cudaMemcpyHostToDevice));
+    MUST(put(p, x.data(), x.size() * sizeof(V)));
     return p;
 }
 template <typename V> static std::vector<V> from_device(const void *p, size_t n) {

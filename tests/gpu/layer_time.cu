@@ -96,7 +96,7 @@ static void *random_device(size_t elements, float scale) {
 template <typename V> static V *to_device(const std::vector<V> &x) {
     V *p = nullptr;
     MUST(cudaMalloc(&p, x.size() * sizeof(V)));
-    MUST(cudaMemcpy(p, x.data(), x.size() * sizeof(V), cudaMemcpyHostToDevice));
+    MUST(put(p, x.data(), x.size() * sizeof(V)));
     return p;
 }
 
@@ -385,7 +385,7 @@ static void time_many(int32_t n) {
     static const char *const what[] = { "q, k, v", "o", "gate, up", "down" }, *const kept[] = { "16 bit", "nf4", "int8", "int8, 8 outlier columns" };
     void *hidden = random_device((size_t)n * FFN, 1), *sums, *wide;
     MUST(cudaMalloc(&sums, (size_t)n * HIDDEN * 4));
-    MUST(cudaMemset(sums, 0, (size_t)n * HIDDEN * 4));
+    MUST(set(sums, 0, (size_t)n * HIDDEN * 4));
     MUST(cudaMalloc(&wide, (size_t)n * 2 * FFN * 2));
     double plain = 0;
     for (int kind = 0; kind < 4; kind++) {
@@ -398,7 +398,7 @@ static void time_many(int32_t n) {
             down[i] = weight(HIDDEN, FFN, RV_ORDER_STACKED, false);
         }
         if (kind == 3)
-            for (int c = 0; c < 8; c++) MUST(cudaMemset2D((char *)hidden + 2 * (100 + 490 * c), HIDDEN * 2, 0x41, 2, (size_t)n * FFN / HIDDEN));       /* 12.0 */
+            for (int c = 0; c < 8; c++) MUST(set2d((char *)hidden + 2 * (100 + 490 * c), HIDDEN * 2, 0x41, 2, (size_t)n * FFN / HIDDEN));       /* 12.0 */
         double all = 0;
         for (int which = 0; which < 4; which++) {
             const rv_weight &w = which == 0 ? in[0] : which == 1 ? o[0] : which == 2 ? gate_up[0] : down[0];

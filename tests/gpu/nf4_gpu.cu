@@ -47,7 +47,7 @@ static uint16_t rounded(float x, rv_dtype type) { return type == RV_BF16 ? rv_f3
 template <typename V> static V *to_device(const std::vector<V> &x) {
     V *p = nullptr;
     MUST(cudaMalloc(&p, std::max<size_t>(x.size(), 1) * sizeof(V)));
-    MUST(cudaMemcpy(p, x.data(), x.size() * sizeof(V), cudaMemcpyHostToDevice));
+    MUST(put(p, x.data(), x.size() * sizeof(V)));
     return p;
 }
 template <typename V> static std::vector<V> from_device(const void *p, size_t n) {
@@ -334,7 +334,7 @@ static std::vector<float> run(const weight &w, const product &p, const operands 
     const size_t size = rv_dtype_size(type), cells = (size_t)MOST_N * (size_t)o.out_ld;
     std::vector<char> bytes(cells * size, (char)0xff);
     if (add) memcpy(bytes.data(), o.start.data(), cells * 4);
-    MUST(cudaMemcpy(o.d_out, bytes.data(), bytes.size(), cudaMemcpyHostToDevice));
+    MUST(put(o.d_out, bytes.data(), bytes.size()));
     rv_few f = {};
     f.x = rv_rows({ p.norm ? o.d_x32 : o.d_x, MOST_N, w.s.cols, o.x_ld, p.norm ? RV_F32 : be->act }, from, n);
     f.norm = p.norm ? o.d_weight : NULL;
@@ -454,7 +454,7 @@ static void many_rows_are_those_of_16_bit(weight &w, int32_t n) {
     const size_t bytes = (size_t)n * (size_t)w.rows * 4;
     for (int i = 0; i < 2; i++) {
         MUST(cudaMalloc(&out[i], bytes));
-        MUST(cudaMemset(out[i], 0, bytes));
+        MUST(set(out[i], 0, bytes));
     }
     const rv_mat mx = rv_mat_of(d_x, n, w.s.cols, be->act);
     for (int add = 0; add < 2; add++) {

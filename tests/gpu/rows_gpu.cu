@@ -262,7 +262,7 @@ static rv_mat plain(int rows, int cols, int more, rv_dtype type) {
     void *p;
     size_t bytes = (size_t)rows * (size_t)(cols + more) * rv_dtype_size(type);
     MUST(cudaMalloc(&p, bytes + 64));
-    MUST(cudaMemset(p, 0, bytes));
+    MUST(set(p, 0, bytes));
     taken.push_back(p);
     rv_mat m = rv_mat_of(p, rows, cols + more, type);
     m.cols = cols;

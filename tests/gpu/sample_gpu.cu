@@ -102,7 +102,7 @@ static batch random_batch(int rows, int n) {
 template <typename V> static V *up(const std::vector<V> &x) {
     V *p;
     MUST(cudaMalloc(&p, x.size() * sizeof(V)));
-    MUST(cudaMemcpy(p, x.data(), x.size() * sizeof(V), cudaMemcpyHostToDevice));
+    MUST(put(p, x.data(), x.size() * sizeof(V)));
     return p;
 }
 template <typename V> static void down(std::vector<V> &x, V *p) {
@@ -355,7 +355,7 @@ static float time_of(int rows, int n, rv_choice how, bool with_choice) {
     MUST(cudaEventCreate(&to));
     void *partial = NULL;
     MUST(cudaMalloc(&partial, rv_cuda_best_bytes(rows, n)));
-    MUST(cudaMemset(partial, 0, rv_cuda_best_bytes(rows, n)));
+    MUST(set(partial, 0, rv_cuda_best_bytes(rows, n)));
     enum { TIMES = 20 };
     for (int k = -3; k < TIMES; k++) {
         if (k == 0) MUST(cudaEventRecord(from, s));

@@ -70,7 +70,7 @@ struct room {                            /* device memory, given back at the end
     }
     template <typename V> V *copy(const std::vector<V> &x) {
         V *p = (V *)take(x.size() * sizeof(V));
-        MUST(cudaMemcpy(p, x.data(), x.size() * sizeof(V), cudaMemcpyHostToDevice));
+        MUST(put(p, x.data(), x.size() * sizeof(V)));
         return p;
     }
 };
