@@ -243,7 +243,7 @@ static rv_status resolve_weights(const rv_files *f, rv_load_options *o, rv_error
         return RV_OK;
     }
     if (quantised(o) && formats[o->weights] != stored)
-        return rv_fail(err, RV_ERR_ARGUMENT, "weights %s: the checkpoint holds %s weights already: ask for auto (or for 16bit, as which they are read exactly)",
+        return rv_fail(err, RV_ERR_ARGUMENT, "weights %s: the checkpoint holds %s weights already: leave it out, or ask for 16bit",
                        rv_format_name(formats[o->weights]), rv_format_name(stored));
     if (o->weights == RV_WEIGHTS_AUTO)
         for (rv_weight_format w = RV_WEIGHTS_INT8; w <= RV_WEIGHTS_FP4; w++)

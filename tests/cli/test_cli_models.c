@@ -187,7 +187,9 @@ static void plan_says_whether_it_fits(void **state) {
 
 static void unsupported_weights_and_devices_are_refused(void **state) {
     (void)state;
-    refuses(5, "int8", "run", "-m", MODEL, "-p", "x", "--backend", "cpu", "--weights", "int8");
+    refuses(2, "weights nf4: the checkpoint holds int8 weights already: leave it out, or ask for 16bit", "plan", "-m",
+            RV_TEST_DATA "/golden/bnb/int8", "--backend", "cpu", "--weights", "nf4");
+    refuses(2, "\"lm_head=int9\" is not NAME=16bit, NAME=int8 or NAME=nf4", "plan", "-m", MODEL, "--weights", "int8", "--keep", "lm_head=int9");
     refuses(5, "attention plain: the CPU backend has one kind of attention; leave it out", "run", "-m", MODEL, "-p", "x", "--backend", "cpu",
             "--attention", "plain");
     refuses(5, "embedding host: the CPU backend reads its tables where they lie", "plan", "-m", MODEL, "--backend", "cpu", "--embedding", "host");
