@@ -1,8 +1,8 @@
 /* few4.cu - products with 1 to 64 rows and weights of 4 bits.
  *
- * The one idea: few.cu's, with records instead of rows: a warp's slice of a tile is a run of records, its ring holds
- * records as they are in memory, and few4.cuh makes operands of them in registers.  Shared memory's
- * speed is what bounds it, at some 20 weights a clock of which the table's entries take two thirds.
+ * The one idea: few.cu's, with records instead of rows: a warp's slice of a tile is a run of records, the next one on its way
+ * to registers while few4.cuh makes operands of the last.  Shared memory's speed bounds it: a record takes 187 clocks of
+ * it, of which the table's entries are 128, so nothing else goes through it that need not.
  */
 #include "kernels/cuda/few.cuh"
 #include "kernels/cuda/few4.cuh"
