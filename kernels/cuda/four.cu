@@ -46,7 +46,8 @@ static __device__ __forceinline__ uint32_t nf4_code(const thresholds &t, float x
 }
 
 template <typename I>
-static __global__ void __launch_bounds__(THREADS) quantise_kernel(const __grid_constant__ rv_four q, int32_t part, const I *in, int32_t from, int32_t n, float *absmax,
+static __global__ void __launch_bounds__(THREADS) quantise_kernel(const __grid_constant__ rv_four q, int32_t part, const I *in,
+                                        int32_t from, int32_t n, float *absmax,
                                                                   const __grid_constant__ thresholds t) {
     const int32_t lane = (int32_t)threadIdx.x % 32;
     each_block(q, from, n, [&](int32_t r, int32_t block) {
@@ -117,7 +118,8 @@ static __device__ __forceinline__ uint8_t nearest_nested(const float *map, float
 }
 
 /* A run: its scale, and its codes to their places. */
-static __global__ void __launch_bounds__(RV_NESTED_BLOCK) nest_kernel(const __grid_constant__ rv_four q, int32_t part, const float *absmax, int32_t n, const __grid_constant__ nested_codes codes) {
+static __global__ void __launch_bounds__(RV_NESTED_BLOCK) nest_kernel(const __grid_constant__ rv_four q, int32_t part, const float *absmax,
+                                        int32_t n, const __grid_constant__ nested_codes codes) {
     __shared__ float map[256], largest[RV_NESTED_BLOCK / 32];
     const int32_t i = (int32_t)threadIdx.x, at = (int32_t)blockIdx.x * RV_NESTED_BLOCK + i;
     map[i] = codes.of[i];
@@ -145,7 +147,8 @@ cudaError_t rv_cuda_four_nest(const rv_four *q, int32_t part, const float *absma
 
 /* ---- codes of a checkpoint ---- */
 
-static __global__ void __launch_bounds__(THREADS) place_kernel(const __grid_constant__ rv_four q, int32_t part, const uint8_t *codes, const void *absmax, int32_t from, int32_t n) {
+static __global__ void __launch_bounds__(THREADS) place_kernel(const __grid_constant__ rv_four q, int32_t part, const uint8_t *codes,
+                                        const void *absmax, int32_t from, int32_t n) {
     const int32_t lane = (int32_t)threadIdx.x % 32;
     each_block(q, from, n, [&](int32_t r, int32_t block) {
         const int32_t row = row_of_part(q, part, r);
@@ -165,7 +168,8 @@ cudaError_t rv_cuda_four_place(const rv_four *q, int32_t part, const void *codes
 struct map4 { float of[16]; };
 
 template <typename T>
-static __global__ void __launch_bounds__(THREADS) unpack_kernel(const __grid_constant__ rv_four q, int32_t part, T *out, const uint8_t *codes, const float *absmax, const __grid_constant__ map4 given, int32_t from,
+static __global__ void __launch_bounds__(THREADS) unpack_kernel(const __grid_constant__ rv_four q, int32_t part, T *out,
+                                        const uint8_t *codes, const float *absmax, const __grid_constant__ map4 given, int32_t from,
                                                                 int32_t n) {
     __shared__ float map[16];
     if (threadIdx.x < 16) map[threadIdx.x] = given.of[threadIdx.x];
