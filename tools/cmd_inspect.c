@@ -180,7 +180,8 @@ static const char *sort_arguments(inspect_options *o, const char **images, size_
         else o->load.model = path;
     }
     if (!o->load.model && *n == 0) return "give a model folder or an image";
-    if ((o->check || o->outliers) && !o->load.model) return "--check and --outliers need a model folder";
+    if (o->check && !o->load.model) return "--check needs a model folder";
+    if (o->outliers && !o->load.model) return "--outliers needs a model folder";
     if (!o->outliers && o->prompt) return "--prompt goes with --outliers";
     if (o->outliers && !o->prompt && *n == 0) return "--outliers needs something to answer: give --image or --prompt";
     return NULL;

@@ -51,10 +51,13 @@ static void options_that_exclude_each_other_are_refused(void **state) {
     refuses(2, "--system goes with --prompt", "run", "-m", MODEL, "--raw", "x", "--system", "y");
     refuses(2, "--stop: must not be empty", "run", "-m", MODEL, "-p", "x", "--stop", "");
     refuses(2, "--check needs a model folder", "inspect", RECEIPT, "--check");
+    refuses(2, "--outliers needs a model folder", "inspect", RECEIPT, "--outliers");
+    refuses(2, "--outliers needs something to answer", "inspect", MODEL, "--outliers");
+    refuses(2, "--prompt goes with --outliers", "inspect", MODEL, "-p", "x");
 }
 
 static void every_command_has_help(void **state) {
-    static const char *const commands[] = { "run", "inspect", "plan", "doctor", "tokenize", "synth" };
+    static const char *const commands[] = { "run", "inspect", "plan", "doctor", "tokenize", "synth", "quantise" };
     (void)state;
     prints("usage: rvengine COMMAND", "--help");
     prints("help exit-codes", "help");

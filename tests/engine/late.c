@@ -16,7 +16,7 @@
 
 enum { MOST = 16, TAPS = 16 };
 
-typedef enum { UPLOAD, ZERO, COPY, PATCHES, EMBED, ADD_ROWS, NORM, LINEAR, LINEAR_ADD, SWIGLU, ROPE, KV_STORE, ATTEND, CONCAT, CHOOSE, FETCH } op;
+typedef enum { UPLOAD, ZERO, COPY, PATCHES, EMBED, ADD_ROWS, NORM, LINEAR, LINEAR_ADD, SWIGLU, ROPE, KV_STORE, ATTEND, CONCAT, CHOOSE, FETCH, MARK } op;
 
 typedef struct call {                    /* an operation with its arguments                     */
     op op;
@@ -117,6 +117,7 @@ static void run(late *l, const call *c) {
         memcpy(c->tray->bytes, c->from, c->bytes);
         c->tray->on_their_way--;
         break;
+    case MARK: o->mark(be, (rv_mark)c->n); break;
     }
 }
 
@@ -227,6 +228,12 @@ static const void *fetched(rv_backend *be, rv_tray *tray) {
     return tray->bytes;
 }
 
+static void mark(rv_backend *be, rv_mark which) { queue(be, (call){ .op = MARK, .n = (int32_t)which }); }
+static double marked_ms(rv_backend *be, rv_mark from, rv_mark to) {
+    drain(late_of(be), NULL);
+    return late_of(be)->inner->marked_ms(be, from, to);
+}
+
 static void close_late(rv_backend *be) {
     late *l = late_of(be);
     drain(l, NULL);
@@ -243,6 +250,7 @@ void late_wrap(rv_backend *be) {
         .embed = embed, .add_rows = add_rows, .norm = norm, .linear = linear, .linear_add = linear_add, .swiglu = swiglu, .rope = rope,
         .kv_store = kv_store, .attend = attend, .concat_taps = concat_taps, .close = close_late, .record = record, .recorded = recorded,
         .play = play, .erase = erase, .choose = choose, .tray_new = tray_new, .tray_free = tray_free, .fetch = fetch, .fetched = fetched,
+        .mark = mark, .marked_ms = marked_ms,
     };
     late *l = late_of(NULL);
     *l = (late){ .be = be, .inner = be->ops };
