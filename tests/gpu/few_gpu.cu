@@ -15,54 +15,10 @@
 #include <algorithm>
 #include <vector>
 #include "kernels/cuda/act.cuh"
-#include "kernels/cuda/open.h"
-#include "tests/gpu/gpu.h"
-
-static int failures = 0;
-static rv_backend *be;
-static rv_cuda *cuda;
-
-#define EXPECT(condition, ...)                                                                              \
-    do {                                                                                                    \
-        if (!(condition)) {                                                                                 \
-            failures++;                                                                                     \
-            printf("FAILED %s:%d: ", __FILE__, __LINE__);                                                   \
-            printf(__VA_ARGS__);                                                                            \
-            printf("\n");                                                                                   \
-        }                                                                                                   \
-    } while (0)
+#include "tests/gpu/check.h"
 
 /* ---- numbers ---- */
 
-static float random_normal() {
-    float s = 0;
-    for (int i = 0; i < 4; i++) s += (float)(random32() >> 8) / 16777216.f - 0.5f;
-    return s * 1.7320508f;
-}
-static float unpack(uint16_t bits, rv_dtype type) {
-    if (type == RV_BF16) {
-        uint32_t wide = (uint32_t)bits << 16;
-        float x;
-        memcpy(&x, &wide, 4);
-        return x;
-    }
-    __half h;
-    memcpy(&h, &bits, 2);
-    return __half2float(h);
-}
-
-template <typename V> static V *to_device(const std::vector<V> &x) {
-    V *p = nullptr;
-    MUST(cudaMalloc(&p, std::max<size_t>(x.size(), 1) * sizeof(V)));
-    MUST(put(p, x.data(), x.size() * sizeof(V)));
-    return p;
-}
-template <typename V> static std::vector<V> from_device(const void *p, size_t n) {
-    std::vector<V> x(n);
-    MUST(cudaStreamSynchronize(cuda->stream));
-    MUST(cudaMemcpy(x.data(), p, n * sizeof(V), cudaMemcpyDeviceToHost));
-    return x;
-}
 static std::vector<uint16_t> random_act(size_t n, float scale, rv_dtype type, bool integers = false) {
     std::vector<uint16_t> some(std::min(n, (size_t)1 << 16)), x(n);      /* conversions are slow on the host: drawn from */
     for (auto &v : some) v = pack(integers ? (float)(random32() % 5) - 2.f : scale * random_normal(), type);

@@ -13,33 +13,10 @@
 #include <algorithm>
 #include <string>
 #include <vector>
-#include "kernels/cuda/open.h"
-#include "tests/gpu/gpu.h"
-
-static int failures = 0;
-static rv_backend *be;
-static rv_cuda *cuda;
-
-#define EXPECT(condition, ...)                                                                              \
-    do {                                                                                                    \
-        if (!(condition) && failures++ < 40) {                                                              \
-            printf("FAILED %s:%d: ", __FILE__, __LINE__);                                                   \
-            printf(__VA_ARGS__);                                                                            \
-            printf("\n");                                                                                   \
-        }                                                                                                   \
-    } while (0)
+#include "tests/gpu/check.h"
 
 /* ---- numbers ---- */
 
-static float random_normal() {
-    float s = 0;
-    for (int i = 0; i < 4; i++) s += (float)(random32() >> 8) / 16777216.f - 0.5f;
-    return s * 1.7320508f;
-}
-static float unpack(uint16_t bits, rv_dtype type) {
-    if (type == RV_BF16) return rv_bf16_to_f32(bits);
-    return rv_f16_to_f32(bits);
-}
 static float rounded(float x, rv_dtype type) { return type == RV_F32 ? x : unpack(type == RV_BF16 ? rv_f32_to_bf16(x) : rv_f32_to_f16(x), type); }
 /* As torch casts to f16. */
 static float cast16(float x) { return fabsf(x) >= 65520.f ? copysignf(INFINITY, x) : rounded(x, RV_F16); }
@@ -49,19 +26,6 @@ static double step_at(double x, rv_dtype type) {
     int e = 0;
     frexp(fabs(x), &e);
     return ldexp(1, std::max(e - bits, least));
-}
-
-template <typename V> static V *to_device(const std::vector<V> &x) {
-    V *p = nullptr;
-    MUST(cudaMalloc(&p, std::max<size_t>(x.size(), 1) * sizeof(V)));
-    MUST(put(p, x.data(), x.size() * sizeof(V)));
-    return p;
-}
-template <typename V> static std::vector<V> from_device(const void *p, size_t n) {
-    std::vector<V> x(n);
-    MUST(cudaStreamSynchronize(cuda->stream));
-    MUST(cudaMemcpy(x.data(), p, n * sizeof(V), cudaMemcpyDeviceToHost));
-    return x;
 }
 
 /* ---- weights ---- */
