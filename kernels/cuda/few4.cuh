@@ -68,7 +68,16 @@ static __device__ __forceinline__ uint32_t pack_weights(float a, float b, __nv_b
 /* Saturates, and keeps NaN, as rv_f32_to_f16. */
 static __device__ __forceinline__ uint32_t pack_weights(float a, float b, __half) {
     uint32_t v;
+#if __CUDACC_VER_MAJOR__ >= 13
     asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(v) : "f"(b), "f"(a));
+#else                                    /* 11.8 has no such conversion                          */
+    asm("{ .reg .f32 x, y;\n"
+        "min.NaN.f32 x, %1, 0f477fe000;\n"
+        "max.NaN.f32 x, x, 0fc77fe000;\n"
+        "min.NaN.f32 y, %2, 0f477fe000;\n"
+        "max.NaN.f32 y, y, 0fc77fe000;\n"
+        "cvt.rn.f16x2.f32 %0, x, y; }" : "=r"(v) : "f"(b), "f"(a));
+#endif
     return v;
 }
 

@@ -68,6 +68,7 @@ bool rv_cuda_layers(rv_backend *be, const rv_decoder_block *b, int32_t n) {
     if (e) rv_cuda_failed(c, e, "decoder layers");
     return true;
 #else
+    (void)s;
     return false;
 #endif
 }
