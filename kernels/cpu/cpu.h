@@ -200,6 +200,7 @@ void rv_cpu_merge(rv_cpu_partial *into, const rv_cpu_partial *next, int32_t head
 
 /* ---- operations, linear.c and attend.c and rows.c ---- */
 void rv_cpu_product_run(rv_cpu *cpu, const rv_cpu_product *p);
+void rv_cpu_product_panels(rv_cpu *cpu, const rv_cpu_product *p);    /* many rows, by the own kernel, whatever the weight is kept as */
 uint64_t rv_cpu_product_floats(void);            /* scratch of one thread                      */
 void rv_cpu_attend(rv_backend *be, const rv_attention *a);
 rv_status rv_cpu_attend_open(rv_cpu *cpu, rv_error *err);

@@ -40,7 +40,7 @@ static void many_item(void *context, int32_t item, int32_t thread) {
                                   j->cpu->product_scratch + (uint64_t)thread * rv_cpu_product_floats());
 }
 
-static void run_many(rv_cpu *cpu, const rv_cpu_product *p) {
+void rv_cpu_product_panels(rv_cpu *cpu, const rv_cpu_product *p) {
     product_job j = { cpu, p, 0 };
     int32_t panels = (p->out.cols - 1) / cpu->kernels->panel + 1, chunks = (p->x.rows - 1) / CPU_MANY_ROWS + 1;
     rv_pool_run(cpu->pool, panels * chunks, many_item, &j);
@@ -69,5 +69,5 @@ void rv_cpu_product_run(rv_cpu *cpu, const rv_cpu_product *p) {
     if (cpu->onednn && p->x.type == RV_BF16 && (p->w->packed || all_bf16(p->w)) && rv_onednn_product(cpu->onednn, p))
         return;
 #endif
-    run_many(cpu, p);
+    rv_cpu_product_panels(cpu, p);
 }

@@ -160,22 +160,11 @@ static void run_few4(rv_cpu *cpu, const rv_cpu_product *p) {
     run_items(&j, product4_item);
 }
 
-static void many4_item(void *context, int32_t item, int32_t thread) {
-    codes_job *j = context;
-    const rv_cpu_product *p = j->p;
-    int32_t panel = j->cpu->kernels->panel, chunks = (p->x.rows - 1) / CPU_MANY_ROWS + 1;
-    int32_t from = item / chunks * panel, row = item % chunks * CPU_MANY_ROWS;
-    int32_t n = p->out.cols - from, rows = p->x.rows - row;
-    j->cpu->kernels->product_many(p, from, n < panel ? n : panel, row, rows < CPU_MANY_ROWS ? rows : CPU_MANY_ROWS,
-                                  j->cpu->product_scratch + (uint64_t)thread * rv_cpu_product_floats());
-}
-
 static void run_many4(rv_cpu *cpu, const rv_cpu_product *p) {
-    codes_job j = { .cpu = cpu, .p = p };
 #ifdef RV_ONEDNN
     if (cpu->onednn && rv_onednn_product(cpu->onednn, p)) return;
 #endif
-    rv_pool_run(cpu->pool, ((p->out.cols - 1) / cpu->kernels->panel + 1) * ((p->x.rows - 1) / CPU_MANY_ROWS + 1), many4_item, &j);
+    rv_cpu_product_panels(cpu, p);
 }
 
 void rv_cpu_product_codes(rv_cpu *cpu, const rv_cpu_product *p) {

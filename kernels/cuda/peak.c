@@ -16,7 +16,7 @@ typedef struct bench {
     cublasLtMatmulDesc_t   op;
     cublasLtMatrixLayout_t square;
     cublasLtMatmulAlgo_t   algo;
-    cublasStatus_t         library;      /* cuBLASLt's last word                                 */
+    cublasStatus_t         status;       /* cuBLASLt's last word                                 */
 } bench;
 
 typedef cudaError_t work_fn(bench *b);
@@ -31,7 +31,7 @@ static cudaError_t multiply(bench *b) {
     const float one = 1, zero = 0;
     uint64_t each = (uint64_t)b->side * (uint64_t)b->side * 2;
     char *d = b->data + 2 * each;
-    b->library = cublasLtMatmul(b->c->lt, b->op, &one, b->data, b->square, b->data + each, b->square, &zero, d, b->square, d, b->square,
+    b->status = cublasLtMatmul(b->c->lt, b->op, &one, b->data, b->square, b->data + each, b->square, &zero, d, b->square, d, b->square,
                                 &b->algo, b->c->workspace, RV_CUDA_WORKSPACE_BYTES, b->c->stream);
     return cudaSuccess;
 }
@@ -76,25 +76,25 @@ static cudaError_t measure_products(bench *b, rv_peak *out) {
     int n = 0;
     float ms, best = 1e30f;
     cudaError_t e = cudaSuccess;
-    b->library = cublasLtMatmulDescCreate(&b->op, CUBLAS_COMPUTE_32F, CUDA_R_32F);
-    if (!b->library) b->library = cublasLtMatmulDescSetAttribute(b->op, CUBLASLT_MATMUL_DESC_TRANSA, &transpose, sizeof transpose);
-    if (!b->library) b->library = cublasLtMatrixLayoutCreate(&b->square, type, (uint64_t)b->side, (uint64_t)b->side, b->side);
-    if (!b->library) b->library = cublasLtMatmulPreferenceCreate(&preference);
-    if (!b->library) b->library = cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace);
-    if (!b->library)
-        b->library = cublasLtMatmulAlgoGetHeuristic(b->c->lt, b->op, b->square, b->square, b->square, b->square, preference, ALGORITHMS, found, &n);
-    for (int i = 0, fastest = -1; !e && !b->library && i <= n; i++) {      /* each briefly, then the fastest for long */
-        if (i == n && fastest < 0) b->library = CUBLAS_STATUS_NOT_SUPPORTED;
-        if (b->library) break;
+    b->status = cublasLtMatmulDescCreate(&b->op, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+    if (!b->status) b->status = cublasLtMatmulDescSetAttribute(b->op, CUBLASLT_MATMUL_DESC_TRANSA, &transpose, sizeof transpose);
+    if (!b->status) b->status = cublasLtMatrixLayoutCreate(&b->square, type, (uint64_t)b->side, (uint64_t)b->side, b->side);
+    if (!b->status) b->status = cublasLtMatmulPreferenceCreate(&preference);
+    if (!b->status) b->status = cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace);
+    if (!b->status)
+        b->status = cublasLtMatmulAlgoGetHeuristic(b->c->lt, b->op, b->square, b->square, b->square, b->square, preference, ALGORITHMS, found, &n);
+    for (int i = 0, fastest = -1; !e && !b->status && i <= n; i++) {      /* each briefly, then the fastest for long */
+        if (i == n && fastest < 0) b->status = CUBLAS_STATUS_NOT_SUPPORTED;
+        if (b->status) break;
         b->algo = found[i < n ? i : fastest].algo;
         e = best_ms(b, multiply, i < n ? 1 : RUNS, i < n ? 2 : BURST, &ms);
-        if (i < n && b->library) b->library = CUBLAS_STATUS_SUCCESS;       /* this one cannot; another may */
+        if (i < n && b->status) b->status = CUBLAS_STATUS_SUCCESS;       /* this one cannot; another may */
         else if (!e && ms < best) best = ms, fastest = i < n ? i : fastest;
     }
     if (preference) cublasLtMatmulPreferenceDestroy(preference);
     if (b->square) cublasLtMatrixLayoutDestroy(b->square);
     if (b->op) cublasLtMatmulDescDestroy(b->op);
-    if (!e && !b->library) out->flop = 2.0 * b->side * b->side * b->side / (double)best * 1e3;
+    if (!e && !b->status) out->flop = 2.0 * b->side * b->side * b->side / (double)best * 1e3;
     return e;
 }
 
@@ -123,8 +123,8 @@ rv_status rv_cuda_peak(rv_backend *be, rv_peak *out, rv_error *err) {
     if (b.start) cudaEventDestroy(b.start);
     if (b.end) cudaEventDestroy(b.end);
     if (e) rv_cuda_failed(b.c, e, "measuring the device");
-    else if (b.library && !be->error.code)
-        rv_fail(&be->error, RV_ERR_DEVICE, "GPU %d: cuBLASLt: product of side %d: %s", b.c->device, b.side, cublasLtGetStatusString(b.library));
+    else if (b.status && !be->error.code)
+        rv_fail(&be->error, RV_ERR_DEVICE, "GPU %d: cuBLASLt: product of side %d: %s", b.c->device, b.side, cublasLtGetStatusString(b.status));
     if (be->error.code) {
         if (err) *err = be->error;
         return be->error.code;
