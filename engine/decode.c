@@ -54,7 +54,8 @@ void rv_decode_place(rv_session *s, const rv_config *config, const rv_backend *b
     s->runs_ahead = rv_can_run_ahead(be);
     if (!s->runs_ahead) return;
     s->ahead.rows.device = rv_arena_take(scratch, slots * RV_ROW_ARRAYS * sizeof(int32_t));
-    s->ahead.device_how = rv_arena_take(scratch, (slots + 1) * sizeof *s->ahead.device_how);
+    s->ahead.device_how = rv_arena_take(scratch, 2 * slots * sizeof *s->ahead.device_how);
+    s->ahead.constraint_room = rv_arena_take(scratch, s->options.constraints * s->options.constraint_bytes);
     s->ahead.seen = rv_arena_take(scratch, slots * (uint64_t)config->text.vocab);
 }
 
@@ -76,6 +77,7 @@ rv_status rv_decode_open(rv_session *s, rv_error *err) {
     if (!s->runs_ahead) return RV_OK;
     pthread_mutex_lock(&s->model->device);
     TRY(rv_text_rows_new(&s->ahead.rows, s->cache.slots, err));
+    TRY(rv_places_new(s, err));
     s->ahead.rows.device = device;
     for (int i = 0; i < 2; i++) s->ahead.flights[i].tray = rv_tray_new(be, (uint64_t)s->cache.slots * sizeof(rv_best));
     TRY(rv_finish(be, err));
@@ -95,14 +97,23 @@ void rv_decode_close(rv_session *s) {
         for (int images = 0; images < 2; images++) rv_erase(be, s->ahead.tapes[i][images]);
     for (int i = 0; i < 2; i++) rv_tray_free(be, s->ahead.flights[i].tray);
     rv_text_rows_free(&s->ahead.rows);
+    rv_places_free(s);
 }
 
 /* ---- flights ---- */
 
+static rv_guide_row guide_of(const rv_job *job) {
+    rv_guide_row row = { 0 };
+    if (!job->guided) return row;
+    row = job->guided->row;
+    row.guide = job->session->ahead.placed[job->guided->place].guide;
+    return row;
+}
+
 static rv_choice choice_of(const rv_job *job) {
     const rv_sampling *g = &job->sampling;
     return (rv_choice){ .seed = g->seed, .index = (uint32_t)job->answer.count, .top_k = g->top_k, .temperature = g->temperature, .top_p = g->top_p,
-                        .repetition_penalty = g->repetition_penalty, .last = (int32_t)job->prompt.count + job->limit - 2 };
+                        .repetition_penalty = g->repetition_penalty, .last = (int32_t)job->prompt.count + job->limit - 2, .guide = guide_of(job) };
 }
 
 /* model->device is held. */
@@ -186,14 +197,17 @@ void rv_decode_prompt(rv_session *s, const rv_job *job) {
     pthread_mutex_unlock(&s->model->device);
 }
 
-rv_status rv_decode_first(rv_session *s, const rv_job *job, rv_best *best, rv_error *err) {
+rv_status rv_decode_now(rv_session *s, const rv_text *t, rv_job *const *jobs, int32_t n, rv_best *best, rv_error *err) {
     rv_backend *be = s->model->be;
-    rv_choice how = choice_of(job), *device = s->ahead.device_how + s->cache.slots;
+    rv_choice how[RV_FEW_ROWS], *device = s->ahead.device_how + s->cache.slots;
+    for (int32_t i = 0; i < n; i++) how[i] = choice_of(jobs[i]);
     pthread_mutex_lock(&s->model->device);
-    rv_text_run(&s->reader, &s->rows, s->rows.n - 1, 1);
-    rv_upload(be, device, &how, sizeof how);
-    choose(s, &s->reader, &s->rows, s->rows.n - 1, 1, device);
-    rv_download(be, best, s->text_scratch.best, sizeof *best);
+    rv_text_run(t, &s->rows, s->rows.n - n, n);
+    if (n) {
+        rv_upload(be, device, how, (uint64_t)n * sizeof *how);
+        choose(s, t, &s->rows, s->rows.n - n, n, device);
+        rv_download(be, best, s->text_scratch.best, (uint64_t)n * sizeof *best);
+    }
     rv_status st = rv_finish(be, err);
     pthread_mutex_unlock(&s->model->device);
     return st;

@@ -4,6 +4,7 @@
 
 #include "engine/abi.h"
 #include "engine/session.h"
+#include "extract/guide.h"
 
 /* ---- from request to job ---- */
 
@@ -112,6 +113,17 @@ static rv_status take_prompt(rv_job *job, const rv_request *r, rv_error *err) {
     return RV_OK;
 }
 
+/* Before anything has run, the answer begins with the first key: it is read with the prompt. */
+static rv_status take_constraint(rv_job *job, const rv_request *r, rv_error *err) {
+    rv_session *s = job->session;
+    if (!r->constraint) return RV_OK;
+    if (s->runs_ahead && rv_guide_bytes(&r->constraint->guide) > s->options.constraint_bytes)
+        return rv_fail(err, RV_ERR_TOO_LONG, "rv_request.constraint: its tables have %llu bytes, the session has room for %llu: make it with more constraint_bytes",
+                       (unsigned long long)rv_guide_bytes(&r->constraint->guide), (unsigned long long)s->options.constraint_bytes);
+    if (r->n_stop) return rv_fail(err, RV_ERR_ARGUMENT, "rv_request.stop: a constrained answer ends by itself");
+    return rv_guided_new(r->constraint, s->model->files.tokenizer, &job->guided, err);
+}
+
 /* *out is set under the lock: the job may run, end and be freed by its on_done before this returns. */
 static rv_status enqueue(rv_job *job, rv_job **out, rv_error *err) {
     rv_session *s = job->session;
@@ -152,6 +164,7 @@ rv_status rv_submit(rv_session *session, const rv_request *request, rv_job **out
     TRY(take_sampling(job, &r, err));
     TRY(take_stops(job, &r, err));
     TRY(take_pictures(job, &r, err));
+    TRY(take_constraint(job, &r, err));
     TRY(enqueue(job, out, err));
 done:
     if (st) rv_job_release(job);
@@ -188,14 +201,15 @@ static bool ends_with_id(const rv_job *job, int32_t id) {
     return false;
 }
 
-bool rv_job_take(rv_job *job, int32_t id, float logprob, rv_job_state *state) {
+bool rv_job_push(rv_job *job, int32_t id, float logprob, uint32_t how, rv_job_state *state) {
     size_t index = job->answer.count;
     job->answer.data[index] = id;
     job->logprobs[index] = logprob;
     job->answer.count++;
     job->stats.answer_tokens++;
+    job->stats.forced_tokens += how & RV_PUSH_FORCED;
     rv_text_stream_push(&job->stream, job->session->model->files.tokenizer, id, true, &job->text);
-    bool ended = ends_with_id(job, id), full = !ended && job->answer.count == (size_t)job->limit;
+    bool ended = how & RV_PUSH_LAST || ends_with_id(job, id), full = !ended && job->answer.count == (size_t)job->limit;
     if (ended || full) rv_text_stream_end(&job->stream, &job->text);
     size_t stop = job->text.bytes > job->sent ? find_stop(job, job->sent) : SIZE_MAX;
     if (stop != SIZE_MAX) {
@@ -206,7 +220,7 @@ bool rv_job_take(rv_job *job, int32_t id, float logprob, rv_job_state *state) {
     *state = ended ? RV_JOB_COMPLETE : RV_JOB_CUT_SHORT;
     size_t upto = job->text.bytes - (ended || full ? 0 : held_back(job));
     rv_token token = { .size = sizeof token, .id = id, .index = (uint32_t)index, .text = rv_string_text(&job->text) + job->sent,
-                       .bytes = upto - job->sent, .logprob = logprob };
+                       .bytes = upto - job->sent, .logprob = logprob, .forced = how & RV_PUSH_FORCED };
     job->sent = upto;
     if (job->text.failed) {
         rv_fail_memory(&job->error, "text of the answer");
@@ -220,6 +234,10 @@ bool rv_job_take(rv_job *job, int32_t id, float logprob, rv_job_state *state) {
     return !ended && !full;
 }
 
+bool rv_job_take(rv_job *job, rv_best best, rv_job_state *state) {
+    return job->guided ? rv_guided_take(job, best, state) : rv_job_push(job, best.id, best.logprob, 0, state);
+}
+
 /* ---- handles and getters ---- */
 
 void rv_job_release(rv_job *job) {
@@ -230,6 +248,7 @@ void rv_job_release(rv_job *job) {
     pthread_mutex_unlock(&s->lock);
     for (uint32_t i = 0; i < job->n_stop; i++) free(job->stop[i]);
     free(job->stop);
+    rv_guided_free(job->guided);
     free(job->pictures);
     free(job->sight);
     free(job->logprobs);

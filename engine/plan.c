@@ -13,7 +13,8 @@
 #include "loader/bnb.h"
 
 static const float INT8_THRESHOLD = 6.f;     /* bitsandbytes' own */
-enum { MAX_SLOTS = RV_FEW_ROWS, MAX_IMAGES = 1024, MAX_QUEUE = 1 << 20, DEFAULT_CONTEXT = 4096 };
+enum { MAX_SLOTS = RV_FEW_ROWS, MAX_IMAGES = 1024, MAX_QUEUE = 1 << 20, DEFAULT_CONTEXT = 4096, CONSTRAINTS = 2, CONSTRAINT_BYTES = 4 << 20,
+       MAX_CONSTRAINT_BYTES = 1 << 30 };
 
 /* ---- the machine ---- */
 
@@ -296,9 +297,14 @@ rv_status rv_session_resolve(const rv_config *config, rv_session_options *o, rv_
     if (!o->queue) o->queue = 4 * o->slots;
     if (!o->context) o->context = positions < DEFAULT_CONTEXT ? positions : DEFAULT_CONTEXT;
     if (!o->images) o->images = 2 * o->slots;
+    if (!o->constraints) o->constraints = CONSTRAINTS;
+    if (!o->constraint_bytes) o->constraint_bytes = CONSTRAINT_BYTES;
     if (o->slots > MAX_SLOTS) return rv_fail(err, RV_ERR_ARGUMENT, "rv_session_options.slots: must be at most %d, is %u", MAX_SLOTS, o->slots);
     if (o->queue > MAX_QUEUE) return rv_fail(err, RV_ERR_ARGUMENT, "rv_session_options.queue: must be at most %d, is %u", MAX_QUEUE, o->queue);
     if (o->images > MAX_IMAGES) return rv_fail(err, RV_ERR_ARGUMENT, "rv_session_options.images: must be at most %d, is %u", MAX_IMAGES, o->images);
+    if (o->constraints > MAX_SLOTS) return rv_fail(err, RV_ERR_ARGUMENT, "rv_session_options.constraints: must be at most %d, is %u", MAX_SLOTS, o->constraints);
+    if (o->constraint_bytes > MAX_CONSTRAINT_BYTES)
+        return rv_fail(err, RV_ERR_ARGUMENT, "rv_session_options.constraint_bytes: must be at most 1 GiB, is %llu", (unsigned long long)o->constraint_bytes);
     if (o->context > positions)
         return rv_fail(err, RV_ERR_ARGUMENT, "rv_session_options.context: must be at most %u (max_position_embeddings), is %u", positions, o->context);
     if (o->context < 2) return rv_fail(err, RV_ERR_ARGUMENT, "rv_session_options.context: must be at least 2, is %u", o->context);

@@ -58,6 +58,7 @@ typedef struct rv_session   rv_session;   /* cache memory for a few sequences, a
 typedef struct rv_job       rv_job;       /* one request: queued, running or ended             */
 typedef struct rv_picture   rv_picture;   /* one image's work, shared by several requests      */
 typedef struct rv_tokenizer rv_tokenizer; /* text to ids and back                              */
+typedef struct rv_constraint rv_constraint; /* a form that answers take: rvconstraint.h         */
 
 /* ---- errors ---------------------------------------------------------------------------- */
 
@@ -198,6 +199,8 @@ typedef struct rv_session_options {
     uint32_t context;             /* tokens per sequence, prompt and answer; default 4096, or
                                      the model's own limit where that is smaller              */
     uint32_t images;              /* images held at once, running and shared; default 2 per slot */
+    uint32_t constraints;         /* GPU backends: different ones in use at once, the queue not counted; default 2 */
+    uint64_t constraint_bytes;    /* the largest of them, see rv_constraint_info; default 4 MiB */
 } rv_session_options;
 
 typedef struct rv_memory {
@@ -450,6 +453,7 @@ typedef struct rv_token {
     const char *text;             /* whole UTF-8 characters only; "" while one is unfinished  */
     size_t      bytes;
     float       logprob;          /* natural logarithm, of the distribution before sampling   */
+    int32_t     forced;           /* non-zero: the constraint's own, nothing was chosen; logprob is 0 */
 } rv_token;
 
 /* Once per token; non-zero stops the job.  Then once at the end, where a job that came from
@@ -494,6 +498,8 @@ typedef struct rv_request {
     const char *const *stop;       uint32_t n_stop;   /* text that ends the answer; not part of it */
 
     rv_token_fn       on_token;    rv_done_fn on_done;      void *user;
+    rv_constraint    *constraint;  /* the form of the answer; NULL: any.  Tokens that it appends count for max_tokens, but not
+                                      for repetition_penalty                                    */
 } rv_request;
 
 /* Decodes the images and tokenizes on the calling thread, then queues the request. */
@@ -556,6 +562,8 @@ typedef struct rv_stats {
     uint64_t device_bytes;         /* what the session holds                                   */
     uint64_t saturated;            /* f16 compute: values clamped to +-65504                   */
     float    tower_ms;             /* of vision_ms: the tower alone, before projector and image keys */
+    uint32_t forced_tokens;        /* of answer_tokens: appended by the constraint              */
+    uint32_t steps;                /* passes behind the prompt that this answer took            */
 } rv_stats;
 
 RV_API rv_job_state rv_job_get_state(const rv_job *job);                                /* [any]  */

@@ -37,6 +37,17 @@ static double log_sum(const float *logits, int32_t vocab) {
     return (double)top + log(sum);
 }
 
+/* Makes -inf of what the guide does not allow; the logarithm of the allowed ones' probability. */
+static float keep_allowed(const rv_guide_row *g, float *logits, int32_t vocab, double norm) {
+    const uint32_t denied = rv_guide_denied(g);
+    double sum = 0;
+    for (int32_t i = 0; i < vocab; i++) {
+        if (rv_guide_allows(g, denied, i)) sum += exp((double)logits[i] - norm);
+        else logits[i] = -INFINITY;
+    }
+    return (float)log(sum);
+}
+
 /* Best first; of equal scores the smaller id. */
 static int by_score(const void *a, const void *b) {
     const rv_candidate *x = a, *y = b;
@@ -80,15 +91,9 @@ rv_status rv_sample_fail(rv_error *err) {
                    "overflow in this number format (rvengine inspect --check finds them)");
 }
 
-rv_status rv_sample(const rv_sampling *s, float *logits, int32_t vocab, const uint8_t *seen, uint32_t index,
-                    rv_candidate *room, int32_t *id, float *logprob, rv_error *err) {
-    double norm = log_sum(logits, vocab);
-    if (isnan(norm)) return rv_sample_fail(err);
-    if (s->temperature <= 0 && s->repetition_penalty == 1.0f) {
-        *id = best_of(logits, vocab);
-        *logprob = (float)((double)logits[*id] - norm);
-        return RV_OK;
-    }
+/* Among logits of which some are -inf. */
+static int32_t choose(const rv_sampling *s, const float *logits, int32_t vocab, const uint8_t *seen, uint32_t index, rv_candidate *room) {
+    if (s->temperature <= 0 && s->repetition_penalty == 1.0f) return best_of(logits, vocab);
     for (int32_t i = 0; i < vocab; i++) {
         room[i] = (rv_candidate){ logits[i], i };
         if (s->repetition_penalty != 1.0f && seen[i])
@@ -105,7 +110,20 @@ rv_status rv_sample(const rv_sampling *s, float *logits, int32_t vocab, const ui
         n = cut_top_p(room, n, s->top_p);
         chosen = draw(room, n, rv_random(s->seed, index));
     }
-    *id = chosen;
-    *logprob = (float)((double)logits[chosen] - norm);
+    return chosen;
+}
+
+rv_status rv_sample(const rv_sampling *s, const rv_guide_row *guide, float *logits, int32_t vocab, const uint8_t *seen, uint32_t index,
+                    rv_candidate *room, rv_best *out, rv_error *err) {
+    double norm = log_sum(logits, vocab);
+    *out = (rv_best){ 0 };
+    if (isnan(norm)) return rv_sample_fail(err);
+    if (guide && rv_guide_on(guide)) {
+        if (guide->watched >= 0 && guide->watched < vocab) out->watched = (float)((double)logits[guide->watched] - norm);
+        out->allowed = keep_allowed(guide, logits, vocab, norm);
+        if (!isfinite(out->allowed)) return rv_fail(err, RV_ERR_FORMAT, "the model gave no probability to any token that the constraint allows");
+    }
+    out->id = choose(s, logits, vocab, seen, index, room);
+    out->logprob = (float)((double)logits[out->id] - norm);
     return RV_OK;
 }

@@ -5,7 +5,7 @@
  */
 #ifndef RV_ENGINE_SAMPLE_H
 #define RV_ENGINE_SAMPLE_H
-#include "engine/base/status.h"
+#include "kernels/backend.h"
 
 typedef struct rv_sampling {
     float    temperature;                /* 0: greedy; then top_k and top_p do not count        */
@@ -18,11 +18,11 @@ typedef struct rv_sampling {
 /* Room for sorting one row of logits; one per session. */
 typedef struct rv_candidate { float score; int32_t id; } rv_candidate;
 
-/* Chooses a token.  logits f32[vocab] are changed.  seen[id] != 0: the id stands in the prompt or
- * the answer so far.  *logprob is of the logits as they came.  NaN or +inf among them is
+/* Chooses a token, among those that the guide allows (NULL: all; it is not moved).  logits f32[vocab] are changed.  seen[id] != 0:
+ * the id stands in the prompt or the answer so far.  Probabilities are of the logits as they came.  NaN or +inf among them is
  * RV_ERR_FORMAT: weights that hold such values must not become an answer. */
-rv_status rv_sample(const rv_sampling *s, float *logits, int32_t vocab, const uint8_t *seen, uint32_t index,
-                    rv_candidate *room, int32_t *id, float *logprob, rv_error *err);
+rv_status rv_sample(const rv_sampling *s, const rv_guide_row *guide, float *logits, int32_t vocab, const uint8_t *seen, uint32_t index,
+                    rv_candidate *room, rv_best *out, rv_error *err);
 
 /* The error of a row whose logits hold NaN or +inf; returns its code. */
 rv_status rv_sample_fail(rv_error *err);

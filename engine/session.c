@@ -20,7 +20,7 @@ void rv_session_place(rv_session *s, const rv_config *config, const rv_backend *
     s->cache.context = (int32_t)o->context;
     s->cache.images = (int32_t)o->images;
     rv_cache_place(&s->cache, config, be->act, cache);
-    rv_text_place(&s->text_scratch, config, be->act, (int32_t)o->slots, (int32_t)o->slots, (int32_t)o->context, scratch);
+    rv_text_place(&s->text_scratch, config, be->act, RV_FEW_ROWS, (int32_t)o->slots, (int32_t)o->context, scratch);
     rv_decode_place(s, config, be, scratch);
     /* A prefill pass and the tower take turns (step.c: `seeing`), so they share; decode steps come in between. */
     rv_arena reader = *scratch;

@@ -8,6 +8,7 @@
 #define RV_ENGINE_SESSION_H
 #include <pthread.h>
 #include <stdatomic.h>
+#include "engine/guided.h"
 #include "engine/model.h"
 #include "engine/sample.h"
 #include "engine/text.h"
@@ -48,7 +49,8 @@ struct rv_job {
     rv_token_fn      on_token;
     rv_done_fn       on_done;
     void            *user;
-    /* the answer */
+    rv_guided       *guided;             /* NULL: the answer has no given form                   */
+    /* the answer; behind the prompt's ids stand those of the answer, all but in_cache of which wait to be run */
     rv_ids           answer;
     float           *logprobs;
     rv_string        text;
@@ -70,15 +72,20 @@ typedef struct rv_flight {
     rv_job  *jobs[RV_FEW_ROWS];          /* by row; NULL: has ended since, its token is dropped  */
 } rv_flight;
 
+/* A constraint's tables on the device. */
+typedef struct rv_placed { rv_constraint *constraint; rv_guide guide; uint32_t users; } rv_placed;
+
 /* Where the backend can: recorded steps, and the answering rows as they stand on the device. */
 typedef struct rv_ahead {
     rv_tape     *tapes[RV_TAPE_SIZES][2];/* steps of 1, 2, 4 .. rows; without and with images   */
     rv_text_rows rows;                   /* as last uploaded; the device has moved on since      */
     rv_choice    how[RV_FEW_ROWS];       /* host                                                */
-    rv_choice   *device_how;             /* [slots + 1]; the last for a prompt's last row        */
+    rv_choice   *device_how;             /* [2 * slots]; the second half for passes that are waited for */
     uint8_t     *seen;                   /* device [slots x vocab]                              */
     rv_flight    flights[2];             /* `flying` of them, the oldest first                  */
     int32_t      flying;
+    void        *constraint_room;        /* device: options.constraints places of options.constraint_bytes */
+    rv_placed   *placed;                 /* what lies in them                                   */
 } rv_ahead;
 
 struct rv_session {
@@ -137,8 +144,8 @@ rv_status rv_decode_land(rv_session *s, rv_flight *flight, rv_best best[RV_FEW_R
 void      rv_decode_forget(rv_session *s, const rv_job *job);
 /* A prompt that begins: tells the device which ids it holds. */
 void      rv_decode_prompt(rv_session *s, const rv_job *job);
-/* Runs s->rows, the last of which ends the job's prompt, and chooses its first token. */
-rv_status rv_decode_first(rv_session *s, const rv_job *job, rv_best *best, rv_error *err);
+/* Runs s->rows, the last n of which end what n jobs wait to have run, chooses their next tokens and waits for them. */
+rv_status rv_decode_now(rv_session *s, const rv_text *t, rv_job *const *jobs, int32_t n, rv_best *best, rv_error *err);
 /* Without running ahead: runs s->rows; logits of rows [from, from + n) come to s->logits. */
 rv_status rv_decode_run(rv_session *s, const rv_text *t, int32_t from, int32_t n, rv_error *err);
 
@@ -152,9 +159,25 @@ void      rv_picture_release_locked(rv_picture *p);
 /* Gives every picture of the job its pages, or none of them (false: not enough are free now). */
 bool      rv_pictures_hold(rv_session *s, rv_job *job);
 
+/* engine/places.c: where constraints lie on the device.  A job gets a place for its own before it runs, or has to wait. */
+rv_status rv_places_new(rv_session *s, rv_error *err);
+void      rv_places_free(rv_session *s);
+bool      rv_place_hold(rv_session *s, rv_job *job);         /* lock is held                        */
+void      rv_place_release(rv_session *s, rv_job *job);      /* lock is held                        */
+void      rv_place_fill(rv_session *s, const rv_job *job);   /* its tables are there before anything else that is queued now */
+
 /* engine/job.c */
 void rv_job_release(rv_job *job);
-/* Takes a token into the answer and tells the caller. Returns true when the job goes on; else
+/* Ids behind the last one in the cache; of an answering job at least one. */
+static inline int32_t rv_job_waiting(const rv_job *job) { return (int32_t)job->prompt.count + (int32_t)job->answer.count - job->in_cache; }
+static inline int32_t rv_job_id(const rv_job *job, int32_t i) {
+    int32_t n = (int32_t)job->prompt.count;
+    return i < n ? job->prompt.data[i] : job->answer.data[i - n];
+}
+/* Takes a chosen token into the answer and tells the caller. Returns true when the job goes on; else
  * *state says how it ended. */
-bool rv_job_take(rv_job *job, int32_t id, float logprob, rv_job_state *state);
+bool rv_job_take(rv_job *job, rv_best best, rv_job_state *state);
+/* The same of one token, whoever chose it; LAST: the answer ends with it. */
+enum { RV_PUSH_FORCED = 1, RV_PUSH_LAST = 2 };
+bool rv_job_push(rv_job *job, int32_t id, float logprob, uint32_t how, rv_job_state *state);
 #endif

@@ -14,6 +14,7 @@ enum { SLICE_STEPS = 4,                  /* vision steps a turn while somebody i
 
 typedef enum { SEEING, READING, ANSWERING } stage;
 
+/* Whoever answers may have several ids to run: what a constraint has appended. */
 static stage stage_of(const rv_job *job) {
     if (job->in_cache >= (int32_t)job->prompt.count) return ANSWERING;
     for (uint32_t i = 0; i < job->n_pictures; i++)
@@ -30,8 +31,10 @@ static void end_job(rv_job *job, rv_job_state state) {
     job->stats.device_bytes = s->cache_bytes + s->scratch_bytes;
     job->stats.saturated = s->model->be->saturated;
     rv_decode_forget(s, job);
+    rv_guided_end(job);
     pthread_mutex_lock(&s->lock);
     if (job->slot >= 0) {
+        rv_place_release(s, job);
         for (uint32_t i = 0; i < job->n_pictures; i++) job->pictures[i]->users--;
         s->slots[job->slot] = NULL;
         s->running--;
@@ -93,7 +96,11 @@ static rv_job *admit(rv_session *s) {
         }
     for (int32_t slot = 0; !dead && s->queue && slot < s->cache.slots; slot++) {
         if (s->slots[slot]) continue;
-        if (!rv_pictures_hold(s, s->queue)) break;
+        if (!rv_place_hold(s, s->queue)) break;
+        if (!rv_pictures_hold(s, s->queue)) {
+            rv_place_release(s, s->queue);
+            break;
+        }
         start_job(s, unlink_first(s), slot);
     }
     pthread_mutex_unlock(&s->lock);
@@ -104,6 +111,15 @@ static void end_cancelled(rv_session *s) {
     for (int32_t i = 0; i < s->cache.slots; i++)
         if (s->slots[i] && atomic_load(&s->slots[i]->cancel)) end_job(s->slots[i], RV_JOB_CANCELLED);
     for (rv_job *dead; (dead = admit(s));) end_job(dead, RV_JOB_CANCELLED);
+}
+
+/* Constrained answers begin with a key, which is read with the prompt. */
+static void begin_constrained(rv_session *s) {
+    for (int32_t i = 0; i < s->cache.slots; i++) {
+        rv_job *job = s->slots[i];
+        rv_job_state state;
+        if (job && job->guided && !job->guided->begun && !rv_guided_start(job, &state)) end_job(job, state);
+    }
 }
 
 static rv_job *take_first(rv_session *s) {
@@ -182,28 +198,28 @@ static void upload_pages(rv_session *s, rv_job *job) {
 
 /* ---- the three kinds of work ---- */
 
-static void take_token(rv_job *job, int32_t id, float logprob) {
+static void take_token(rv_job *job, rv_best best) {
     rv_job_state state;
-    if (!rv_job_take(job, id, logprob, &state)) end_job(job, state);
+    if (!rv_job_take(job, best, &state)) end_job(job, state);
 }
 
 static void sample_row(rv_session *s, rv_job *job, float *logits) {
-    int32_t vocab = s->model->files.config.text.vocab, id;
+    int32_t vocab = s->model->files.config.text.vocab;
     uint8_t *seen = s->seen + (size_t)job->slot * (size_t)vocab;
-    float logprob;
+    rv_best best;
     rv_error error;
-    if (rv_sample(&job->sampling, logits, vocab, seen, (uint32_t)job->answer.count, s->room, &id, &logprob, &error)) {
+    if (rv_sample(&job->sampling, job->guided ? &job->guided->row : NULL, logits, vocab, seen, (uint32_t)job->answer.count, s->room, &best, &error)) {
         fail_job(job, &error);
         return;
     }
-    seen[id] = 1;
-    take_token(job, id, logprob);
+    seen[best.id] = 1;
+    take_token(job, best);
 }
 
 /* A token that the device chose. */
 static void take_best(rv_job *job, rv_best best) {
     rv_error error;
-    if (best.id >= 0) take_token(job, best.id, best.logprob);
+    if (best.id >= 0) take_token(job, best);
     else {
         rv_sample_fail(&error);
         fail_job(job, &error);
@@ -224,6 +240,41 @@ static void answer_rows(rv_text_rows *rows, rv_job *const *jobs, int32_t n) {
     rows->apart = true;
 }
 
+/* Whether a constraint has appended ids that wait to be run. */
+static bool is_behind(rv_job *const *jobs, int32_t n) {
+    for (int32_t i = 0; i < n; i++)
+        if (rv_job_waiting(jobs[i]) > 1) return true;
+    return false;
+}
+
+/* The same, with all ids of these jobs that are waiting, as far as a pass of few rows goes: first those from which nothing is to be
+ * chosen, then the last one of each job that has caught up.  Moves `jobs` so that these come first; returns how many they are. */
+static int32_t catch_up_rows(rv_session *s, rv_job **jobs, int32_t n) {
+    rv_job *rest[RV_FEW_ROWS];
+    int32_t room = RV_FEW_ROWS - n, ready = 0, left = 0;
+    clear_rows(&s->rows);
+    for (int32_t i = 0; i < n; i++) {
+        rv_job *job = jobs[i];
+        int32_t waiting = rv_job_waiting(job), extra = waiting - 1 < room ? waiting - 1 : room;
+        bool all = extra == waiting - 1;
+        room -= extra;
+        for (int32_t k = 0; k < extra + !all; k++) add_row(&s->rows, job, rv_job_id(job, job->in_cache + k), job->in_cache + k);
+        job->in_cache += extra + !all;
+        if (all) jobs[ready++] = job;
+        else rest[left++] = job;
+    }
+    for (int32_t i = 0; i < ready; i++) add_row(&s->rows, jobs[i], rv_job_id(jobs[i], jobs[i]->in_cache), jobs[i]->in_cache);
+    for (int32_t i = 0; i < ready; i++) jobs[i]->in_cache++;
+    for (int32_t i = 0; i < left; i++) jobs[ready + i] = rest[i];
+    s->rows.apart = s->rows.n == n;
+    return ready;
+}
+
+static void count_step(rv_job *job, double start) {
+    job->stats.decode_ms += (float)(rv_now_ms() - start);
+    job->stats.steps++;
+}
+
 /* One step, its tokens chosen on the host.  Here and below the device is not held while callbacks run: they may make or
  * free sessions of this model. */
 static bool decode(rv_session *s, rv_error *err) {
@@ -231,14 +282,10 @@ static bool decode(rv_session *s, rv_error *err) {
     double start = rv_now_ms();
     int32_t n = answering_jobs(s, jobs);
     if (n == 0) return true;
-    answer_rows(&s->rows, jobs, n);
-    if (rv_decode_run(s, &s->text, 0, n, err)) return false;
-    float ms = (float)(rv_now_ms() - start);
-    for (int32_t i = 0; i < n; i++) {
-        jobs[i]->in_cache++;
-        jobs[i]->stats.decode_ms += ms;
-        sample_row(s, jobs[i], s->logits + (size_t)i * (size_t)s->model->files.config.text.vocab);
-    }
+    int32_t ready = catch_up_rows(s, jobs, n);
+    if (rv_decode_run(s, &s->text, s->rows.n - ready, ready, err)) return false;
+    for (int32_t i = 0; i < n; i++) count_step(jobs[i], start);
+    for (int32_t i = 0; i < ready; i++) sample_row(s, jobs[i], s->logits + (size_t)i * (size_t)s->model->files.config.text.vocab);
     return true;
 }
 
@@ -254,6 +301,16 @@ static bool goes_on(const rv_flight *f, rv_job *const *jobs, int32_t n) {
     if (f->n != n || memcmp(f->jobs, jobs, (size_t)n * sizeof *jobs)) return false;
     for (int32_t i = 0; i < n; i++)
         if ((int32_t)jobs[i]->answer.count + 2 > jobs[i]->limit) return false;
+    return !is_behind(jobs, n);
+}
+
+/* One step that is waited for: what constraints have appended, and one row of everybody else. */
+static bool catch_up(rv_session *s, rv_job **jobs, int32_t n, double start, rv_error *err) {
+    rv_best best[RV_FEW_ROWS];
+    int32_t ready = catch_up_rows(s, jobs, n);
+    if (rv_decode_now(s, &s->text, jobs, ready, best, err)) return false;
+    for (int32_t i = 0; i < n; i++) count_step(jobs[i], start);
+    for (int32_t i = 0; i < ready; i++) take_best(jobs[i], best[i]);
     return true;
 }
 
@@ -261,12 +318,11 @@ static bool land(rv_session *s, double start, rv_error *err) {
     rv_flight f;
     rv_best best[RV_FEW_ROWS];
     if (rv_decode_land(s, &f, best, err)) return false;
-    float ms = (float)(rv_now_ms() - start);
     for (int32_t i = 0; i < f.n; i++) {
         if (!f.jobs[i]) continue;
         f.jobs[i]->in_cache++;
-        f.jobs[i]->stats.decode_ms += ms;
-        take_best(f.jobs[i], best[i]);
+        count_step(f.jobs[i], start);
+        if (rv_job_waiting(f.jobs[i]) == 0) take_best(f.jobs[i], best[i]);       /* else a constraint had said already what comes */
     }
     return true;
 }
@@ -278,11 +334,15 @@ static bool decode_ahead(rv_session *s, bool joins, rv_error *err) {
     double start = rv_now_ms();
     int32_t n = answering_jobs(s, jobs);
     if (!s->ahead.flying && n == 0) return true;
-    if (!s->ahead.flying && !launch(s, jobs, n, err)) return false;
-    if (!joins && goes_on(&s->ahead.flights[0], jobs, n) && rv_decode_launch_next(s, err)) return false;
-    if (!land(s, start, err)) return false;
+    if (!s->ahead.flying && is_behind(jobs, n)) {
+        if (!catch_up(s, jobs, n, start, err)) return false;
+    } else {
+        if (!s->ahead.flying && !launch(s, jobs, n, err)) return false;
+        if (!joins && goes_on(&s->ahead.flights[0], jobs, n) && rv_decode_launch_next(s, err)) return false;
+        if (!land(s, start, err)) return false;
+    }
     n = answering_jobs(s, jobs);
-    return s->ahead.flying || joins || n == 0 || launch(s, jobs, n, err);
+    return s->ahead.flying || joins || n == 0 || is_behind(jobs, n) || launch(s, jobs, n, err);
 }
 
 static bool see(rv_session *s, rv_job *job, int32_t steps, rv_error *err) {
@@ -312,24 +372,25 @@ static bool see(rv_session *s, rv_job *job, int32_t steps, rv_error *err) {
 
 /* Where the job's next chunk of prompt ends. */
 static int32_t chunk_end(const rv_session *s, const rv_job *job) {
-    int32_t chunk = s->model->be->chunk_rows, to = job->in_cache + chunk - job->in_cache % chunk, end = (int32_t)job->prompt.count;
+    int32_t chunk = s->model->be->chunk_rows, to = job->in_cache + chunk - job->in_cache % chunk, end = job->in_cache + rv_job_waiting(job);
     return to < end ? to : end;
 }
 
 static bool read_chunk(rv_session *s, rv_job *job, rv_error *err) {
     double start = rv_now_ms();
-    int32_t from = job->in_cache, to = chunk_end(s, job), end = (int32_t)job->prompt.count;
+    int32_t from = job->in_cache, to = chunk_end(s, job), end = from + rv_job_waiting(job);
     if (from == 0 && job->n_pictures) upload_pages(s, job);
     if (from == 0) rv_decode_prompt(s, job);
+    if (from == 0) rv_place_fill(s, job);
     s->seeing = NULL;                            /* the pass overwrites what a picture may have left half done */
     clear_rows(&s->rows);
     for (int32_t i = from; i < to; i++) {
-        set_sight(job, i);
-        add_row(&s->rows, job, job->prompt.data[i], i);
+        if (i < (int32_t)job->prompt.count) set_sight(job, i);
+        add_row(&s->rows, job, rv_job_id(job, i), i);
     }
     bool last = to == end;
     rv_best best;
-    if (last && s->runs_ahead ? rv_decode_first(s, job, &best, err) : rv_decode_run(s, &s->reader, to - from - 1, last ? 1 : 0, err)) return false;
+    if (last && s->runs_ahead ? rv_decode_now(s, &s->reader, &job, 1, &best, err) : rv_decode_run(s, &s->reader, to - from - 1, last ? 1 : 0, err)) return false;
     job->in_cache = to;
     job->stats.prefill_ms += (float)(rv_now_ms() - start);
     if (last && s->runs_ahead) take_best(job, best);
@@ -355,7 +416,7 @@ static rv_job *next_reader(rv_session *s) {
 static bool turn(rv_session *s, rv_error *err) {
     rv_job *jobs[RV_FEW_ROWS], *job = next_reader(s);
     bool answering = answering_jobs(s, jobs) > 0, reads = job && stage_of(job) == READING;
-    bool joins = reads && chunk_end(s, job) == (int32_t)job->prompt.count;
+    bool joins = reads && chunk_end(s, job) == job->in_cache + rv_job_waiting(job);
     if (!(s->runs_ahead ? decode_ahead(s, joins, err) : decode(s, err))) return false;
     if (!job) return true;
     if (reads) return read_chunk(s, job, err);
@@ -368,6 +429,7 @@ rv_status rv_step(rv_session *s, uint32_t *active, rv_error *err) {
         return rv_fail(err, RV_ERR_BUSY, "another thread is stepping this session (or a callback called rv_step)");
     rv_error error = { 0 };
     end_cancelled(s);
+    begin_constrained(s);
     if (s->running && !turn(s, &error)) fail_all(s, &error);
     pthread_mutex_lock(&s->lock);
     if (active) *active = s->queued + s->running;

@@ -22,6 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "engine/base/dtype.h"
+#include "engine/base/guide.h"
 #include "engine/base/quant.h"
 #include "engine/base/status.h"
 
@@ -111,8 +112,9 @@ typedef struct rv_norm { const float *weight, *bias; float eps; int32_t width; }
 typedef struct rv_backend rv_backend;
 typedef struct rv_tape    rv_tape;       /* a recorded run of operations (a CUDA graph)         */
 
-/* A row's chosen token (of rv_best_rows: the most likely one), and the natural logarithm of its probability. */
-typedef struct rv_best { int32_t id; float logprob; } rv_best;
+/* A row's chosen token (of rv_best_rows: the most likely one), and the natural logarithms of its probability, of that of all
+ * tokens that its guide allows, and of the token's that the guide watches (0 without a guide). */
+typedef struct rv_best { int32_t id; float logprob, allowed, watched; } rv_best;
 
 /* How a row's next token is chosen, by the rules of engine/sample.h; device memory. */
 typedef struct rv_choice {
@@ -123,6 +125,7 @@ typedef struct rv_choice {
     float    top_p;              /* 1: off                                                      */
     float    repetition_penalty; /* 1: off                                                      */
     int32_t  last;               /* the highest pos that this row ever has to run               */
+    rv_guide_row guide;          /* only tokens that it allows; `choose` moves it on. All zero: none */
 } rv_choice;
 
 /* Rows that answer, as `choose` finds them and leaves them: one step on.  All of it is device memory. */

@@ -77,9 +77,10 @@ static void choose_row(const rv_answering *a, int32_t r, const float *logits, in
     rv_error err;
     if (a->pos[r] < 0) goto done;
     memcpy(copy, logits, (size_t)vocab * sizeof *copy);
-    if (rv_sample(&sampling, copy, vocab, seen, how->index, room, &a->best[r].id, &a->best[r].logprob, &err)) a->best[r].id = -1;
+    if (rv_sample(&sampling, &how->guide, copy, vocab, seen, how->index, room, &a->best[r], &err)) a->best[r].id = -1;
     else {
         a->ids[r] = a->best[r].id;
+        if (rv_guide_on(&how->guide)) rv_guide_move(&a->how[r].guide, a->ids[r]);
         if (how->repetition_penalty != 1.0f) seen[a->ids[r]] = 1;
     }
     a->how[r].index++;

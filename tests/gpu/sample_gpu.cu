@@ -155,7 +155,7 @@ static outcome on_host(const batch &b, int r) {
     rv_sampling s = { c.temperature, c.top_k, c.top_p, c.repetition_penalty, c.seed };
     rv_error err;
     outcome o = {};
-    o.failed = rv_sample(&s, logits.data(), b.n, &b.seen[(size_t)b.slot[r] * b.n], c.index, room.data(), &o.id, &o.logprob, &err) != RV_OK;
+    o.failed = rv_sample(&s, &c.guide, logits.data(), b.n, &b.seen[(size_t)b.slot[r] * b.n], c.index, room.data(), &o.best, &err) != RV_OK;
     return o;
 }
 
