@@ -83,18 +83,20 @@ done:
 }
 
 /* The automaton of a pattern, new or known; its index, or -1 after an error. */
-static int32_t automaton_of(maker *m, const char *pattern, bool list, bool line, bool text, rv_error *err) {
+static int32_t automaton_of(maker *m, const char *pattern, rv_automaton like, bool text, rv_error *err) {
     for (int32_t i = 0; i < m->n; i++)
-        if (m->automata[i].list == list && !strcmp(m->patterns[i], pattern)) return i;
+        if (m->automata[i].list == like.list && !strcmp(m->patterns[i], pattern)) return i;
     rv_automaton *a = &m->automata[m->n];
-    *a = (rv_automaton){ .list = list, .line = line };
+    *a = like;
     if (rv_dfa_pattern(pattern, &a->dfa, err)) return -1;
     if (!(m->patterns[m->n] = strdup(pattern))) {
         rv_dfa_free(&a->dfa);
         return rv_fail_memory(err, "constraint"), -1;
     }
     m->n++;
-    return text && rv_dfa_limit_runs(&a->dfa, FILLERS, RUN, err) ? -1 : m->n - 1;
+    if (text && rv_dfa_limit_runs(&a->dfa, FILLERS, RUN, err)) return -1;
+    if (like.absent && rv_dfa_single_out(&a->dfa, " " RV_ABSENT, strlen(" " RV_ABSENT), err)) return -1;
+    return m->n - 1;
 }
 
 /* ---- keys ---- */
@@ -123,7 +125,8 @@ static rv_status add_key(maker *m, const rv_key *k, uint32_t index, rv_error *er
     line->max_tokens = k->max_tokens ? (int32_t)k->max_tokens : line->list ? LIST_TOKENS : TOKENS;
     if (!(line->key = strdup(k->key))) return rv_fail_memory(err, "constraint");
     TRY(value_pattern(k, &pattern, err));
-    line->state = automaton_of(m, rv_string_text(&pattern), line->list, true, !k->pattern && !k->n_choices, err);
+    rv_automaton like = { .list = line->list, .absent = line->list && !line->required, .line = true };
+    line->state = automaton_of(m, rv_string_text(&pattern), like, !k->pattern && !k->n_choices, err);
     if (line->state < 0) {
         st = err ? err->code : RV_ERR_FORMAT;
         goto done;
@@ -192,6 +195,19 @@ static rv_status keep_sure(maker *m, rv_error *err) {
     return RV_OK;
 }
 
+/* Marks states from which a token may lead to where something can be appended. */
+static rv_status keep_waits(rv_constraint *c, rv_error *err) {
+    const rv_guide *g = &c->guide;
+    c->waits = calloc((size_t)g->states, sizeof *c->waits);
+    if (!c->waits) return rv_fail_memory(err, "constraint");
+    for (int32_t s = 2; s < g->states; s++)
+        for (int32_t k = 0; k < g->n_classes && !c->waits[s]; k++) {
+            int32_t to = g->next[s * g->n_classes + k] & RV_GUIDE_STATE;
+            c->waits[s] = to == RV_GUIDE_DONE || (to && c->sure[to]);
+        }
+    return RV_OK;
+}
+
 static rv_status make_guide(maker *m, rv_error *err) {
     static const char *const names[] = { "<|eot_id|>", "<|end_of_text|>", "<|eom_id|>" };
     int32_t stops[3], n = 0;
@@ -199,7 +215,8 @@ static rv_status make_guide(maker *m, rv_error *err) {
         if ((stops[n] = rv_tokenizer_control(m->t, names[i])) >= 0) n++;
     rv_status st = rv_guide_new(m->t, (int32_t)rv_tokenizer_size(m->t), stops, n, m->automata, m->n, &m->c->guide, err);
     for (int32_t i = 0; i < m->c->n_lines && st == RV_OK; i++) m->c->lines[i].state = m->automata[m->c->lines[i].state].start;
-    return st ? st : keep_sure(m, err);
+    if (st == RV_OK) st = keep_sure(m, err);
+    return st ? st : keep_waits(m->c, err);
 }
 
 static rv_status finish(maker *m, rv_status st, rv_constraint **out) {
@@ -239,7 +256,7 @@ static rv_status of_json(const rv_tokenizer *t, const char *pattern, rv_constrai
     m.c->json = true;
     m.c->lines[0].max_tokens = INT32_MAX / 2;
     m.c->lines[0].required = true;
-    if ((m.c->lines[0].state = automaton_of(&m, pattern, false, false, false, err)) < 0) TRY(err->code);
+    if ((m.c->lines[0].state = automaton_of(&m, pattern, (rv_automaton){ 0 }, false, err)) < 0) TRY(err->code);
     TRY(make_guide(&m, err));
 done:
     return finish(&m, st, out);
@@ -282,6 +299,7 @@ void rv_constraint_free(rv_constraint *c) {
     rv_ids_free(&c->cell);
     for (int32_t s = 0; c->sure && s < c->guide.states; s++) free(c->sure[s]);
     free(c->sure);
+    free(c->waits);
     rv_guide_free(&c->guide);
     free(c);
 }

@@ -24,6 +24,7 @@ struct rv_constraint {
     int32_t    n_lines;
     bool       json;
     char     **sure;                     /* per state: the only text that can follow, where it may be appended (rv_sure_text); else NULL */
+    bool      *waits;                    /* per state: after the next token there may be something to append */
     int32_t    newline;                  /* the id                                              */
     int32_t    absent;                   /* the first id of " NOT_FOUND"                        */
     rv_ids     cell;                     /* of " | NOT_FOUND"                                   */

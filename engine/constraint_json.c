@@ -11,10 +11,10 @@
 
 enum { MOST_DEPTH = 32, MOST_PATTERN = 1 << 20, ANY_DEPTH = 4 };
 
-#define BLANK "(?:\\n *| ?)"
+#define BLANK "(?:\\n {0,12}| ?)"
 #define CHARACTER "(?:[^\"\\\\]|\\\\(?:[\"\\\\/bfnrt]|u[0-9a-fA-F]{4}))"
 #define INTEGER "-?(?:0|[1-9][0-9]{0,17})"
-#define NUMBER INTEGER "(?:\\.[0-9]{1,17})?(?:[eE][+\\-]?[0-9]{1,3})?"
+#define NUMBER INTEGER "(?:\\.[0-9]{1,17})?(?:[eE][+\\-]?[0-9]{1,2})?"
 
 typedef struct reader {
     const json_t *root;

@@ -208,6 +208,8 @@ bool rv_guided_take(rv_job *job, rv_best best, rv_job_state *state) {
     return rv_guided_start(job, state);
 }
 
+bool rv_guided_waits(const rv_guided *g) { return g->constraint->waits[g->row.state]; }
+
 void rv_guided_end(rv_job *job) {
     rv_guided *g = job->guided;
     for (int32_t i = 0; g && i < g->n_values; i++) g->values[i].value = rv_string_text(&job->text) + g->starts[i];

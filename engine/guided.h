@@ -31,6 +31,8 @@ void      rv_guided_free(rv_guided *g);
 bool rv_guided_start(rv_job *job, rv_job_state *state);
 /* Takes a chosen token into the answer, and appends what follows for sure.  False: the job has ended, *state says how. */
 bool rv_guided_take(rv_job *job, rv_best best, rv_job_state *state);
+/* Whether something may be appended behind the token that is being chosen now. */
+bool rv_guided_waits(const rv_guided *g);
 /* The job has ended: its values can be looked at. */
 void rv_guided_end(rv_job *job);
 #endif

@@ -296,11 +296,12 @@ static bool launch(rv_session *s, rv_job *const *jobs, int32_t n, rv_error *err)
     return rv_decode_launch(s, jobs, err) == RV_OK;
 }
 
-/* Whether the flight's rows are all that answer now, and each will surely want a token after the flight's own. */
+/* Whether the flight's rows are all that answer now, and each will surely want a token after the flight's own.  Where a
+ * constraint may append something to that, waiting is cheaper than a step: all of it can then run together. */
 static bool goes_on(const rv_flight *f, rv_job *const *jobs, int32_t n) {
     if (f->n != n || memcmp(f->jobs, jobs, (size_t)n * sizeof *jobs)) return false;
     for (int32_t i = 0; i < n; i++)
-        if ((int32_t)jobs[i]->answer.count + 2 > jobs[i]->limit) return false;
+        if ((int32_t)jobs[i]->answer.count + 2 > jobs[i]->limit || (jobs[i]->guided && rv_guided_waits(jobs[i]->guided))) return false;
     return !is_behind(jobs, n);
 }
 

@@ -15,6 +15,7 @@ typedef struct walk {
     const rv_automaton *automata;
     const int16_t *owner;                /* per state of the guide: its automaton, -1 for DEAD and DONE */
     const int32_t *absent;               /* per automaton: of a list, the state after NOT_FOUND alone; 0: none */
+    const bool    *committed;            /* per state of the guide: of a list, which cannot end any more without another cell */
     int32_t   states;
     outcome **levels;                    /* what is alive after so many bytes of the token      */
     int32_t  *alive;
@@ -37,12 +38,13 @@ static uint16_t move(const walk *w, uint16_t entry, uint8_t byte) {
         bool counted = a->list && at != (uint32_t)w->absent[owner];
         return a->dfa.accept[at] ? (uint16_t)(flags | RV_GUIDE_DONE | (counted ? RV_GUIDE_LIST_END : 0)) : 0;
     }
-    if (a->list && byte == '|') {
+    uint32_t next = a->dfa.next[at][byte], to = (uint32_t)a->start + next - 1;
+    if (next == 0) return 0;
+    if (a->list && !w->committed[state] && (byte == '|' || w->committed[to])) {
         if (flags & RV_GUIDE_CELL) return 0;                     /* two cells in one token: they could not be counted */
         flags |= RV_GUIDE_CELL;
     }
-    uint32_t next = a->dfa.next[at][byte];
-    return next ? (uint16_t)(flags | (uint32_t)(a->start + (int32_t)next - 1)) : 0;
+    return (uint16_t)(flags | to);
 }
 
 /* Nothing may follow this state. */
@@ -158,7 +160,20 @@ static rv_status collect(const rv_tokenizer *t, int32_t vocab, token **out, size
     return RV_OK;
 }
 
-static rv_status lay_out(walk *w, rv_automaton *automata, int32_t n, int16_t **owner, int32_t **absent, rv_error *err) {
+/* From its blank on, the separator behind a cell that holds none is sure to come: there the next cell is counted, while ending the
+ * list is still a choice. */
+static void find_committed(const rv_automaton *a, bool *committed) {
+    bool *of = committed + a->start - 1;                         /* by the automaton's own states */
+    for (int32_t s = 1; s < a->dfa.states; s++) of[s] = !a->dfa.accept[s];
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (int32_t s = 1; s < a->dfa.states; s++)
+            for (int b = 0; b < 256 && of[s]; b++)
+                if (b != '|' && a->dfa.next[s][b] && !of[a->dfa.next[s][b]]) of[s] = false, changed = true;
+    }
+}
+
+static rv_status lay_out(walk *w, rv_automaton *automata, int32_t n, int16_t **owner, int32_t **absent, bool **committed, rv_error *err) {
     int32_t states = 2;
     for (int32_t i = 0; i < n; i++) {
         automata[i].start = states;
@@ -167,13 +182,15 @@ static rv_status lay_out(walk *w, rv_automaton *automata, int32_t n, int16_t **o
     }
     *owner = malloc((size_t)states * sizeof **owner);
     *absent = calloc((size_t)n + 1, sizeof **absent);
-    if (!*owner || !*absent) return rv_fail_memory(err, "guide");
+    *committed = calloc((size_t)states, sizeof **committed);
+    if (!*owner || !*absent || !*committed) return rv_fail_memory(err, "guide");
     memset(*owner, -1, 2 * sizeof **owner);
     for (int32_t i = 0; i < n; i++) {
         for (int32_t s = 0; s < automata[i].dfa.states - 1; s++) (*owner)[automata[i].start + s] = (int16_t)i;
-        if (automata[i].list) (*absent)[i] = rv_dfa_walk(&automata[i].dfa, " NOT_FOUND", 10);
+        if (automata[i].list) find_committed(&automata[i], *committed);
+        if (automata[i].list && automata[i].absent) (*absent)[i] = rv_dfa_walk(&automata[i].dfa, " NOT_FOUND", 10);
     }
-    *w = (walk){ .automata = automata, .owner = *owner, .absent = *absent, .states = states, .n_classes = 1 };
+    *w = (walk){ .automata = automata, .owner = *owner, .absent = *absent, .committed = *committed, .states = states, .n_classes = 1 };
     return RV_OK;
 }
 
@@ -206,10 +223,11 @@ rv_status rv_guide_new(const rv_tokenizer *t, int32_t vocab, const int32_t *stop
     size_t count = 0, longest = 0;
     int16_t *owner = NULL;
     int32_t *absent = NULL;
+    bool *committed = NULL;
     uint16_t *classes = calloc((size_t)vocab, sizeof *classes), *next = NULL;
     if (!classes) TRY(rv_fail_memory(err, "guide"));
     TRY(collect(t, vocab, &tokens, &count, &longest, err));
-    TRY(lay_out(&w, automata, n, &owner, &absent, err));
+    TRY(lay_out(&w, automata, n, &owner, &absent, &committed, err));
     TRY(take_room(&w, longest, err));
     TRY(classify(&w, tokens, count, stops, n_stops, classes, err));
     TRY(fill_next(&w, &next, err));
@@ -224,6 +242,7 @@ done:
     free(tokens);
     free(owner);
     free(absent);
+    free(committed);
     if (st) free(classes);
     return st;
 }

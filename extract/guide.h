@@ -14,6 +14,7 @@
 typedef struct rv_automaton {
     rv_dfa dfa;                          /* over the value's bytes, the space before it included; a list's cells have " | " between them */
     bool   list;                         /* '|' separates cells                                 */
+    bool   absent;                       /* of a list: its only cell may be NOT_FOUND, which is an alternative of its own in the pattern */
     bool   line;                         /* ends with a newline; else when nothing more may come, or by a stop token */
     int32_t start;                       /* out: its first state in the guide                   */
 } rv_automaton;

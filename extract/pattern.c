@@ -440,6 +440,21 @@ int32_t rv_dfa_walk(const rv_dfa *d, const char *text, size_t bytes) {
     return state;
 }
 
+rv_status rv_dfa_single_out(rv_dfa *d, const char *text, size_t bytes, rv_error *err) {
+    int32_t before = rv_dfa_walk(d, text, bytes - 1), n = d->states;
+    uint16_t from = d->next[before][(uint8_t)text[bytes - 1]];
+    if (before == 0 || from == 0) return RV_OK;
+    if (n == RV_DFA_MOST_STATES) return rv_fail(err, RV_ERR_UNSUPPORTED, "a pattern needs more than %d states", RV_DFA_MOST_STATES);
+    uint16_t (*next)[256] = realloc(d->next, (size_t)(n + 1) * sizeof *next);
+    if (!next) return rv_fail_memory(err, "pattern");
+    d->next = next;
+    next[before][(uint8_t)text[bytes - 1]] = (uint16_t)n;
+    memcpy(next[n], next[from], sizeof *next);
+    d->accept[n] = d->accept[from];      /* has room for all there can be */
+    d->states++;
+    return RV_OK;
+}
+
 /* ---- runs ---- */
 
 /* A state of the product: one of *d, and which limited byte came last how often (0: none). */

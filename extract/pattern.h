@@ -30,4 +30,7 @@ rv_status rv_dfa_limit_runs(rv_dfa *d, const char *bytes, int32_t most, rv_error
 
 /* The state after `text`, from the start. */
 int32_t   rv_dfa_walk(const rv_dfa *d, const char *text, size_t bytes);
+
+/* Makes a state of its own of the one after `text`, which only the state before it leads to; the language stays the same. */
+rv_status rv_dfa_single_out(rv_dfa *d, const char *text, size_t bytes, rv_error *err);
 #endif

@@ -24,7 +24,7 @@ enum { RV_GUIDE_DEAD = 0,
        RV_GUIDE_STATE = 0x1fff,          /* the entry's state; so many states at most           */
        RV_GUIDE_LIST_END = 0x2000,       /* it ends a list                                      */
        RV_GUIDE_BY_STOP = 0x4000,        /* it ends the value as a stop token                   */
-       RV_GUIDE_CELL = 0x8000 };         /* it holds the separator between two cells of a list  */
+       RV_GUIDE_CELL = 0x8000 };         /* behind it a list will have one cell more            */
 
 typedef struct rv_guide {
     const uint16_t *classes;             /* [vocab]: a token's class; NULL: no guide             */
