@@ -40,6 +40,8 @@ struct row {
     float penalty, temperature;          /* temperature 0: scores are not divided               */
     int32_t n;
     int id_bits;                         /* n <= 1 << id_bits                                   */
+    const rv_guide_row *guide;           /* NULL: every token may come                          */
+    uint32_t denied;
     float best;                          /* the highest score                                   */
     const float *scores;                 /* of what was gathered, with                          */
     const int32_t *ids;
@@ -83,7 +85,7 @@ template <typename F> static __device__ __forceinline__ void each(const row &r, 
 #pragma unroll
         for (int k = 0; k < LOADS; k++) {
             bool in = from + k * THREADS < r.n;
-            v[k] = in ? r.logits[from + k * THREADS] : 0.f;
+            v[k] = !in ? 0.f : !r.guide || rv_guide_allows(r.guide, r.denied, from + k * THREADS) ? r.logits[from + k * THREADS] : -INFINITY;
             seen[k] = in && r.seen && r.seen[from + k * THREADS];
         }
 #pragma unroll
@@ -278,6 +280,7 @@ static __device__ void move_on(const rv_answering &a, int r, const row &logits, 
     bool on = best.id >= 0 && a.pos[r] < how.last;
     if (best.id >= 0) {
         a.ids[r] = best.id;
+        if (rv_guide_on(&how.guide)) rv_guide_move(&how.guide, best.id);
         if (how.repetition_penalty != 1.f) a.seen[(int64_t)a.slot[r] * logits.n + best.id] = 1;
     }
     how.index++;
@@ -293,7 +296,7 @@ static __global__ void __launch_bounds__(THREADS) choose_kernel(rv_answering a, 
     const rv_choice how = a.how[i];
     rv_best best = a.best[i];
     row r = { logits + i * ld, how.repetition_penalty != 1.f ? a.seen + (int64_t)a.slot[i] * n : nullptr, how.repetition_penalty, how.temperature, n,
-              id_bits, 0.f, t.scores, t.ids, -1 };
+              id_bits, rv_guide_on(&how.guide) ? &how.guide : nullptr, rv_guide_denied(&how.guide), 0.f, t.scores, t.ids, -1 };
     if (best.id >= 0 && (how.temperature > 0 || r.seen)) {
         int32_t id = sample(t, r, how, best.id);
         best.logprob = (float)((double)r.logits[id] - (double)r.logits[best.id] + (double)best.logprob);

@@ -59,7 +59,38 @@ static void fill(float *x, int n, shape s) {
     if (s == PEAK || s == ONE) x[random32() % (uint32_t)n] = 14;
 }
 
+/* A random guide over n tokens: some know fewer, some states allow little. */
+struct tables {
+    std::vector<uint16_t> classes, next;
+    rv_guide host;
+};
+
+static tables random_tables(int n) {
+    tables t;
+    int states = 2 + (int)(random32() % 30), n_classes = 2 + (int)(random32() % 300), vocab = random32() % 4 ? n : n - n / 3;
+    t.classes.resize(vocab), t.next.resize((size_t)states * n_classes);
+    for (auto &c : t.classes) c = (uint16_t)(random32() % n_classes);
+    for (size_t i = 0; i < t.next.size(); i++) {
+        int state = (int)(i / n_classes), kind = (int)(random32() % 8);
+        bool dead = i % n_classes == 0 || (state % 3 ? random32() % 2 : random32() % 20);
+        t.next[i] = dead ? 0 : (uint16_t)((1 + random32() % (states - 1)) | (kind < 3 ? 0x2000u << kind : 0u));
+    }
+    t.host = { t.classes.data(), t.next.data(), vocab, states, n_classes };
+    return t;
+}
+
+static rv_guide_row random_guide(const tables &t, int n) {
+    rv_guide_row g = {};
+    if (random32() % 3 == 0) return g;
+    g.guide = t.host;
+    g.state = (int)(random32() % t.host.states);
+    g.cells = (int)(random32() % 4), g.least = (int)(random32() % 4), g.most = (int)(random32() % 4), g.last = (int)(random32() % 2);
+    g.watched = (int)(random32() % (n + 1)) - 1;
+    return g;
+}
+
 struct batch {
+    tables guide;
     int rows, n, ld;
     std::vector<float> logits;
     std::vector<uint8_t> seen;
@@ -83,15 +114,17 @@ static rv_choice random_choice(int n) {
 
 static batch random_batch(int rows, int n) {
     batch b;
+    b.guide = random_tables(n);
     b.rows = rows, b.n = n, b.ld = n + (int)(random32() % 3);
     b.logits.resize((size_t)rows * b.ld, NAN);                           /* between rows: never read */
     b.seen.resize((size_t)rows * n);
-    b.best.assign(rows, rv_best{ -7, 7.f });
+    b.best.assign(rows, rv_best{ -7, 7.f, 7.f, 7.f });
     for (auto &s : b.seen) s = random32() % 4 == 0;
     for (int r = 0; r < rows; r++) {
         b.shapes.push_back((shape)(random32() % SHAPES));
         fill(&b.logits[(size_t)r * b.ld], n, b.shapes[r]);
         b.how.push_back(random_choice(n));
+        b.how.back().guide = random_guide(b.guide, n);
         b.ids.push_back(3);
         b.pos.push_back((int)(random32() % 900));
         b.slot.push_back(rows - 1 - r);
@@ -133,6 +166,9 @@ static void finish(rv_backend *be) {
 /* What choose makes of the batch. */
 static batch on_device(rv_backend *be, batch b) {
     float *logits = up(b.logits);
+    uint16_t *classes = up(b.guide.classes), *next = up(b.guide.next);
+    for (rv_choice &c : b.how)
+        if (c.guide.guide.classes) c.guide.guide.classes = classes, c.guide.guide.next = next;
     rv_answering a = { up(b.ids), up(b.pos), nullptr, up(b.how), up(b.seen), up(b.best) };
     int32_t *slot = up(b.slot);
     a.slot = slot;
@@ -140,13 +176,17 @@ static batch on_device(rv_backend *be, batch b) {
     rv_choose(be, &a, m);
     finish(be);
     down(b.ids, a.ids), down(b.pos, a.pos), down(b.how, a.how), down(b.seen, a.seen), down(b.best, a.best), down(b.slot, slot);
+    for (rv_choice &c : b.how)
+        if (c.guide.guide.classes) c.guide.guide = b.guide.host;
     MUST(cudaFree(logits));
+    MUST(cudaFree(classes));
+    MUST(cudaFree(next));
     return b;
 }
 
 /* ---- the host's choice, and how close it was ---- */
 
-struct outcome { int32_t id; float logprob; bool failed; };
+struct outcome { rv_best best; bool failed; };
 
 static outcome on_host(const batch &b, int r) {
     std::vector<float> logits(b.logits.begin() + (size_t)r * b.ld, b.logits.begin() + (size_t)r * b.ld + b.n);
@@ -166,7 +206,7 @@ static double distance(const batch &b, int r) {
     for (int i = 0; i < b.n; i++) {
         float x = b.logits[(size_t)r * b.ld + i];
         if (c.repetition_penalty != 1.f && b.seen[(size_t)b.slot[r] * b.n + i]) x = x < 0 ? x * c.repetition_penalty : x / c.repetition_penalty;
-        s[i] = x / c.temperature;
+        s[i] = rv_guide_on(&c.guide) && !rv_guide_allows(&c.guide, rv_guide_denied(&c.guide), i) ? -INFINITY : x / c.temperature;
     }
     std::sort(s.begin(), s.end(), [](float x, float y) { return x > y; });
     size_t n = s.size();
@@ -197,18 +237,23 @@ static void check_row(const batch &before, const batch &after, int r, const outc
         expect(best.id == -1 && after.pos[r] == -1, "what the host refuses has no token", best.id);
         return;
     }
-    if (host.id != best.id) {
+    if (host.best.id != best.id) {
         double d = c.temperature > 0 ? distance(before, r) : INFINITY;
         printf("%s: n %d shape %d T %g k %u p %g penalty %g: device %d, host %d, distance %.1e\n", d < 1e-9 ? "close call" : "FAILED", before.n,
-               before.shapes[r], c.temperature, c.top_k, c.top_p, c.repetition_penalty, best.id, host.id, d);
+               before.shapes[r], c.temperature, c.top_k, c.top_p, c.repetition_penalty, best.id, host.best.id, d);
         if (d < 1e-9) close_calls++;
         else failures++;
         return;
     }
-    if (fabsf(best.logprob - host.logprob) > 1e-5f * fmaxf(1.f, fabsf(host.logprob))) {
-        printf("FAILED: n %d shape %d: log-probability %.8g, host %.8g\n", before.n, before.shapes[r], best.logprob, host.logprob);
+    const float device[] = { best.logprob, best.allowed, best.watched }, wanted[] = { host.best.logprob, host.best.allowed, host.best.watched };
+    for (int i = 0; i < 3; i++) {
+        if (device[i] == wanted[i] || fabsf(device[i] - wanted[i]) <= 1e-5f * fmaxf(1.f, fabsf(wanted[i]))) continue;
+        printf("FAILED: n %d shape %d: log-probability %d: %.8g, host %.8g\n", before.n, before.shapes[r], i, device[i], wanted[i]);
         failures++;
     }
+    rv_guide_row moved = c.guide;
+    if (rv_guide_on(&moved)) rv_guide_move(&moved, best.id);
+    expect(after.how[r].guide.state == moved.state && after.how[r].guide.cells == moved.cells, "and to the guide's next state", after.how[r].guide.state, moved.state);
     expect(after.ids[r] == best.id, "the row moves to its token", after.ids[r], best.id);
     expect(after.pos[r] == (before.pos[r] < c.last ? before.pos[r] + 1 : -1), "and to the next position", after.pos[r], before.pos[r]);
     expect(after.how[r].index == c.index + 1, "and to the next random number");
@@ -236,7 +281,7 @@ static void a_row_gets_the_same_alone_and_in_a_batch(rv_backend *be) {
         batch one = b;
         one.rows = 1;
         one.logits.assign(b.logits.begin() + (size_t)r * b.ld, b.logits.begin() + (size_t)r * b.ld + b.n);
-        one.how = { b.how[r] }, one.ids = { b.ids[r] }, one.pos = { b.pos[r] }, one.slot = { b.slot[r] }, one.best = { { 0, 0 } };
+        one.how = { b.how[r] }, one.ids = { b.ids[r] }, one.pos = { b.pos[r] }, one.slot = { b.slot[r] }, one.best = { {} };
         one = on_device(be, one);
         expect(!memcmp(&one.best[0], &together.best[r], sizeof(rv_best)), "alone and in a batch", one.best[0].id, together.best[r].id);
     }
@@ -266,7 +311,7 @@ static void draws_follow_the_distribution(rv_backend *be) {
         batch b = random_batch(64, 8);
         for (int r = 0; r < 64; r++) {
             memcpy(&b.logits[(size_t)r * b.ld], logits, sizeof logits);
-            b.how[r].temperature = b.how[r].top_p = b.how[r].repetition_penalty = 1, b.how[r].top_k = UINT32_MAX;
+            b.how[r].temperature = b.how[r].top_p = b.how[r].repetition_penalty = 1, b.how[r].top_k = UINT32_MAX, b.how[r].guide = {};
         }
         for (const rv_best &best : on_device(be, b).best) counts[best.id]++, all++;
     }
@@ -341,8 +386,22 @@ static void every_clamped_value_is_counted(rv_backend *be) {
 
 /* ---- time ---- */
 
-static float time_of(int rows, int n, rv_choice how, bool with_choice) {
+/* As large as the tables of a document with fifty fields; every third token may come. */
+static tables large_tables(int n) {
+    tables t;
+    const int states = 1000, n_classes = 1500;
+    t.classes.resize(n), t.next.resize((size_t)states * n_classes);
+    for (auto &c : t.classes) c = (uint16_t)(random32() % n_classes);
+    for (auto &e : t.next) e = random32() % 3 ? 0 : (uint16_t)(2 + random32() % (states - 2));
+    t.host = { t.classes.data(), t.next.data(), n, states, n_classes };
+    return t;
+}
+
+static float time_of(int rows, int n, rv_choice how, bool with_choice, bool guided) {
     batch b = random_batch(rows, n);
+    tables large = large_tables(n);
+    uint16_t *classes = up(large.classes), *next = up(large.next);
+    if (guided) how.guide = { { classes, next, n, large.host.states, large.host.n_classes }, 5, 0, 0, 0, 0, 7 };
     for (int r = 0; r < rows; r++) fill(&b.logits[(size_t)r * b.ld], n, WIDE), b.how[r] = how, b.pos[r] = 0, b.how[r].last = 1 << 30;
     float *logits = up(b.logits), ms;
     int32_t *slot = up(b.slot);
@@ -359,7 +418,7 @@ static float time_of(int rows, int n, rv_choice how, bool with_choice) {
     enum { TIMES = 20 };
     for (int k = -3; k < TIMES; k++) {
         if (k == 0) MUST(cudaEventRecord(from, s));
-        MUST(rv_cuda_best(a.best, m, partial, true, s));
+        MUST(rv_cuda_best(a.best, m, guided ? a.how : nullptr, partial, true, s));
         if (with_choice) MUST(rv_cuda_choose(&a, m, true, s));
     }
     MUST(cudaEventRecord(to, s));
@@ -367,24 +426,28 @@ static float time_of(int rows, int n, rv_choice how, bool with_choice) {
     MUST(cudaEventElapsedTime(&ms, from, to));
     down(b.ids, a.ids), down(b.pos, a.pos), down(b.how, a.how), down(b.seen, a.seen), down(b.best, a.best), down(b.slot, slot);
     MUST(cudaFree(logits));
+    MUST(cudaFree(classes));
+    MUST(cudaFree(next));
     return ms * 1000 / TIMES;
 }
 
 static void times() {
-    static const struct { const char *name; rv_choice how; bool choice; } cases[] = {
-        { "best alone", { 1, 0, UINT32_MAX, 0, 1, 1, 0 }, false },
-        { "greedy rows", { 1, 0, UINT32_MAX, 0, 1, 1, 0 }, true },
-        { "greedy, penalty 1.2", { 1, 0, UINT32_MAX, 0, 1, 1.2f, 0 }, true },
-        { "T 0.7, k 50", { 1, 0, 50, 0.7f, 1, 1, 0 }, true },
-        { "T 0.7, k 50, p 0.9", { 1, 0, 50, 0.7f, 0.9f, 1, 0 }, true },
-        { "T 0.7, k 50, p 0.9, penalty", { 1, 0, 50, 0.7f, 0.9f, 1.2f, 0 }, true },
-        { "T 1, p 0.9", { 1, 0, UINT32_MAX, 1, 0.9f, 1, 0 }, true },
-        { "T 1", { 1, 0, UINT32_MAX, 1, 1, 1, 0 }, true },
+    static const struct { const char *name; rv_choice how; bool choice, guided; } cases[] = {
+        { "best alone", { 1, 0, UINT32_MAX, 0, 1, 1, 0, {} }, false, false },
+        { "greedy rows", { 1, 0, UINT32_MAX, 0, 1, 1, 0, {} }, true, false },
+        { "greedy rows, guided", { 1, 0, UINT32_MAX, 0, 1, 1, 0, {} }, true, true },
+        { "greedy, penalty 1.2", { 1, 0, UINT32_MAX, 0, 1, 1.2f, 0, {} }, true, false },
+        { "T 0.7, k 50", { 1, 0, 50, 0.7f, 1, 1, 0, {} }, true, false },
+        { "T 0.7, k 50, p 0.9", { 1, 0, 50, 0.7f, 0.9f, 1, 0, {} }, true, false },
+        { "T 0.7, k 50, p 0.9, penalty", { 1, 0, 50, 0.7f, 0.9f, 1.2f, 0, {} }, true, false },
+        { "T 1, p 0.9", { 1, 0, UINT32_MAX, 1, 0.9f, 1, 0, {} }, true, false },
+        { "T 1", { 1, 0, UINT32_MAX, 1, 1, 1, 0, {} }, true, false },
+        { "T 0.7, k 50, guided", { 1, 0, 50, 0.7f, 1, 1, 0, {} }, true, true },
     };
     printf("us a step of 128,256 tokens   1 row  8 rows 64 rows\n");
     for (const auto &c : cases) {
         printf("%-28s", c.name);
-        for (int rows : { 1, 8, 64 }) printf("%8.1f", time_of(rows, 128256, c.how, c.choice));
+        for (int rows : { 1, 8, 64 }) printf("%8.1f", time_of(rows, 128256, c.how, c.choice, c.guided));
         printf("\n");
     }
 }
