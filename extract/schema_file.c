@@ -102,7 +102,7 @@ static rv_status take_name(const rv_loader *l, const rv_node *node, uint32_t *ou
 static rv_status take_required(const rv_loader *l, const rv_node *node) {
     if (node->type != RV_JSON_ARRAY) return rv_take_wrong(l, node, "an array of keys");
     for (const rv_node *child = node->first; child; child = child->next) {
-        uint32_t i;
+        uint32_t i = 0;
         rv_status st = take_name(l, child, &i);
         if (st) return st;
         l->schema->fields[i].required = true;
@@ -116,7 +116,7 @@ static rv_status take_part_fields(const rv_loader *l, const rv_node *node, void 
     bool in[MOST_FIELDS] = { false };
     if (node->type != RV_JSON_ARRAY || node->n == 0) return rv_take_wrong(l, node, "an array of keys, at least one");
     for (const rv_node *child = node->first; child; child = child->next) {
-        uint32_t i;
+        uint32_t i = 0;
         rv_status st = take_name(l, child, &i);
         if (st) return st;
         if (in[i]) return rv_node_fail(l->tree, child, l->err, "\"%s\" is there twice", child->text);
@@ -176,7 +176,7 @@ static rv_status check_names(const rv_loader *l, const rv_node *properties) {
 static rv_status take_rule_fields(const rv_loader *l, const rv_node *node, void *to) {
     rv_status st = rv_take_texts(l, node, to);
     for (const rv_node *child = st ? NULL : node->first; child && st == RV_OK; child = child->next) {
-        uint32_t i;
+        uint32_t i = 0;
         st = take_name(l, child, &i);
     }
     return st;

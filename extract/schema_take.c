@@ -75,7 +75,7 @@ rv_status rv_take_flag(const rv_loader *l, const rv_node *node, void *to) {
 }
 
 rv_status rv_take_tristate(const rv_loader *l, const rv_node *node, void *to) {
-    bool flag;
+    bool flag = false;
     rv_status st = rv_take_flag(l, node, &flag);
     if (st == RV_OK) *(rv_tristate *)to = flag ? RV_YES : RV_NO;
     return st;
@@ -89,7 +89,7 @@ static rv_status number(const rv_loader *l, const rv_node *node, const char *mus
 
 rv_status rv_take_count(const rv_loader *l, const rv_node *node, void *to) {
     static const char must[] = "a whole number from 1 to 100000";
-    double value;
+    double value = 0;
     rv_status st = number(l, node, must, &value);
     if (st) return st;
     if (!(value >= 1 && value <= 100000) || value != floor(value))
@@ -100,7 +100,7 @@ rv_status rv_take_count(const rv_loader *l, const rv_node *node, void *to) {
 
 rv_status rv_take_real(const rv_loader *l, const rv_node *node, void *to) {
     static const char must[] = "a number from 0 to 1000";
-    double value;
+    double value = 0;
     rv_status st = number(l, node, must, &value);
     if (st) return st;
     if (!(value >= 0 && value <= 1000)) return rv_node_fail(l->tree, node, l->err, "must be %s, is %.40s", must, node->text);

@@ -135,11 +135,13 @@ static void read_address(rv_pool *pool, const char *text, const rv_value_context
 
 /* Document numbers: without the words that introduce them. */
 static void read_id(rv_pool *pool, const char *text, const rv_value_context *context, rv_value *out) {
-    const char *at = text;
+    const char *at = text, *before;
     (void)pool, (void)context;
-    if (rv_skip_word(&at, "number") || rv_skip_word(&at, "no")) at += strspn(at, ".: ");
-    if (*at == '#') at++;
-    rv_skip_blanks(&at);
+    do {
+        before = at;
+        if (rv_skip_word(&at, "number") || rv_skip_word(&at, "no")) at += strspn(at, ".:");
+        at += strspn(at, "# ");
+    } while (at != before);
     out->text = *at ? at : text;
 }
 
