@@ -88,7 +88,7 @@ static rv_status cut_lines(const char *text, size_t bytes, rv_list *out, rv_erro
     return st;
 }
 
-rv_status rv_list_split(rv_kind kind, const char *text, size_t bytes, rv_list *out, rv_error *err) {
+rv_status rv_list_split(rv_value_kind kind, const char *text, size_t bytes, rv_list *out, rv_error *err) {
     rv_status st;
     while (bytes && isspace((uint8_t)*text)) text++, bytes--;
     while (bytes && isspace((uint8_t)text[bytes - 1])) bytes--;

@@ -89,7 +89,7 @@ static size_t name_length(const char *text, size_t bytes) {
 }
 
 /* The longest start that reads as a valid value, cut at word ends. */
-static size_t longest_valid(rv_kind kind, const char *text, size_t bytes) {
+static size_t longest_valid(rv_value_kind kind, const char *text, size_t bytes) {
     size_t most = bytes < MOST_VALUE ? bytes : MOST_VALUE;
     for (size_t n = most; n > 0; n--) {
         if (n < bytes && is_word(text[n]) && is_word(text[n - 1])) continue;
@@ -104,7 +104,7 @@ static size_t longest_valid(rv_kind kind, const char *text, size_t bytes) {
     return 0;
 }
 
-static size_t value_length(rv_kind kind, const char *text, size_t bytes) {
+static size_t value_length(rv_value_kind kind, const char *text, size_t bytes) {
     const char *line = memchr(text, '\n', bytes);
     if (line) bytes = (size_t)(line - text);
     switch (kind) {

@@ -23,7 +23,7 @@ typedef struct rv_field {
     const char    *title;           /* "ABN", for people; never NULL                                    */
     const char    *description;     /* "" if none                                                       */
     const char    *prompt;          /* what to write there, one line: "the seller's ABN, 11 digits"; never ""  */
-    rv_kind        kind;            /* of the value, or of each item of a list                          */
+    rv_value_kind        kind;            /* of the value, or of each item of a list                          */
     bool           list;            /* items in one line, " | " between them                            */
     int32_t        group;           /* index into rv_schema.groups; -1: none (lists without a group stand alone) */
     rv_texts       aliases;         /* other keys that answers use for it                               */

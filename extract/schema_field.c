@@ -22,7 +22,7 @@ static rv_status take_kind(const rv_loader *l, const rv_node *node, void *to) {
     const char *text, *names[RV_KINDS];
     rv_status st = rv_take_text(l, node, &text);
     if (st || rv_kind_find(text, to)) return st;
-    for (int i = 0; i < RV_KINDS; i++) names[i] = rv_kind_name((rv_kind)i);
+    for (int i = 0; i < RV_KINDS; i++) names[i] = rv_kind_name((rv_value_kind)i);
     return rv_take_unknown(l, node, text, "kind of value", names, RV_KINDS);
 }
 

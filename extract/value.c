@@ -18,12 +18,12 @@ static const char *const kind_names[RV_KINDS] = {
     [RV_KIND_PHONE] = "phone", [RV_KIND_EMAIL] = "email", [RV_KIND_URL] = "url",
 };
 
-const char *rv_kind_name(rv_kind kind) { return (unsigned)kind < RV_KINDS ? kind_names[kind] : "?"; }
+const char *rv_kind_name(rv_value_kind kind) { return (unsigned)kind < RV_KINDS ? kind_names[kind] : "?"; }
 
-bool rv_kind_find(const char *name, rv_kind *out) {
+bool rv_kind_find(const char *name, rv_value_kind *out) {
     for (int i = 0; i < RV_KINDS; i++) {
         if (strcmp(kind_names[i], name)) continue;
-        *out = (rv_kind)i;
+        *out = (rv_value_kind)i;
         return true;
     }
     return false;
@@ -233,7 +233,7 @@ static char *keep_raw(rv_pool *pool, const char *text, size_t bytes) {
     return out;
 }
 
-void rv_value_read(rv_pool *pool, rv_kind kind, const char *text, size_t bytes, const rv_value_context *context, rv_value *out) {
+void rv_value_read(rv_pool *pool, rv_value_kind kind, const char *text, size_t bytes, const rv_value_context *context, rv_value *out) {
     static const rv_value_context nothing;
     *out = (rv_value){ .kind = kind, .raw = "", .text = RV_NOT_FOUND };
     if (kind == RV_KIND_MONEY) memcpy(out->currency, "AUD", 4);

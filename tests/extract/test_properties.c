@@ -112,7 +112,7 @@ static void normal_forms_are_fixed_points(void **state) {
         size_t n = draw(&seed) % (sizeof text - 1);
         for (size_t i = 0; i < n; i++) text[i] = alphabet[draw(&seed) % (draw(&seed) & 1 ? 10 : sizeof alphabet - 1)];
         text[n] = '\0';
-        rv_kind kind = (rv_kind)(draw(&seed) % RV_KINDS);
+        rv_value_kind kind = (rv_value_kind)(draw(&seed) % RV_KINDS);
         if (kind == RV_KIND_ENUM) kind = RV_KIND_MONEY;
         rv_value_read(&pool, kind, text, n, NULL, &v);
         rv_value_read(&pool, kind, v.text, strlen(v.text), NULL, &again);

@@ -6,20 +6,20 @@
 
 static rv_pool pool;
 
-static rv_value read_as(rv_kind kind, const char *text) {
+static rv_value read_as(rv_value_kind kind, const char *text) {
     rv_value v;
     rv_value_read(&pool, kind, text, strlen(text), NULL, &v);
     return v;
 }
 
-static void reads(int line, rv_kind kind, const char *text, const char *want, int64_t number) {
+static void reads(int line, rv_value_kind kind, const char *text, const char *want, int64_t number) {
     rv_value v = read_as(kind, text);
     if (v.state != RV_VALUE_VALID || strcmp(v.text, want) || v.number != number)
         fail_msg("line %d: \"%s\": state %d, \"%s\", %lld; wanted \"%s\", %lld (%s)", line, text, (int)v.state, v.text, (long long)v.number, want, (long long)number, v.why ? v.why : "");
     if (strcmp(v.raw, text)) fail_msg("line %d: raw is \"%s\"", line, v.raw);
 }
 
-static void refuses(int line, rv_kind kind, const char *text, const char *why) {
+static void refuses(int line, rv_value_kind kind, const char *text, const char *why) {
     rv_value v = read_as(kind, text);
     if (v.state != RV_VALUE_INVALID || !v.why || !strstr(v.why, why)) fail_msg("line %d: \"%s\": state %d, \"%s\", why: %s", line, text, (int)v.state, v.text, v.why ? v.why : "");
 }
@@ -213,7 +213,7 @@ static void every_way_to_say_nothing_is_absent(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         for (int kind = 0; kind < RV_KINDS; kind++)
-            if (kind != RV_KIND_ENUM && read_as((rv_kind)kind, words[i]).state != RV_VALUE_ABSENT) fail_msg("\"%s\" as %s is there", words[i], rv_kind_name((rv_kind)kind));
+            if (kind != RV_KIND_ENUM && read_as((rv_value_kind)kind, words[i]).state != RV_VALUE_ABSENT) fail_msg("\"%s\" as %s is there", words[i], rv_kind_name((rv_value_kind)kind));
     assert_int_equal(read_as(RV_KIND_NAME, "Nando's").state, RV_VALUE_VALID);
     assert_int_equal(read_as(RV_KIND_TEXT, "Not found at the scene").state, RV_VALUE_VALID);
 }
