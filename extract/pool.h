@@ -7,6 +7,7 @@
 #define RV_EXTRACT_POOL_H
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* Zero-initialise. */
 typedef struct rv_pool { struct rv_pool_block *blocks; bool failed; } rv_pool;

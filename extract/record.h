@@ -68,6 +68,7 @@ typedef struct rv_record {
     rv_finding  *findings;
     uint32_t     n_findings, findings_capacity;
     rv_compliance compliance;
+    bool         allow_tfn;       /* tax file numbers are kept in fields that say so (x-sensitivity tfn) */
     uint32_t     masked;          /* numbers masked while values were stored                            */
     rv_date      today;           /* for checks against the calendar; zero: those are left out          */
     rv_pool      pool;            /* owns every text and array above                                    */

@@ -15,7 +15,7 @@
 typedef struct rv_texts { const char *const *items; uint32_t count; } rv_texts;
 
 /* How strictly a constrained decoder holds a value to its kind: SOFT: structure only; STRICT: the kind's own form. */
-typedef enum rv_grammar { RV_GRAMMAR_SOFT, RV_GRAMMAR_STRICT } rv_grammar;
+typedef enum rv_grammar { RV_GRAMMAR_BY_KIND /* only while loading */, RV_GRAMMAR_SOFT, RV_GRAMMAR_STRICT } rv_grammar;
 
 /* One KEY of the KEY: VALUE form.  Fields of one group are columns of one table: lists of equal length. */
 typedef struct rv_field {
@@ -23,7 +23,7 @@ typedef struct rv_field {
     const char    *title;           /* "ABN", for people; never NULL                                    */
     const char    *description;     /* "" if none                                                       */
     const char    *prompt;          /* what to write there, one line: "the seller's ABN, 11 digits"; never ""  */
-    rv_kind        kind;            /* of the value, or of each item of a list                          */
+    rv_value_kind        kind;            /* of the value, or of each item of a list                          */
     bool           list;            /* items in one line, " | " between them                            */
     int32_t        group;           /* index into rv_schema.groups; -1: none (lists without a group stand alone) */
     rv_texts       aliases;         /* other keys that answers use for it                               */
@@ -76,6 +76,7 @@ typedef struct rv_schema {
     const char     *doctype;        /* "RECEIPT"                                                        */
     rv_texts        doctype_aliases;/* "docket", "till receipt": other words for the type, lower case   */
     const char     *prompt;         /* lead of the question; the field list follows it (rv_schema_prompt) */
+    bool            prompt_alone;   /* it is the whole question: for models trained on that very sentence */
     const char     *type_prompt;    /* the type in words, for classification: "a till receipt or docket" */
     rv_texts        strategies;     /* "single", "parts", "bank-turns", ..; first is the default; never empty */
     rv_field       *fields;         /* in the order in which they are asked and written                 */

@@ -17,17 +17,17 @@
 
 #define RV_NOT_FOUND "NOT_FOUND"          /* what stands for an absent value in KEY: VALUE text, and for a missing cell of a list */
 
-typedef enum rv_kind {
+typedef enum rv_value_kind {
     RV_KIND_TEXT, RV_KIND_NAME, RV_KIND_ADDRESS, RV_KIND_ID, RV_KIND_ENUM, RV_KIND_BOOL,
     RV_KIND_MONEY, RV_KIND_QUANTITY, RV_KIND_PERCENT,
     RV_KIND_DATE, RV_KIND_DATE_RANGE, RV_KIND_TIME,
     RV_KIND_ABN, RV_KIND_ACN, RV_KIND_TFN, RV_KIND_BSB, RV_KIND_ACCOUNT, RV_KIND_CARD,
     RV_KIND_PHONE, RV_KIND_EMAIL, RV_KIND_URL,
     RV_KINDS
-} rv_kind;
+} rv_value_kind;
 
-const char *rv_kind_name(rv_kind kind);                     /* "money", "date_range": as in schema files */
-bool        rv_kind_find(const char *name, rv_kind *out);
+const char *rv_kind_name(rv_value_kind kind);                     /* "money", "date_range": as in schema files */
+bool        rv_kind_find(const char *name, rv_value_kind *out);
 
 /* A day of the proleptic Gregorian calendar; year 0: the text had none; all zero: no date. */
 typedef struct rv_date { int16_t year; int8_t month, day; } rv_date;
@@ -40,20 +40,25 @@ int     rv_date_compare(rv_date a, rv_date b);              /* < 0, 0, > 0; both
 /* What settled which part of a date is the day. */
 typedef enum rv_date_by { RV_DATE_BY_LOCALE, RV_DATE_BY_MONTH_NAME, RV_DATE_BY_ISO, RV_DATE_BY_ONLY_VALID, RV_DATE_BY_DOCUMENT } rv_date_by;
 
+/* Where a sign comes from: "-5.00" or "5.00-", "(5.00)", "5.00 CR" (positive), "5.00 DR" (negative). */
+typedef enum rv_sign_by { RV_SIGN_NONE, RV_SIGN_MINUS, RV_SIGN_BRACKETS, RV_SIGN_CR, RV_SIGN_DR } rv_sign_by;
+
 typedef enum rv_value_state { RV_VALUE_ABSENT, RV_VALUE_VALID, RV_VALUE_INVALID } rv_value_state;
 
 typedef struct rv_value {
-    rv_kind        kind;
+    rv_value_kind        kind;
     rv_value_state state;
     const char    *raw;           /* as it was read, UTF-8; "" when absent                              */
-    const char    *text;          /* normal form: "$1,234.56", "05/03/2024", "51 824 753 556", "true"; of an invalid
-                                     value the raw text, blanks tidied; RV_NOT_FOUND when absent        */
+    const char    *text;          /* normal form: "$1,234.56", "05/03/2024", "51 824 753 556", "true"; of an invalid value
+                                     that form if its shape allows it, else the raw text, tidied; RV_NOT_FOUND when absent */
     const char    *why;           /* RV_VALUE_INVALID: what is wrong with it, static; else NULL         */
     int64_t        number;        /* money: cents; quantity and percent: thousandths; enum: index into its choices;
                                      bool: 0 or 1; time: minutes since midnight                         */
     rv_date        first, last;   /* date: `first`; date_range: both                                    */
     char           currency[4];   /* money: "AUD"                                                       */
-    bool           currency_assumed;   /* no mark in the text                                           */
+    bool           currency_assumed;   /* money: no mark in the text                                    */
+    bool           inexact;       /* money: more decimals than cents ("$1.899" a litre); `number` is rounded, half up */
+    rv_sign_by     sign_by;       /* money                                                              */
     bool           ambiguous;     /* date: day and month could be exchanged (both <= 12 and different)  */
     rv_date_by     date_by;
 } rv_value;
@@ -68,7 +73,7 @@ typedef struct rv_value_context {
 
 /* Reads `bytes` bytes of `text` as `kind`.  Always fills *out (texts are the pool's); an empty text and the usual ways to
  * say "nothing there" (NOT_FOUND, N/A, none, null, not visible, ..) are RV_VALUE_ABSENT. */
-void rv_value_read(rv_pool *pool, rv_kind kind, const char *text, size_t bytes, const rv_value_context *context, rv_value *out);
+void rv_value_read(rv_pool *pool, rv_value_kind kind, const char *text, size_t bytes, const rv_value_context *context, rv_value *out);
 
 /* The same value, by meaning: cents, day, digits; texts by their normal form.  Two absent values are the same. */
 bool rv_value_same(const rv_value *a, const rv_value *b);
@@ -83,6 +88,10 @@ bool rv_luhn_valid(const char *digits, size_t n);
 
 /* "$1,234.56", "-$5.00": AUD has no prefix besides the dollar, others are written "USD 5.00". */
 void rv_money_text(int64_t cents, const char *currency, char out[40]);
+
+/* A copy in NFC: control characters and runs of blanks are one blank, none at the ends; bytes that are no UTF-8 are U+FFFD;
+ * characters that reorder text (U+202A.., U+2066..) are dropped.  NULL: out of memory. */
+char *rv_tidy(rv_pool *pool, const char *text, size_t bytes);
 
 /* Whether `text` stands for "nothing there". */
 bool rv_says_absent(const char *text, size_t bytes);

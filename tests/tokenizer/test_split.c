@@ -1,10 +1,8 @@
 /* The splitter by hand against cases by hand, and against the pattern itself run by PCRE2. */
 #include "tests/tokenizer/words.h"
 
-#ifdef RV_TEST_PCRE2
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
-#endif
 
 /* Pieces joined with "|". */
 static const char *split(const char *text, char out[512]) {
@@ -95,7 +93,6 @@ static void punctuation_takes_a_space_before_and_newlines_behind(void **state) {
     check(" \t!", " |\t|!");
 }
 
-#ifdef RV_TEST_PCRE2
 static pcre2_code *compile(const char *pattern) {
     int code;
     PCRE2_SIZE where;
@@ -110,14 +107,9 @@ static size_t match_end(const pcre2_code *re, pcre2_match_data *match, const cha
     int n = pcre2_match(re, (PCRE2_SPTR)text, bytes, at, PCRE2_ANCHORED, match, NULL);
     return n > 0 ? pcre2_get_ovector_pointer(match)[1] : 0;
 }
-#endif
 
 static void every_assigned_character_has_the_class_that_the_pattern_sees(void **state) {
     (void)state;
-#ifndef RV_TEST_PCRE2
-    print_message("SKIPPED: built without PCRE2\n");
-    skip();
-#else
     static const struct { const char *pattern; rv_class class; } kinds[] = {
         { "\\p{L}", RV_CLASS_LETTER }, { "\\p{N}", RV_CLASS_NUMBER }, { "[\\r\\n]", RV_CLASS_NEWLINE },
         { "(?![\\r\\n])\\s", RV_CLASS_SPACE }, { "[^\\s\\p{L}\\p{N}]", RV_CLASS_OTHER } };
@@ -140,15 +132,10 @@ static void every_assigned_character_has_the_class_that_the_pattern_sees(void **
     for (size_t k = 0; k < 5; k++) pcre2_code_free(re[k]);
     pcre2_code_free(unassigned);
     pcre2_match_data_free(match);
-#endif
 }
 
 static void the_pattern_itself_splits_random_text_the_same_way(void **state) {
     (void)state;
-#ifndef RV_TEST_PCRE2
-    print_message("SKIPPED: built without PCRE2\n");
-    skip();
-#else
     /* PCRE2's Unicode may be older than ours, and U+180E is a space to it. */
     pcre2_code *re = compile(RV_SPLIT_PATTERN), *foreign = compile("(?s).*[\\p{Cn}\\x{180e}]");
     pcre2_match_data *match = pcre2_match_data_create_from_pattern(re, NULL);
@@ -174,7 +161,6 @@ static void the_pattern_itself_splits_random_text_the_same_way(void **state) {
     pcre2_match_data_free(match);
     pcre2_code_free(re);
     pcre2_code_free(foreign);
-#endif
 }
 
 int main(void) {

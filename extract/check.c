@@ -1,0 +1,124 @@
+/* check.c - all checks of a record, and the summary: see check.h. */
+#include "extract/check.h"
+
+#include <string.h>
+
+enum { READY_SCORE = 80 };
+
+const char *rv_severity_name(rv_severity s) {
+    static const char *const names[] = { "info", "warning", "error" };
+    return (unsigned)s < 3 ? names[s] : "?";
+}
+
+const char *rv_layer_name(rv_layer l) {
+    static const char *const names[] = { "format", "consistency", "legal" };
+    return (unsigned)l < 3 ? names[l] : "?";
+}
+
+const char *rv_gst_class_name(rv_gst_class c) {
+    static const char *const names[] = { "unknown", "fully_taxable", "mixed", "gst_free", "not_shown", "impossible" };
+    return (unsigned)c < 6 ? names[c] : "?";
+}
+
+/* ---- findings --------------------------------------------------------------------------------- */
+
+static const char *keep(rv_record *r, const char *text) {
+    const char *copy = text && *text ? rv_pool_text(&r->pool, text, strlen(text)) : "";
+    return copy ? copy : "";
+}
+
+rv_status rv_check_add(rv_check *c, const char *id, rv_severity severity, rv_layer layer, const uint32_t *fields, uint32_t n_fields, int32_t row,
+                       const char *message, const char *expected, const char *actual, const char *suggestion, const char *source) {
+    rv_record *r = c->record;
+    if (r->n_findings == r->findings_capacity) {
+        uint32_t capacity = r->findings_capacity ? 2 * r->findings_capacity : 16;
+        rv_finding *larger = rv_pool_take(&r->pool, capacity * sizeof *larger);
+        if (!larger) return rv_fail_memory(c->err, "findings");
+        if (r->n_findings) memcpy(larger, r->findings, r->n_findings * sizeof *larger);
+        r->findings = larger;
+        r->findings_capacity = capacity;
+    }
+    uint32_t *copy = n_fields ? rv_pool_take(&r->pool, n_fields * sizeof *copy) : NULL;
+    if (copy) memcpy(copy, fields, n_fields * sizeof *copy);
+    r->findings[r->n_findings++] = (rv_finding){ .id = keep(r, id), .severity = severity, .layer = layer, .fields = copy, .n_fields = copy ? n_fields : 0,
+        .row = row, .message = keep(r, message), .expected = keep(r, expected), .actual = keep(r, actual), .suggestion = keep(r, suggestion),
+        .source = keep(r, source) };
+    return r->pool.failed ? rv_fail_memory(c->err, "findings") : RV_OK;
+}
+
+rv_status rv_check_recommend(rv_check *c, const char *text) {
+    rv_compliance *to = &c->record->compliance;
+    if (!text || !*text) return RV_OK;
+    for (uint32_t i = 0; i < to->n_recommendations; i++)
+        if (strcmp(to->recommendations[i], text) == 0) return RV_OK;
+    const char **larger = rv_pool_take(&c->record->pool, (to->n_recommendations + 1) * sizeof *larger);
+    if (!larger) return rv_fail_memory(c->err, "findings");
+    for (uint32_t i = 0; i < to->n_recommendations; i++) larger[i] = to->recommendations[i];
+    larger[to->n_recommendations++] = keep(c->record, text);
+    to->recommendations = larger;
+    return RV_OK;
+}
+
+/* ---- GST ---------------------------------------------------------------------------------------- */
+
+static const rv_value *amount(const rv_record *r, const char *key, const char *other) {
+    const rv_value *v = rv_record_value(r, key);
+    if (!v) v = rv_record_value(r, other);
+    return v && v->kind == RV_KIND_MONEY && !v->inexact ? v : NULL;
+}
+
+/* Rounding line by line or on the total may differ: the tolerance grows with the lines. */
+rv_gst_class rv_gst_classify(const rv_record *record) {
+    const rv_value *total = amount(record, "TOTAL_AMOUNT", "TOTAL"), *gst = amount(record, "GST_AMOUNT", "GST");
+    if (!total) return RV_GST_UNKNOWN;
+    if (!gst) return RV_GST_NOT_SHOWN;
+    int64_t lines = 0, t = total->number, g = gst->number;
+    for (uint32_t i = 0; i < record->schema->n_fields; i++)
+        if (record->schema->fields[i].group == 0) lines = record->slots[i].n_items;
+    if (t < 0) t = -t, g = -g;                             /* a refund mirrors a sale */
+    int64_t full = t / 11 + (t % 11 * 2 >= 11), tolerance = lines / 2 + 1;
+    if (g < 0 || g > full + tolerance) return RV_GST_IMPOSSIBLE;
+    if (g == 0) return RV_GST_FREE;
+    return g >= full - tolerance ? RV_GST_FULLY_TAXABLE : RV_GST_MIXED;
+}
+
+/* ---- summary ------------------------------------------------------------------------------------ */
+
+static rv_tristate gate_of(const rv_check *c, rv_gate gate) {
+    if (c->gates[gate] == RV_NO) return RV_NO;
+    return c->gate_open[gate] ? RV_UNKNOWN : c->gates[gate];
+}
+
+static bool doubtful(const rv_record *r) {
+    for (uint32_t i = 0; i < r->n_findings; i++)
+        if (r->findings[i].severity == RV_SEVERITY_ERROR) return true;
+    for (uint32_t i = 0; i < r->schema->n_fields; i++) {
+        const rv_slot *slot = &r->slots[i];
+        if (slot->n_items && slot->confidence >= 0 && (double)slot->confidence < r->schema->fields[i].min_confidence) return true;
+    }
+    return false;
+}
+
+static void summarise(rv_check *c) {
+    rv_compliance *to = &c->record->compliance;
+    to->checked = true;
+    to->score = c->tally.applied > 0 ? 100 * c->tally.passed / c->tally.applied : -1;
+    to->gst_class = rv_gst_classify(c->record);
+    to->tax_invoice_valid = gate_of(c, RV_GATE_TAX_INVOICE);
+    to->gst_credit_claimable = gate_of(c, RV_GATE_GST_CREDIT);
+    to->deduction_evidence = gate_of(c, RV_GATE_DEDUCTION);
+    to->needs_review = doubtful(c->record) || (to->score >= 0 && to->score < READY_SCORE);
+}
+
+rv_status rv_record_check(rv_record *record, rv_error *err) {
+    rv_check c = { .record = record, .err = err };
+    rv_status st;
+    record->n_findings = 0;
+    record->compliance = (rv_compliance){ .score = -1, .rules = "" };
+    TRY(rv_check_format(&c));
+    TRY(rv_check_rows(&c));
+    TRY(rv_check_rules(&c));
+    summarise(&c);
+done:
+    return st;
+}

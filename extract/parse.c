@@ -1,0 +1,191 @@
+/* parse.c - KEY: VALUE lines, and the order in which an answer is tried: see parse.h. */
+#include "extract/parse.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/text.h"
+
+typedef struct span { const char *text; size_t bytes; } span;
+
+static span trim(span s) {
+    while (s.bytes && isspace((uint8_t)*s.text)) s.text++, s.bytes--;
+    while (s.bytes && isspace((uint8_t)s.text[s.bytes - 1])) s.bytes--;
+    return s;
+}
+
+/* Marks of formatting around a key or a value: **bold**, `code`, "quotes". */
+static span unwrap(span s) {
+    for (bool again = true; again;) {
+        s = trim(s);
+        again = false;
+        while (s.bytes && (*s.text == '*' || *s.text == '`' || *s.text == '_')) s.text++, s.bytes--, again = true;
+        while (s.bytes && (s.text[s.bytes - 1] == '*' || s.text[s.bytes - 1] == '`')) s.bytes--, again = true;
+        if (s.bytes >= 2 && (*s.text == '"' || *s.text == '\'') && s.text[s.bytes - 1] == *s.text) {
+            s.text++, s.bytes -= 2;
+            again = true;
+        }
+    }
+    return s;
+}
+
+rv_status rv_parse_offer(rv_parse *p, uint32_t field, const char *text, size_t bytes) {
+    span value = p->record->schema->fields[field].list ? trim((span){ text, bytes }) : unwrap((span){ text, bytes });
+    if (rv_slot_found(p->record, field)) return RV_OK;
+    rv_status st = rv_record_set(p->record, field, value.text, value.bytes, p->source, p->err);
+    if (st == RV_OK && rv_slot_found(p->record, field)) p->found++;
+    return st;
+}
+
+/* ---- lines ---------------------------------------------------------------------------------- */
+
+static bool next_line(const char *text, size_t bytes, size_t *at, span *line) {
+    if (*at >= bytes) return false;
+    const char *end = memchr(text + *at, '\n', bytes - *at);
+    size_t n = end ? (size_t)(end - text) - *at : bytes - *at;
+    *line = trim((span){ text + *at, n });
+    *at += n + 1;
+    return true;
+}
+
+/* "- ", "* ", "• ", "3. ", "# ", "> " in front. */
+static span drop_bullet(span s) {
+    for (bool again = true; again;) {
+        size_t digits = 0, n = 0;
+        while (digits < s.bytes && isdigit((uint8_t)s.text[digits])) digits++;
+        if (s.bytes > 1 && strchr("-*+>", *s.text) && s.text[1] == ' ') n = 2;
+        else if (s.bytes > 0 && *s.text == '#') n = 1;
+        else if (s.bytes >= 3 && strncmp(s.text, "\xe2\x80\xa2", 3) == 0) n = 3;
+        else if (digits && digits <= 3 && s.bytes > digits + 1 && strchr(".)", s.text[digits]) && s.text[digits + 1] == ' ') n = digits + 2;
+        s.text += n, s.bytes -= n;
+        s = trim(s);
+        again = n > 0;
+    }
+    return s;
+}
+
+static bool has_bullet(span s) { return drop_bullet(s).text != s.text; }
+
+/* The field that a line's head names, and what stands behind; -1: none.  "KEY: value", "**Key** - value", "| KEY | value |". */
+static int32_t read_key_within(const rv_schema *schema, span line, span *value, int depth) {
+    span s = drop_bullet(line);
+    if (s.bytes && *s.text == '|') {                       /* a row of a Markdown table */
+        const char *start = s.text + 1, *end = memchr(start, '|', s.bytes - 1);
+        if (!end) return -1;
+        span key = unwrap((span){ start, (size_t)(end - start) });
+        *value = trim((span){ end + 1, (size_t)(s.text + s.bytes - end - 1) });
+        if (value->bytes && value->text[value->bytes - 1] == '|') *value = trim((span){ value->text, value->bytes - 1 });
+        return key.bytes && key.bytes <= 80 ? rv_schema_find(schema, key.text, key.bytes) : -1;
+    }
+    const char *colon = memchr(s.text, ':', s.bytes), *equals = memchr(s.text, '=', s.bytes);
+    if (!colon || (equals && equals < colon)) colon = equals;
+    if (!colon) return -1;
+    span key = unwrap((span){ s.text, (size_t)(colon - s.text) });
+    *value = trim((span){ colon + 1, (size_t)(s.text + s.bytes - colon - 1) });
+    if (value->bytes >= 2 && value->text[0] == '*' && value->text[1] == '*') *value = trim((span){ value->text + 2, value->bytes - 2 });
+    if (key.bytes == 0 || key.bytes > 80) return -1;
+    if (depth == 0) return rv_schema_find(schema, key.text, key.bytes);
+    if (key.bytes == 3 && strncasecmp(key.text, "key", 3) == 0 && value->bytes) return read_key_within(schema, *value, value, depth - 1);     /* "KEY: TOTAL: .." */
+    int32_t field = rv_schema_find(schema, key.text, key.bytes);
+    span again;
+    if (field >= 0 && memchr(value->text, ':', value->bytes) && read_key_within(schema, *value, &again, depth - 1) == field) *value = again;  /* "TOTAL: TOTAL: .." */
+    return field;
+}
+
+static int32_t read_key(const rv_schema *schema, span line, span *value) { return read_key_within(schema, line, value, 2); }
+
+/* Whether a line looks like the start of another field, known here or not. */
+static bool looks_like_key(const rv_schema *schema, span line) {
+    span value;
+    size_t n = 0;
+    if (read_key(schema, line, &value) >= 0) return true;
+    span s = unwrap(drop_bullet(line));
+    while (n < s.bytes && (isupper((uint8_t)s.text[n]) || isdigit((uint8_t)s.text[n]) || s.text[n] == '_')) n++;
+    return n >= 3 && n < s.bytes && s.text[n] == ':';
+}
+
+/* The lines from `at` on that belong to a value; *at: behind them. */
+static span following(const rv_schema *schema, const char *text, size_t bytes, size_t *at, bool bullets_only) {
+    span all = { text + *at, 0 }, line;
+    for (size_t next = *at; next_line(text, bytes, &next, &line);) {
+        if (line.bytes == 0 && all.bytes == 0) {           /* an empty line before the first */
+            *at = next;
+            all.text = text + (next < bytes ? next : bytes);
+            continue;
+        }
+        if (line.bytes == 0 || looks_like_key(schema, line) || (bullets_only && !has_bullet(line))) break;
+        size_t end = (size_t)(line.text + line.bytes - all.text);
+        all.bytes = end;
+        *at = next;
+    }
+    return all;
+}
+
+static rv_status parse_lines(rv_parse *p, const char *text, size_t bytes) {
+    const rv_schema *schema = p->record->schema;
+    span line, value;
+    rv_status st = RV_OK;
+    for (size_t at = 0; st == RV_OK && next_line(text, bytes, &at, &line);) {
+        int32_t field = read_key(schema, line, &value);
+        if (field < 0) continue;
+        if (schema->fields[field].list && unwrap(value).bytes == 0) value = following(schema, text, bytes, &at, true);
+        st = rv_parse_offer(p, (uint32_t)field, value.text, value.bytes);
+    }
+    return st;
+}
+
+/* A key alone on its line, its value on the lines below. */
+static rv_status parse_blocks(rv_parse *p, const char *text, size_t bytes) {
+    const rv_schema *schema = p->record->schema;
+    span line, value;
+    rv_status st = RV_OK;
+    for (size_t at = 0; st == RV_OK && next_line(text, bytes, &at, &line);) {
+        span key = unwrap(drop_bullet(line));
+        int32_t field = read_key(schema, line, &value);
+        if (field >= 0 && unwrap(value).bytes) continue;                    /* pass one had it */
+        if (field < 0 && key.bytes && key.bytes <= 80) field = rv_schema_find(schema, key.text, key.bytes);
+        if (field < 0) continue;
+        value = following(schema, text, bytes, &at, false);
+        st = rv_parse_offer(p, (uint32_t)field, value.text, value.bytes);
+    }
+    return st;
+}
+
+/* ---- everything ------------------------------------------------------------------------------- */
+
+/* "<|eot_id|>" and the like are the chat template's, not the document's. */
+static char *drop_control(const char *text, size_t bytes, size_t *out_bytes) {
+    char *out = malloc(bytes + 1);
+    size_t n = 0;
+    for (size_t at = 0; out && at < bytes;) {
+        if (text[at] == '<' && at + 1 < bytes && text[at + 1] == '|') {
+            size_t end = at + 2;
+            while (end < bytes && end - at < 40 && (islower((uint8_t)text[end]) || isdigit((uint8_t)text[end]) || text[end] == '_')) end++;
+            if (end + 1 < bytes && text[end] == '|' && text[end + 1] == '>') {
+                at = end + 2;
+                continue;
+            }
+        }
+        out[n++] = text[at++];
+    }
+    if (out) out[n] = '\0';
+    *out_bytes = n;
+    return out;
+}
+
+rv_status rv_record_parse(rv_record *record, const char *text, size_t bytes, const char *source, uint32_t *found, rv_error *err) {
+    rv_parse p = { .record = record, .source = source, .err = err };
+    bool json = false;
+    size_t n;
+    if (bytes > RV_PARSE_BYTES) return rv_fail(err, RV_ERR_TOO_LONG, "an answer of more than %d bytes", RV_PARSE_BYTES);
+    char *clean = drop_control(text, bytes, &n);
+    if (!clean) return rv_fail_memory(err, "answer");
+    rv_status st = rv_parse_json(&p, clean, n, &json);
+    if (st == RV_OK && !json) st = parse_lines(&p, clean, n);
+    if (st == RV_OK && !json && p.found * 2 < record->schema->n_fields) st = parse_blocks(&p, clean, n);
+    if (st == RV_OK && !json && p.found * 2 < record->schema->n_fields) st = rv_parse_sentences(&p, clean, n);
+    free(clean);
+    if (found) *found = p.found;
+    return st;
+}

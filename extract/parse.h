@@ -1,0 +1,28 @@
+/* parse.h - free text of a model to slots, in tiers: JSON, KEY: VALUE lines, keys on lines of their own, sentences.
+ *
+ * The one idea: only keys and aliases of the schema are taken, and the first value that is there stays; text around them is
+ * chatter.  Every tier works on the record through rv_parse_offer, which keeps both promises.
+ */
+#ifndef RV_EXTRACT_PARSE_H
+#define RV_EXTRACT_PARSE_H
+#include "extract/record.h"
+
+typedef struct rv_parse {
+    rv_record  *record;
+    const char *source;
+    uint32_t    found;                /* slots filled                                                    */
+    rv_error   *err;
+} rv_parse;
+
+enum { RV_PARSE_BYTES = 1 << 20 };    /* a longer answer is an error                                     */
+
+/* Gives `text` to field `field` unless it has a value; blanks, quotes, ** and ` around it are dropped. */
+rv_status rv_parse_offer(rv_parse *p, uint32_t field, const char *text, size_t bytes);
+
+/* A JSON object somewhere in the text, however damaged.  *any: there was one with a known key. */
+rv_status rv_parse_json(rv_parse *p, const char *text, size_t bytes, bool *any);
+/* "the total was $45.20", "dated 5 March 2024": typed fields behind the words that name them. */
+rv_status rv_parse_sentences(rv_parse *p, const char *text, size_t bytes);
+
+static inline bool rv_slot_found(const rv_record *r, uint32_t field) { return r->slots[field].n_items > 0; }
+#endif

@@ -1,0 +1,264 @@
+/* parse_json.c - objects that a model wrote: fenced, cut off, with commas missing or too many.
+ *
+ * The one idea: a reader that never gives up.  It takes what it can see as keys and values and skips what it cannot; the
+ * schema decides what counts.  Nested objects name their keys together ("supplier": {"name": ..}); an array of
+ * objects is a table, its keys are columns.
+ */
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/base/json.h"
+#include "extract/parse.h"
+
+enum { MOST_DEPTH = 32, KEY_BYTES = 96 };
+
+typedef struct reader {
+    rv_parse   *parse;
+    const char *text;
+    size_t      bytes, at;
+    int         depth;
+    bool        any;
+} reader;
+
+static void skip_blanks(reader *r) {
+    while (r->at < r->bytes && (isspace((uint8_t)r->text[r->at]) || r->text[r->at] == ',' || r->text[r->at] == ';')) r->at++;
+}
+
+/* Whether the quote at `at` ends a string: what follows is what may follow one. */
+static bool ends_string(const reader *r, size_t at) {
+    size_t next = at + 1;
+    while (next < r->bytes && (r->text[next] == ' ' || r->text[next] == '\t')) next++;
+    return next >= r->bytes || strchr(",:}]\r\n", r->text[next]);
+}
+
+/* Whether a line that ends inside a string ended the string too, its quote forgotten: the next line begins a key or closes. */
+static bool line_ends_string(const reader *r) {
+    size_t next = r->at;
+    while (next < r->bytes && isspace((uint8_t)r->text[next])) next++;
+    return next < r->bytes && (r->text[next] == '"' || r->text[next] == '}' || r->text[next] == ']');
+}
+
+/* A string, its end missing or not: decoded into `out`. */
+static void read_string(reader *r, rv_string *out) {
+    char quote = r->text[r->at++];
+    while (r->at < r->bytes) {
+        char c = r->text[r->at];
+        if (c == quote && ends_string(r, r->at)) {
+            r->at++;
+            return;
+        }
+        if (c == '\n' && line_ends_string(r)) {
+            while (out->bytes && strchr(", \t\r", out->data[out->bytes - 1])) out->data[--out->bytes] = '\0';
+            return;
+        }
+        uint32_t code;
+        size_t n = c == '\\' ? rv_json_escape(r->text + r->at, r->bytes - r->at, &code) : 0;
+        if (n) {
+            char piece[4];
+            rv_string_add(out, piece, rv_utf8_write(code, piece));
+            r->at += n;
+        } else rv_string_add(out, &r->text[r->at++], 1);
+    }
+}
+
+/* A number, true, null or a word without quotes, as it is written. */
+static void read_bare(reader *r, rv_string *out) {
+    size_t start = r->at;
+    while (r->at < r->bytes && !strchr(",}]{[\n\r\"", r->text[r->at])) r->at++;
+    size_t n = r->at - start;
+    while (n && isspace((uint8_t)r->text[start + n - 1])) n--;
+    rv_string_add(out, r->text + start, n);
+    if (r->at == start) r->at++;                           /* something that cannot begin a value */
+}
+
+static void read_scalar(reader *r, rv_string *out) {
+    char c = r->text[r->at];
+    if (c == '"' || c == '\'') read_string(r, out);
+    else read_bare(r, out);
+}
+
+/* The field for `key` inside the object that `parent` names ("" outermost). */
+static int32_t find(const reader *r, const char *parent, const char *key, bool column) {
+    static const char *const heads[] = { "", "LINE_ITEM_", "TRANSACTION_" };
+    const rv_schema *schema = r->parse->record->schema;
+    char joined[2 * KEY_BYTES + 16];
+    int32_t field;
+    if (column) {
+        for (int i = 0; i < 3; i++) {
+            size_t n = (size_t)snprintf(joined, sizeof joined, "%s%s", heads[i], key);
+            field = rv_schema_find(schema, joined, n);
+            if (field >= 0 && schema->fields[field].list) return field;
+        }
+        return -1;
+    }
+    if (*parent) {
+        size_t n = (size_t)snprintf(joined, sizeof joined, "%s_%s", parent, key);
+        if ((field = rv_schema_find(schema, joined, n)) >= 0) return field;
+    }
+    return rv_schema_find(schema, key, strlen(key));
+}
+
+static rv_status read_value(reader *r, const char *key, int32_t field);
+
+/* Reads "key": into `out`; false at the object's end. */
+static bool read_key(reader *r, char out[KEY_BYTES]) {
+    rv_string key = { 0 };
+    skip_blanks(r);
+    if (r->at >= r->bytes) return false;
+    char c = r->text[r->at];
+    if (c == '}' || c == ']') return false;
+    if (c == '"' || c == '\'') read_string(r, &key);
+    else {
+        size_t start = r->at;
+        while (r->at < r->bytes && !strchr(":,}\n", r->text[r->at])) r->at++;
+        rv_string_add(&key, r->text + start, r->at - start);
+        if (r->at == start) r->at++;
+    }
+    skip_blanks(r);
+    if (r->at < r->bytes && r->text[r->at] == ':') r->at++;
+    snprintf(out, KEY_BYTES, "%.*s", (int)(key.bytes < KEY_BYTES ? key.bytes : KEY_BYTES - 1), rv_string_text(&key));
+    r->parse->record->pool.failed = r->parse->record->pool.failed || key.failed;
+    rv_string_free(&key);
+    return true;
+}
+
+static rv_status read_object(reader *r, const char *parent) {
+    char key[KEY_BYTES];
+    rv_status st = RV_OK;
+    r->at++;                                               /* { */
+    while (st == RV_OK && read_key(r, key)) {
+        while (r->at < r->bytes && isspace((uint8_t)r->text[r->at])) r->at++;
+        st = read_value(r, key, find(r, parent, key, false));
+    }
+    if (r->at < r->bytes && r->text[r->at] == '}') r->at++;
+    return st;
+}
+
+/* ---- tables ------------------------------------------------------------------------------------ */
+
+typedef struct column { int32_t field; rv_string text; size_t cells; } column;
+typedef struct table { column columns[16]; size_t n, rows; } table;
+
+static void add_cell(column *c, size_t row, const char *text, size_t bytes) {
+    for (; c->cells <= row; c->cells++) {
+        if (c->cells) rv_string_addz(&c->text, " | ");
+        if (c->cells < row) rv_string_addz(&c->text, RV_NOT_FOUND);
+    }
+    for (size_t i = 0; i < bytes; i++) rv_string_add(&c->text, text[i] == '|' || text[i] == '\n' ? " " : text + i, 1);
+    if (bytes == 0) rv_string_addz(&c->text, RV_NOT_FOUND);
+}
+
+/* What is deeper than a table is passed over. */
+static void skip_nested(reader *r) {
+    int open = 0;
+    do {
+        char c = r->text[r->at++];
+        open += (c == '{' || c == '[') - (c == '}' || c == ']');
+    } while (r->at < r->bytes && open > 0);
+}
+
+static void read_row(reader *r, table *t) {
+    char key[KEY_BYTES];
+    r->at++;
+    while (read_key(r, key)) {
+        rv_string text = { 0 };
+        while (r->at < r->bytes && isspace((uint8_t)r->text[r->at])) r->at++;
+        if (r->at < r->bytes && (r->text[r->at] == '{' || r->text[r->at] == '[')) skip_nested(r);
+        else if (r->at < r->bytes) read_scalar(r, &text);
+        int32_t field = find(r, "", key, true);
+        size_t i = 0;
+        while (i < t->n && t->columns[i].field != field) i++;
+        if (field >= 0 && i == t->n && t->n < sizeof t->columns / sizeof *t->columns) t->columns[t->n++] = (column){ .field = field };
+        if (field >= 0 && i < t->n && t->columns[i].cells <= t->rows) add_cell(&t->columns[i], t->rows, rv_string_text(&text), text.bytes);
+        rv_string_free(&text);
+    }
+    if (r->at < r->bytes && r->text[r->at] == '}') r->at++;
+    t->rows++;
+}
+
+static rv_status finish_table(reader *r, table *t) {
+    rv_status st = RV_OK;
+    for (size_t i = 0; i < t->n; i++) {
+        column *c = &t->columns[i];
+        if (t->rows && c->cells < t->rows) add_cell(c, t->rows - 1, "", 0);
+        if (c->text.failed) st = rv_fail_memory(r->parse->err, "answer");
+        if (st == RV_OK) st = rv_parse_offer(r->parse, (uint32_t)c->field, rv_string_text(&c->text), c->text.bytes);
+        rv_string_free(&c->text);
+        r->any = true;
+    }
+    return st;
+}
+
+/* ---- arrays and values --------------------------------------------------------------------------- */
+
+/* Scalars become a list in one line; objects a table. */
+static rv_status read_array(reader *r, const char *key, int32_t field) {
+    rv_string items = { 0 };
+    table t = { 0 };
+    column list = { .field = field };
+    rv_status st = RV_OK;
+    r->at++;
+    for (size_t row = 0; st == RV_OK; row++) {
+        skip_blanks(r);
+        if (r->at >= r->bytes || r->text[r->at] == ']' || r->text[r->at] == '}') break;
+        if (r->text[r->at] == '{') read_row(r, &t);
+        else if (r->text[r->at] == '[') st = read_value(r, key, -1);
+        else {
+            items = (rv_string){ 0 };
+            read_scalar(r, &items);
+            add_cell(&list, row, rv_string_text(&items), items.bytes);
+            rv_string_free(&items);
+        }
+    }
+    if (r->at < r->bytes && r->text[r->at] == ']') r->at++;
+    rv_status last = finish_table(r, &t);
+    if (st == RV_OK) st = last;
+    if (st == RV_OK && field >= 0 && list.cells) {
+        r->any = true;
+        st = rv_parse_offer(r->parse, (uint32_t)field, rv_string_text(&list.text), list.text.bytes);
+    }
+    rv_string_free(&list.text);
+    return st;
+}
+
+static rv_status read_value(reader *r, const char *key, int32_t field) {
+    rv_string text = { 0 };
+    rv_status st = RV_OK;
+    if (r->at >= r->bytes || r->text[r->at] == '}' || r->text[r->at] == ',') return RV_OK;
+    if (r->text[r->at] == '{' || r->text[r->at] == '[') {
+        if (++r->depth > MOST_DEPTH) {
+            r->at = r->bytes;
+            return RV_OK;
+        }
+        char parent[KEY_BYTES];
+        snprintf(parent, sizeof parent, "%s", key);
+        st = r->text[r->at] == '{' ? read_object(r, parent) : read_array(r, parent, field);
+        r->depth--;
+        return st;
+    }
+    read_scalar(r, &text);
+    if (text.failed) st = rv_fail_memory(r->parse->err, "answer");
+    else if (field >= 0) {
+        r->any = true;
+        st = rv_parse_offer(r->parse, (uint32_t)field, rv_string_text(&text), text.bytes);
+    }
+    rv_string_free(&text);
+    return st;
+}
+
+rv_status rv_parse_json(rv_parse *p, const char *text, size_t bytes, bool *any) {
+    reader r = { .parse = p, .text = text, .bytes = bytes };
+    rv_status st = RV_OK;
+    while (st == RV_OK && r.at < bytes) {
+        const char *open = memchr(text + r.at, '{', bytes - r.at);
+        if (!open) break;
+        r.at = (size_t)(open - text);
+        size_t next = r.at + 1;
+        while (next < bytes && isspace((uint8_t)text[next])) next++;
+        if (next < bytes && (text[next] == '"' || text[next] == '\'' || isalpha((uint8_t)text[next]))) st = read_object(&r, "");
+        else r.at = next;
+    }
+    *any = r.any;
+    return st;
+}

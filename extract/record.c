@@ -1,0 +1,121 @@
+/* record.c - slots and what goes into them: see record.h. */
+#include "extract/record.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "extract/list.h"
+
+rv_record *rv_record_new(const rv_schema *schema) {
+    rv_record *record = calloc(1, sizeof *record);
+    if (!record) return NULL;
+    record->schema = schema;
+    record->slots = rv_pool_take(&record->pool, schema->n_fields * sizeof *record->slots);
+    if (!record->slots) {
+        rv_record_free(record);
+        return NULL;
+    }
+    for (uint32_t i = 0; i < schema->n_fields; i++)
+        record->slots[i] = (rv_slot){ .raw = "", .source = "", .presence = -1, .confidence = -1, .grounding = -1 };
+    record->file = record->doctype = "";
+    record->doctype_confidence = -1;
+    record->compliance = (rv_compliance){ .score = -1, .rules = "" };
+    return record;
+}
+
+void rv_record_free(rv_record *record) {
+    if (!record) return;
+    rv_pool_free(&record->pool);
+    free(record);
+}
+
+const rv_value *rv_record_value(const rv_record *record, const char *key) {
+    int32_t i = rv_schema_field(record->schema, key);
+    if (i < 0 || record->slots[i].n_items == 0 || record->slots[i].items[0].state != RV_VALUE_VALID) return NULL;
+    return &record->slots[i].items[0];
+}
+
+/* "TAX INVOICE", "docket": the type that a schema's alias names, for fields that hold a document's type. */
+static const char *doctype_of(const rv_schema *schema, const rv_field *field, const char *text, size_t bytes) {
+    if (field->kind != RV_KIND_ENUM) return NULL;
+    for (uint32_t a = 0; a < schema->doctype_aliases.count; a++) {
+        const char *alias = schema->doctype_aliases.items[a];
+        if (strlen(alias) != bytes || strncasecmp(alias, text, bytes)) continue;
+        for (uint32_t c = 0; c < field->choices.count; c++)
+            if (strcmp(field->choices.items[c], schema->doctype) == 0) return schema->doctype;
+    }
+    return NULL;
+}
+
+static void read_item(rv_record *record, const rv_field *field, const char *text, size_t bytes, rv_value *out) {
+    rv_value_context context = { field->choices.items, field->choices.count, record->today };
+    rv_value_read(&record->pool, field->kind, text, bytes, &context, out);
+    if (out->state != RV_VALUE_INVALID || field->kind != RV_KIND_ENUM) return;
+    const char *type = doctype_of(record->schema, field, out->text, strlen(out->text));
+    if (!type) return;
+    const char *raw = out->raw;
+    rv_value_read(&record->pool, field->kind, type, strlen(type), &context, out);
+    out->raw = raw;
+}
+
+static rv_status read_list(rv_record *record, const rv_field *field, const char *text, size_t bytes, rv_slot *slot, rv_error *err) {
+    rv_list list = { 0 };
+    rv_status st = rv_list_split(field->kind, text, bytes, &list, err);
+    if (st) return st;
+    rv_value *items = list.count ? rv_pool_take(&record->pool, list.count * sizeof *items) : NULL;
+    bool any = false;
+    for (size_t i = 0; items && i < list.count; i++) {
+        read_item(record, field, list.items[i].text, list.items[i].bytes, &items[i]);
+        any = any || items[i].state != RV_VALUE_ABSENT;
+    }
+    slot->items = items;
+    slot->n_items = any ? (uint32_t)list.count : 0;        /* nothing but placeholders: the list is absent */
+    rv_list_free(&list);
+    return RV_OK;
+}
+
+static rv_status mask_value(rv_record *record, const rv_field *field, const char *text, size_t bytes, char **out, rv_error *err) {
+    uint32_t masked = 0;
+    bool keep = field->sensitivity == RV_SENSITIVE_TFN && record->allow_tfn;
+    *out = rv_mask(text, bytes, keep ? RV_SENSITIVE_NOT : field->sensitivity, &masked);
+    if (!*out) return rv_fail_memory(err, field->key);
+    record->masked += masked;
+    return RV_OK;
+}
+
+/* A masked number cannot be checked any more: what is wrong with it is found out before. */
+static void judge_masked(rv_record *record, const rv_field *field, const char *text, size_t bytes, rv_value *out) {
+    rv_pool scratch = { 0 };
+    rv_value whole;
+    rv_value_read(&scratch, field->kind, text, bytes, NULL, &whole);
+    if (whole.state == RV_VALUE_INVALID) {
+        out->state = RV_VALUE_INVALID;
+        out->why = whole.why;
+    }
+    record->pool.failed = record->pool.failed || scratch.failed;
+    rv_pool_free(&scratch);
+}
+
+rv_status rv_record_set(rv_record *record, uint32_t i, const char *text, size_t bytes, const char *source, rv_error *err) {
+    const rv_field *field = &record->schema->fields[i];
+    rv_slot *slot = &record->slots[i];
+    char *safe;
+    rv_status st = mask_value(record, field, text, bytes, &safe, err);
+    if (st) return st;
+    slot->items = NULL;
+    slot->n_items = 0;
+    slot->answered = true;
+    slot->source = source && *source ? rv_pool_text(&record->pool, source, strlen(source)) : "";
+    if (field->list) st = read_list(record, field, safe, bytes, slot, err);
+    else if ((slot->items = rv_pool_take(&record->pool, sizeof *slot->items))) {
+        read_item(record, field, safe, bytes, slot->items);
+        if (field->kind == RV_KIND_TFN) judge_masked(record, field, text, bytes, slot->items);
+        slot->n_items = slot->items->state != RV_VALUE_ABSENT;
+    }
+    rv_value raw = { .raw = "" };
+    if (st == RV_OK && slot->n_items) rv_value_read(&record->pool, RV_KIND_TEXT, safe, bytes, NULL, &raw);
+    slot->raw = raw.raw;
+    free(safe);
+    return st ? st : record->pool.failed ? rv_fail_memory(err, field->key) : RV_OK;
+}
