@@ -39,13 +39,6 @@ static bool pick(const char *text, const char *const *words, int n, int *out) {
 static const char *const severities[] = { "info", "warning", "error" }, *const layers[] = { "format", "consistency", "legal" },
                   *const gates[RV_GATES] = { "tax_invoice", "gst_credit", "deduction" };
 
-static bool is_day(const char *text, rv_date *out) {
-    int y, m, d, n = 0;
-    if (sscanf(text, "%4d-%2d-%2d%n", &y, &m, &d, &n) != 3 || n != 10 || text[10]) return false;
-    *out = (rv_date){ (int16_t)y, (int8_t)m, (int8_t)d };
-    return y > 0 && rv_date_exists(*out);
-}
-
 static rv_status wrong_text(const rv_tree *tree, const rv_node *node, rv_error *err) {
     return rv_node_fail(tree, node, err, "must be a string, is %s", rv_node_type(node));
 }
@@ -85,7 +78,7 @@ static rv_status check_dates(const rv_tree *tree, const rv_node *object, rv_erro
     rv_date date;
     for (int i = 0; i < 2; i++) {
         const rv_node *node = rv_node_get(object, keys[i]);
-        if (node && (node->type != RV_JSON_STRING || !is_day(node->text, &date))) return rv_node_fail(tree, node, err, "must be a day as \"2000-07-01\"");
+        if (node && (node->type != RV_JSON_STRING || !rv_date_parse_iso(node->text, &date))) return rv_node_fail(tree, node, err, "must be a day as \"2000-07-01\"");
     }
     return RV_OK;
 }
@@ -134,8 +127,8 @@ static rv_date day_of(const rv_record *r) {
 static bool holds_on(rv_date day, const char *from, const char *to) {
     rv_date d;
     if (!day.year) return !to;
-    if (from && is_day(from, &d) && rv_date_compare(day, d) < 0) return false;
-    return !(to && is_day(to, &d) && rv_date_compare(day, d) > 0);
+    if (from && rv_date_parse_iso(from, &d) && rv_date_compare(day, d) < 0) return false;
+    return !(to && rv_date_parse_iso(to, &d) && rv_date_compare(day, d) > 0);
 }
 
 static void show(const rv_record *r, const char *text, char out[64]) {

@@ -7,7 +7,7 @@
 
 #include "extract/list.h"
 
-rv_record *rv_record_new(const rv_schema *schema) {
+rv_record *rv_record_blank(const rv_schema *schema) {
     rv_record *record = calloc(1, sizeof *record);
     if (!record) return NULL;
     record->schema = schema;

@@ -57,7 +57,7 @@ typedef struct rv_compliance {
     const char  *rules;           /* rule sets used, with their dates: "au-gst@2000-07-01 .."           */
 } rv_compliance;
 
-typedef struct rv_record {
+struct rv_record {
     const rv_schema *schema;
     rv_slot     *slots;           /* schema->n_fields of them                                           */
     const char  *file;            /* the document's name; ""                                            */
@@ -72,10 +72,10 @@ typedef struct rv_record {
     uint32_t     masked;          /* numbers masked while values were stored                            */
     rv_date      today;           /* for checks against the calendar; zero: those are left out          */
     rv_pool      pool;            /* owns every text and array above                                    */
-} rv_record;
+};
 
-rv_record *rv_record_new(const rv_schema *schema);              /* every slot absent; NULL: out of memory */
-void       rv_record_free(rv_record *record);
+/* Every slot absent; NULL: out of memory.  rv_record_new and the other public functions are in engine/rvextract.h. */
+rv_record *rv_record_blank(const rv_schema *schema);
 
 /* Reads `text` as field `field` (lists are split) and puts it into its slot, replacing what was there.  Card numbers and
  * tax file numbers are masked before anything is stored, unless the field says otherwise. RV_ERR_MEMORY. */
@@ -84,10 +84,4 @@ rv_status rv_record_set(rv_record *record, uint32_t field, const char *text, siz
 /* The first item of a field when it is there and valid, else NULL. */
 const rv_value *rv_record_value(const rv_record *record, const char *key);
 
-/* Parses free text of a model - KEY: VALUE lines, JSON (fenced, cut off), chatter, bullets, sentences - into slots that are
- * still absent.  Only keys and aliases of the schema count.  *found (may be NULL): how many slots were filled. */
-rv_status rv_record_parse(rv_record *record, const char *text, size_t bytes, const char *source, uint32_t *found, rv_error *err);
-
-/* Runs all checks that the schema names and fills findings and compliance (replacing earlier ones). */
-rv_status rv_record_check(rv_record *record, rv_error *err);
 #endif

@@ -4,11 +4,12 @@
  * writers, evaluation.  A schema is a JSON Schema file (2020-12, a subset, with x- keys: extract/README.md has all
  * of them); those in extract/data are built in.  What is not understood is refused with line and path.
  *
- * A schema never changes after loading: any thread.
+ * A schema never changes after loading: any thread.  rv_schema_open and rv_schema_free are in engine/rvextract.h.
  */
 #ifndef RV_EXTRACT_SCHEMA_H
 #define RV_EXTRACT_SCHEMA_H
 #include "engine/base/status.h"
+#include "engine/rvextract.h"
 #include "extract/value.h"
 
 /* Texts of a list; owned by the schema. */
@@ -70,7 +71,7 @@ typedef struct rv_rule_text {
     rv_texts    fields;
 } rv_rule_text;
 
-typedef struct rv_schema {
+struct rv_schema {
     const char     *name;           /* "receipt": file name without .json                               */
     const char     *title, *version, *description;
     const char     *doctype;        /* "RECEIPT"                                                        */
@@ -91,14 +92,11 @@ typedef struct rv_schema {
     uint32_t        n_rules;
     uint64_t        hash;           /* XXH3 of the file's bytes: written into every record              */
     rv_pool         pool;           /* owns all of it                                                   */
-} rv_schema;
+};
 
 /* Reads a schema from memory.  `file` is for messages and gives the name.  Errors (RV_ERR_FORMAT): "receipt.json: line 12:
  * /properties/TOTAL/x-kind: \"mony\" is no kind: did you mean money?" */
 rv_status rv_schema_parse(const char *file, const char *json, size_t bytes, rv_schema **out, rv_error *err);
-/* A built-in name ("receipt"), or the path of a file (contains '/' or ends in ".json"). */
-rv_status rv_schema_open(const char *name_or_path, rv_schema **out, rv_error *err);
-void      rv_schema_free(rv_schema *schema);
 
 /* Index of the field with that key or alias (case, blanks, '-' and '_' do not matter), or -1. */
 int32_t rv_schema_find(const rv_schema *schema, const char *key, size_t bytes);
@@ -111,7 +109,11 @@ char *rv_schema_prompt(const rv_schema *schema, int32_t part);
 
 /* ---- what is built in --------------------------------------------------------------------------------------- */
 
-typedef struct rv_data_file { const char *name, *data; size_t bytes; } rv_data_file;    /* "schemas/receipt.json" */
+typedef struct rv_data_file {
+    const char *name, *stem;        /* "schemas/receipt.json", "receipt"                                */
+    const char *data;
+    size_t      bytes;
+} rv_data_file;
 extern const rv_data_file rv_data_files[];
 extern const size_t       rv_data_files_count;
 const rv_data_file *rv_data_find(const char *name);         /* NULL: none                                */

@@ -34,22 +34,20 @@ rv_status rv_take_object(const rv_loader *l, const rv_node *object, const rv_key
     return RV_OK;
 }
 
-rv_status rv_take_lines(const rv_loader *l, const rv_node *node, void *to) {
+static rv_status take_string(const rv_loader *l, const rv_node *node, bool lines, void *to) {
     if (node->type != RV_JSON_STRING) return rv_take_wrong(l, node, "a string");
     if (node->bytes == 0) return rv_node_fail(l->tree, node, l->err, "must not be empty");
+    for (size_t i = 0; i < node->bytes; i++)
+        if (((uint8_t)node->text[i] < 0x20 && !(lines && node->text[i] == '\n')) || node->text[i] == 0x7f)
+            return rv_node_fail(l->tree, node, l->err, "must be %s without control characters", lines ? "text" : "one line");
     const char *copy = rv_pool_text(&l->schema->pool, node->text, node->bytes);
     if (!copy) return rv_fail_memory(l->err, l->tree->file);
     *(const char **)to = copy;
     return RV_OK;
 }
 
-rv_status rv_take_text(const rv_loader *l, const rv_node *node, void *to) {
-    if (node->type == RV_JSON_STRING)
-        for (size_t i = 0; i < node->bytes; i++)
-            if ((uint8_t)node->text[i] < 0x20 || node->text[i] == 0x7f)
-                return rv_node_fail(l->tree, node, l->err, "must be one line without control characters");
-    return rv_take_lines(l, node, to);
-}
+rv_status rv_take_lines(const rv_loader *l, const rv_node *node, void *to) { return take_string(l, node, true, to); }
+rv_status rv_take_text(const rv_loader *l, const rv_node *node, void *to) { return take_string(l, node, false, to); }
 
 rv_status rv_take_texts(const rv_loader *l, const rv_node *node, void *to) {
     rv_texts *texts = to;

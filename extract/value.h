@@ -35,6 +35,7 @@ typedef struct rv_date { int16_t year; int8_t month, day; } rv_date;
 bool    rv_date_exists(rv_date date);                       /* year 0 counts as a leap year             */
 int32_t rv_date_days(rv_date date);                         /* since 1970-01-01; year must not be 0     */
 rv_date rv_date_of_days(int32_t days);
+bool    rv_date_parse_iso(const char *text, rv_date *out);  /* "2026-07-26" and nothing else            */
 int     rv_date_compare(rv_date a, rv_date b);              /* < 0, 0, > 0; both with a year            */
 
 /* What settled which part of a date is the day. */

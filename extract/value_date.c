@@ -33,6 +33,13 @@ rv_date rv_date_of_days(int32_t days) {
     return (rv_date){ (int16_t)(year + era * 400 + (month <= 2)), (int8_t)month, (int8_t)(of_year - (153 * m + 2) / 5 + 1) };
 }
 
+bool rv_date_parse_iso(const char *text, rv_date *out) {
+    int y, m, d, n = 0;
+    if (strspn(text, "0123456789-") != 10 || sscanf(text, "%4d-%2d-%2d%n", &y, &m, &d, &n) != 3 || n != 10 || text[10]) return false;
+    *out = (rv_date){ (int16_t)y, (int8_t)m, (int8_t)d };
+    return y > 0 && rv_date_exists(*out);
+}
+
 int rv_date_compare(rv_date a, rv_date b) {
     if (a.year != b.year) return a.year < b.year ? -1 : 1;
     if (a.month != b.month) return a.month < b.month ? -1 : 1;

@@ -9,4 +9,7 @@ int cmd_doctor(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_synth(int argc, char **argv);
 int cmd_quantise(int argc, char **argv);
+int cmd_schema(int argc, char **argv);
+int cmd_validate(int argc, char **argv);
+int cmd_eval(int argc, char **argv);
 #endif

@@ -10,6 +10,9 @@ static const command commands[] = {
     { "tokenize", "text to token ids and back", cmd_tokenize },
     { "synth", "write a model with random weights, for benchmarks", cmd_synth },
     { "quantise", "write a model with int8 or NF4 weights, as bitsandbytes does", cmd_quantise },
+    { "schema", "document types and their fields: list, show, check", cmd_schema },
+    { "validate", "check fields that are there already, without a model", cmd_validate },
+    { "eval", "compare answers with the truth; check a truth file", cmd_eval },
 };
 
 static const program rvengine = {

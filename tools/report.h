@@ -12,7 +12,7 @@
 
 /* Stable. From 3 up they are the library's error numbers without their sign, see exit_code. */
 enum {
-    EXIT_OK = 0, EXIT_USAGE = 2, EXIT_IO = 3, EXIT_FORMAT = 4, EXIT_UNSUPPORTED = 5, EXIT_MEMORY = 6, EXIT_DOES_NOT_FIT = 7,
+    EXIT_OK = 0, EXIT_FOUND = 1, EXIT_USAGE = 2, EXIT_IO = 3, EXIT_FORMAT = 4, EXIT_UNSUPPORTED = 5, EXIT_MEMORY = 6, EXIT_DOES_NOT_FIT = 7,
     EXIT_DEVICE = 8, EXIT_TOO_LONG = 9, EXIT_FULL = 10, EXIT_BUSY = 11, EXIT_INTERNAL = 13, EXIT_INTERRUPTED = 130
 };
 

@@ -1,18 +1,18 @@
 #!/bin/sh
-# symbols.sh HEADER SHARED STATIC - what the built library shows and uses:
-#   the shared library exports exactly the functions of the public header;
+# symbols.sh HEADERS SHARED STATIC - what the built library shows and uses:
+#   the shared library exports exactly the functions of the public headers (a list of paths in one argument);
 #   the library keeps no global state, does not print, exit, abort by itself or read the environment.
 set -u
-header=$1 shared=$2 static=$3 failed=0
+headers=$1 shared=$2 static=$3 failed=0
 
-wanted=$(grep -o 'RV_API.*' "$header" | grep -o 'rv_[a-z0-9_]*(' | tr -d '(' | sort -u)
+wanted=$(cat $headers | grep -o 'RV_API.*' | grep -o 'rv_[a-z0-9_]*(' | tr -d '(' | sort -u)
 got=$(nm -D --defined-only "$shared" | awk '{ print $NF }' | sed 's/@.*//' | sort -u)
-[ -n "$wanted" ] && [ -n "$got" ] || { echo "cannot read $header or $shared"; exit 1; }
+[ -n "$wanted" ] && [ -n "$got" ] || { echo "cannot read $headers or $shared"; exit 1; }
 for name in $wanted; do
     echo "$got" | grep -qx "$name" || { echo "declared, but not exported: $name"; failed=1; }
 done
 for name in $got; do
-    echo "$wanted" | grep -qx "$name" || { echo "exported, but not in the header: $name"; failed=1; }
+    echo "$wanted" | grep -qx "$name" || { echo "exported, but not in a header: $name"; failed=1; }
 done
 
 used=$(nm -u "$static" | awk '/ U / { print $2 }' | sort -u |

@@ -1,0 +1,249 @@
+/* documents.c - CSV, JSON Lines, JSON and KEY: VALUE files to records: see documents.h. */
+#include "extract/documents.h"
+
+#include <ctype.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/text.h"
+#include "extract/csv.h"
+
+static const char *const id_keys[] = { "image_file", "filename", "image_name", "image", "file", "id" };
+enum { ID_KEYS = sizeof id_keys / sizeof *id_keys };
+
+/* Columns and keys of result files that hold no field. */
+static const char *const meta_keys[] = {
+    "schema", "score", "tax_invoice_valid", "needs_review", "findings", "document", "tables", "compliance", "run", "type", "status", "error", "prompt", "prompt_ids",
+    "answer_ids", "first_logits", "grid", "font", "processing_time", "field_count", "found_fields", "field_coverage", "prompt_used", "timestamp", "overall_accuracy",
+    "fields_extracted", "fields_matched", "total_fields", "inference_only", "fields", "truth", "answer", "text", "ms", "tokens",
+};
+
+static bool is_one_of(const char *text, const char *const *words, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (strcasecmp(words[i], text) == 0) return true;
+    return false;
+}
+
+static bool is_meta(const char *key) {
+    return is_one_of(key, id_keys, ID_KEYS) || is_one_of(key, meta_keys, sizeof meta_keys / sizeof *meta_keys);
+}
+
+const char *rv_base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static const char *keep_tidy(rv_record *r, const char *text) {
+    const char *copy = text && *text ? rv_tidy(&r->pool, text, strlen(text)) : "";
+    return copy ? copy : "";
+}
+
+rv_status rv_record_make(const rv_schema *schema, const rv_record_setup *setup, rv_record **out, rv_error *err) {
+    rv_record *r = rv_record_blank(schema);
+    if (!r) return rv_fail_memory(err, "record");
+    r->file = keep_tidy(r, setup->file);
+    if (setup->page_text) r->text = rv_pool_text(&r->pool, setup->page_text, strlen(setup->page_text));
+    r->page_width = setup->page_width;
+    r->page_height = setup->page_height;
+    r->today = setup->today;
+    r->allow_tfn = setup->allow_tfn;
+    if (r->pool.failed) {
+        rv_record_free(r);
+        return rv_fail_memory(err, "record");
+    }
+    *out = r;
+    return RV_OK;
+}
+
+static rv_status start(const rv_document_reader *d, const char *name, rv_record **out, rv_error *err) {
+    rv_record_setup setup = *d->setup;
+    if (name && *name) setup.file = name;
+    return rv_record_make(d->schema, &setup, out, err);
+}
+
+static void report_unknown(const rv_document_reader *d, const char *key, uint32_t line) {
+    if (d->unknown && !is_meta(key)) d->unknown(d->user, key, line);
+}
+
+/* ---- CSV ---------------------------------------------------------------------------------------------- */
+
+typedef struct header { int32_t field[RV_CSV_CELLS]; uint32_t n, id; } header;      /* id: the column of names; n: none */
+
+static rv_status read_header(const rv_document_reader *d, const rv_csv *csv, header *h, rv_error *err) {
+    h->n = h->id = csv->n;
+    for (int k = 0; k < ID_KEYS && h->id == h->n; k++)
+        for (uint32_t i = 0; i < csv->n && h->id == h->n; i++)
+            if (strcasecmp(rv_string_text(&csv->cells[i]), id_keys[k]) == 0) h->id = i;
+    uint32_t known = 0;
+    for (uint32_t i = 0; i < csv->n; i++) {
+        const char *name = rv_string_text(&csv->cells[i]);
+        h->field[i] = i == h->id || is_meta(name) ? -1 : rv_schema_find(d->schema, name, strlen(name));
+        if (h->field[i] >= 0) known++;
+        else report_unknown(d, name, csv->line);
+        for (uint32_t j = 0; j < i && h->field[i] >= 0; j++)
+            if (h->field[j] == h->field[i])
+                return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: columns %u and %u are both %s", d->file, csv->line, j + 1, i + 1, d->schema->fields[h->field[i]].key);
+    }
+    if (known == 0) return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: no column is a field of schema %s", d->file, csv->line, d->schema->name);
+    return RV_OK;
+}
+
+/* What a CSV writer put in front against formulas is taken off again. */
+static const char *unguarded(const char *text) { return *text == '\'' && text[1] && strchr("=+-@\t\r", text[1]) ? text + 1 : text; }
+
+static rv_status csv_row(const rv_document_reader *d, const rv_csv *csv, const header *h, rv_error *err) {
+    rv_record *record;
+    if (csv->n != h->n) return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: %u cells, the header has %u", d->file, csv->line, csv->n, h->n);
+    rv_status st = start(d, h->id < h->n ? rv_string_text(&csv->cells[h->id]) : NULL, &record, err);
+    if (st) return st;
+    for (uint32_t i = 0; i < csv->n && st == RV_OK; i++) {
+        if (h->field[i] < 0) continue;
+        const char *text = unguarded(rv_string_text(&csv->cells[i]));
+        st = rv_record_set(record, (uint32_t)h->field[i], text, strlen(text), "given", err);
+    }
+    if (st) rv_record_free(record);
+    return st ? st : d->each(d->user, record, csv->line, err);
+}
+
+static rv_status read_csv(const rv_document_reader *d, const char *text, size_t bytes, rv_error *err) {
+    rv_csv *csv = calloc(1, sizeof *csv);
+    header *h = calloc(1, sizeof *h);
+    bool more = false;
+    rv_status st = csv && h ? RV_OK : rv_fail_memory(err, d->file);
+    if (st == RV_OK) {
+        csv->text = text;
+        csv->bytes = bytes;
+        st = rv_csv_next(csv, d->file, &more, err);
+    }
+    if (st == RV_OK) st = read_header(d, csv, h, err);
+    while (st == RV_OK && (st = rv_csv_next(csv, d->file, &more, err)) == RV_OK && more) st = csv_row(d, csv, h, err);
+    if (csv) rv_csv_free(csv);
+    free(csv);
+    free(h);
+    return st;
+}
+
+/* ---- JSON ------------------------------------------------------------------------------------------------ */
+
+static void add_scalar(rv_string *out, const json_t *v) {
+    if (json_is_string(v)) rv_string_add(out, json_string_value(v), json_string_length(v));
+    else if (json_is_integer(v)) rv_string_addf(out, "%lld", (long long)json_integer_value(v));
+    else if (json_is_real(v)) rv_string_addf(out, "%.15g", json_real_value(v));
+    else if (json_is_boolean(v)) rv_string_addz(out, json_is_true(v) ? "true" : "false");
+    else rv_string_addz(out, RV_NOT_FOUND);
+}
+
+/* A scalar, a list of scalars, or an object with "value" (this library's own form). */
+static rv_status set_json(const rv_document_reader *d, rv_record *record, uint32_t field, const json_t *v, rv_error *err) {
+    rv_string text = { 0 };
+    if (json_is_object(v)) v = json_object_get(v, "value");
+    if (json_is_array(v)) {
+        for (size_t i = 0; i < json_array_size(v); i++) {
+            if (i) rv_string_addz(&text, " | ");
+            add_scalar(&text, json_array_get(v, i));
+        }
+    } else if (v) add_scalar(&text, v);
+    rv_status st = text.failed ? rv_fail_memory(err, d->file) : rv_record_set(record, field, rv_string_text(&text), text.bytes, "given", err);
+    rv_string_free(&text);
+    return st;
+}
+
+static const char *id_of(const json_t *object) {
+    for (int i = 0; i < ID_KEYS; i++) {
+        const char *name = json_string_value(json_object_get(object, id_keys[i]));
+        if (name) return name;
+    }
+    return json_string_value(json_object_get(json_object_get(object, "document"), "file"));
+}
+
+static rv_status set_fields(const rv_document_reader *d, rv_record *record, json_t *fields, uint32_t line, rv_error *err) {
+    const char *key;
+    json_t *value;
+    rv_status st = RV_OK;
+    json_object_foreach(fields, key, value) {
+        int32_t field = is_meta(key) ? -1 : rv_schema_find(d->schema, key, strlen(key));
+        if (field >= 0 && st == RV_OK) st = set_json(d, record, (uint32_t)field, value, err);
+        else if (field < 0) report_unknown(d, key, line);
+    }
+    return st;
+}
+
+static rv_status read_object(const rv_document_reader *d, json_t *object, uint32_t line, rv_error *err) {
+    static const char *const texts[] = { "truth", "answer", "text" };
+    rv_record *record;
+    if (!json_is_object(object)) return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: a document must be a JSON object", d->file, line);
+    rv_status st = start(d, id_of(object), &record, err);
+    if (st) return st;
+    json_t *fields = json_object_get(object, "fields");
+    const json_t *text = NULL;
+    for (int i = 0; i < 3 && !text; i++) text = json_is_string(json_object_get(object, texts[i])) ? json_object_get(object, texts[i]) : NULL;
+    if (json_is_object(fields)) st = set_fields(d, record, fields, line, err);
+    else if (text) st = rv_record_parse(record, json_string_value(text), json_string_length(text), "given", NULL, err);
+    else st = set_fields(d, record, object, line, err);
+    if (st) rv_record_free(record);
+    return st ? st : d->each(d->user, record, line, err);
+}
+
+static rv_status read_json_text(const rv_document_reader *d, const char *text, size_t bytes, uint32_t line, rv_error *err) {
+    json_error_t why;
+    json_t *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &why);
+    if (!root) return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: not valid JSON: %s", d->file, line + (uint32_t)(why.line > 0 ? why.line - 1 : 0), why.text);
+    rv_status st = RV_OK;
+    if (json_is_array(root))
+        for (size_t i = 0; i < json_array_size(root) && st == RV_OK; i++) st = read_object(d, json_array_get(root, i), line, err);
+    else st = read_object(d, root, line, err);
+    json_decref(root);
+    return st;
+}
+
+static rv_status read_json_lines(const rv_document_reader *d, const char *text, size_t bytes, rv_error *err) {
+    rv_status st = RV_OK;
+    uint32_t line = 1;
+    for (size_t at = 0; at < bytes && st == RV_OK; line++) {
+        const char *end = memchr(text + at, '\n', bytes - at);
+        size_t n = end ? (size_t)(end - text) - at : bytes - at, blank = 0;
+        while (blank < n && isspace((uint8_t)text[at + blank])) blank++;
+        if (blank < n) st = read_json_text(d, text + at, n, line, err);
+        at += n + 1;
+    }
+    return st;
+}
+
+/* One object over several lines is JSON; objects line by line are JSON Lines. */
+static bool is_json_lines(const char *text, size_t bytes) {
+    const char *end = memchr(text, '\n', bytes);
+    if (*text != '{' || !end) return false;
+    json_error_t why;
+    json_t *first = json_loadb(text, (size_t)(end - text), 0, &why);
+    json_decref(first);
+    return first != NULL;
+}
+
+/* ---- any ---------------------------------------------------------------------------------------------------- */
+
+/* A first line with a separator, and no colon in front of the first one. */
+static bool is_csv(const rv_document_reader *d, const char *text, size_t bytes) {
+    size_t n = strcspn(text, "\r\n"), name = strcspn(text, ",;\t\":");
+    if (n > bytes) n = bytes;
+    if (name >= n) return n > 0 && rv_schema_find(d->schema, text, n) >= 0;
+    return text[name] != ':';
+}
+
+rv_status rv_documents_read(const rv_document_reader *d, const char *text, size_t bytes, rv_error *err) {
+    rv_record *record;
+    if (bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) text += 3, bytes -= 3;
+    while (bytes && isspace((uint8_t)*text) && *text != '\n') text++, bytes--;
+    size_t blank = 0;
+    while (blank < bytes && isspace((uint8_t)text[blank])) blank++;
+    if (blank == bytes) return rv_fail(err, RV_ERR_FORMAT, "%s: is empty", d->file);
+    if (text[blank] == '{' || text[blank] == '[')
+        return is_json_lines(text + blank, bytes - blank) ? read_json_lines(d, text, bytes, err) : read_json_text(d, text, bytes, 1, err);
+    if (is_csv(d, text + blank, bytes - blank)) return read_csv(d, text, bytes, err);
+    rv_status st = start(d, NULL, &record, err);
+    if (st) return st;
+    st = rv_record_parse(record, text, bytes, "given", NULL, err);
+    if (st) rv_record_free(record);
+    return st ? st : d->each(d->user, record, 1, err);
+}

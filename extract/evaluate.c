@@ -1,0 +1,197 @@
+/* evaluate.c - runs against the truth, and how sure the difference is: see evaluate.h. */
+#include "extract/evaluate.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "extract/documents.h"
+
+/* ---- documents ------------------------------------------------------------------------------------- */
+
+static rv_status keep(void *user, rv_record *record, uint32_t line, rv_error *err) {
+    rv_documents *d = user;
+    if (d->n == d->capacity) {
+        uint32_t capacity = d->capacity ? 2 * d->capacity : 64;
+        rv_record **records = realloc(d->records, capacity * sizeof *records);
+        if (!records) {
+            rv_record_free(record);
+            return rv_fail_memory(err, d->name);
+        }
+        d->records = records;
+        d->capacity = capacity;
+    }
+    d->records[d->n++] = record;
+    if (!*record->file) return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: the document has no name (image_file, filename, image_name, image, file or id)", d->name, line);
+    return RV_OK;
+}
+
+static int by_name(const void *a, const void *b) {
+    const rv_record *const *x = a, *const *y = b;
+    return strcmp(rv_base_name((*x)->file), rv_base_name((*y)->file));
+}
+
+rv_status rv_documents_load(const rv_schema *schema, const rv_run *run, rv_documents *out, rv_error *err) {
+    rv_record_setup setup = { 0 };
+    *out = (rv_documents){ .name = run->name };
+    rv_status st = rv_documents_read(&(rv_document_reader){ .schema = schema, .setup = &setup, .file = run->name, .each = keep, .user = out }, run->text, run->bytes, err);
+    if (st == RV_OK && out->n == 0) st = rv_fail(err, RV_ERR_FORMAT, "%s: no documents", run->name);
+    if (st == RV_OK) qsort(out->records, out->n, sizeof *out->records, by_name);
+    for (uint32_t i = 1; i < out->n && st == RV_OK; i++)
+        if (by_name(&out->records[i - 1], &out->records[i]) == 0) st = rv_fail(err, RV_ERR_FORMAT, "%s: %s is there twice", run->name, rv_base_name(out->records[i]->file));
+    if (st) rv_documents_free(out);
+    return st;
+}
+
+void rv_documents_free(rv_documents *d) {
+    for (uint32_t i = 0; i < d->n; i++) rv_record_free(d->records[i]);
+    free(d->records);
+    *d = (rv_documents){ 0 };
+}
+
+rv_record *rv_documents_find(const rv_documents *d, const char *name) {
+    rv_record key = { .file = name }, *pointer = &key, **found = bsearch(&pointer, d->records, d->n, sizeof *d->records, by_name);
+    return found ? *found : NULL;
+}
+
+/* ---- scoring ---------------------------------------------------------------------------------------- */
+
+static const char *type_of(const rv_record *truth) {
+    int32_t i = rv_schema_field(truth->schema, "DOCUMENT_TYPE");
+    return i >= 0 && truth->slots[i].n_items ? truth->slots[i].items[0].text : "-";
+}
+
+static void add_type(rv_scores *s, const char *type, const rv_tallied *tally) {
+    uint32_t i = 0;
+    while (i < s->n_types && strcmp(s->types[i], type)) i++;
+    if (i == sizeof s->types / sizeof *s->types) i--;                      /* the last takes the rest */
+    else if (i == s->n_types) s->types[s->n_types++] = type;
+    rv_tally_add(&s->by_type[i], tally);
+    s->type_documents[i]++;
+}
+
+static rv_status score(const rv_documents *truth, const rv_documents *run, const rv_schema *schema, const rv_eval_options *o, rv_scores *out, rv_error *err) {
+    *out = (rv_scores){ .name = run->name };
+    out->fields = calloc(schema->n_fields, sizeof *out->fields);
+    out->by_document = calloc(truth->n, sizeof *out->by_document);
+    if (!out->fields || !out->by_document) return rv_fail_memory(err, "evaluation");
+    for (uint32_t d = 0; d < truth->n; d++) {
+        const rv_record *t = truth->records[d], *p = rv_documents_find(run, rv_base_name(t->file));
+        out->missing += !p;
+        if (!p && o->ignore_missing) continue;
+        for (uint32_t f = 0; f < schema->n_fields; f++) {
+            rv_tallied cell;
+            rv_compare_field(t, p, f, o->substitutions != 0, &cell);
+            rv_tally_add(&out->fields[f], &cell);
+            rv_tally_add(&out->by_document[d], &cell);
+        }
+        const rv_tallied *all = &out->by_document[d];
+        out->documents++;
+        out->perfect += all->cells > 0 && all->same >= all->cells;
+        add_type(out, type_of(t), all);
+        rv_tally_add(&out->all, all);
+    }
+    for (uint32_t d = 0; d < run->n; d++) out->extra += !rv_documents_find(truth, rv_base_name(run->records[d]->file));
+    if (out->documents == out->missing && !o->ignore_missing)
+        return rv_fail(err, RV_ERR_FORMAT, "%s: none of its documents is in %s: are they named alike?", run->name, truth->name);
+    if (out->all.cells <= 0) return rv_fail(err, RV_ERR_FORMAT, "%s: nothing to compare with %s", run->name, truth->name);
+    return RV_OK;
+}
+
+/* ---- chance ------------------------------------------------------------------------------------------ */
+
+static uint64_t next_random(uint64_t *seed) {              /* splitmix64 */
+    uint64_t z = (*seed += UINT64_C(0x9e3779b97f4a7c15));
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+rv_status rv_bootstrap(const rv_tallied *a, const rv_tallied *b, uint32_t n, rv_rate_fn rate, uint32_t resamples, uint64_t seed, rv_interval *out, rv_error *err) {
+    double *values = malloc(resamples * sizeof *values);
+    if (!values) return rv_fail_memory(err, "bootstrap");
+    for (uint32_t r = 0; r < resamples; r++) {
+        rv_tallied x = { 0 }, y = { 0 };
+        for (uint32_t i = 0; i < n; i++) {
+            uint64_t pick = next_random(&seed) % n;
+            rv_tally_add(&x, &a[pick]);
+            if (b) rv_tally_add(&y, &b[pick]);
+        }
+        values[r] = b ? rate(&y) - rate(&x) : rate(&x);
+    }
+    qsort(values, resamples, sizeof *values, by_value);
+    uint32_t cut = (uint32_t)(0.025 * resamples);
+    *out = (rv_interval){ values[cut], values[resamples - 1 - cut] };
+    free(values);
+    return RV_OK;
+}
+
+double rv_sign_test(uint32_t better, uint32_t worse) {
+    uint32_t n = better + worse, least = better < worse ? better : worse;
+    double sum = 0;
+    if (n == 0) return 1;
+    for (uint32_t k = 0; k <= least; k++) sum += exp(lgamma(n + 1.0) - lgamma(k + 1.0) - lgamma(n - k + 1.0) - n * log(2.0));
+    return sum * 2 < 1 ? sum * 2 : 1;
+}
+
+static rv_status intervals(rv_evaluation *e, int which, const rv_scores *s, uint32_t n, rv_error *err) {
+    rv_status st;
+    const rv_eval_options *o = &e->options;
+    TRY(rv_bootstrap(s->by_document, NULL, n, rv_rate_exact, o->resamples, o->seed, &e->exact[which], err));
+    TRY(rv_bootstrap(s->by_document, NULL, n, rv_rate_same, o->resamples, o->seed, &e->same[which], err));
+    TRY(rv_bootstrap(s->by_document, NULL, n, rv_f1, o->resamples, o->seed, &e->f1[which], err));
+    TRY(rv_bootstrap(s->by_document, NULL, n, rv_rate_anls, o->resamples, o->seed, &e->anls[which], err));
+done:
+    return st;
+}
+
+static rv_status pair(rv_evaluation *e, uint32_t n, rv_error *err) {
+    rv_paired *p = &e->paired;
+    rv_status st;
+    for (uint32_t d = 0; d < n; d++) {
+        double a = e->a.by_document[d].same, b = e->b.by_document[d].same;
+        if (b > a) p->better++;
+        else if (b < a) p->worse++;
+        else p->equal++;
+    }
+    p->p = rv_sign_test(p->better, p->worse);
+    TRY(rv_bootstrap(e->a.by_document, e->b.by_document, n, rv_rate_same, e->options.resamples, e->options.seed, &p->same, err));
+    TRY(rv_bootstrap(e->a.by_document, e->b.by_document, n, rv_rate_exact, e->options.resamples, e->options.seed, &p->exact, err));
+done:
+    return st;
+}
+
+static void scores_free(rv_scores *s) {
+    free(s->fields);
+    free(s->by_document);
+}
+
+rv_status rv_eval_run(const rv_schema *schema, const rv_run *truth, const rv_run *run, const rv_run *other, const rv_eval_options *options, char **report, rv_error *err) {
+    rv_documents t = { 0 }, a = { 0 }, b = { 0 };
+    rv_evaluation e = { .schema = schema, .has_b = other != NULL, .options = *options };
+    rv_status st;
+    if (other && options->ignore_missing) return rv_fail(err, RV_ERR_ARGUMENT, "two runs are compared on all documents: ignore_missing makes no sense");
+    TRY(rv_documents_load(schema, truth, &t, err));
+    TRY(rv_documents_load(schema, run, &a, err));
+    TRY(score(&t, &a, schema, options, &e.a, err));
+    TRY(intervals(&e, 0, &e.a, t.n, err));
+    if (other) {
+        TRY(rv_documents_load(schema, other, &b, err));
+        TRY(score(&t, &b, schema, options, &e.b, err));
+        TRY(intervals(&e, 1, &e.b, t.n, err));
+        TRY(pair(&e, t.n, err));
+    }
+    TRY(rv_eval_report(&e, report, err));
+done:
+    scores_free(&e.a);
+    scores_free(&e.b);
+    rv_documents_free(&t);
+    rv_documents_free(&a);
+    rv_documents_free(&b);
+    return st;
+}
