@@ -85,7 +85,7 @@ static void measure(ops *o, op *c, result *r) {
     if (calls > MOST_CALLS) calls = MOST_CALLS;
     if (calls < c->copies) calls = c->copies;
     if (rv_can_run_ahead(o->be) && !c->cannot) {
-        rv_record(o->be);
+        rv_record_tape(o->be);
         queue(o, c, calls);
         tape = rv_recorded(o->be);
         run_ms(o, c, calls, tape);

@@ -63,7 +63,7 @@ static rv_status record(rv_session *s, int32_t n, bool images, rv_error *err) {
     rv_backend *be = s->model->be;
     rv_text_rows rows = { .n = n, .device = s->ahead.rows.device };
     set_bounds(s, &rows, images);
-    rv_record(be);
+    rv_record_tape(be);
     rv_text_queue(&s->text, &rows, 0, n);
     choose(s, &s->text, &rows, 0, n, s->ahead.device_how);
     s->ahead.tapes[size_index(n)][images] = rv_recorded(be);

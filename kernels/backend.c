@@ -285,7 +285,7 @@ void rv_best_rows(rv_backend *be, rv_best *out, rv_mat logits) {
     be->ops->best(be, out, logits);
 }
 
-void rv_record(rv_backend *be) {
+void rv_record_tape(rv_backend *be) {
     if (!failed(be)) be->ops->record(be);
 }
 

@@ -378,7 +378,7 @@ bool rv_can_run_ahead(const rv_backend *be);
 void rv_best_rows(rv_backend *be, rv_best *out, rv_mat logits);
 /* Between the two, operations on device memory (no upload, download or alloc) are recorded, not run.
  * NULL when recording failed (the sticky error says why). */
-void     rv_record(rv_backend *be);
+void     rv_record_tape(rv_backend *be);
 rv_tape *rv_recorded(rv_backend *be);
 void     rv_play(rv_backend *be, rv_tape *tape);
 void     rv_erase(rv_backend *be, rv_tape *tape);                    /* NULL is fine             */

@@ -56,7 +56,7 @@ template <typename F> static double median_us(int repeats, F work) {
 }
 
 template <typename F> static double played_us(F record) {
-    rv_record(be);
+    rv_record_tape(be);
     record();
     rv_tape *tape = rv_recorded(be);
     done();

@@ -182,7 +182,7 @@ struct outcome { std::vector<std::vector<uint8_t>> x, keys, values; };
 
 static rv_tape *record(model &m, bool at_once) {
     bool taken = true;
-    rv_record(be);
+    rv_record_tape(be);
     rv_embed(be, m.x, &m.table, m.ids);
     if (at_once) taken = rv_decoder_layers(be, m.blocks.data(), (int32_t)m.blocks.size());
     else

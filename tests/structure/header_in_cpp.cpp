@@ -1,5 +1,7 @@
 // header_in_cpp.cpp - the public headers are usable from C++17, and their symbols link.
 #include "engine/rvengine.h"
+#include "engine/rvconstraint.h"
+#include "engine/rvdocument.h"
 #include "engine/rvextract.h"
 
 #include <cstdio>

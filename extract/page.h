@@ -1,0 +1,29 @@
+/* page.h - the words on a page and where they stand: what a value is compared with, and what rules read when there is nothing else. */
+#ifndef RV_EXTRACT_PAGE_H
+#define RV_EXTRACT_PAGE_H
+#include "extract/record.h"
+
+typedef struct rv_word {
+    const char *text;                    /* UTF-8, without blanks                               */
+    float       confidence;              /* 0..1, of the recogniser                             */
+    rv_box      box;
+    int32_t     line;                    /* words of a line stand side by side; lines from the top */
+} rv_word;
+
+typedef struct rv_page {
+    rv_word *words;                      /* in reading order                                    */
+    uint32_t n_words, capacity;
+    uint32_t width, height;
+    rv_pool  pool;
+} rv_page;
+
+void      rv_page_free(rv_page *page);
+rv_status rv_page_add(rv_page *page, const char *text, rv_box box, float confidence, int32_t line, rv_error *err);
+
+/* Gives the record the page's text and size, and every value its place: the run of words most like it, and how alike (grounding). */
+rv_status rv_page_ground(const rv_page *page, rv_record *record, rv_error *err);
+
+/* Fills absent slots from labels and forms: a date is what reads as one, the total is the amount beside that word, the seller stands
+ * at the top.  source "ocr". *filled (may be NULL): how many. */
+rv_status rv_page_rules(const rv_page *page, rv_record *record, uint32_t *filled, rv_error *err);
+#endif

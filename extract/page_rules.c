@@ -1,0 +1,171 @@
+/* page_rules.c - fields from words alone: labels say which amount is the total, forms say what is a date.
+ *
+ * The one idea: for a field, runs of words are tried as values of its kind; a run counts more where one of the field's labels stands
+ * before it in its line or above it.  The last tier, when there is no model or it found nothing; nothing is made up here: every
+ * value is text of the page.
+ */
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "engine/base/text.h"
+#include "extract/page.h"
+
+enum { RUN = 5, TOP_LINES = 6 };
+
+typedef struct hit { rv_string text; int score; bool found; } hit;
+
+typedef struct search { const rv_page *page; rv_record *record; rv_error *err; rv_string line; } search;
+
+static bool is_word_end(char c) { return !isalnum((unsigned char)c); }
+
+/* Where `label` stands in `text` as whole words, case forgiven: behind it; 0: nowhere. */
+static size_t behind_label(const char *text, const char *label) {
+    size_t n = strlen(label);
+    for (const char *at = text; (at = strcasestr(at, label)); at++)
+        if ((at == text || is_word_end(at[-1])) && is_word_end(at[n])) return (size_t)(at - text) + n;
+    return 0;
+}
+
+/* The words of a line, blanks between them; they are [from, *to). */
+static const char *line_at(search *s, uint32_t from, uint32_t *to) {
+    const rv_page *p = s->page;
+    s->line.bytes = 0;
+    for (*to = from; *to < p->n_words && p->words[*to].line == p->words[from].line; ++*to)
+        rv_string_addf(&s->line, "%s%s", *to > from ? " " : "", p->words[*to].text);
+    return rv_string_text(&s->line);
+}
+
+/* How long the longest label of the field is that stands in the text. */
+static size_t label_length(const rv_field *f, const char *text) {
+    size_t best = 0;
+    for (uint32_t i = 0; i < f->labels.count; i++)
+        if (strlen(f->labels.items[i]) > best && behind_label(text, f->labels.items[i])) best = strlen(f->labels.items[i]);
+    return best;
+}
+
+/* The line belongs to the field whose label in it is longest: "Sub total" is not the total. */
+static bool is_labelled(const search *s, const rv_field *f, const char *text) {
+    size_t own = label_length(f, text);
+    for (uint32_t i = 0; own && i < s->record->schema->n_fields; i++)
+        if (&s->record->schema->fields[i] != f && label_length(&s->record->schema->fields[i], text) > own) return false;
+    return own > 0;
+}
+
+static bool reads_as(search *s, const rv_field *f, const char *text, size_t bytes, rv_value *out) {
+    rv_value_context context = { f->choices.items, f->choices.count, s->record->today };
+    rv_value_read(&s->record->pool, f->kind, text, bytes, &context, out);
+    return out->state == RV_VALUE_VALID;
+}
+
+static bool may_be(rv_value_kind kind, const char *text) {
+    size_t digits = 0;
+    for (const char *c = text; *c; c++) digits += isdigit((unsigned char)*c) != 0;
+    switch (kind) {
+    case RV_KIND_MONEY: return digits >= 3 && strchr(text, '.');                 /* a count or a year is no amount */
+    case RV_KIND_DATE: return digits >= 3;
+    case RV_KIND_TIME: return strchr(text, ':') != NULL;
+    case RV_KIND_EMAIL: return strchr(text, '@') != NULL;
+    default: return digits > 0;
+    }
+}
+
+static void keep(hit *best, const char *text, int score) {
+    if (best->found && score <= best->score) return;
+    best->text.bytes = 0;
+    rv_string_addz(&best->text, text);
+    best->score = score;
+    best->found = true;
+}
+
+/* Runs of words in [from, to) that read as the field's kind; later ones win where `last`. */
+static void try_runs(search *s, const rv_field *f, uint32_t from, uint32_t to, int score, hit *best) {
+    for (uint32_t i = from; i < to; i++) {
+        rv_string run = { 0 };
+        for (uint32_t k = i; k < to && k < i + RUN; k++) {
+            rv_value value;
+            rv_string_addf(&run, "%s%s", k > i ? " " : "", s->page->words[k].text);
+            if (!may_be(f->kind, rv_string_text(&run)) || !reads_as(s, f, rv_string_text(&run), run.bytes, &value)) continue;
+            keep(best, rv_string_text(&run), score + (f->kind == RV_KIND_MONEY ? (int)(i - from) : (int)(k - i)));
+        }
+        rv_string_free(&run);
+    }
+}
+
+static bool stands_alone(rv_value_kind kind) {
+    return kind == RV_KIND_DATE || kind == RV_KIND_ABN || kind == RV_KIND_ACN || kind == RV_KIND_EMAIL || kind == RV_KIND_TIME || kind == RV_KIND_PHONE;
+}
+
+/* By form, near a label or anywhere. */
+static void by_form(search *s, const rv_field *f, hit *best) {
+    bool above = false;
+    for (uint32_t from = 0, to, line = 0; from < s->page->n_words; from = to, line++) {
+        bool here = is_labelled(s, f, line_at(s, from, &to));
+        if (here) try_runs(s, f, from, to, 1000 + (f->kind == RV_KIND_MONEY ? (int)line : -(int)line), best);
+        else if (above) try_runs(s, f, from, to, 500 - (int)line, best);
+        else if (stands_alone(f->kind)) try_runs(s, f, from, to, 200 - (int)line, best);
+        above = here && !best->found;
+    }
+}
+
+/* What stands behind a label in its line. */
+static void by_label(search *s, const rv_field *f, hit *best) {
+    for (uint32_t from = 0, to; from < s->page->n_words && !best->found; from = to) {
+        const char *text = line_at(s, from, &to);
+        if (!is_labelled(s, f, text)) continue;
+        for (uint32_t i = 0; i < f->labels.count && !best->found; i++) {
+            size_t at = behind_label(text, f->labels.items[i]);
+            while (at && text[at] && strchr(" :.#-", text[at])) at++;
+            if (at && text[at]) keep(best, text + at, 0);
+        }
+    }
+}
+
+/* The first line near the top that has a word of letters. */
+static void seller(search *s, hit *best) {
+    for (uint32_t from = 0, to, line = 0; from < s->page->n_words && line < TOP_LINES && !best->found; from = to, line++) {
+        const char *text = line_at(s, from, &to);
+        size_t letters = 0;
+        for (const char *c = text; *c; c++) letters += isalpha((unsigned char)*c) != 0;
+        if (letters >= 4 && 2 * letters > strlen(text) && !strcasestr(text, "invoice") && !strcasestr(text, "receipt")) keep(best, text, 0);
+    }
+}
+
+static void document_type(search *s, hit *best) {
+    const rv_schema *schema = s->record->schema;
+    for (uint32_t from = 0, to; from < s->page->n_words && !best->found; from = to) {
+        const char *text = line_at(s, from, &to);
+        for (uint32_t i = 0; i < schema->doctype_aliases.count && !best->found; i++)
+            if (behind_label(text, schema->doctype_aliases.items[i])) keep(best, schema->doctype, 0);
+    }
+}
+
+static bool is_seller(const rv_field *f) { return f->kind == RV_KIND_NAME && (strstr(f->key, "SUPPLIER") || strstr(f->key, "COMPANY") || strstr(f->key, "STORE")); }
+
+static void search_field(search *s, const rv_field *f, hit *best) {
+    if (is_seller(f)) seller(s, best);
+    else if (f->kind == RV_KIND_ENUM && !strcmp(f->key, "DOCUMENT_TYPE")) document_type(s, best);
+    else if (f->kind == RV_KIND_ID || f->kind == RV_KIND_NAME) by_label(s, f, best);
+    else if (f->kind != RV_KIND_TEXT && f->kind != RV_KIND_ADDRESS && f->kind != RV_KIND_BOOL && f->kind != RV_KIND_ENUM) by_form(s, f, best);
+}
+
+rv_status rv_page_rules(const rv_page *page, rv_record *record, uint32_t *filled, rv_error *err) {
+    search s = { .page = page, .record = record, .err = err };
+    rv_status st = RV_OK;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < record->schema->n_fields && st == RV_OK; i++) {
+        const rv_field *f = &record->schema->fields[i];
+        hit best = { 0 };
+        if (record->slots[i].n_items || f->list) continue;
+        search_field(&s, f, &best);
+        if (best.text.failed) st = rv_fail_memory(err, "rules");
+        else if (best.found) st = rv_record_set(record, i, rv_string_text(&best.text), best.text.bytes, "ocr", err);
+        if (st == RV_OK && best.found) record->slots[i].confidence = 0.5f, n++;
+        rv_string_free(&best.text);
+    }
+    if (s.line.failed && st == RV_OK) st = rv_fail_memory(err, "rules");
+    rv_string_free(&s.line);
+    if (filled) *filled = n;
+    return st;
+}

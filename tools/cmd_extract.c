@@ -1,0 +1,109 @@
+/* cmd_extract.c - rvengine extract: a document's fields, typed and checked. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/commands.h"
+#include "tools/read.h"
+
+static const char NAME[] = "extract";
+
+static const command_help help = {
+    .command = "extract",
+    .usage = "rvengine extract --model DIR [--schema NAME] [options] FILE..",
+    .about = "Reads images and PDFs, and writes the fields of each page: typed, checked, with how sure each is and where it came from.\n"
+             "Keys and lists are held to the schema's form while the model answers; values are never changed.",
+    .after = "examples:\n"
+             "  rvengine extract -m /models/mllama receipt.jpg\n"
+             "  rvengine extract -m /models/mllama -s tax_invoice -f html -o review.html invoice.pdf\n"
+             "  rvengine extract --ocr only -s receipt -f kv receipt.jpg        # no model: Tesseract and rules\n\n"
+             "Exit codes: rvengine help exit-codes",
+};
+
+typedef struct extract_options { read_choice read; const char *output; text_list files; int32_t format; } extract_options;
+
+static const rv_form forms[] = { RV_FORM_JSON, RV_FORM_KV, RV_FORM_JSONL, RV_FORM_CSV, RV_FORM_MARKDOWN, RV_FORM_HTML };
+
+static parse_result parse(extract_options *o, int argc, char **argv) {
+    const option table[] = {
+        { OPTION_GROUP, .name = "What is read" },
+        READ_OPTIONS(o->read),
+        { OPTION_GROUP, .name = "What is written" },
+        { OPTION_CHOICE, .name = "format", .letter = 'f', .to = &o->format, .choices = "json|kv|jsonl|csv|md|html", .help = "default json" },
+        { OPTION_TEXT, .name = "output", .letter = 'o', .to = &o->output, .value = "FILE", .help = "to a file, whole or not at all" },
+        { OPTION_FLAG, .name = "verbose", .letter = 'v', .to = &o->read.load.verbose, .help = "memory, tokens, steps and times on stderr" },
+        LOAD_OPTIONS(o->read.load),
+        { OPTION_END },
+    };
+    return options_parse(&help, table, argc, argv, &o->files);
+}
+
+typedef struct work { extract_options o; read_model model; buffer out; read_totals totals; uint32_t written; } work;
+
+static rv_status write_record(work *w, const rv_record *record, const input *page, rv_error *err) {
+    rv_form form = forms[w->o.format];
+    bool whole = form == RV_FORM_HTML || form == RV_FORM_CSV;
+    rv_write_options write = { .size = sizeof write, .parts = whole && !w->written ? RV_WRITE_HEAD | RV_WRITE_RECORD : RV_WRITE_RECORD };
+    char *text;
+    size_t bytes;
+    if (form == RV_FORM_HTML) write.image = page->data, write.image_bytes = page->bytes;
+    rv_status st = rv_record_write(record, form, &write, &text, &bytes, err);
+    if (st) return st;
+    bool ok = (whole || !w->written || form == RV_FORM_JSONL || buffer_add(&w->out, "\n", 1)) && buffer_add(&w->out, text, bytes);
+    rv_text_free(text);
+    w->written++;
+    return ok ? RV_OK : fail(err, RV_ERR_MEMORY, "report: out of memory");
+}
+
+static rv_status read_file(work *w, const char *path, rv_error *err) {
+    page_list pages;
+    rv_status st = pages_read(&w->o.read, path, &pages, err);
+    if (st) return st;
+    if (pages.left_out) say("extract: %s has more pages than the %u that are read: raise --pages", path, pages.count);
+    for (uint32_t i = 0; i < pages.count && st == RV_OK; i++) {
+        rv_record *record = NULL;
+        rv_reading reading = { .size = sizeof reading };
+        char name[512];
+        snprintf(name, sizeof name, pages.count > 1 ? "%.480s#%u" : "%.480s", path, i + 1);
+        st = read_page(&w->o.read, &w->model, name, &pages.pages[i], &record, &reading, err);
+        if (st == RV_OK) st = write_record(w, record, &pages.pages[i], err);
+        if (st == RV_OK) totals_add(&w->totals, &reading, record);
+        rv_record_free(record);
+    }
+    pages_free(&pages);
+    return st;
+}
+
+static rv_status run(work *w, rv_error *err) {
+    rv_status st = read_open(&w->o.read, &w->model, err);
+    for (size_t i = 0; i < w->o.files.count && st == RV_OK; i++) st = read_file(w, w->o.files.items[i], err);
+    if (st == RV_OK && forms[w->o.format] == RV_FORM_HTML && !buffer_add(&w->out, "</body>\n</html>\n", 16)) st = fail(err, RV_ERR_MEMORY, "report: out of memory");
+    if (st == RV_OK && w->o.read.load.verbose) totals_say(&w->totals);
+    return st;
+}
+
+static int extract(work *w) {
+    rv_error err;
+    if (w->o.files.count == 0) {
+        say_error("extract: which file? give one or more images or PDFs");
+        return EXIT_USAGE;
+    }
+    if (read_check(&w->o.read, &err)) return report(NAME, &err);
+    if (w->o.output && output_check(w->o.output, &err)) return report(NAME, &err);
+    if (!w->o.output && stdout_check(NAME)) return EXIT_IO;
+    rv_status st = run(w, &err);
+    if (st == RV_OK && w->o.output) st = output_write(w->o.output, w->out.data ? w->out.data : "", w->out.bytes, &err);
+    else if (st == RV_OK && w->out.data) print_text(w->out.data, w->out.bytes);
+    if (st) return report(NAME, &err);
+    return stdout_finish(NAME);
+}
+
+int cmd_extract(int argc, char **argv) {
+    work w = { 0 };
+    parse_result parsed = parse(&w.o, argc, argv);
+    int code = parsed == PARSE_OK ? extract(&w) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
+    read_close(&w.model);
+    free(w.out.data);
+    text_list_free(&w.o.files);
+    return code;
+}

@@ -1,0 +1,137 @@
+/* read.c - see read.h. */
+#include "tools/read.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { DEFAULT_PAGES = 20, DEFAULT_SECONDS = 60, DEFAULT_DPI = 150, DEFAULT_SLOTS = 4 };
+static const uint32_t TILES[] = { 0, 1, 2, 4 };
+
+rv_status read_check(const read_choice *c, rv_error *err) {
+    if (!c->load.model && c->ocr != RV_OCR_ONLY) return fail(err, RV_ERR_ARGUMENT, "--model is missing: give the model's folder, or --ocr only");
+    if (c->load.model && c->ocr == RV_OCR_ONLY) return fail(err, RV_ERR_ARGUMENT, "--ocr only reads without a model: leave --model out");
+    if (c->question && (!c->schema || c->strategy > RV_STRATEGY_SINGLE))
+        return fail(err, RV_ERR_ARGUMENT, "--question goes with --schema and --strategy single: other strategies ask their own");
+    return RV_OK;
+}
+
+static rv_status open_model(const read_choice *c, read_model *out, rv_error *err) {
+    uint32_t slots = c->slots ? (uint32_t)c->slots : DEFAULT_SLOTS;
+    rv_load_options options = load_options(&c->load);
+    rv_session_options room = { .size = sizeof room, .slots = slots, .queue = 16, .context = (uint32_t)c->load.context, .images = 2, .constraints = slots };
+    rv_status st = rv_model_load(c->load.model, &options, &out->model, err);
+    if (st == RV_OK) st = rv_session_new(out->model, &room, &out->session, err);
+    progress_end();
+    return st;
+}
+
+rv_status read_open(const read_choice *c, read_model *out, rv_error *err) {
+    time_t now = time(NULL);
+    rv_status st = RV_OK;
+    strftime(out->today, sizeof out->today, "%Y-%m-%d", localtime(&now));
+    if (c->schema) st = rv_schema_open(c->schema, &out->schema, err);
+    if (st == RV_OK && c->ocr != RV_OCR_ONLY) st = open_model(c, out, err);
+    if (st == RV_OK) st = rv_reader_new(out->session, &out->reader, err);
+    return st;
+}
+
+void read_close(read_model *m) {
+    rv_reader_free(m->reader);
+    rv_session_free(m->session);
+    rv_model_free(m->model);
+    rv_schema_free(m->schema);
+}
+
+static int32_t stop(void *user) {
+    (void)user;
+    return interrupted();
+}
+
+rv_read_options read_options(const read_choice *c, const read_model *m, const rv_record_options *record) {
+    return (rv_read_options){ .size = sizeof(rv_read_options), .schema = m->schema, .strategy = c->strategy, .form = c->form, .classify = c->classify, .ocr = c->ocr,
+                              .presence = (float)c->presence, .max_tokens = (uint32_t)c->max_tokens, .question = c->question, .record = record, .stop = stop };
+}
+
+rv_record_options record_options(const read_choice *c, const read_model *m, const char *file) {
+    return (rv_record_options){ .size = sizeof(rv_record_options), .file = file, .today = c->today ? c->today : m->today, .allow_tfn = c->allow_tfn };
+}
+
+rv_status read_page(const read_choice *c, const read_model *m, const char *file, const input *page, rv_record **out, rv_reading *reading, rv_error *err) {
+    rv_record_options record = record_options(c, m, file);
+    rv_read_options how = read_options(c, m, &record);
+    rv_image image = page_image(c, page);
+    rv_error why;
+    rv_status st = rv_read(m->reader, &image, &how, out, reading, &why);
+    return st ? fail(err, st, "%.200s: %.300s", file, why.message) : RV_OK;
+}
+
+void totals_add(read_totals *t, const rv_reading *r, const rv_record *record) {
+    rv_summary s = { .size = sizeof s };
+    if (rv_record_get_summary(record, &s, NULL) == RV_OK) t->found += s.found, t->fields += s.fields;
+    t->pages++;
+    t->prompts += r->prompts;
+    t->chosen += r->chosen_tokens;
+    t->forced += r->forced_tokens;
+    t->steps += r->steps;
+    t->looped += r->looped;
+    t->cut += r->cut;
+    t->ms += (double)r->total_ms;
+    t->vision_ms += (double)r->vision_ms;
+    t->ocr_ms += (double)r->ocr_ms;
+}
+
+void totals_say(const read_totals *t) {
+    double pages = t->pages ? t->pages : 1, tokens = t->chosen + t->forced ? t->chosen + t->forced : 1;
+    say("pages    %9u     %u of %u fields found", t->pages, t->found, t->fields);
+    say("answers  %9u     %u tokens chosen, %u appended (%.1f %%), %u steps behind the prompts", t->prompts, t->chosen, t->forced, 100 * t->forced / tokens, t->steps);
+    say("a page   %9.1f ms  vision %.1f ms, OCR %.1f ms, %.1f steps", t->ms / pages, t->vision_ms / pages, t->ocr_ms / pages, t->steps / pages);
+    if (t->cut || t->looped) say("ended    %9u     answers at their limit, %u values that repeated themselves", t->cut, t->looped);
+}
+
+bool buffer_add(buffer *b, const char *data, size_t bytes) {
+    if (b->room - b->bytes <= bytes) {
+        size_t room = 2 * b->room + bytes + 1;
+        char *more = realloc(b->data, room);
+        if (!more) return false;
+        b->data = more;
+        b->room = room;
+    }
+    memcpy(b->data + b->bytes, data, bytes);
+    b->bytes += bytes;
+    b->data[b->bytes] = '\0';
+    return true;
+}
+
+/* ---- pages ---- */
+
+rv_status pages_read(const read_choice *c, const char *path, page_list *out, rv_error *err) {
+    input file;
+    *out = (page_list){ 0 };
+    rv_status st = input_read(path, &file, err);
+    if (st) return st;
+    if (is_pdf(&file)) {
+        st = pdf_draw(path, &file, c->pages ? (uint32_t)c->pages : DEFAULT_PAGES, c->page_seconds ? (uint32_t)c->page_seconds : DEFAULT_SECONDS,
+                      c->dpi ? (uint32_t)c->dpi : DEFAULT_DPI, out, err);
+        input_free(&file);
+        return st;
+    }
+    rv_image image = page_image(c, &file);
+    rv_image_info info = { .size = sizeof info };
+    st = rv_inspect_image(&image, c->load.model, &info, err);
+    if (st == RV_OK && !(out->pages = malloc(sizeof *out->pages))) st = fail(err, RV_ERR_MEMORY, "%s: out of memory", path);
+    if (st) return input_free(&file), st;
+    out->pages[0] = file;
+    out->count = 1;
+    return RV_OK;
+}
+
+void pages_free(page_list *list) {
+    for (uint32_t i = 0; i < list->count; i++) input_free(&list->pages[i]);
+    free(list->pages);
+    *list = (page_list){ 0 };
+}
+
+rv_image page_image(const read_choice *c, const input *page) {
+    return (rv_image){ .size = sizeof(rv_image), .data = page->data, .bytes = page->bytes, .max_tiles = TILES[c->max_tiles + 1], .ignore_exif = c->no_exif };
+}
