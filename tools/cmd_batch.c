@@ -1,1 +1,195 @@
-int cmd_batch(int argc, char **argv); int cmd_batch(int argc, char **argv) { (void)argc, (void)argv; return 2; }
+/* cmd_batch.c - rvengine batch: the fields of many documents, one result after the other.
+ *
+ * The one idea: a result is on the disk before the next document begins, and a journal says so; whatever ends the run - Ctrl-C, a
+ * kill, a power cut - the same command goes on where it ended.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/batch.h"
+#include "tools/commands.h"
+
+static const char NAME[] = "batch";
+
+static const command_help help = {
+    .command = "batch",
+    .usage = "rvengine batch --model DIR --output FILE [options] FOLDER|FILE|'GLOB'|LIST.jsonl ..",
+    .about = "Extracts the fields of many documents. Results are written one by one; the same command goes on where an earlier one ended.\n"
+             "A document that cannot be read is a result that says why, and stops nothing. Ctrl-C ends after the running document.",
+    .after = "examples:\n"
+             "  rvengine batch -m /models/mllama -s receipt -o results.jsonl scans/\n"
+             "  rvengine batch -m /models/mllama -s receipt -f csv -o results.csv 'inbox/*.jpg'\n\n"
+             "Beside FILE stand FILE.journal (what is done) and FILE.run.json (rates, times, tokens, memory).\n"
+             "Exit codes: 0, 1 if a document failed, 130 after Ctrl-C; others: rvengine help exit-codes",
+};
+
+typedef struct batch_options { read_choice read; const char *output; text_list inputs; int32_t format; bool fresh, any_path, quiet; } batch_options;
+
+static parse_result parse(batch_options *o, int argc, char **argv) {
+    const option table[] = {
+        { OPTION_GROUP, .name = "What is read" },
+        READ_OPTIONS(o->read),
+        { OPTION_FLAG, .name = "any-path", .to = &o->any_path, .help = "a list may name files outside its folder" },
+        { OPTION_GROUP, .name = "What is written" },
+        { OPTION_TEXT, .name = "output", .letter = 'o', .to = &o->output, .value = "FILE", .help = "results" },
+        { OPTION_CHOICE, .name = "format", .letter = 'f', .to = &o->format, .choices = "jsonl|csv", .help = "default jsonl; csv needs --schema" },
+        { OPTION_FLAG, .name = "fresh", .to = &o->fresh, .help = "begin anew, whatever is there" },
+        { OPTION_FLAG, .name = "quiet", .letter = 'q', .to = &o->quiet, .help = "no progress" },
+        { OPTION_FLAG, .name = "verbose", .letter = 'v', .to = &o->read.load.verbose, .help = "memory on stderr" },
+        LOAD_OPTIONS(o->read.load),
+        { OPTION_END },
+    };
+    return options_parse(&help, table, argc, argv, &o->inputs);
+}
+
+typedef struct work { batch_options o; read_model model; document_list documents; journal journal; batch_state state; } work;
+
+/* What results depend on. */
+static rv_status settings_text(const batch_options *o, char out[1024], rv_error *err) {
+    const read_choice *c = &o->read;
+    int n = snprintf(out, 1024, "model %s, schema %s, strategy %d, grammar %d, ocr %d, classify %d, presence %g, tiles %d, weights %d, compute %d, format %d, question %s",
+                     c->load.model ? c->load.model : "none", c->schema ? c->schema : "by type", c->strategy, c->form, c->ocr, c->classify, c->presence, c->max_tiles,
+                     c->load.weights, c->load.compute, o->format, c->question ? c->question : "the schema's");
+    return n < 1024 ? RV_OK : fail(err, RV_ERR_ARGUMENT, "the question or the paths are too long for the journal");
+}
+
+/* ---- a document ---- */
+
+static rv_status add_record(const batch_options *o, const rv_record *record, rv_write_parts parts, buffer *out, rv_error *err) {
+    rv_write_options write = { .size = sizeof write, .parts = parts };
+    char *text;
+    size_t bytes;
+    rv_status st = rv_record_write(record, o->format ? RV_FORM_CSV : RV_FORM_JSONL, &write, &text, &bytes, err);
+    if (st) return st;
+    bool ok = buffer_add(out, text, bytes);
+    rv_text_free(text);
+    return ok ? RV_OK : fail(err, RV_ERR_MEMORY, "result: out of memory");
+}
+
+static rv_status read_pages(work *w, const document *d, const page_list *pages, done *of, buffer *out, rv_error *err) {
+    rv_status st = RV_OK;
+    for (uint32_t i = 0; i < pages->count && st == RV_OK; i++) {
+        rv_reading reading = { .size = sizeof reading };
+        rv_record *record = NULL;
+        char name[1024];
+        snprintf(name, sizeof name, pages->count > 1 ? "%.1000s#%u" : "%.1000s", d->id, i + 1);
+        st = read_page(&w->o.read, &w->model, name, &pages->pages[i], &record, &reading, err);
+        if (st == RV_OK) st = add_record(&w->o, record, RV_WRITE_RECORD, out, err);
+        rv_record_free(record);
+        of->chosen += reading.chosen_tokens;
+        of->forced += reading.forced_tokens;
+        of->steps += reading.steps;
+        of->pages++;
+    }
+    return st;
+}
+
+/* {"file": .., "error": {..}}; a row of CSV has no place for that: the journal and stderr say it. */
+static rv_status add_failure(const batch_options *o, const document *d, const rv_error *why, buffer *out, rv_error *err) {
+    if (o->format) {
+        say("batch: %s: %s", d->id, why->message);
+        return RV_OK;
+    }
+    json_t *root = json_pack("{s:o, s:{s:s, s:o}}", "file", json_textz(d->id), "error", "code", rv_status_name(why->code), "message", json_textz(why->message));
+    char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
+    bool ok = text && buffer_add(out, text, strlen(text)) && buffer_add(out, "\n", 1);
+    free(text);
+    json_decref(root);
+    return ok ? RV_OK : fail(err, RV_ERR_MEMORY, "result: out of memory");
+}
+
+/* These are no document's fault. */
+static bool ends_the_run(rv_status st) { return st == RV_ERR_DEVICE || st == RV_ERR_MEMORY || st == RV_ERR_DEVICE_MEMORY || st == RV_ERR_CANCELLED || st == RV_ERR_INTERNAL; }
+
+static rv_status read_document(work *w, const document *d, rv_error *err) {
+    page_list pages = { 0 };
+    buffer out = { 0 };
+    done of = { .id = d->id };
+    rv_error why;
+    double start = batch_now();
+    rv_status st = pages_read(&w->o.read, d->path, &pages, &why);
+    if (st == RV_OK) st = read_pages(w, d, &pages, &of, &out, &why);
+    pages_free(&pages);
+    if (st && ends_the_run(st)) *err = why;
+    else {
+        of.failed = st != RV_OK;
+        of.why = st ? why.message : NULL;
+        of.ms = (batch_now() - start) * 1e3;
+        if (st) out.bytes = 0;                                   /* all of its pages, or none */
+        st = st ? add_failure(&w->o, d, &why, &out, err) : RV_OK;
+        if (st == RV_OK) st = journal_add(&w->journal, &of, out.data ? out.data : "", out.bytes, err);
+    }
+    free(out.data);
+    return st;
+}
+
+/* ---- the run ---- */
+
+static rv_status begin_csv(work *w, rv_error *err) {
+    rv_record *empty = NULL;
+    buffer head = { 0 };
+    if (!w->o.format || w->journal.bytes) return RV_OK;
+    rv_status st = rv_record_new(w->model.schema, NULL, &empty, err);
+    if (st == RV_OK) st = add_record(&w->o, empty, RV_WRITE_HEAD, &head, err);
+    if (st == RV_OK) st = journal_add(&w->journal, NULL, head.data ? head.data : "", head.bytes, err);
+    rv_record_free(empty);
+    free(head.data);
+    return st;
+}
+
+static rv_status run(work *w, rv_error *err) {
+    char settings[1024];
+    rv_status st = settings_text(&w->o, settings, err);
+    if (st == RV_OK) st = documents_find(&w->o.inputs, w->o.any_path, &w->documents, err);
+    if (st == RV_OK) st = journal_open(w->o.output, settings, w->o.fresh, &w->journal, err);
+    if (st == RV_OK) st = read_open(&w->o.read, &w->model, err);
+    if (st == RV_OK) st = begin_csv(w, err);
+    if (st) return st;
+    w->state = (batch_state){ .documents = w->documents.count, .before = w->journal.count, .start = batch_now(), .journal = &w->journal, .output = w->o.output,
+                               .quiet = w->o.quiet, .shown = batch_now() };
+    size_t i = 0;
+    for (; i < w->documents.count && st == RV_OK && !interrupted(); i++) {
+        if (journal_has(&w->journal, w->documents.items[i].id)) continue;
+        st = read_document(w, &w->documents.items[i], err);
+        batch_progress(&w->state);
+    }
+    batch_progress_end(&w->state);
+    rv_status reported = batch_report(&w->state, &w->o.read, &w->model, st == RV_OK && i == w->documents.count, st ? NULL : err);
+    return st ? st : reported;
+}
+
+static int finish(work *w) {
+    size_t failed = 0;
+    for (size_t i = 0; i < w->journal.count; i++) failed += w->journal.items[i].failed;
+    if (w->journal.count < w->documents.count) {
+        say("batch: stopped after %zu of %zu documents: the same command goes on", w->journal.count, w->documents.count);
+        return EXIT_INTERRUPTED;
+    }
+    if (failed) say("batch: %zu of %zu documents could not be read: %s says why", failed, w->documents.count, w->o.format ? "the journal" : w->o.output);
+    return failed ? EXIT_FOUND : EXIT_OK;
+}
+
+static int batch(work *w) {
+    rv_error err;
+    const char *why = !w->o.output ? "--output is missing: where do results go?" : w->o.inputs.count == 0 ? "which documents? give folders, files, or a list" :
+                      w->o.format && !w->o.read.schema ? "--format csv needs --schema: its columns are that schema's fields" : NULL;
+    if (why) {
+        say_error("batch: %s", why);
+        return EXIT_USAGE;
+    }
+    w->o.read.finishes = true;
+    if (read_check(&w->o.read, &err)) return report(NAME, &err);
+    return run(w, &err) ? report(NAME, &err) : finish(w);
+}
+
+int cmd_batch(int argc, char **argv) {
+    work w = { .journal = { .output = -1, .log = -1 } };
+    parse_result parsed = parse(&w.o, argc, argv);
+    int code = parsed == PARSE_OK ? batch(&w) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
+    read_close(&w.model);
+    journal_close(&w.journal);
+    documents_free(&w.documents);
+    text_list_free(&w.o.inputs);
+    return code;
+}

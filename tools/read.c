@@ -50,7 +50,7 @@ static int32_t stop(void *user) {
 
 rv_read_options read_options(const read_choice *c, const read_model *m, const rv_record_options *record) {
     return (rv_read_options){ .size = sizeof(rv_read_options), .schema = m->schema, .strategy = c->strategy, .form = c->form, .classify = c->classify, .ocr = c->ocr,
-                              .presence = (float)c->presence, .max_tokens = (uint32_t)c->max_tokens, .question = c->question, .record = record, .stop = stop };
+                              .presence = (float)c->presence, .max_tokens = (uint32_t)c->max_tokens, .question = c->question, .record = record, .stop = c->finishes ? NULL : stop };
 }
 
 rv_record_options record_options(const read_choice *c, const read_model *m, const char *file) {

@@ -12,6 +12,7 @@ typedef struct read_choice {
     double      presence;
     uint64_t    max_tokens, slots, pages, page_seconds, dpi;
     bool        no_exif, allow_tfn;
+    bool        finishes;            /* Ctrl-C does not end a page that is being read           */
 } read_choice;
 
 /* Rows of an option table. `c` is a read_choice variable. */

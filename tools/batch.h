@@ -1,0 +1,41 @@
+/* batch.h - extraction from many documents: which, what is done already, what it took. */
+#ifndef RV_TOOLS_BATCH_H
+#define RV_TOOLS_BATCH_H
+#include "tools/read.h"
+
+/* ---- batch_inputs.c: folders, globs, lists and files become documents, each once ---- */
+
+typedef struct document { char *path, *id; } document;       /* id: what it is called in results; the path unless a list says otherwise */
+typedef struct document_list { document *items; size_t count, room; } document_list;
+
+/* Folders are searched with all their folders, names in natural order ("p2" before "p10").  A .jsonl file is a list: {"image": PATH, "id": NAME} a
+ * line, paths relative to it and inside its folder, unless any_path. */
+rv_status documents_find(const text_list *inputs, bool any_path, document_list *out, rv_error *err);
+void      documents_free(document_list *list);
+
+/* ---- batch_journal.c: what is done, so that a run can be killed at any time ---- */
+
+/* why: what a failed one failed for; only while it is noted. */
+typedef struct done { char *id; const char *why; bool failed; double ms; uint32_t chosen, forced, steps, pages; } done;
+
+/* OUTPUT.journal: a line a document, written after its results are in OUTPUT and both are flushed, with OUTPUT's size then.  What stands
+ * in OUTPUT beyond the last line's size is of a document that was not finished, and cut off when a run goes on. */
+typedef struct journal { int output, log; char *path; uint64_t bytes; done *items; size_t count, room; } journal;
+
+/* `settings`: what results depend on; a journal of others is refused (RV_ERR_ARGUMENT).  fresh: begins anew. */
+rv_status journal_open(const char *output, const char *settings, bool fresh, journal *out, rv_error *err);
+bool      journal_has(const journal *j, const char *id);
+/* Text of a document (or of the head of a CSV file: of = NULL, not noted), then its line. */
+rv_status journal_add(journal *j, const done *of, const char *text, size_t bytes, rv_error *err);
+void      journal_close(journal *j);
+
+/* ---- batch_report.c ---- */
+
+typedef struct batch_state { size_t documents, before; double start; const journal *journal; const char *output; bool quiet; double shown; } batch_state;
+/* A line on stderr: on a terminal always the same one, elsewhere now and then. */
+void      batch_progress(batch_state *s);
+void      batch_progress_end(const batch_state *s);
+/* OUTPUT.run.json: rates, times, tokens, memory. */
+rv_status batch_report(const batch_state *s, const read_choice *c, const read_model *m, bool complete, rv_error *err);
+double    batch_now(void);
+#endif

@@ -1,0 +1,160 @@
+/* batch_inputs.c - see batch.h. */
+#include <dirent.h>
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "tools/batch.h"
+
+enum { MOST_DEPTH = 32 };
+
+static rv_status no_memory(rv_error *err) { return fail(err, RV_ERR_MEMORY, "list of documents: out of memory"); }
+
+static rv_status add(document_list *list, const char *path, const char *id, rv_error *err) {
+    if (list->count == list->room) {
+        size_t room = list->room ? 2 * list->room : 256;
+        document *more = realloc(list->items, room * sizeof *more);
+        if (!more) return no_memory(err);
+        list->items = more;
+        list->room = room;
+    }
+    document d = { strdup(path), strdup(id ? id : path) };
+    if (d.path && d.id) return list->items[list->count++] = d, RV_OK;
+    free(d.path);
+    free(d.id);
+    return no_memory(err);
+}
+
+static bool is_document(const char *name) {
+    static const char *const endings[] = { ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pnm", ".ppm", ".pgm", ".pbm", ".pdf" };
+    const char *dot = strrchr(name, '.');
+    for (size_t i = 0; dot && i < sizeof endings / sizeof *endings; i++)
+        if (!strcasecmp(dot, endings[i])) return true;
+    return false;
+}
+
+static rv_status add_folder(document_list *list, const char *folder, int depth, rv_error *err) {
+    struct dirent **entries;
+    int n = scandir(folder, &entries, NULL, versionsort);
+    rv_status st = RV_OK;
+    if (n < 0) return fail(err, RV_ERR_IO, "%s: cannot be read", folder);
+    for (int i = 0; i < n; i++) {
+        char path[4096];
+        const char *name = entries[i]->d_name;
+        bool fits = snprintf(path, sizeof path, "%s/%s", folder, name) < (int)sizeof path;
+        if (st == RV_OK && fits && name[0] != '.') {
+            if (is_folder(path)) st = depth < MOST_DEPTH && entries[i]->d_type != DT_LNK ? add_folder(list, path, depth + 1, err) : RV_OK;
+            else if (is_document(name)) st = add(list, path, NULL, err);
+        }
+        free(entries[i]);
+    }
+    free(entries);
+    return st;
+}
+
+/* ---- lists ---- */
+
+static bool leaves(const char *path) {
+    if (path[0] == '/') return true;
+    for (const char *at = path; at; at = strchr(at, '/'), at = at ? at + 1 : NULL)
+        if (!strncmp(at, "..", 2) && (at[2] == '/' || at[2] == '\0')) return true;
+    return false;
+}
+
+static rv_status add_line(document_list *list, const char *file, unsigned number, const json_t *line, bool any_path, rv_error *err) {
+    static const char *const keys[] = { "image", "file", "path" };
+    const char *path = NULL, *slash = strrchr(file, '/');
+    char whole[4096];
+    for (size_t i = 0; i < 3 && !path; i++) path = json_string_value(json_object_get(line, keys[i]));
+    if (!path) return fail(err, RV_ERR_FORMAT, "%s: line %u: names no \"image\"", file, number);
+    if (leaves(path) && !any_path) return fail(err, RV_ERR_ARGUMENT, "%s: line %u: \"%.200s\" is outside the list's folder: say --any-path if it is meant", file, number, path);
+    int n = path[0] == '/' || !slash ? snprintf(whole, sizeof whole, "%s", path) : snprintf(whole, sizeof whole, "%.*s/%s", (int)(slash - file), file, path);
+    if (n >= (int)sizeof whole) return fail(err, RV_ERR_FORMAT, "%s: line %u: the path is too long", file, number);
+    return add(list, whole, json_string_value(json_object_get(line, "id")), err);
+}
+
+static rv_status add_list(document_list *list, const char *file, bool any_path, rv_error *err) {
+    input text;
+    rv_status st = input_read_text(file, &text, err);
+    unsigned number = 0;
+    for (char *at = text.data, *next; st == RV_OK && at && *at; at = next) {
+        char *newline = strchr(at, '\n');
+        json_error_t why;
+        next = newline ? newline + 1 : NULL;
+        if (newline) *newline = '\0';
+        number++;
+        if (at[strspn(at, " \t\r")] == '\0') continue;
+        json_t *line = json_loads(at, 0, &why);
+        st = line ? add_line(list, file, number, line, any_path, err) : fail(err, RV_ERR_FORMAT, "%s: line %u: %s", file, number, why.text);
+        json_decref(line);
+    }
+    input_free(&text);
+    return st;
+}
+
+/* ---- all of them ---- */
+
+static rv_status add_glob(document_list *list, const char *pattern, rv_error *err) {
+    glob_t found;
+    int rc = glob(pattern, 0, NULL, &found);
+    rv_status st = rc == GLOB_NOSPACE ? no_memory(err) : rc ? fail(err, RV_ERR_IO, "%s: there is no such file, nor any that it stands for", pattern) : RV_OK;
+    for (size_t i = 0; rc == 0 && i < found.gl_pathc && st == RV_OK; i++) st = is_folder(found.gl_pathv[i]) ? add_folder(list, found.gl_pathv[i], 0, err) : add(list, found.gl_pathv[i], NULL, err);
+    if (rc == 0) globfree(&found);
+    return st;
+}
+
+static bool ends_in(const char *text, const char *end) {
+    size_t n = strlen(text), k = strlen(end);
+    return n > k && !strcasecmp(text + n - k, end);
+}
+
+static int by_id(const void *a, const void *b) {
+    const document *x = *(document *const *)a, *y = *(document *const *)b;
+    int order = strcmp(x->id, y->id);
+    return order ? order : (x > y) - (x < y);
+}
+
+/* A document that was named twice is read once: results are found by name. */
+static rv_status drop_repeated(document_list *list, rv_error *err) {
+    document **sorted = malloc((list->count + 1) * sizeof(document *));
+    size_t kept = 0;
+    if (!sorted) return no_memory(err);
+    for (size_t i = 0; i < list->count; i++) sorted[i] = &list->items[i];
+    qsort(sorted, list->count, sizeof(document *), by_id);
+    for (size_t i = 1; i < list->count; i++)
+        if (!strcmp(sorted[i - 1]->id, sorted[i]->id)) sorted[i]->path[0] = '\0';
+    free(sorted);
+    for (size_t i = 0; i < list->count; i++) {
+        document d = list->items[i];
+        if (d.path[0]) list->items[kept++] = d;
+        else free(d.path), free(d.id);
+    }
+    list->count = kept;
+    return RV_OK;
+}
+
+rv_status documents_find(const text_list *inputs, bool any_path, document_list *out, rv_error *err) {
+    rv_status st = RV_OK;
+    *out = (document_list){ 0 };
+    for (size_t i = 0; i < inputs->count && st == RV_OK; i++) {
+        const char *name = inputs->items[i];
+        if (is_folder(name)) st = add_folder(out, name, 0, err);
+        else if (ends_in(name, ".jsonl")) st = add_list(out, name, any_path, err);
+        else st = add_glob(out, name, err);
+    }
+    if (st == RV_OK) st = drop_repeated(out, err);
+    if (st == RV_OK && out->count == 0) st = fail(err, RV_ERR_ARGUMENT, "there is no document in what was given");
+    if (st) documents_free(out);
+    return st;
+}
+
+void documents_free(document_list *list) {
+    for (size_t i = 0; i < list->count; i++) {
+        free(list->items[i].path);
+        free(list->items[i].id);
+    }
+    free(list->items);
+    *list = (document_list){ 0 };
+}
