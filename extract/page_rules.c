@@ -12,7 +12,7 @@
 #include "engine/base/text.h"
 #include "extract/page.h"
 
-enum { RUN = 5, TOP_LINES = 6 };
+enum { RUN = 5, TOP_LINES = 6, YEAR_KNOWN = 20 };
 
 typedef struct hit { rv_string text; int score; bool found; } hit;
 
@@ -42,7 +42,7 @@ static size_t label_length(const rv_field *f, const char *text) {
     size_t best = 0;
     for (uint32_t i = 0; i < f->labels.count; i++)
         if (strlen(f->labels.items[i]) > best && behind_label(text, f->labels.items[i])) best = strlen(f->labels.items[i]);
-    return best;
+    return best ? best : behind_label(text, f->title) ? strlen(f->title) : 0;
 }
 
 /* The line belongs to the field whose label in it is longest: "Sub total" is not the total. */
@@ -64,7 +64,8 @@ static bool may_be(rv_value_kind kind, const char *text) {
     for (const char *c = text; *c; c++) digits += isdigit((unsigned char)*c) != 0;
     switch (kind) {
     case RV_KIND_MONEY: return digits >= 3 && strchr(text, '.');                 /* a count or a year is no amount */
-    case RV_KIND_DATE: return digits >= 3;
+    case RV_KIND_ABN: case RV_KIND_ACN: return isdigit((unsigned char)text[0]) != 0;
+    case RV_KIND_DATE: return isdigit((unsigned char)text[0]) && digits >= 3;
     case RV_KIND_TIME: return strchr(text, ':') != NULL;
     case RV_KIND_EMAIL: return strchr(text, '@') != NULL;
     default: return digits > 0;
@@ -79,7 +80,7 @@ static void keep(hit *best, const char *text, int score) {
     best->found = true;
 }
 
-/* Runs of words in [from, to) that read as the field's kind; later ones win where `last`. */
+/* Runs of words in [from, to) that read as the field's kind: the last amount of a line, of all else the shortest run. */
 static void try_runs(search *s, const rv_field *f, uint32_t from, uint32_t to, int score, hit *best) {
     for (uint32_t i = from; i < to; i++) {
         rv_string run = { 0 };
@@ -87,7 +88,7 @@ static void try_runs(search *s, const rv_field *f, uint32_t from, uint32_t to, i
             rv_value value;
             rv_string_addf(&run, "%s%s", k > i ? " " : "", s->page->words[k].text);
             if (!may_be(f->kind, rv_string_text(&run)) || !reads_as(s, f, rv_string_text(&run), run.bytes, &value)) continue;
-            keep(best, rv_string_text(&run), score + (f->kind == RV_KIND_MONEY ? (int)(i - from) : (int)(k - i)));
+            keep(best, rv_string_text(&run), score + (f->kind == RV_KIND_MONEY ? (int)(i - from) : -(int)(k - i)) + (value.first.year ? YEAR_KNOWN : 0));
         }
         rv_string_free(&run);
     }

@@ -35,7 +35,7 @@ static void run_child(const int in[2], const int out[2], const int err[2], uint3
     snprintf(first_text, sizeof first_text, "%u", first);
     snprintf(last_text, sizeof last_text, "%u", last);
     snprintf(dpi_text, sizeof dpi_text, "%u", dpi);
-    char *const argv[] = { "pdftoppm", "-q", "-r", dpi_text, "-f", first_text, "-l", last_text, "-", NULL };
+    char *const argv[] = { "pdftoppm", "-r", dpi_text, "-f", first_text, "-l", last_text, "-", NULL };
     char *const environment[] = { "PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C", NULL };
     dup2(in[0], 0);
     dup2(out[1], 1);

@@ -1,0 +1,223 @@
+/* extract, classify and batch as a user sees them.  `test_cli_documents full` kills a batch of 200 instead of 12. */
+#include "tests/cli/program.h"
+
+#include <fcntl.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SMALL RV_TEST_DEMO "/receipts/r7001.png"      /* one tile */
+#define READ "--model", MODEL, "--schema", "demo_receipt", "--ocr", "off", "--backend", "cpu"
+
+static int full;
+
+static void a_receipt_comes_as_lines_and_as_json(void **state) {
+    (void)state;
+    prints("^DOCUMENT_TYPE: INVOICE\nSUPPLIER: Little Books Co\nABN: 15 055 479 870\n.*TOTAL: .101\\.57\nPAYMENT: CASH\n$", "extract", READ, "--format", "kv", SMALL);
+    prints("\"TOTAL\".*\"confidence\": 0\\.9.*\"source\": \"constrained\"", "extract", READ, SMALL);
+}
+
+static void two_passes_and_parts_serve_the_same_fields(void **state) {
+    (void)state;
+    prints("SUPPLIER: Little Books Co\n.*TOTAL: .101\\.57\n", "extract", READ, "--strategy", "two-pass", "--format", "kv", SMALL);
+    prints("SUPPLIER: Little Books Co\n.*TOTAL: .101\\.57\n", "extract", READ, "--grammar", "off", "--format", "kv", SMALL);
+}
+
+static void what_is_wrong_is_said_before_the_model_is_loaded(void **state) {
+    (void)state;
+    refuses(2, "which file", "extract", READ);
+    refuses(2, "--model is missing", "extract", "--schema", "receipt", SMALL);
+    refuses(2, "leave --model out", "extract", "--model", MODEL, "--ocr", "only", SMALL);
+    refuses(2, "--question goes with --schema", "extract", "--model", MODEL, "--question", "What?", SMALL);
+    refuses(2, "--output is missing", "batch", READ, SMALL);
+    refuses(2, "csv needs --schema", "batch", "--model", MODEL, "--output", scratch("x.csv"), "--format", "csv", SMALL);
+    refuses(2, "says the type already", "classify", READ, SMALL);
+    refuses(3, "no such file", "batch", READ, "--output", scratch("none.jsonl"), scratch("nothing-*.png"));
+}
+
+static void a_direct_choice_of_type_is_one_of_the_types(void **state) {
+    (void)state;
+    prints("\"type\":\"(RECEIPT|INVOICE|BANK_STATEMENT|TRAVEL|LOGBOOK|OTHER)\".*\"rule\":\"direct\"", "classify", "--model", MODEL, "--backend", "cpu", "--ocr", "off",
+           "--classify", "direct", SMALL);
+    prints("\"rule\":\"evidence: ", "classify", "--model", MODEL, "--backend", "cpu", "--ocr", "off", SMALL);
+}
+
+/* ---- batch ---- */
+
+/* A schema of one field: the demo model answers it in a few steps. */
+static const char *quick_schema(void) {
+    static const char text[] = "{\"title\": \"Type\", \"version\": \"1.0.0\", \"x-doctype\": \"RECEIPT\", \"x-prompt\": \"Extract the receipt as KEY: VALUE lines.\", \"x-prompt-alone\": true,"
+                               "\"type\": \"object\", \"properties\": {\"DOCUMENT_TYPE\": {\"title\": \"Type\", \"enum\": [\"RECEIPT\", \"INVOICE\"]}}, \"additionalProperties\": false}";
+    return file_write("quick.json", text, sizeof text - 1);
+}
+
+static const char *list_of(int n) {
+    char *text = malloc((size_t)n * 512 + 512);
+    int at = 0;
+    assert_non_null(text);
+    for (int i = 0; i < n; i++) at += sprintf(text + at, "{\"image\": \"%s\", \"id\": \"doc %d\"}\n", i % 5 == 3 ? "/nowhere.png" : SMALL, i);
+    at += sprintf(text + at, "{\"image\": \"%s\", \"id\": \"doc 0\"}\n", SMALL);            /* named twice */
+    const char *path = file_write("list.jsonl", text, (size_t)at);
+    free(text);
+    return path;
+}
+
+static pid_t start_batch(const char *schema, const char *list, const char *output) {
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid) return pid;
+    int null = open("/dev/null", O_RDWR);
+    dup2(null, 0), dup2(null, 1), dup2(null, 2);
+    execl(RV_TEST_PROGRAM, "rvengine", "batch", "--model", MODEL, "--schema", schema, "--ocr", "off", "--backend", "cpu", "--any-path", "--output", output, list, (char *)NULL);
+    _exit(127);
+}
+
+static void sleep_ms(long ms) { nanosleep(&(struct timespec){ ms / 1000, ms % 1000 * 1000000 }, NULL); }
+
+/* Every document once, in order, each a whole line of JSON. */
+static void check_results(const char *output, int n) {
+    size_t bytes;
+    char *text = file_read(output, &bytes), *at = text;
+    for (int i = 0; i < n; i++) {
+        char *newline = strchr(at, '\n'), want[64];
+        if (!newline) fail_msg("line %d is missing", i + 1);
+        json_t *line = json_loadb(at, (size_t)(newline - at), 0, NULL);
+        assert_non_null(line);
+        const char *file = i % 5 == 3 ? json_string_value(json_object_get(line, "file")) : json_string_value(json_object_get(json_object_get(line, "document"), "file"));
+        snprintf(want, sizeof want, "doc %d", i);
+        assert_string_equal(file, want);
+        if (i % 5 == 3) assert_string_equal(json_string_value(json_object_get(json_object_get(line, "error"), "code")), "RV_ERR_IO");
+        json_decref(line);
+        at = newline + 1;
+    }
+    assert_int_equal(*at, '\0');
+    free(text);
+}
+
+static void a_batch_that_is_killed_five_times_has_every_document_once(void **state) {
+    (void)state;
+    int n = full ? 200 : 12, code = -1;
+    char schema[4096], list[4096], output[4096], run[4200];
+    snprintf(schema, sizeof schema, "%s", quick_schema());
+    snprintf(list, sizeof list, "%s", list_of(n));
+    snprintf(output, sizeof output, "%s", scratch("killed.jsonl"));
+    snprintf(run, sizeof run, "%s.journal", output);
+    unlink(output);
+    unlink(run);
+    srand(5);
+    for (int kills = 0; code < 0;) {
+        pid_t pid = start_batch(schema, list, output);
+        int status, ended = 0;
+        long left = kills < 5 ? (full ? 1500 : 150) + rand() % (full ? 8000 : 500) : 600000;
+        for (; left > 0 && !(ended = waitpid(pid, &status, WNOHANG) == pid); left -= 10) sleep_ms(10);
+        if (!ended) kill(pid, kills++ % 2 ? SIGINT : SIGKILL), waitpid(pid, &status, 0);
+        if (WIFEXITED(status) && WEXITSTATUS(status) != 130) code = WEXITSTATUS(status);
+    }
+    assert_int_equal(code, 1);                                   /* some documents are not there */
+    check_results(output, n);
+    snprintf(run, sizeof run, "%s.run.json", output);
+    json_t *report = json_load_file(run, 0, NULL);
+    assert_true(json_is_true(json_object_get(report, "complete")));
+    assert_int_equal(json_integer_value(json_object_get(report, "done")), n);
+    json_decref(report);
+}
+
+static void a_batch_goes_on_only_with_the_same_settings(void **state) {
+    (void)state;
+    char schema[4096], output[4096];
+    snprintf(schema, sizeof schema, "%s", quick_schema());
+    snprintf(output, sizeof output, "%s", scratch("settings.csv"));
+    const setting quiet = { 0 };
+    outcome first = run_with(&quiet, ARGS("batch", "--model", MODEL, "--schema", schema, "--ocr", "off", "--backend", "cpu", "--fresh", "--format", "csv", "--output", output, SMALL));
+    assert_int_equal(first.code, 0);
+    outcome_free(&first);
+    refuses(2, "begun with other settings", "batch", "--model", MODEL, "--schema", schema, "--ocr", "off", "--grammar", "strict", "--format", "csv", "--output", output, SMALL);
+    size_t bytes;
+    char *text = file_read(output, &bytes);
+    assert_true(strncmp(text, "file,", 5) == 0 && strstr(text, ",INVOICE"));
+    free(text);
+    refuses(2, "not from a batch", "batch", "--model", MODEL, "--schema", schema, "--output", schema, SMALL);
+}
+
+static void a_list_may_not_leave_its_folder(void **state) {
+    (void)state;
+    char list[4096];
+    snprintf(list, sizeof list, "%s", file_write("out.jsonl", "{\"image\": \"../../etc/passwd\"}\n", 30));
+    refuses(2, "line 1: .*outside the list's folder", "batch", READ, "--output", scratch("out.res"), list);
+}
+
+/* ---- PDF ---- */
+
+static int has_pdftoppm(void) { return access("/usr/bin/pdftoppm", X_OK) == 0; }
+
+/* A PDF of n empty pages; `extra` goes into the trailer. */
+static const char *pdf(const char *name, int n, const char *extra) {
+    char *text = malloc((size_t)n * 400 + 2000);
+    long *places = calloc((size_t)n + 3, sizeof *places);
+    int at = sprintf(text, "%%PDF-1.4\n");
+    places[1] = at;
+    at += sprintf(text + at, "1 0 obj <</Type /Catalog /Pages 2 0 R>> endobj\n");
+    places[2] = at;
+    at += sprintf(text + at, "2 0 obj <</Type /Pages /Count %d /Kids [", n);
+    for (int i = 0; i < n; i++) at += sprintf(text + at, "%d 0 R ", i + 3);
+    at += sprintf(text + at, "]>> endobj\n");
+    for (int i = 0; i < n; i++) {
+        places[i + 3] = at;
+        at += sprintf(text + at, "%d 0 obj <</Type /Page /Parent 2 0 R /MediaBox [0 0 100 100]>> endobj\n", i + 3);
+    }
+    int table = at;
+    at += sprintf(text + at, "xref\n0 %d\n0000000000 65535 f \n", n + 3);
+    for (int i = 1; i < n + 3; i++) at += sprintf(text + at, "%010ld 00000 n \n", places[i]);
+    at += sprintf(text + at, "trailer <</Size %d /Root 1 0 R %s>>\nstartxref\n%d\n%%%%EOF\n", n + 3, extra, table);
+    const char *path = file_write(name, text, (size_t)at);
+    free(places);
+    free(text);
+    return path;
+}
+
+static void pages_of_a_pdf_are_documents_up_to_a_limit(void **state) {
+    (void)state;
+    if (!has_pdftoppm()) skip();
+    char schema[4096];
+    snprintf(schema, sizeof schema, "%s", quick_schema());
+    const setting quiet = { 0 };
+    outcome got = run_with(&quiet, ARGS("extract", "--model", MODEL, "--schema", schema, "--ocr", "off", "--backend", "cpu", "--pages", "2", "--dpi", "50", "--format", "jsonl",
+                                        pdf("thousand.pdf", 1000, "")));
+    assert_int_equal(got.code, 0);
+    assert_non_null(strstr(got.out, "thousand.pdf#1\""));
+    assert_non_null(strstr(got.out, "thousand.pdf#2\""));
+    assert_null(strstr(got.out, "#3\""));
+    assert_true(matches(got.err, "more pages than the 2 that are read"));
+    outcome_free(&got);
+}
+
+static void a_pdf_that_cannot_be_drawn_says_why(void **state) {
+    (void)state;
+    if (!has_pdftoppm()) skip();
+    refuses(5, "asks for a password", "extract", READ,
+            pdf("locked.pdf", 1, "/Encrypt <</Filter /Standard /V 1 /R 2 /P -4 /O (aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa) /U (bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb)>> "
+                                  "/ID [(aaaaaaaaaaaaaaaa) (aaaaaaaaaaaaaaaa)]"));
+    refuses(4, "cannot be drawn", "extract", READ, file_write("damaged.pdf", "%PDF-1.4\nnothing here\n", 22));
+}
+
+int main(int argc, char **argv) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_receipt_comes_as_lines_and_as_json),
+        cmocka_unit_test(two_passes_and_parts_serve_the_same_fields),
+        cmocka_unit_test(what_is_wrong_is_said_before_the_model_is_loaded),
+        cmocka_unit_test(a_direct_choice_of_type_is_one_of_the_types),
+        cmocka_unit_test(a_batch_that_is_killed_five_times_has_every_document_once),
+        cmocka_unit_test(a_batch_goes_on_only_with_the_same_settings),
+        cmocka_unit_test(a_list_may_not_leave_its_folder),
+        cmocka_unit_test(pages_of_a_pdf_are_documents_up_to_a_limit),
+        cmocka_unit_test(a_pdf_that_cannot_be_drawn_says_why),
+    };
+    full = argc > 1 && !strcmp(argv[1], "full");
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,157 @@
+/* test_pages.c - rows of statements, words on a page, and rules that read them; no model and no OCR. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "extract/balance.h"
+#include "extract/page.h"
+#include "extract/statement.h"
+
+static rv_schema *schema;
+static rv_record *record;
+static rv_error err;
+
+static void open_record(const char *name) {
+    if (rv_schema_open(name, &schema, &err) || rv_record_new(schema, NULL, &record, &err)) fail_msg("%s", err.message);
+}
+
+static void close_record(void) {
+    rv_record_free(record);
+    rv_schema_free(schema);
+}
+
+static const char *raw(const char *key) {
+    int32_t i = rv_schema_field(schema, key);
+    assert_true(i >= 0);
+    return record->slots[i].raw;
+}
+
+#define COLUMN(role, text) { role, text, sizeof(text) - 1 }
+
+static void fill(const rv_statement_column *columns, uint32_t n) {
+    if (rv_statement_fill(record, columns, n, "constrained", &err)) fail_msg("%s", err.message);
+}
+
+/* ---- statements ---- */
+
+static void rows_without_a_date_have_that_of_the_row_before_and_balances_carried_are_left_out(void **state) {
+    (void)state;
+    const rv_statement_column columns[] = {
+        COLUMN("date", "01/03/2024 | 02/03/2024 | NOT_FOUND | 05/03/2024 | 05/03/2024"),
+        COLUMN("description", "OPENING BALANCE | Coffee Cart | Salary ACME | Rent | CLOSING BALANCE"),
+        COLUMN("debit", "NOT_FOUND | $4.50 | NOT_FOUND | $400.00 | NOT_FOUND"),
+        COLUMN("credit", "NOT_FOUND | NOT_FOUND | $1,000.00 | NOT_FOUND | NOT_FOUND"),
+        COLUMN("balance", "$100.00 | $95.50 | $1,095.50 | $695.50 | $695.50"),
+    };
+    open_record("bank_statement");
+    fill(columns, 5);
+    assert_string_equal(raw("TRANSACTION_DATES"), "02/03/2024 | 02/03/2024 | 05/03/2024");
+    assert_string_equal(raw("TRANSACTION_DESCRIPTIONS"), "Coffee Cart | Salary ACME | Rent");
+    assert_string_equal(raw("TRANSACTION_AMOUNTS_PAID"), "$4.50 | NOT_FOUND | $400.00");
+    assert_string_equal(raw("TRANSACTION_AMOUNTS_RECEIVED"), "NOT_FOUND | $1,000.00 | NOT_FOUND");
+    assert_string_equal(raw("STATEMENT_DATE_RANGE"), "02/03/2024 - 05/03/2024");
+    rv_chain chain = rv_balance_chain(record);
+    assert_int_equal(chain.checked, 2);
+    assert_int_equal(chain.breaks, 0);
+    close_record();
+}
+
+static void one_column_of_amounts_is_parted_by_its_signs(void **state) {
+    (void)state;
+    const rv_statement_column columns[] = {
+        COLUMN("date", "9 Jan 2024 | 8 Jan 2024 | 7 Jan 2024 | 6 Jan 2024"), COLUMN("description", "A | B | C | D"),
+        COLUMN("amount", "-$5.00 | ($7.25) | 10.00 CR | 3.00DR"),
+    };
+    open_record("bank_statement");
+    fill(columns, 3);
+    assert_string_equal(raw("TRANSACTION_AMOUNTS_PAID"), "$5.00 | $7.25 | NOT_FOUND | 3.00");
+    assert_string_equal(raw("TRANSACTION_AMOUNTS_RECEIVED"), "NOT_FOUND | NOT_FOUND | 10.00 | NOT_FOUND");
+    assert_string_equal(raw("STATEMENT_DATE_RANGE"), "06/01/2024 - 09/01/2024");
+    close_record();
+}
+
+/* ---- words ---- */
+
+/* Lines of text as words of 10 by 10 pixels a letter. */
+static void put(rv_page *page, const char *const *lines, int n) {
+    *page = (rv_page){ .width = 1000, .height = 1000 };
+    for (int l = 0; l < n; l++) {
+        char copy[256], *rest = NULL;
+        snprintf(copy, sizeof copy, "%s", lines[l]);
+        for (char *word = strtok_r(copy, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
+            rv_box box = { (float)(word - copy) * 10, (float)l * 20, (float)strlen(word) * 10, 10 };
+            assert_int_equal(rv_page_add(page, word, box, 0.9f, l, &err), RV_OK);
+        }
+    }
+}
+
+static const char *const RECEIPT[] = {
+    "CORNER HARDWARE PTY LTD", "12 High Street Ballarat VIC 3350", "ABN 51 824 753 556", "TAX INVOICE", "Date: 05/03/2024 14:22", "Receipt No: 00817",
+    "Hammer 1 $20.00", "Nails 2 $13.00", "SUBTOTAL $30.00", "GST included $3.00", "TOTAL $33.00", "EFTPOS $33.00",
+};
+enum { LINES = sizeof RECEIPT / sizeof *RECEIPT };
+
+static void rules_read_a_receipt_by_its_labels(void **state) {
+    (void)state;
+    rv_page page;
+    uint32_t filled;
+    open_record("receipt");
+    put(&page, RECEIPT, LINES);
+    assert_int_equal(rv_page_rules(&page, record, &filled, &err), RV_OK);
+    assert_string_equal(raw("SUPPLIER_NAME"), "CORNER HARDWARE PTY LTD");
+    assert_string_equal(raw("BUSINESS_ABN"), "51 824 753 556");
+    assert_string_equal(raw("INVOICE_DATE"), "05/03/2024");
+    assert_string_equal(raw("TOTAL_AMOUNT"), "$33.00");
+    assert_string_equal(raw("GST_AMOUNT"), "$3.00");
+    assert_string_equal(raw("SUBTOTAL_AMOUNT"), "$30.00");
+    for (uint32_t i = 0; i < schema->n_fields; i++)
+        if (record->slots[i].n_items) assert_string_equal(record->slots[i].source, "ocr");
+    rv_page_free(&page);
+    close_record();
+}
+
+static void values_get_their_place_on_the_page(void **state) {
+    (void)state;
+    rv_page page;
+    open_record("receipt");
+    put(&page, RECEIPT, LINES);
+    int32_t total = rv_schema_field(schema, "TOTAL_AMOUNT"), name = rv_schema_field(schema, "SUPPLIER_NAME"), abn = rv_schema_field(schema, "BUSINESS_ABN");
+    assert_int_equal(rv_record_set(record, (uint32_t)total, "$33.00", 6, "constrained", &err), RV_OK);
+    assert_int_equal(rv_record_set(record, (uint32_t)name, "Corner Hardware", 15, "constrained", &err), RV_OK);
+    assert_int_equal(rv_record_set(record, (uint32_t)abn, "99 999 999 999", 14, "constrained", &err), RV_OK);
+    assert_int_equal(rv_page_ground(&page, record, &err), RV_OK);
+    assert_true(record->slots[total].grounding == 1 && record->slots[total].n_boxes == 1);
+    assert_true(record->slots[total].boxes[0].y == 200);
+    assert_true(record->slots[name].grounding == 1 && record->slots[name].boxes[0].width == 150);
+    assert_true(record->slots[abn].grounding < 0.5f && record->slots[abn].n_boxes == 0);
+    assert_non_null(strstr(record->text, "TAX INVOICE\nDate: 05/03/2024"));
+    rv_page_free(&page);
+    close_record();
+}
+
+/* Nothing is made up where there is nothing. */
+static void an_empty_page_fills_nothing(void **state) {
+    (void)state;
+    rv_page page = { 0 };
+    uint32_t filled = 7;
+    open_record("receipt");
+    assert_int_equal(rv_page_rules(&page, record, &filled, &err), RV_OK);
+    assert_int_equal(filled, 0);
+    assert_int_equal(rv_page_ground(&page, record, &err), RV_OK);
+    close_record();
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rows_without_a_date_have_that_of_the_row_before_and_balances_carried_are_left_out),
+        cmocka_unit_test(one_column_of_amounts_is_parted_by_its_signs),
+        cmocka_unit_test(rules_read_a_receipt_by_its_labels),
+        cmocka_unit_test(values_get_their_place_on_the_page),
+        cmocka_unit_test(an_empty_page_fills_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
