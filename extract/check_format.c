@@ -65,7 +65,7 @@ static int matches(const rv_field *field, const char *text) {
         pcre2_set_match_limit(context, MATCH_LIMIT);
         pcre2_set_heap_limit(context, 1024);               /* KiB */
         int n = pcre2_match(field->pattern_code, (PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, 0, PCRE2_ANCHORED | PCRE2_ENDANCHORED, data, context);
-        result = n > 0 ? 1 : n == PCRE2_ERROR_NOMATCH ? 0 : -1;
+        result = n >= 0 ? 1 : n == PCRE2_ERROR_NOMATCH ? 0 : -1;
     }
     pcre2_match_data_free(data);
     pcre2_match_context_free(context);
