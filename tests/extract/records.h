@@ -45,7 +45,7 @@ static inline const rv_finding *finding(const rv_record *record, const char *id)
     return NULL;
 }
 
-static inline char *written(const rv_record *record, rv_form form) {
+static __attribute__((noinline, unused)) char *written(const rv_record *record, rv_form form) {
     char *text = NULL;
     rv_error err;
     if (rv_record_write(record, form, NULL, &text, NULL, &err)) fail_msg("%s", err.message);
