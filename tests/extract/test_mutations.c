@@ -155,7 +155,7 @@ static void inputs_of_one_kind_of_byte_take_no_long_time(void **state) {
         rv_record *r;
         rv_error err;
         if (rv_record_new(s, NULL, &r, &err)) fail_msg("%s", err.message);
-        rv_status st = rv_record_parse(r, text, MEGABYTE / 8, "free", NULL, &err);
+        rv_status st = rv_record_parse(r, text, MEGABYTE / 32, "free", NULL, &err);
         if (st != RV_OK && st != RV_ERR_TOO_LONG) fail_msg("%s: %s", fills[f], err.message);
         rv_record_free(r);
     }
