@@ -115,6 +115,7 @@ rv_status rv_record_check(rv_record *record, rv_error *err) {
     rv_status st;
     record->n_findings = 0;
     record->compliance = (rv_compliance){ .score = -1, .rules = "" };
+    TRY(rv_check_dates(&c));
     TRY(rv_check_format(&c));
     TRY(rv_check_rows(&c));
     TRY(rv_check_rules(&c));

@@ -32,6 +32,7 @@ static inline void rv_check_count(rv_check *c, double weight, bool pass) {
 rv_status rv_check_recommend(rv_check *c, const char *text);
 
 rv_status rv_check_format(rv_check *c);      /* values, patterns, required fields, columns of equal length */
+rv_status rv_check_dates(rv_check *c);       /* settles which dates are ambiguous by the document's others   */
 rv_status rv_check_rows(rv_check *c);        /* quantity x price, and balances, row by row                 */
 rv_status rv_check_rules(rv_check *c);       /* the rule sets that the schema names, and its own rules     */
 

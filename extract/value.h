@@ -61,6 +61,7 @@ typedef struct rv_value {
     bool           inexact;       /* money: more decimals than cents ("$1.899" a litre); `number` is rounded, half up */
     rv_sign_by     sign_by;       /* money                                                              */
     bool           ambiguous;     /* date: day and month could be exchanged (both <= 12 and different)  */
+    bool           month_first;   /* date: "12/25/2023", which no other reading fits                    */
     rv_date_by     date_by;
 } rv_value;
 

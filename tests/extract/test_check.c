@@ -173,6 +173,41 @@ static void the_words_may_stand_on_the_page(void **state) {
     rv_schema_free(s);
 }
 
+static void one_certain_date_settles_the_order_of_the_others(void **state) {
+    rv_schema *s = schema_of("tax_invoice");
+    rv_record *r = checked(s, "INVOICE_DATE: 05/03/2024\nDUE_DATE: 19/03/2024");
+    (void)state;
+    assert_null(finding(r, "date.ambiguous"));
+    assert_int_equal(rv_record_value(r, "INVOICE_DATE")->date_by, RV_DATE_BY_DOCUMENT);
+    rv_record_free(r);
+    r = checked(s, "INVOICE_DATE: 05/03/2024\nDUE_DATE: 05/19/2024");
+    assert_non_null(finding(r, "date.ambiguous"));
+    assert_string_equal(finding(r, "date.month_first")->suggestion, "Is it 03/05/2024?");
+    assert_string_equal(text_of(r, "INVOICE_DATE"), "05/03/2024");
+    rv_record_free(r);
+    rv_schema_free(s);
+}
+
+static void letters_read_for_digits_are_suggested_not_repaired(void **state) {
+    static const struct { const char *key, *text, *id, *suggestion; } cases[] = {
+        { "TOTAL_AMOUNT", "S12.00", "format.money", "Is it $12.00, a digit read as a letter?" }, { "TOTAL_AMOUNT", "$l2.0O", "format.money", "Is it $12.00, a digit read as a letter?" },
+        { "INVOICE_DATE", "O5/l3/2024", "format.date", "Is it 13/05/2024, a digit read as a letter?" }, { "BUSINESS_ABN", "5l 824 753 556", "format.abn", "Is it 51 824 753 556, a digit read as a letter?" },
+        { "TOTAL_AMOUNT", "about ten", "format.money", "" },
+    };
+    rv_schema *s = schema_of("receipt");
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[100];
+        snprintf(text, sizeof text, "%s: %s", cases[i].key, cases[i].text);
+        rv_record *r = checked(s, text);
+        const rv_finding *f = finding(r, cases[i].id);
+        if (!f || strcmp(f->suggestion, cases[i].suggestion)) fail_msg("%s: \"%s\"", text, f ? f->suggestion : "no finding");
+        assert_string_equal(text_of(r, cases[i].key), cases[i].text);
+        rv_record_free(r);
+    }
+    rv_schema_free(s);
+}
+
 #define STATEMENT "STATEMENT_DATE_RANGE: 15/12/2023 - 14/01/2024\nACCOUNT_OPENING_BALANCE: $100.00\nACCOUNT_CLOSING_BALANCE: $120.00\nTRANSACTION_DATES: 20 Dec | 24 Dec | 2 Jan\n" \
                   "TRANSACTION_DESCRIPTIONS: a | b | c\nTRANSACTION_AMOUNTS_PAID: $30.00 | NOT_FOUND | $50.00\nTRANSACTION_AMOUNTS_RECEIVED: NOT_FOUND | $100.00 | NOT_FOUND\n"
 
@@ -253,6 +288,8 @@ int main(void) {
         cmocka_unit_test(cash_is_rounded_and_cards_are_not),
         cmocka_unit_test(an_invoice_below_82_50_needs_no_tax_invoice),
         cmocka_unit_test(the_words_may_stand_on_the_page),
+        cmocka_unit_test(one_certain_date_settles_the_order_of_the_others),
+        cmocka_unit_test(letters_read_for_digits_are_suggested_not_repaired),
         cmocka_unit_test(balances_follow_from_their_rows),
         cmocka_unit_test(expressions_compute_with_integers_and_unknowns),
         cmocka_unit_test(expressions_that_make_no_sense_are_refused),
