@@ -252,6 +252,7 @@ void rv_value_read(rv_pool *pool, rv_value_kind kind, const char *text, size_t b
         out->raw = raw;
         out->text = tidy;
         readers[kind](pool, tidy, context ? context : &nothing, out);
+        if (rv_says_absent(out->text, strlen(out->text))) out->text = tidy;        /* "#-" without its sign would be nothing */
         out->state = out->why ? RV_VALUE_INVALID : RV_VALUE_VALID;
     }
 }
