@@ -41,6 +41,8 @@ rv_status rv_rules_check(const char *file, const char *json, size_t bytes, rv_er
 
 rv_gst_class rv_gst_classify(const rv_record *record);
 const char  *rv_gst_class_name(rv_gst_class c);       /* "fully_taxable" .. "unknown"                      */
-const char  *rv_severity_name(rv_severity s);
-const char  *rv_layer_name(rv_layer l);
+const char  *rv_severity_name(rv_severity s);         /* "info", "warning", "error"                     */
+const char  *rv_layer_name(rv_layer l);               /* "format", "consistency", "legal"               */
+bool         rv_severity_find(const char *name, rv_severity *out);     /* `name` may be NULL             */
+bool         rv_layer_find(const char *name, rv_layer *out);
 #endif
