@@ -5,14 +5,29 @@
 
 enum { READY_SCORE = 80 };
 
-const char *rv_severity_name(rv_severity s) {
-    static const char *const names[] = { "info", "warning", "error" };
-    return (unsigned)s < 3 ? names[s] : "?";
+static const char *const severities[] = { "info", "warning", "error" }, *const layers[] = { "format", "consistency", "legal" };
+
+const char *rv_severity_name(rv_severity s) { return (unsigned)s < 3 ? severities[s] : "?"; }
+const char *rv_layer_name(rv_layer l) { return (unsigned)l < 3 ? layers[l] : "?"; }
+
+static bool find(const char *name, const char *const names[3], int *out) {
+    for (*out = 0; name && *out < 3; ++*out)
+        if (strcmp(names[*out], name) == 0) return true;
+    return false;
 }
 
-const char *rv_layer_name(rv_layer l) {
-    static const char *const names[] = { "format", "consistency", "legal" };
-    return (unsigned)l < 3 ? names[l] : "?";
+bool rv_severity_find(const char *name, rv_severity *out) {
+    int i;
+    bool found = find(name, severities, &i);
+    if (found) *out = (rv_severity)i;
+    return found;
+}
+
+bool rv_layer_find(const char *name, rv_layer *out) {
+    int i;
+    bool found = find(name, layers, &i);
+    if (found) *out = (rv_layer)i;
+    return found;
 }
 
 const char *rv_gst_class_name(rv_gst_class c) {
@@ -115,6 +130,7 @@ rv_status rv_record_check(rv_record *record, rv_error *err) {
     rv_status st;
     record->n_findings = 0;
     record->compliance = (rv_compliance){ .score = -1, .rules = "" };
+    TRY(rv_check_dates(&c));
     TRY(rv_check_format(&c));
     TRY(rv_check_rows(&c));
     TRY(rv_check_rules(&c));

@@ -32,6 +32,7 @@ static inline void rv_check_count(rv_check *c, double weight, bool pass) {
 rv_status rv_check_recommend(rv_check *c, const char *text);
 
 rv_status rv_check_format(rv_check *c);      /* values, patterns, required fields, columns of equal length */
+rv_status rv_check_dates(rv_check *c);       /* settles which dates are ambiguous by the document's others   */
 rv_status rv_check_rows(rv_check *c);        /* quantity x price, and balances, row by row                 */
 rv_status rv_check_rules(rv_check *c);       /* the rule sets that the schema names, and its own rules     */
 
@@ -40,6 +41,8 @@ rv_status rv_rules_check(const char *file, const char *json, size_t bytes, rv_er
 
 rv_gst_class rv_gst_classify(const rv_record *record);
 const char  *rv_gst_class_name(rv_gst_class c);       /* "fully_taxable" .. "unknown"                      */
-const char  *rv_severity_name(rv_severity s);
-const char  *rv_layer_name(rv_layer l);
+const char  *rv_severity_name(rv_severity s);         /* "info", "warning", "error"                     */
+const char  *rv_layer_name(rv_layer l);               /* "format", "consistency", "legal"               */
+bool         rv_severity_find(const char *name, rv_severity *out);     /* `name` may be NULL             */
+bool         rv_layer_find(const char *name, rv_layer *out);
 #endif

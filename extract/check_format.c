@@ -54,6 +54,33 @@ static bool suggest_abn(const rv_record *r, const char *text, char out[80]) {
     return true;
 }
 
+/* Letters that are read for digits: "S12.00", "$l2.00", "O5/03/2024".  What they would be, if it then fits its kind. */
+static bool suggest_digits(const rv_value *v, char out[80]) {
+    static const char letters[] = "OoQDlIi|ZSsBGg", digits[] = "00001111255866";
+    char text[40];
+    size_t n = strlen(v->text);
+    if (n == 0 || n >= sizeof text) return false;
+    memcpy(text, v->text, n + 1);
+    bool dollar = v->kind == RV_KIND_MONEY && text[0] == 'S';
+    for (size_t i = 0; i < n; i++) {
+        const char *letter = text[i] ? strchr(letters, text[i]) : NULL;
+        if (letter) text[i] = digits[letter - letters];
+    }
+    if (dollar) text[0] = '$';
+    rv_pool scratch = { 0 };
+    rv_value fixed;
+    rv_value_read(&scratch, v->kind, text, n, NULL, &fixed);
+    bool fits = fixed.state == RV_VALUE_VALID && strcmp(text, v->text) != 0;
+    if (fits) snprintf(out, 80, "Is it %.45s, a digit read as a letter?", fixed.text);
+    rv_pool_free(&scratch);
+    return fits;
+}
+
+static void suggest(const rv_record *r, const rv_value *v, char out[80]) {
+    if (v->kind == RV_KIND_ABN && suggest_abn(r, v->text, out)) return;
+    if (v->kind == RV_KIND_MONEY || v->kind == RV_KIND_DATE || v->kind == RV_KIND_ABN || v->kind == RV_KIND_QUANTITY) suggest_digits(v, out);
+}
+
 /* ---- one field ------------------------------------------------------------------------------------- */
 
 /* 1: fits; 0: does not; -1: the pattern gave up. */
@@ -65,7 +92,7 @@ static int matches(const rv_field *field, const char *text) {
         pcre2_set_match_limit(context, MATCH_LIMIT);
         pcre2_set_heap_limit(context, 1024);               /* KiB */
         int n = pcre2_match(field->pattern_code, (PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, 0, PCRE2_ANCHORED | PCRE2_ENDANCHORED, data, context);
-        result = n > 0 ? 1 : n == PCRE2_ERROR_NOMATCH ? 0 : -1;
+        result = n >= 0 ? 1 : n == PCRE2_ERROR_NOMATCH ? 0 : -1;
     }
     pcre2_match_data_free(data);
     pcre2_match_context_free(context);
@@ -80,7 +107,7 @@ static rv_status check_item(rv_check *c, uint32_t i, int32_t row, const rv_value
         *pass = false;
         snprintf(id, sizeof id, "format.%s", rv_kind_name(field->kind));
         snprintf(message, sizeof message, "%.100s: %s.", field->title, v->why);
-        if (field->kind == RV_KIND_ABN) suggest_abn(c->record, v->text, suggestion);
+        suggest(c->record, v, suggestion);
         return rv_check_add(c, id, severity, RV_LAYER_FORMAT, &i, 1, row, message, "", v->text, suggestion, "");
     }
     int fits = v->state == RV_VALUE_VALID && field->pattern_code ? matches(field, v->text) : 1;
@@ -133,6 +160,41 @@ static rv_status check_group(rv_check *c, int32_t group) {
                           rv_string_text(&actual), "A cell is missing or was split: compare the table with the document.", "");
     rv_string_free(&actual);
     return st;
+}
+
+/* ---- day and month -------------------------------------------------------------------------------------- */
+
+/* One date of which the order is certain settles the others, unless there is one of either order.  *day_first, *month_first: seen. */
+static void see_orders(const rv_record *r, bool *day_first, bool *month_first) {
+    for (uint32_t i = 0; i < r->schema->n_fields; i++)
+        for (uint32_t k = 0; k < r->slots[i].n_items; k++) {
+            const rv_value *v = &r->slots[i].items[k];
+            if (v->kind != RV_KIND_DATE || v->state != RV_VALUE_VALID || v->date_by != RV_DATE_BY_ONLY_VALID) continue;
+            *month_first = *month_first || v->month_first;
+            *day_first = *day_first || !v->month_first;
+        }
+}
+
+rv_status rv_check_dates(rv_check *c) {
+    rv_record *r = c->record;
+    bool day_first = false, month_first = false;
+    see_orders(r, &day_first, &month_first);
+    for (uint32_t i = 0; i < r->schema->n_fields; i++)
+        for (uint32_t k = 0; k < r->slots[i].n_items; k++) {
+            rv_value *v = &r->slots[i].items[k];
+            if (!v->ambiguous || v->kind != RV_KIND_DATE) continue;
+            if (day_first && !month_first) {
+                v->ambiguous = false;
+                v->date_by = RV_DATE_BY_DOCUMENT;
+            } else if (month_first && !day_first) {
+                char text[80];
+                snprintf(text, sizeof text, "Is it %02d/%02d/%04d?", v->first.month, v->first.day, v->first.year);
+                rv_status st = rv_check_add(c, "date.month_first", RV_SEVERITY_WARNING, RV_LAYER_CONSISTENCY, &i, 1, r->schema->fields[i].list ? (int32_t)k : -1,
+                                            "Another date of this document can only have the month first; this one was read day first.", "", v->text, v->first.year ? text : "", "");
+                if (st) return st;
+            }
+        }
+    return RV_OK;
 }
 
 rv_status rv_check_format(rv_check *c) {

@@ -36,8 +36,7 @@ static bool pick(const char *text, const char *const *words, int n, int *out) {
     return false;
 }
 
-static const char *const severities[] = { "info", "warning", "error" }, *const layers[] = { "format", "consistency", "legal" },
-                  *const gates[RV_GATES] = { "tax_invoice", "gst_credit", "deduction" };
+static const char *const gates[RV_GATES] = { "tax_invoice", "gst_credit", "deduction" };
 
 static rv_status wrong_text(const rv_tree *tree, const rv_node *node, rv_error *err) {
     return rv_node_fail(tree, node, err, "must be a string, is %s", rv_node_type(node));
@@ -58,10 +57,8 @@ static rv_status read_rule(const rv_tree *tree, const rv_node *node, rule *out, 
         } else if (!pick(child->key, others, 4, &which)) return rv_node_fail(tree, child, err, "\"%.60s\" is no part of a rule", child->key);
     }
     const rv_node *severity = rv_node_get(node, "severity"), *layer = rv_node_get(node, "layer"), *weight = rv_node_get(node, "weight"), *gate = rv_node_get(node, "gates");
-    if (severity && !pick(severity->text, severities, 3, &which)) return rv_node_fail(tree, severity, err, "must be info, warning or error");
-    if (severity) out->severity = (rv_severity)which;
-    if (layer && !pick(layer->text, layers, 3, &which)) return rv_node_fail(tree, layer, err, "must be format, consistency or legal");
-    if (layer) out->layer = (rv_layer)which;
+    if (severity && !rv_severity_find(severity->text, &out->severity)) return rv_node_fail(tree, severity, err, "must be info, warning or error");
+    if (layer && !rv_layer_find(layer->text, &out->layer)) return rv_node_fail(tree, layer, err, "must be format, consistency or legal");
     if (weight && weight->type != RV_JSON_NUMBER) return rv_node_fail(tree, weight, err, "must be a number");
     if (weight) out->weight = strtod(weight->text, NULL);
     if (!(out->weight >= 0 && out->weight <= 1000)) return rv_node_fail(tree, weight, err, "must be from 0 to 1000");
@@ -199,11 +196,11 @@ done:
 
 static rv_status run_own(rv_check *c, const rv_rule_text *text) {
     uint32_t fields[MOST_RULE_FIELDS], n = 0;
-    int severity = RV_SEVERITY_WARNING;
+    rv_severity severity = RV_SEVERITY_WARNING;
     for (uint32_t i = 0; i < text->fields.count && n < MOST_RULE_FIELDS; i++) fields[n++] = (uint32_t)rv_schema_field(c->record->schema, text->fields.items[i]);
-    pick(text->severity, severities, 3, &severity);
+    rv_severity_find(text->severity, &severity);
     rule r = { .id = text->id, .when = text->when, .test = text->test, .message = text->message, .suggestion = text->suggestion,
-               .severity = (rv_severity)severity, .layer = RV_LAYER_CONSISTENCY, .weight = 1 };
+               .severity = severity, .layer = RV_LAYER_CONSISTENCY, .weight = 1 };
     return run_rule(c, &r, fields, n);
 }
 

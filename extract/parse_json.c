@@ -25,11 +25,25 @@ static void skip_blanks(reader *r) {
     while (r->at < r->bytes && (isspace((uint8_t)r->text[r->at]) || r->text[r->at] == ',' || r->text[r->at] == ';')) r->at++;
 }
 
-/* Whether the quote at `at` ends a string: what follows is what may follow one. */
+static size_t after_blanks(const reader *r, size_t at) {
+    while (at < r->bytes && (r->text[at] == ' ' || r->text[at] == '\t')) at++;
+    return at;
+}
+
+/* "key": stands at `at`. */
+static bool is_key(const reader *r, size_t at) {
+    size_t end = at + 1;
+    while (end < r->bytes && end - at <= KEY_BYTES && r->text[end] != r->text[at] && r->text[end] != '\n') end++;
+    if (end >= r->bytes || r->text[end] != r->text[at]) return false;
+    end = after_blanks(r, end + 1);
+    return end < r->bytes && r->text[end] == ':';
+}
+
+/* Whether the quote at `at` ends a string: what follows is what may follow one, or the next key, a comma forgotten. */
 static bool ends_string(const reader *r, size_t at) {
-    size_t next = at + 1;
-    while (next < r->bytes && (r->text[next] == ' ' || r->text[next] == '\t')) next++;
-    return next >= r->bytes || strchr(",:}]\r\n", r->text[next]);
+    size_t next = after_blanks(r, at + 1);
+    if (next >= r->bytes || strchr(",:}]\r\n", r->text[next])) return true;
+    return r->text[next] == r->text[at] && is_key(r, next);
 }
 
 /* Whether a line that ends inside a string ended the string too, its quote forgotten: the next line begins a key or closes. */
@@ -80,7 +94,7 @@ static void read_scalar(reader *r, rv_string *out) {
 
 /* The field for `key` inside the object that `parent` names ("" outermost). */
 static int32_t find(const reader *r, const char *parent, const char *key, bool column) {
-    static const char *const heads[] = { "", "LINE_ITEM_", "TRANSACTION_" };
+    static const char *const heads[] = { "LINE_ITEM_", "TRANSACTION_", "" };     /* "price" beside "total" is the price of one */
     const rv_schema *schema = r->parse->record->schema;
     char joined[2 * KEY_BYTES + 16];
     int32_t field;

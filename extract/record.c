@@ -36,27 +36,9 @@ const rv_value *rv_record_value(const rv_record *record, const char *key) {
     return &record->slots[i].items[0];
 }
 
-/* "TAX INVOICE", "docket": the type that a schema's alias names, for fields that hold a document's type. */
-static const char *doctype_of(const rv_schema *schema, const rv_field *field, const char *text, size_t bytes) {
-    if (field->kind != RV_KIND_ENUM) return NULL;
-    for (uint32_t a = 0; a < schema->doctype_aliases.count; a++) {
-        const char *alias = schema->doctype_aliases.items[a];
-        if (strlen(alias) != bytes || strncasecmp(alias, text, bytes)) continue;
-        for (uint32_t c = 0; c < field->choices.count; c++)
-            if (strcmp(field->choices.items[c], schema->doctype) == 0) return schema->doctype;
-    }
-    return NULL;
-}
-
 static void read_item(rv_record *record, const rv_field *field, const char *text, size_t bytes, rv_value *out) {
-    rv_value_context context = { field->choices.items, field->choices.count, record->today };
+    rv_value_context context = { field->choices, field->choice_aliases, record->today };
     rv_value_read(&record->pool, field->kind, text, bytes, &context, out);
-    if (out->state != RV_VALUE_INVALID || field->kind != RV_KIND_ENUM) return;
-    const char *type = doctype_of(record->schema, field, out->text, strlen(out->text));
-    if (!type) return;
-    const char *raw = out->raw;
-    rv_value_read(&record->pool, field->kind, type, strlen(type), &context, out);
-    out->raw = raw;
 }
 
 static rv_status read_list(rv_record *record, const rv_field *field, const char *text, size_t bytes, rv_slot *slot, rv_error *err) {

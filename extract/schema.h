@@ -12,9 +12,6 @@
 #include "engine/rvextract.h"
 #include "extract/value.h"
 
-/* Texts of a list; owned by the schema. */
-typedef struct rv_texts { const char *const *items; uint32_t count; } rv_texts;
-
 /* How strictly a constrained decoder holds a value to its kind: SOFT: structure only; STRICT: the kind's own form. */
 typedef enum rv_grammar { RV_GRAMMAR_BY_KIND /* only while loading */, RV_GRAMMAR_SOFT, RV_GRAMMAR_STRICT } rv_grammar;
 
@@ -29,7 +26,8 @@ typedef struct rv_field {
     int32_t        group;           /* index into rv_schema.groups; -1: none (lists without a group stand alone) */
     rv_texts       aliases;         /* other keys that answers use for it                               */
     rv_texts       labels;          /* words that stand beside it on paper: "Tax Invoice No"            */
-    rv_texts       choices;         /* enum: allowed values; choices[i] in normal form                  */
+    rv_texts       choices;         /* enum: allowed values                                             */
+    rv_texts      *choice_aliases;  /* enum: other words for each of them; NULL: none for any           */
     const char    *pattern;         /* PCRE2 for the whole normal form, or NULL                         */
     void          *pattern_code;    /* pcre2_code *                                                     */
     bool           required;        /* the document type is incomplete without it                       */

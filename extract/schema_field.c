@@ -92,7 +92,24 @@ static rv_status take_pattern(const rv_loader *l, const rv_node *node, void *to)
 static rv_status take_enum(const rv_loader *l, const rv_node *node, void *to) {
     rv_field *field = to;
     field->kind = RV_KIND_ENUM;
+    field->choice_aliases = NULL;
     return rv_take_texts(l, node, &field->choices);
+}
+
+/* { "INVOICE": ["bill", "tax invoice"] }: after enum, whose values are its keys. */
+static rv_status take_choice_aliases(const rv_loader *l, const rv_node *node, void *to) {
+    rv_field *field = to;
+    if (node->type != RV_JSON_OBJECT) return rv_take_wrong(l, node, "an object");
+    field->choice_aliases = rv_pool_take(&l->schema->pool, (field->choices.count + 1) * sizeof *field->choice_aliases);
+    if (!field->choice_aliases) return rv_fail_memory(l->err, l->tree->file);
+    for (const rv_node *child = node->first; child; child = child->next) {
+        uint32_t i = 0;
+        while (i < field->choices.count && strcmp(field->choices.items[i], child->key)) i++;
+        if (i == field->choices.count) return rv_take_unknown(l, child, child->key, "value of the enum before it", field->choices.items, field->choices.count);
+        rv_status st = rv_take_texts(l, child, &field->choice_aliases[i]);
+        if (st) return st;
+    }
+    return RV_OK;
 }
 
 static rv_status take_group(const rv_loader *l, const rv_node *node, void *to) {
@@ -154,6 +171,7 @@ static rv_status take_field(const rv_loader *l, const rv_node *node, rv_field *f
         { "description", rv_take_lines, offsetof(rv_field, description) },
         { "type", take_type, 0 },
         { "enum", take_enum, 0 },
+        { "x-choice-aliases", take_choice_aliases, 0 },
         { "pattern", take_pattern, 0 },
         { "items", take_items, 0 },
         { "maxLength", rv_take_count, offsetof(rv_field, max_bytes) },

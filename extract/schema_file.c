@@ -8,6 +8,7 @@
 
 #include "engine/base/file.h"
 #include "engine/base/hash.h"
+#include "extract/check.h"
 #include "extract/expr.h"
 #include "extract/schema_load.h"
 
@@ -15,11 +16,9 @@ enum { MOST_FIELDS = 200, MOST_NAME = 64 };
 
 #define AT(member) offsetof(rv_schema, member)
 
-static rv_status take_rank(const rv_loader *l, const rv_node *node, void *to) { return rv_take_count(l, node, to); }
-
 static rv_status take_evidence(const rv_loader *l, const rv_node *node, void *to) {
     static const rv_keyword words[] = {
-        { "rank", take_rank, offsetof(rv_evidence, rank) },
+        { "rank", rv_take_count, offsetof(rv_evidence, rank) },
         { "columns", rv_take_texts, offsetof(rv_evidence, columns) },
         { "min-columns", rv_take_count, offsetof(rv_evidence, min_columns) },
         { "paid", rv_take_tristate, offsetof(rv_evidence, paid) },
@@ -190,11 +189,10 @@ static rv_status take_expr(const rv_loader *l, const rv_node *node, void *to) {
 }
 
 static rv_status take_severity(const rv_loader *l, const rv_node *node, void *to) {
-    static const char *const words[] = { "info", "warning", "error" };
+    const char *const words[] = { rv_severity_name(RV_SEVERITY_INFO), rv_severity_name(RV_SEVERITY_WARNING), rv_severity_name(RV_SEVERITY_ERROR) };
+    rv_severity severity;
     rv_status st = rv_take_text(l, node, to);
-    if (st) return st;
-    for (int i = 0; i < 3; i++)
-        if (strcmp(words[i], node->text) == 0) return RV_OK;
+    if (st || rv_severity_find(node->text, &severity)) return st;
     return rv_take_unknown(l, node, node->text, "severity (info, warning, error)", words, 3);
 }
 

@@ -169,12 +169,20 @@ static bool same_words(const char *a, const char *b) {
     }
 }
 
+static bool is_choice(const rv_value_context *context, uint32_t i, const char *text) {
+    const rv_texts *others = context->choice_aliases ? &context->choice_aliases[i] : NULL;
+    if (same_words(context->choices.items[i], text)) return true;
+    for (uint32_t a = 0; others && a < others->count; a++)
+        if (same_words(others->items[a], text)) return true;
+    return false;
+}
+
 static void read_enum(rv_pool *pool, const char *text, const rv_value_context *context, rv_value *out) {
     (void)pool;
-    for (uint32_t i = 0; i < context->n_choices; i++) {
-        if (!same_words(context->choices[i], text)) continue;
+    for (uint32_t i = 0; i < context->choices.count; i++) {
+        if (!is_choice(context, i, text)) continue;
         out->number = i;
-        out->text = context->choices[i];
+        out->text = context->choices.items[i];
         return;
     }
     out->why = "not one of the allowed values";
@@ -244,6 +252,7 @@ void rv_value_read(rv_pool *pool, rv_value_kind kind, const char *text, size_t b
         out->raw = raw;
         out->text = tidy;
         readers[kind](pool, tidy, context ? context : &nothing, out);
+        if (rv_says_absent(out->text, strlen(out->text))) out->text = tidy;        /* "#-" without its sign would be nothing */
         out->state = out->why ? RV_VALUE_INVALID : RV_VALUE_VALID;
     }
 }

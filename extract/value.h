@@ -61,13 +61,17 @@ typedef struct rv_value {
     bool           inexact;       /* money: more decimals than cents ("$1.899" a litre); `number` is rounded, half up */
     rv_sign_by     sign_by;       /* money                                                              */
     bool           ambiguous;     /* date: day and month could be exchanged (both <= 12 and different)  */
+    bool           month_first;   /* date: "12/25/2023", which no other reading fits                    */
     rv_date_by     date_by;
 } rv_value;
 
+/* Texts of a list, owned by whoever made it. */
+typedef struct rv_texts { const char *const *items; uint32_t count; } rv_texts;
+
 /* What reading a value may depend on; NULL means all zero. */
 typedef struct rv_value_context {
-    const char *const *choices;   /* enum                                                               */
-    uint32_t           n_choices;
+    rv_texts           choices;   /* enum                                                               */
+    const rv_texts    *choice_aliases;   /* enum: other words for each of the choices; may be NULL      */
     rv_date            today;     /* for two-digit years; zero: the pivot is 2030, a fixed year, so that results do not
                                      change with the calendar                                           */
 } rv_value_context;

@@ -164,6 +164,7 @@ static const char *set_day_month(int first, int second, rv_date *d, rv_value *ou
     *d = a ? day_first : month_first;
     out->date_by = a && b ? RV_DATE_BY_LOCALE : RV_DATE_BY_ONLY_VALID;
     out->ambiguous = a && b && first != second;
+    out->month_first = !a;
     return NULL;
 }
 

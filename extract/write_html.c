@@ -178,7 +178,7 @@ static void add_table(rv_string *out, const rv_record *r, int32_t group) {
     rv_string_addz(out, "</caption><thead><tr>");
     for (uint32_t i = 0; i < r->schema->n_fields; i++) {
         if (r->schema->fields[i].group != group) continue;
-        rv_string_addz(out, "<th scope=\"col\">");
+        rv_string_addf(out, "<th scope=\"col\" class=\"%s\">", is_number(&r->schema->fields[i]) ? "number" : "");
         esc(out, r->schema->fields[i].title);
         rv_string_addz(out, "</th>");
     }
@@ -226,6 +226,11 @@ static void add_badge(rv_string *out, rv_tristate t, const char *yes, const char
     if (t != RV_UNKNOWN) rv_string_addf(out, "<span class=\"badge %s\">%s</span>", t == RV_YES ? "good" : "error", t == RV_YES ? yes : no);
 }
 
+static const char *gst_words(rv_gst_class c) {
+    static const char *const words[] = { "unknown", "all taxable", "mixed supplies", "GST-free", "not shown", "impossible" };
+    return words[c];
+}
+
 static void add_header(rv_string *out, const rv_record *r) {
     const rv_compliance *c = &r->compliance;
     rv_string_addz(out, "<header><h1>");
@@ -238,7 +243,7 @@ static void add_header(rv_string *out, const rv_record *r) {
         rv_string_addf(out, "<span class=\"badge %s\">%s</span>", c->needs_review ? "warning" : "good", c->needs_review ? "needs review" : "no review needed");
         add_badge(out, c->tax_invoice_valid, "valid tax invoice", "no valid tax invoice");
         add_badge(out, c->deduction_evidence, "evidence for a deduction", "evidence incomplete");
-        if (c->gst_class != RV_GST_UNKNOWN) rv_string_addf(out, "<span class=\"badge info\">GST: %s</span>", rv_gst_class_name(c->gst_class));
+        if (c->gst_class != RV_GST_UNKNOWN) rv_string_addf(out, "<span class=\"badge %s\">GST: %s</span>", c->gst_class == RV_GST_IMPOSSIBLE ? "error" : "info", gst_words(c->gst_class));
     }
     rv_string_addz(out, "</header>\n");
 }

@@ -14,10 +14,11 @@ static const command_help help = {
     .command = "eval",
     .usage = "rvengine eval --schema NAME|FILE.json --truth FILE RUN [OTHER] [options]\n"
              "       rvengine eval lint --schema NAME|FILE.json FILE [options]",
-    .about = "Compares answers with the truth, field by field: exact (case and blanks forgiven), by meaning (dates as dates, amounts as\n"
-             "cents), order-aware F1, ANLS, inventions and misses; per field and document type, with 95 % intervals from a bootstrap over\n"
-             "documents. With OTHER: the paired difference, for A/B tests of prompts or weight formats. Files are CSV or JSON Lines;\n"
-             "documents are matched by file name. `lint` says what is wrong with a truth file.",
+    .about = "Compares answers with the truth, field by field: exact (case and blanks forgiven), by meaning (dates as\n"
+             "dates, amounts as cents), order-aware F1, ANLS, inventions and misses; per field and document type,\n"
+             "with 95 % intervals from a bootstrap over documents. With OTHER: the paired difference, for A/B tests of\n"
+             "prompts or weight formats. Files are CSV or JSON Lines; documents are matched by file name. `lint` says\n"
+             "what is wrong with a truth file.",
     .after = "examples:\n"
              "  rvengine eval --schema demo_receipt --truth tools/demo/receipts/expected.jsonl answers.jsonl\n"
              "  rvengine eval --schema receipt --truth truth.csv bf16.jsonl int8.jsonl --format json\n"

@@ -15,9 +15,10 @@ static const char NAME[] = "validate";
 static const command_help help = {
     .command = "validate",
     .usage = "rvengine validate --schema NAME|FILE.json [options] [FILE|-]",
-    .about = "Reads the fields of documents - CSV, JSON, JSON Lines, or the KEY: VALUE answer of a model - and checks them: numbers with\n"
-             "check digits, sums, GST, dates, balances, and what Australian law asks of a tax invoice (this is not tax advice).\n"
-             "Values are never changed. Card and tax file numbers are masked in everything that is written.",
+    .about = "Reads the fields of documents (CSV, JSON, JSON Lines, or the KEY: VALUE answer of a model) and checks\n"
+             "them: numbers with check digits, sums, GST, dates, balances, and what Australian law asks of a tax\n"
+             "invoice (this is not tax advice). Values are never changed. Card and tax file numbers are masked in\n"
+             "everything that is written.",
     .after = "examples:\n"
              "  rvengine validate --schema receipt answer.txt\n"
              "  rvengine validate --schema tax_invoice --format csv --fail-on error results.jsonl > checked.csv\n"

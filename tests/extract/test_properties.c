@@ -67,7 +67,8 @@ static void money_survives_the_way_to_text_and_back(void **state) {
         rv_pool pool = { 0 };
         rv_value v;
         char text[40];
-        int64_t cents = (int64_t)(draw(&seed) % UINT64_C(100000000000000000)) >> (draw(&seed) % 50);
+        int64_t cents = (int64_t)(draw(&seed) % UINT64_C(100000000000000000));
+        cents >>= draw(&seed) % 50;
         if (draw(&seed) & 1) cents = -cents;
         rv_money_text(cents, round % 3 ? "AUD" : "NZD", text);
         rv_value_read(&pool, RV_KIND_MONEY, text, strlen(text), NULL, &v);
@@ -110,7 +111,10 @@ static void normal_forms_are_fixed_points(void **state) {
         rv_value v, again;
         char text[24];
         size_t n = draw(&seed) % (sizeof text - 1);
-        for (size_t i = 0; i < n; i++) text[i] = alphabet[draw(&seed) % (draw(&seed) & 1 ? 10 : sizeof alphabet - 1)];
+        for (size_t i = 0; i < n; i++) {
+            size_t letters = draw(&seed) & 1 ? 10 : sizeof alphabet - 1;
+            text[i] = alphabet[draw(&seed) % letters];
+        }
         text[n] = '\0';
         rv_value_kind kind = (rv_value_kind)(draw(&seed) % RV_KINDS);
         if (kind == RV_KIND_ENUM) kind = RV_KIND_MONEY;
