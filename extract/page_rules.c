@@ -54,7 +54,7 @@ static bool is_labelled(const search *s, const rv_field *f, const char *text) {
 }
 
 static bool reads_as(search *s, const rv_field *f, const char *text, size_t bytes, rv_value *out) {
-    rv_value_context context = { f->choices.items, f->choices.count, s->record->today };
+    rv_value_context context = { f->choices, f->choice_aliases, s->record->today };
     rv_value_read(&s->record->pool, f->kind, text, bytes, &context, out);
     return out->state == RV_VALUE_VALID;
 }
