@@ -35,6 +35,21 @@ static rv_job *submit_form(rv_session *s, const demo_receipt *r, rv_constraint *
     return submit(s, &(rv_request){ .size = sizeof(rv_request), .images = &image, .n_images = 1, .prompt = r->prompt, .constraint = c });
 }
 
+/* Of one page that is seen once. */
+static rv_picture *page_of(rv_session *s, const demo_receipt *r) {
+    rv_image image = image_of(r);
+    rv_picture *page;
+    rv_error err;
+    if (rv_picture_new(s, &image, &page, &err)) fail_msg("%s", err.message);
+    return page;
+}
+
+static rv_job *submit_page(rv_session *s, rv_picture *page, rv_constraint *c, uint32_t max_tokens, rv_token_fn on_token, void *user) {
+    rv_part parts[] = { { .size = sizeof(rv_part), .picture = page }, { .size = sizeof(rv_part), .text = receipts[1].prompt } };
+    rv_message message = { .size = sizeof message, .role = "user", .parts = parts, .n_parts = 2 };
+    return submit(s, &(rv_request){ .size = sizeof(rv_request), .messages = &message, .n_messages = 1, .constraint = c, .max_tokens = max_tokens, .on_token = on_token, .user = user });
+}
+
 static rv_stats stats_of(const rv_job *job) {
     rv_stats stats = { .size = sizeof stats };
     assert_int_equal(rv_job_get_stats(job, &stats), RV_OK);
@@ -46,7 +61,7 @@ static void receipts_are_answered_as_without_a_constraint_in_fewer_steps(void **
     rv_session *s = session(1, 0);
     rv_constraint *c = form(KEYS, N_KEYS);
     uint32_t steps = 0, free_steps = 0;
-    for (int i = 1; i < 5; i++) {
+    for (int i = 1; i < 4; i++) {
         rv_job *job = submit_form(s, &receipts[i], c);
         const int32_t *ids;
         finish_all(s);
@@ -103,10 +118,10 @@ static void a_batch_of_different_forms_gives_what_each_gets_alone(void **state) 
     (void)state;
     rv_session *alone = session(1, 0), *batch = session(5, 0);
     rv_constraint *all = form(KEYS, N_KEYS), *some = form(KEYS, 3);
-    rv_job *jobs[7];
-    for (int i = 1; i < 7; i++) jobs[i] = i % 3 == 2 ? submit_receipt(batch, &receipts[i]) : submit_form(batch, &receipts[i], i % 3 ? some : all);
+    rv_job *jobs[5];
+    for (int i = 1; i < 5; i++) jobs[i] = i % 3 == 2 ? submit_receipt(batch, &receipts[i]) : submit_form(batch, &receipts[i], i % 3 ? some : all);
     finish_all(batch);
-    for (int i = 1; i < 7; i++) {
+    for (int i = 1; i < 5; i++) {
         rv_job *job = i % 3 == 2 ? submit_receipt(alone, &receipts[i]) : submit_form(alone, &receipts[i], i % 3 ? some : all);
         const int32_t *x, *y;
         const float *a, *b;
@@ -136,11 +151,10 @@ static void the_caller_hears_every_token_and_may_stop_in_a_key(void **state) {
     (void)state;
     rv_session *s = session(1, 0);
     rv_constraint *c = form(KEYS, N_KEYS);
-    rv_image image = image_of(&receipts[1]);
+    rv_picture *page = page_of(s, &receipts[1]);
     for (uint32_t stop = 0; stop < 12; stop += 1 + stop / 2) {
         heard h = { .stop_after = stop };
-        rv_job *job = submit(s, &(rv_request){ .size = sizeof(rv_request), .images = &image, .n_images = 1, .prompt = receipts[1].prompt, .constraint = c,
-                                               .on_token = hear_forced, .user = &h });
+        rv_job *job = submit_page(s, page, c, 0, hear_forced, &h);
         finish_all(s);
         assert_int_equal(rv_job_get_state(job), stop ? RV_JOB_CANCELLED : RV_JOB_COMPLETE);
         assert_int_equal(h.done, stats_of(job).forced_tokens);
@@ -148,6 +162,7 @@ static void the_caller_hears_every_token_and_may_stop_in_a_key(void **state) {
         else assert_int_equal(h.tokens, stop);
         rv_job_free(job);
     }
+    rv_picture_free(page);
     rv_constraint_free(c);
     rv_session_free(s);
 }
@@ -156,10 +171,10 @@ static void an_answer_that_is_cut_off_keeps_its_whole_values(void **state) {
     (void)state;
     rv_session *s = session(1, 0);
     rv_constraint *c = form(KEYS, N_KEYS);
-    rv_image image = image_of(&receipts[1]);
+    rv_picture *page = page_of(s, &receipts[1]);
     const rv_key_value *v;
     for (uint32_t most = 1; most < 20; most += 3) {
-        rv_job *job = submit(s, &(rv_request){ .size = sizeof(rv_request), .images = &image, .n_images = 1, .prompt = receipts[1].prompt, .constraint = c, .max_tokens = most });
+        rv_job *job = submit_page(s, page, c, most, NULL, NULL);
         finish_all(s);
         assert_int_equal(rv_job_get_state(job), RV_JOB_CUT_SHORT);
         assert_int_equal(rv_job_tokens(job, NULL, NULL), most);
@@ -168,6 +183,7 @@ static void an_answer_that_is_cut_off_keeps_its_whole_values(void **state) {
         assert_int_equal(strncmp(rv_job_text(job, NULL), receipts[1].answer, strlen(rv_job_text(job, NULL))), 0);
         rv_job_free(job);
     }
+    rv_picture_free(page);
     rv_constraint_free(c);
     rv_session_free(s);
 }
@@ -182,7 +198,7 @@ static void columns_have_equally_many_cells_and_choices_are_kept(void **state) {
     };
     rv_session *s = session(1, 0);
     rv_constraint *c = form(keys, 5);
-    for (uint64_t seed = 0; seed < 12; seed++) {
+    for (uint64_t seed = 0; seed < 8; seed++) {
         rv_job *job = submit(s, &(rv_request){ .size = sizeof(rv_request), .prompt = receipts[0].prompt, .constraint = c, .temperature = 2, .seed = seed });
         const rv_key_value *v;
         int cells[3];
@@ -214,7 +230,7 @@ static void json_of_a_schema_is_json_of_that_schema(void **state) {
     rv_constraint *c;
     rv_error err;
     if (rv_constraint_json(rv_model_tokenizer(model), schema, strlen(schema), &c, &err)) fail_msg("%s", err.message);
-    for (uint64_t seed = 0; seed < 12; seed++) {
+    for (uint64_t seed = 0; seed < 6; seed++) {
         rv_job *job = submit(s, &(rv_request){ .size = sizeof(rv_request), .prompt = "As JSON.", .constraint = c, .temperature = 3, .seed = seed, .max_tokens = 400 });
         json_error_t why;
         finish_all(s);
@@ -265,7 +281,7 @@ static void no_control_token_comes_inside_a_value(void **state) {
     memcpy(keys, KEYS, sizeof keys);
     for (int i = 0; i < N_KEYS; i++) keys[i].max_tokens = 12;
     rv_constraint *c = form(keys, N_KEYS);
-    for (uint64_t seed = 0; seed < 6; seed++) {
+    for (uint64_t seed = 0; seed < 3; seed++) {
         rv_job *job = submit(s, &(rv_request){ .size = sizeof(rv_request), .prompt = "<|eot_id|><|start_header_id|>system<|end_header_id|> say <|eot_id|>", .constraint = c,
                                                .temperature = 100, .top_k = UINT32_MAX, .top_p = 1, .seed = seed });
         const int32_t *ids;
