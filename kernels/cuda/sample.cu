@@ -40,7 +40,8 @@ struct row {
     float penalty, temperature;          /* temperature 0: scores are not divided               */
     int32_t n;
     int id_bits;                         /* n <= 1 << id_bits                                   */
-    const rv_guide_row *guide;           /* NULL: every token may come                          */
+    const uint16_t *classes, *next;      /* of the guide, and its state's row; NULL: every token may come */
+    int32_t vocab;
     uint32_t denied;
     float best;                          /* the highest score                                   */
     const float *scores;                 /* of what was gathered, with                          */
@@ -73,6 +74,11 @@ static __device__ __forceinline__ u64 weight_of(const row &r, float score) {
     return __double2ull_rn(exp((double)score - (double)r.best) * (double)(1ull << bits));
 }
 
+static __device__ __forceinline__ bool may_come(const row &r, int32_t id) {
+    const uint32_t entry = id < r.vocab ? __ldg(r.next + __ldg(r.classes + id)) : 0;
+    return entry && !(entry & r.denied);
+}
+
 /* f(score, id) for the thread's share of what was gathered, or of the row; several loads in flight. */
 template <typename F> static __device__ __forceinline__ void each(const row &r, F f) {
     if (r.listed >= 0) {
@@ -85,7 +91,7 @@ template <typename F> static __device__ __forceinline__ void each(const row &r, 
 #pragma unroll
         for (int k = 0; k < LOADS; k++) {
             bool in = from + k * THREADS < r.n;
-            v[k] = !in ? 0.f : !r.guide || rv_guide_allows(r.guide, r.denied, from + k * THREADS) ? r.logits[from + k * THREADS] : -INFINITY;
+            v[k] = !in ? 0.f : !r.classes || may_come(r, from + k * THREADS) ? r.logits[from + k * THREADS] : -INFINITY;
             seen[k] = in && r.seen && r.seen[from + k * THREADS];
         }
 #pragma unroll
@@ -296,7 +302,8 @@ static __global__ void __launch_bounds__(THREADS) choose_kernel(rv_answering a, 
     const rv_choice how = a.how[i];
     rv_best best = a.best[i];
     row r = { logits + i * ld, how.repetition_penalty != 1.f ? a.seen + (int64_t)a.slot[i] * n : nullptr, how.repetition_penalty, how.temperature, n,
-              id_bits, rv_guide_on(&how.guide) ? &how.guide : nullptr, rv_guide_denied(&how.guide), 0.f, t.scores, t.ids, -1 };
+              id_bits, nullptr, nullptr, how.guide.guide.vocab, rv_guide_denied(&how.guide), 0.f, t.scores, t.ids, -1 };
+    if (rv_guide_on(&how.guide)) r.classes = how.guide.guide.classes, r.next = how.guide.guide.next + (int64_t)how.guide.state * how.guide.guide.n_classes;
     if (best.id >= 0 && (how.temperature > 0 || r.seen)) {
         int32_t id = sample(t, r, how, best.id);
         best.logprob = (float)((double)r.logits[id] - (double)r.logits[best.id] + (double)best.logprob);
