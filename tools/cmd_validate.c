@@ -101,6 +101,13 @@ static rv_status write_part(collector *c, const rv_record *record, rv_write_part
     return c->st;
 }
 
+/* Between two documents; several in JSON become an array. */
+static void add_between(collector *c) {
+    rv_form form = forms[c->o->format];
+    if (form == RV_FORM_JSON) add(c, ",\n", 2);
+    else if (form == RV_FORM_KV || form == RV_FORM_MARKDOWN) add(c, "\n", 1);
+}
+
 static int32_t each(void *user, rv_record *record) {
     collector *c = user;
     rv_summary summary = { .size = sizeof summary };
@@ -108,16 +115,20 @@ static int32_t each(void *user, rv_record *record) {
     c->st = rv_record_check(record, &c->err);
     if (c->st == RV_OK) c->st = rv_record_get_summary(record, &summary, &c->err);
     if (c->st == RV_OK && c->image && c->documents) c->st = fail(&c->err, RV_ERR_ARGUMENT, "--image belongs to one document, and there are several");
-    if (c->st == RV_OK && !whole && c->documents && forms[c->o->format] != RV_FORM_JSONL) add(c, "\n", 1);
+    if (c->st == RV_OK && c->documents) add_between(c);
     if (c->st == RV_OK) write_part(c, record, whole && !c->documents ? RV_WRITE_HEAD | RV_WRITE_RECORD : RV_WRITE_RECORD);
     c->documents++;
     c->failed += c->st == RV_OK && fails(c->o, &summary);
     return c->st != RV_OK;
 }
 
-static rv_status finish_html(collector *c) {
+static rv_status finish(collector *c) {
     static const char tail[] = "</body>\n</html>\n";
     if (forms[c->o->format] == RV_FORM_HTML) add(c, tail, sizeof tail - 1);
+    if (forms[c->o->format] == RV_FORM_JSON && c->documents > 1 && add(c, "]\n[\n", 4)) {      /* the opening bracket moves to the front */
+        memmove(c->text + 2, c->text, c->bytes - 2);
+        memcpy(c->text, "[\n", 2);
+    }
     return c->st;
 }
 
@@ -139,7 +150,7 @@ static rv_status run(const validate_options *o, collector *c, rv_error *err) {
         c->image = o->image ? &image : NULL;
         st = rv_records_read(schema, &options, strcmp(path, "-") ? path : "stdin", fields.data, fields.bytes, each, c, err);
         if (c->st) *err = c->err, st = c->st;
-        if (st == RV_OK && (st = finish_html(c))) *err = c->err;
+        if (st == RV_OK && (st = finish(c))) *err = c->err;
     }
     rv_schema_free(schema);
     input_free(&fields);

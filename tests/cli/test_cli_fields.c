@@ -64,6 +64,7 @@ static void several_documents_make_one_report(void **state) {
     (void)state;
     prints("^file,.*\r\na\\.png,.*\r\nb\\.png,[^\n]*\r\n$", "validate", "-s", "receipt", "-f", "csv", path);
     prints("^[{].*a\\.png.*[}]\n[{].*b\\.png.*[}]\n$", "validate", "-s", "receipt", "-f", "jsonl", path);
+    prints("^\\[\n[{].*a\\.png.*[}]\n,\n[{].*b\\.png.*[}]\n\\]\n$", "validate", "-s", "receipt", "-f", "json", path);
     prints("a\\.png.*</article>\n<article.*b\\.png.*</html>\n$", "validate", "-s", "receipt", "-f", "html", path);
     refuses(2, "--image belongs to one document", "validate", "-s", "receipt", "-f", "html", "--image", RECEIPT, path);
 }

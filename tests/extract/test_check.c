@@ -169,6 +169,7 @@ static void the_words_may_stand_on_the_page(void **state) {
     assert_int_equal(rv_record_check(r, &err), RV_OK);
     assert_non_null(finding(r, "format.abn"));
     assert_string_equal(finding(r, "format.abn")->suggestion, "Is it 82 138 594 886, which stands on the page?");
+    assert_non_null(strstr(r->compliance.rules, "au-gst@2000-07-01"));       /* without any date, today's rules hold */
     rv_record_free(r);
     rv_schema_free(s);
 }
