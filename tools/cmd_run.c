@@ -64,6 +64,8 @@ static parse_result parse(run_options *o, int argc, char **argv) {
           .help = "stop after N tokens (default 1024; 0: no limit but the\ncontext)" },
         { OPTION_LIST, .name = "stop", .to = &o->stop, .value = "TEXT",
           .help = "end before this text; may be repeated" },
+        { OPTION_TEXT, .name = "json-schema", .to = &o->json_schema, .value = "FILE",
+          .help = "the answer is JSON that fits this JSON Schema (a file, or\n\"any\": any JSON object)" },
         { OPTION_FLAG, .name = "stream", .to = &o->stream, .help = "print text as it comes" },
         { OPTION_FLAG, .name = "json", .to = &o->json, .help = "one JSON object: text, tokens, times, .." },
         { OPTION_FLAG, .name = "logprobs", .to = &o->logprobs, .help = "with --json: each token's log-probability" },
@@ -135,6 +137,7 @@ static rv_status check(const run_options *o, rv_error *err) {
     if (ways == 0 && o->images.count == 0) return usage(err, "nothing to do: give --image, --prompt, --messages or --raw");
     if (o->stream && o->json) return usage(err, "--stream and --json exclude each other");
     if (o->stream && o->output) return usage(err, "--stream and --output exclude each other");
+    if (o->json_schema && o->stop.count) return usage(err, "--stop and --json-schema exclude each other: such an answer ends by itself");
     if (o->logprobs && !o->json) return usage(err, "--logprobs needs --json");
     if (greedy && (o->top_k_given || o->top_p_given || o->seed_given))
         return usage(err, "--top-k, --top-p and --seed change nothing without sampling: add --sample or --temperature");
@@ -170,6 +173,20 @@ static rv_status name_image(const run *r, rv_error *err) {
     return fail(err, why.code, "%.200s: %.300s", r->talk.files[number - 1].name, why.message + length);
 }
 
+/* The answer's form, made with the folder's tokenizer before its weights are loaded. */
+static rv_status read_form(run *r, rv_error *err) {
+    rv_tokenizer *t;
+    input schema = { 0 };
+    bool any = strcmp(r->o.json_schema, "any") == 0;
+    rv_status st = rv_tokenizer_open(r->o.load.model, &t, err);
+    if (st) return st;
+    if (any) st = rv_constraint_any_json(t, &r->form, err);
+    else if ((st = input_read(r->o.json_schema, &schema, err)) == RV_OK) st = rv_constraint_json(t, schema.data, schema.bytes, &r->form, err);
+    input_free(&schema);
+    rv_tokenizer_free(t);
+    return st;
+}
+
 static rv_status read_inputs(run *r, rv_error *err) {
     run_options *o = &r->o;
     image_choice how = { .max_tiles = TILES[o->max_tiles], .ignore_exif = o->no_exif };
@@ -181,6 +198,7 @@ static rv_status read_inputs(run *r, rv_error *err) {
         *(o->prompt_file ? &o->prompt : &o->raw) = r->text.data;
     }
     if ((st = check_model(o, err))) return st;
+    if (o->json_schema && (st = read_form(r, err))) return st;
     if (o->messages) st = conversation_read(o->messages, &o->images, &how, &r->talk, err);
     else st = conversation_images(&o->images, &how, &r->talk, err);
     if (st) return st;
@@ -208,6 +226,8 @@ static rv_status load(run *r, rv_error *err) {
     rv_load_options options = load_options(&r->o.load);
     rv_session_options room = { .size = sizeof room, .slots = 1, .queue = 1, .context = (uint32_t)r->o.load.context,
                                 .images = r->talk.n_images ? r->talk.n_images : 1 };
+    rv_constraint_info form = { .size = sizeof form };
+    if (r->form && rv_constraint_get_info(r->form, &form, NULL) == RV_OK) room.constraint_bytes = form.bytes;
     double start = now_ms();
     rv_status st = rv_model_load(r->o.load.model, &options, &r->model, err);
     if (st == RV_OK) st = rv_session_new(r->model, &room, &r->session, err);
@@ -251,6 +271,7 @@ static rv_request request_of(run *r) {
         .n_stop = (uint32_t)o->stop.count,
         .on_token = on_token,
         .user = r,
+        .constraint = r->form,
     };
 }
 
@@ -296,6 +317,7 @@ int cmd_run(int argc, char **argv) {
     parse_result parsed = parse(&r.o, argc, argv);
     int code = parsed == PARSE_OK ? work(&r) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
     rv_job_free(r.job);
+    rv_constraint_free(r.form);
     rv_session_free(r.session);
     rv_model_free(r.model);
     conversation_free(&r.talk);

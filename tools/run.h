@@ -1,13 +1,14 @@
 /* run.h - what `rvengine run` was asked, between its two halves: cmd_run.c does, run_output.c tells. */
 #ifndef RV_TOOLS_RUN_H
 #define RV_TOOLS_RUN_H
+#include "engine/rvconstraint.h"
 #include "tools/load.h"
 #include "tools/messages.h"
 
 typedef struct run_options {
     load_choice load;
     text_list   images, stop;
-    const char *prompt, *prompt_file, *messages, *raw, *raw_file, *system, *output, *date;
+    const char *prompt, *prompt_file, *messages, *raw, *raw_file, *system, *output, *date, *json_schema;
     uint64_t    max_tokens, top_k, seed;
     double      temperature, top_p, repetition_penalty;
     bool        temperature_given, top_k_given, top_p_given, seed_given;
@@ -22,6 +23,7 @@ typedef struct run {
     input        text;                         /* --prompt-file or --raw-file */
     rv_model    *model;
     rv_session  *session;
+    rv_constraint *form;                       /* --json-schema             */
     rv_job      *job;
     double       load_ms;
     int          failed;                       /* --stream: stdout could not be written */

@@ -29,6 +29,16 @@ static void two_passes_and_parts_serve_the_same_fields(void **state) {
     prints("SUPPLIER: Little Books Co\n.*TOTAL: .101\\.57\n", "extract", READ, "--grammar", "off", "--format", "kv", SMALL);
 }
 
+static void run_answers_in_json_of_a_schema(void **state) {
+    (void)state;
+    static const char schema[] = "{\"type\": \"object\", \"required\": [\"total\", \"paid\"], \"properties\": {\"total\": {\"type\": \"number\"}, \"paid\": {\"type\": \"boolean\"}}}";
+    char path[4096];
+    snprintf(path, sizeof path, "%s", file_write("schema.json", schema, sizeof schema - 1));
+    prints("^\\{[ \n]*\"total\": ?-?[0-9.eE+-]+,[ \n]*\"paid\": ?(true|false)[ \n]*\\}\n$", "run", "--model", MODEL, "--backend", "cpu", "--prompt", "What is the total?", "--json-schema", path);
+    snprintf(path, sizeof path, "%s", file_write("wrong.json", "{\"type\": \"object\", \"patternProperties\": {}}", 46));
+    refuses(5, "patternProperties", "run", "--model", MODEL, "--prompt", "x", "--json-schema", path);
+}
+
 static void what_is_wrong_is_said_before_the_model_is_loaded(void **state) {
     (void)state;
     refuses(2, "which file", "extract", READ);
@@ -210,6 +220,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_receipt_comes_as_lines_and_as_json),
         cmocka_unit_test(two_passes_and_parts_serve_the_same_fields),
+        cmocka_unit_test(run_answers_in_json_of_a_schema),
         cmocka_unit_test(what_is_wrong_is_said_before_the_model_is_loaded),
         cmocka_unit_test(a_direct_choice_of_type_is_one_of_the_types),
         cmocka_unit_test(a_batch_that_is_killed_five_times_has_every_document_once),

@@ -258,9 +258,9 @@ static void what_is_appended_is_what_the_tokenizer_writes(void **state) {
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(masks_are_those_of_the_patterns),
         cmocka_unit_test(keys_are_the_ids_that_the_whole_text_has),
         cmocka_unit_test(what_is_appended_is_what_the_tokenizer_writes),
+        cmocka_unit_test(masks_are_those_of_the_patterns),
     };
     full = argc > 1 && !strcmp(argv[1], "full");
     return cmocka_run_group_tests(tests, open_tokenizer, close_tokenizer);
