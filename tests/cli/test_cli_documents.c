@@ -32,10 +32,11 @@ static void two_passes_and_parts_serve_the_same_fields(void **state) {
 static void run_answers_in_json_of_a_schema(void **state) {
     (void)state;
     static const char schema[] = "{\"type\": \"object\", \"required\": [\"total\", \"paid\"], \"properties\": {\"total\": {\"type\": \"number\"}, \"paid\": {\"type\": \"boolean\"}}}";
+    static const char wrong[] = "{\"type\": \"object\", \"patternProperties\": {}}";
     char path[4096];
     snprintf(path, sizeof path, "%s", file_write("schema.json", schema, sizeof schema - 1));
     prints("^\\{[ \n]*\"total\": ?-?[0-9.eE+-]+,[ \n]*\"paid\": ?(true|false)[ \n]*\\}\n$", "run", "--model", MODEL, "--backend", "cpu", "--prompt", "What is the total?", "--json-schema", path);
-    snprintf(path, sizeof path, "%s", file_write("wrong.json", "{\"type\": \"object\", \"patternProperties\": {}}", 46));
+    snprintf(path, sizeof path, "%s", file_write("wrong.json", wrong, sizeof wrong - 1));
     refuses(5, "patternProperties", "run", "--model", MODEL, "--prompt", "x", "--json-schema", path);
 }
 
