@@ -21,9 +21,10 @@ static rv_strategy resolve(const rv_schema *schema, rv_strategy asked) {
     return asked == RV_STRATEGY_AUTO || (asked == RV_STRATEGY_PARTS && schema->n_parts == 0) ? RV_STRATEGY_SINGLE : asked;
 }
 
+/* Fields that were served; what the presence threshold took away was. */
 static uint32_t found(const rv_record *record) {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < record->schema->n_fields; i++) n += record->slots[i].n_items > 0;
+    for (uint32_t i = 0; i < record->schema->n_fields; i++) n += record->slots[i].n_items > 0 || record->slots[i].n_alternatives > 0;
     return n;
 }
 
