@@ -184,7 +184,7 @@ static int batch(work *w) {
 }
 
 int cmd_batch(int argc, char **argv) {
-    work w = { .journal = { .output = -1, .log = -1 } };
+    work w = { .o.read = { READ_DEFAULTS }, .journal = { .output = -1, .log = -1 } };
     parse_result parsed = parse(&w.o, argc, argv);
     int code = parsed == PARSE_OK ? batch(&w) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
     read_close(&w.model);

@@ -99,7 +99,7 @@ static int extract(work *w) {
 }
 
 int cmd_extract(int argc, char **argv) {
-    work w = { 0 };
+    work w = { .o.read = { READ_DEFAULTS } };
     parse_result parsed = parse(&w.o, argc, argv);
     int code = parsed == PARSE_OK ? extract(&w) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
     read_close(&w.model);

@@ -6,7 +6,7 @@
 #include <time.h>
 
 enum { DEFAULT_PAGES = 20, DEFAULT_SECONDS = 60, DEFAULT_DPI = 150, DEFAULT_SLOTS = 4 };
-static const uint32_t TILES[] = { 0, 1, 2, 4 };
+static const uint32_t TILES[] = { 1, 2, 4 };
 
 rv_status read_check(const read_choice *c, rv_error *err) {
     if (!c->load.model && c->ocr != RV_OCR_ONLY) return fail(err, RV_ERR_ARGUMENT, "--model is missing: give the model's folder, or --ocr only");
@@ -133,5 +133,5 @@ void pages_free(page_list *list) {
 }
 
 rv_image page_image(const read_choice *c, const input *page) {
-    return (rv_image){ .size = sizeof(rv_image), .data = page->data, .bytes = page->bytes, .max_tiles = TILES[c->max_tiles + 1], .ignore_exif = c->no_exif };
+    return (rv_image){ .size = sizeof(rv_image), .data = page->data, .bytes = page->bytes, .max_tiles = TILES[c->max_tiles], .ignore_exif = c->no_exif };
 }

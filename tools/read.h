@@ -15,6 +15,8 @@ typedef struct read_choice {
     bool        finishes;            /* Ctrl-C does not end a page that is being read           */
 } read_choice;
 
+#define READ_DEFAULTS .max_tiles = 2     /* of read_choice: the third choice                       */
+
 /* Rows of an option table. `c` is a read_choice variable. */
 #define READ_OPTIONS(c)                                                                                                      \
     { OPTION_TEXT, .name = "model", .letter = 'm', .to = &(c).load.model, .value = "DIR",                                    \

@@ -20,6 +20,7 @@ static int full;
 static void a_receipt_comes_as_lines_and_as_json(void **state) {
     (void)state;
     prints("^DOCUMENT_TYPE: INVOICE\nSUPPLIER: Little Books Co\nABN: 15 055 479 870\n.*TOTAL: .101\\.57\nPAYMENT: CASH\n$", "extract", READ, "--format", "kv", SMALL);
+    prints("ITEMS: Hex Bolts \\| Jabude \\| Unleaded 91\n.*TOTAL: .152\\.39\n", "extract", READ, "--format", "kv", RECEIPT);      /* of four tiles */
     prints("\"TOTAL\".*\"confidence\": 0\\.9.*\"source\": \"constrained\"", "extract", READ, SMALL);
 }
 

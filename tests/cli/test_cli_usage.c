@@ -5,7 +5,7 @@
 
 static void no_command_names_the_commands(void **state) {
     (void)state;
-    check_refuses(__LINE__, 2, "run, inspect, plan, doctor, tokenize, synth, quantise, schema, validate or eval", NULL, (const char *const[]){ NULL });
+    check_refuses(__LINE__, 2, "run, inspect, plan, doctor, tokenize, synth, quantise, extract, classify, batch, schema, validate or eval", NULL, (const char *const[]){ NULL });
     refuses(2, "unknown command \"rum\": did you mean run", "rum");
     refuses(2, "unknown option \"--frobnicate\"", "--frobnicate");
     refuses(2, "unknown command \"xyzzyx\": see rvengine --help", "help", "xyzzyx");
@@ -57,7 +57,7 @@ static void options_that_exclude_each_other_are_refused(void **state) {
 }
 
 static void every_command_has_help(void **state) {
-    static const char *const commands[] = { "run", "inspect", "plan", "doctor", "tokenize", "synth", "quantise", "schema", "validate", "eval" };
+    static const char *const commands[] = { "run", "inspect", "plan", "doctor", "tokenize", "synth", "quantise", "extract", "classify", "batch", "schema", "validate", "eval" };
     (void)state;
     prints("usage: rvengine COMMAND", "--help");
     prints("help exit-codes", "help");
@@ -70,7 +70,7 @@ static void every_command_has_help(void **state) {
 }
 
 static void no_help_line_is_wider_than_a_terminal(void **state) {
-    static const char *const commands[] = { "run", "inspect", "plan", "doctor", "tokenize", "synth", "schema", "validate", "eval" };
+    static const char *const commands[] = { "run", "inspect", "plan", "doctor", "tokenize", "synth", "extract", "classify", "batch", "schema", "validate", "eval" };
     (void)state;
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         outcome o = run_with(NULL, ARGS(commands[i], "--help"));
