@@ -55,9 +55,17 @@ rv_status rv_check_add(rv_check *c, const char *id, rv_severity severity, rv_lay
     }
     uint32_t *copy = n_fields ? rv_pool_take(&r->pool, n_fields * sizeof *copy) : NULL;
     if (copy) memcpy(copy, fields, n_fields * sizeof *copy);
-    r->findings[r->n_findings++] = (rv_finding){ .id = keep(r, id), .severity = severity, .layer = layer, .fields = copy, .n_fields = copy ? n_fields : 0,
-        .row = row, .message = keep(r, message), .expected = keep(r, expected), .actual = keep(r, actual), .suggestion = keep(r, suggestion),
-        .source = keep(r, source) };
+    r->findings[r->n_findings++] = (rv_finding){ .id = keep(r, id),
+                                                 .severity = severity,
+                                                 .layer = layer,
+                                                 .fields = copy,
+                                                 .n_fields = copy ? n_fields : 0,
+                                                 .row = row,
+                                                 .message = keep(r, message),
+                                                 .expected = keep(r, expected),
+                                                 .actual = keep(r, actual),
+                                                 .suggestion = keep(r, suggestion),
+                                                 .source = keep(r, source) };
     return r->pool.failed ? rv_fail_memory(c->err, "findings") : RV_OK;
 }
 

@@ -65,7 +65,8 @@ double rv_rate_anls(const rv_tallied *t);
 double rv_rate_invented(const rv_tallied *t);
 double rv_rate_missed(const rv_tallied *t);
 /* Of one run, or (b not NULL) of b - a on the same documents. RV_ERR_MEMORY. */
-rv_status rv_bootstrap(const rv_tallied *a, const rv_tallied *b, uint32_t n, rv_rate_fn rate, uint32_t resamples, uint64_t seed, rv_interval *out, rv_error *err);
+rv_status rv_bootstrap(const rv_tallied *a, const rv_tallied *b, uint32_t n, rv_rate_fn rate, uint32_t resamples, uint64_t seed,
+                       rv_interval *out, rv_error *err);
 /* Two-sided exact sign test: the chance of a split at least this uneven if both were equally likely. */
 double rv_sign_test(uint32_t better, uint32_t worse);
 
@@ -81,6 +82,7 @@ typedef struct rv_evaluation {
 } rv_evaluation;
 
 rv_status rv_eval_report(const rv_evaluation *e, char **report, rv_error *err);
-rv_status rv_eval_run(const rv_schema *schema, const rv_run *truth, const rv_run *run, const rv_run *other, const rv_eval_options *options, char **report, rv_error *err);
+rv_status rv_eval_run(const rv_schema *schema, const rv_run *truth, const rv_run *run, const rv_run *other,
+                      const rv_eval_options *options, char **report, rv_error *err);
 rv_status rv_lint_run(const rv_schema *schema, const rv_run *truth, rv_report_form form, char **report, uint32_t *problems, rv_error *err);
 #endif

@@ -19,34 +19,44 @@ static const char *percent(double rate, char out[16]) {
 static void add_row(rv_string *s, bool md, const char *name, double n, const rv_tallied *t) {
     char c[6][16];
     const char *form = md ? "| %s | %.0f | %s | %s | %s | %s | %s | %s |\n" : "%-30.30s %6.0f %8s %8s %8s %8s %9s %8s\n";
-    rv_string_addf(s, form, name, n, percent(rv_rate_exact(t), c[0]), percent(rv_rate_same(t), c[1]), percent(rv_f1(t), c[2]), percent(rv_rate_anls(t), c[3]),
-                   percent(rv_rate_invented(t), c[4]), percent(rv_rate_missed(t), c[5]));
+    rv_string_addf(s, form, name, n, percent(rv_rate_exact(t), c[0]), percent(rv_rate_same(t), c[1]), percent(rv_f1(t), c[2]),
+                   percent(rv_rate_anls(t), c[3]), percent(rv_rate_invented(t), c[4]), percent(rv_rate_missed(t), c[5]));
 }
 
 static void add_head(rv_string *s, bool md, const char *first, const char *count) {
-    if (md) rv_string_addf(s, "\n| %s | %s | exact %% | meaning %% | F1 %% | ANLS %% | invented %% | missed %% |\n|---|---|---|---|---|---|---|---|\n", first, count);
+    if (md)
+        rv_string_addf(
+            s, "\n| %s | %s | exact %% | meaning %% | F1 %% | ANLS %% | invented %% | missed %% |\n|---|---|---|---|---|---|---|---|\n",
+            first, count);
     else rv_string_addf(s, "\n%-30s %6s %8s %8s %8s %8s %9s %8s\n", first, count, "exact", "meaning", "F1", "ANLS", "invented", "missed");
 }
 
 static void add_overall(rv_string *s, const rv_evaluation *e, int which) {
     const rv_scores *r = which ? &e->b : &e->a;
     rv_string_addf(s, "%s: %u documents", r->name, r->documents);
-    if (r->missing) rv_string_addf(s, e->options.ignore_missing ? ", %u more without an answer left out" : ", %u of them without an answer", r->missing);
+    if (r->missing)
+        rv_string_addf(s, e->options.ignore_missing ? ", %u more without an answer left out" : ", %u of them without an answer",
+                       r->missing);
     if (r->extra) rv_string_addf(s, ", %u answers without truth left out", r->extra);
     rv_string_addf(s, "; %u (%.1f %%) right in every field\n", r->perfect, 100.0 * r->perfect / (r->documents ? r->documents : 1));
-    rv_string_addf(s, "  exact   %5.2f %% (95 %%: %.2f to %.2f)\n", 100 * rv_rate_exact(&r->all), 100 * e->exact[which].low, 100 * e->exact[which].high);
-    rv_string_addf(s, "  meaning %5.2f %% (95 %%: %.2f to %.2f)\n", 100 * rv_rate_same(&r->all), 100 * e->same[which].low, 100 * e->same[which].high);
+    rv_string_addf(s, "  exact   %5.2f %% (95 %%: %.2f to %.2f)\n", 100 * rv_rate_exact(&r->all), 100 * e->exact[which].low,
+                   100 * e->exact[which].high);
+    rv_string_addf(s, "  meaning %5.2f %% (95 %%: %.2f to %.2f)\n", 100 * rv_rate_same(&r->all), 100 * e->same[which].low,
+                   100 * e->same[which].high);
     rv_string_addf(s, "  F1      %5.2f %% (95 %%: %.2f to %.2f)\n", 100 * rv_f1(&r->all), 100 * e->f1[which].low, 100 * e->f1[which].high);
-    rv_string_addf(s, "  ANLS    %5.2f %% (95 %%: %.2f to %.2f)\n", 100 * rv_rate_anls(&r->all), 100 * e->anls[which].low, 100 * e->anls[which].high);
+    rv_string_addf(s, "  ANLS    %5.2f %% (95 %%: %.2f to %.2f)\n", 100 * rv_rate_anls(&r->all), 100 * e->anls[which].low,
+                   100 * e->anls[which].high);
     char c[2][16];
-    rv_string_addf(s, "  invented %s %% of what is not there, missed %s %% of what is\n", percent(rv_rate_invented(&r->all), c[0]), percent(rv_rate_missed(&r->all), c[1]));
+    rv_string_addf(s, "  invented %s %% of what is not there, missed %s %% of what is\n", percent(rv_rate_invented(&r->all), c[0]),
+                   percent(rv_rate_missed(&r->all), c[1]));
 }
 
 static void add_paired(rv_string *s, const rv_evaluation *e) {
     const rv_paired *p = &e->paired;
     rv_string_addf(s, "\n%s against %s, on the same documents:\n", e->b.name, e->a.name);
-    rv_string_addf(s, "  meaning %+.2f points (95 %%: %+.2f to %+.2f), exact %+.2f (%+.2f to %+.2f)\n", 100 * (rv_rate_same(&e->b.all) - rv_rate_same(&e->a.all)), 100 * p->same.low,
-                   100 * p->same.high, 100 * (rv_rate_exact(&e->b.all) - rv_rate_exact(&e->a.all)), 100 * p->exact.low, 100 * p->exact.high);
+    rv_string_addf(s, "  meaning %+.2f points (95 %%: %+.2f to %+.2f), exact %+.2f (%+.2f to %+.2f)\n",
+                   100 * (rv_rate_same(&e->b.all) - rv_rate_same(&e->a.all)), 100 * p->same.low, 100 * p->same.high,
+                   100 * (rv_rate_exact(&e->b.all) - rv_rate_exact(&e->a.all)), 100 * p->exact.low, 100 * p->exact.high);
     rv_string_addf(s, "  documents: %u better, %u worse, %u equal (sign test p = %.3g)\n", p->better, p->worse, p->equal, p->p);
 }
 
@@ -107,9 +117,10 @@ static void write_csv(rv_string *s, const rv_evaluation *e) {
 static json_t *rate(double r) { return r < 0 ? json_null() : json_real(r); }
 
 static json_t *tally_json(const rv_tallied *t) {
-    return json_pack("{s:f,s:f,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "fields", t->cells, "support", t->present, "exact", rate(rv_rate_exact(t)), "same", rate(rv_rate_same(t)), "precision",
-                     rate(rv_precision(t)), "recall", rate(rv_recall(t)), "f1", rate(rv_f1(t)), "anls", rate(rv_rate_anls(t)), "invented", rate(rv_rate_invented(t)), "missed",
-                     rate(rv_rate_missed(t)));
+    return json_pack("{s:f,s:f,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "fields", t->cells, "support", t->present, "exact",
+                     rate(rv_rate_exact(t)), "same", rate(rv_rate_same(t)), "precision", rate(rv_precision(t)), "recall",
+                     rate(rv_recall(t)), "f1", rate(rv_f1(t)), "anls", rate(rv_rate_anls(t)), "invented", rate(rv_rate_invented(t)),
+                     "missed", rate(rv_rate_missed(t)));
 }
 
 static json_t *interval_json(rv_interval i) { return json_pack("[f,f]", i.low, i.high); }
@@ -126,8 +137,9 @@ static json_t *scores_json(const rv_evaluation *e, int which) {
     json_object_set_new(to, "extra", json_integer(r->extra));
     json_object_set_new(to, "perfect", json_integer(r->perfect));
     json_object_set_new(to, "all", tally_json(&r->all));
-    json_object_set_new(to, "interval_95", json_pack("{s:o,s:o,s:o,s:o}", "exact", interval_json(e->exact[which]), "same", interval_json(e->same[which]), "f1",
-                                                     interval_json(e->f1[which]), "anls", interval_json(e->anls[which])));
+    json_object_set_new(to, "interval_95",
+                        json_pack("{s:o,s:o,s:o,s:o}", "exact", interval_json(e->exact[which]), "same", interval_json(e->same[which]), "f1",
+                                  interval_json(e->f1[which]), "anls", interval_json(e->anls[which])));
     json_object_set_new(to, "by_field", fields);
     json_object_set_new(to, "by_type", types);
     return to;
@@ -140,10 +152,12 @@ static void write_json(rv_string *s, const rv_evaluation *e) {
     json_object_set_new(to, "resamples", json_integer(e->options.resamples));
     json_object_set_new(to, "runs", runs);
     if (e->has_b)
-        json_object_set_new(to, "paired", json_pack("{s:f,s:o,s:f,s:o,s:i,s:i,s:i,s:f}", "same", rv_rate_same(&e->b.all) - rv_rate_same(&e->a.all), "same_interval_95",
-                                                    interval_json(e->paired.same), "exact", rv_rate_exact(&e->b.all) - rv_rate_exact(&e->a.all), "exact_interval_95",
-                                                    interval_json(e->paired.exact), "better", (int)e->paired.better, "worse", (int)e->paired.worse, "equal", (int)e->paired.equal,
-                                                    "sign_test_p", e->paired.p));
+        json_object_set_new(to, "paired",
+                            json_pack("{s:f,s:o,s:f,s:o,s:i,s:i,s:i,s:f}", "same", rv_rate_same(&e->b.all) - rv_rate_same(&e->a.all),
+                                      "same_interval_95", interval_json(e->paired.same), "exact",
+                                      rv_rate_exact(&e->b.all) - rv_rate_exact(&e->a.all), "exact_interval_95",
+                                      interval_json(e->paired.exact), "better", (int)e->paired.better, "worse", (int)e->paired.worse,
+                                      "equal", (int)e->paired.equal, "sign_test_p", e->paired.p));
     char *text = json_dumps(to, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     json_decref(to);
     s->failed = s->failed || !text;

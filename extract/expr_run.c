@@ -65,7 +65,9 @@ static rv_answer sum_product(const rv_slot *a, const rv_slot *b) {
     for (uint32_t i = 0; i < a->n_items; i++) {
         rv_answer x = value_of(&a->items[i]), y = value_of(&b->items[i]);
         int64_t product;
-        if (!x.known || !y.known || __builtin_mul_overflow(x.value, y.value, &product) || __builtin_add_overflow(total, half_up(product, 1000), &total)) return unknown;
+        if (!x.known || !y.known || __builtin_mul_overflow(x.value, y.value, &product) ||
+            __builtin_add_overflow(total, half_up(product, 1000), &total))
+            return unknown;
     }
     return number(total);
 }
@@ -159,7 +161,9 @@ static rv_answer field_step(const rv_record *r, const rv_expr_step *s) {
     case RV_OP_FIRST: return v && v->state == RV_VALUE_VALID ? day(v->first) : unknown;
     case RV_OP_LAST: return v && v->state == RV_VALUE_VALID ? day(v->kind == RV_KIND_DATE_RANGE ? v->last : v->first) : unknown;
     case RV_OP_AMBIGUOUS: return v && v->state == RV_VALUE_VALID ? number(v->ambiguous) : unknown;
-    case RV_OP_IS: return v && v->state != RV_VALUE_ABSENT ? number(strlen(v->text) == s->bytes && strncasecmp(v->text, s->text, s->bytes) == 0) : unknown;
+    case RV_OP_IS:
+        return v && v->state != RV_VALUE_ABSENT ? number(strlen(v->text) == s->bytes && strncasecmp(v->text, s->text, s->bytes) == 0)
+                                                : unknown;
     case RV_OP_CONTAINS: return slot && filled(slot) ? number(contains(slot->raw, s->text, s->bytes)) : unknown;
     case RV_OP_DIGITS_END: return digits_end(v, single(r, s->field[1]));
     case RV_OP_POSTCODE_STATE: return postcode_state(v);

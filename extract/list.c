@@ -51,7 +51,8 @@ static size_t blanks(const char *text, size_t bytes, size_t at) {
 
 /* The blank between "$1.00" and "$2.00". */
 static size_t before_dollar(const char *text, size_t bytes, size_t at) {
-    return text[at] == ' ' && at && isdigit((uint8_t)text[at - 1]) && at + 1 < bytes && (text[at + 1] == '$' || (text[at + 1] == '-' && at + 2 < bytes && text[at + 2] == '$'));
+    return text[at] == ' ' && at && isdigit((uint8_t)text[at - 1]) && at + 1 < bytes &&
+           (text[at + 1] == '$' || (text[at + 1] == '-' && at + 2 < bytes && text[at + 2] == '$'));
 }
 
 static bool has(separator_fn separator, const char *text, size_t bytes) {
@@ -82,7 +83,8 @@ static rv_status cut_lines(const char *text, size_t bytes, rv_list *out, rv_erro
         while (digits < n && isdigit((uint8_t)text[begin + digits])) digits++;
         if (n > 1 && strchr("-*+", text[begin]) && text[begin + 1] == ' ') begin += 2, n -= 2;
         else if (n > 3 && strncmp(text + begin, "\xe2\x80\xa2", 3) == 0) begin += 3, n -= 3;
-        else if (digits && digits < 3 && digits + 1 < n && strchr(".)", text[begin + digits]) && text[begin + digits + 1] == ' ') begin += digits + 2, n -= digits + 2;
+        else if (digits && digits < 3 && digits + 1 < n && strchr(".)", text[begin + digits]) && text[begin + digits + 1] == ' ')
+            begin += digits + 2, n -= digits + 2;
         if (n) st = add(out, text + begin, n, err);
     }
     return st;

@@ -86,10 +86,12 @@ static int32_t read_key_within(const rv_schema *schema, span line, span *value, 
     if (value->bytes >= 2 && value->text[0] == '*' && value->text[1] == '*') *value = trim((span){ value->text + 2, value->bytes - 2 });
     if (key.bytes == 0 || key.bytes > 80) return -1;
     if (depth == 0) return rv_schema_find(schema, key.text, key.bytes);
-    if (key.bytes == 3 && strncasecmp(key.text, "key", 3) == 0 && value->bytes) return read_key_within(schema, *value, value, depth - 1);     /* "KEY: TOTAL: .." */
+    if (key.bytes == 3 && strncasecmp(key.text, "key", 3) == 0 && value->bytes)
+        return read_key_within(schema, *value, value, depth - 1); /* "KEY: TOTAL: .." */
     int32_t field = rv_schema_find(schema, key.text, key.bytes);
     span again;
-    if (field >= 0 && memchr(value->text, ':', value->bytes) && read_key_within(schema, *value, &again, depth - 1) == field) *value = again;  /* "TOTAL: TOTAL: .." */
+    if (field >= 0 && memchr(value->text, ':', value->bytes) && read_key_within(schema, *value, &again, depth - 1) == field)
+        *value = again; /* "TOTAL: TOTAL: .." */
     return field;
 }
 

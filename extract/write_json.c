@@ -30,7 +30,10 @@ static json_t *plain(const rv_value *v) {
     return text(v->text);
 }
 
-static json_t *exact(int64_t thousandths) { return json_sprintf("%s%" PRId64 ".%03d", thousandths < 0 ? "-" : "", thousandths < 0 ? -thousandths / 1000 : thousandths / 1000, (int)((thousandths < 0 ? -thousandths : thousandths) % 1000)); }
+static json_t *exact(int64_t thousandths) {
+    return json_sprintf("%s%" PRId64 ".%03d", thousandths < 0 ? "-" : "", thousandths < 0 ? -thousandths / 1000 : thousandths / 1000,
+                        (int)((thousandths < 0 ? -thousandths : thousandths) % 1000));
+}
 
 static void add_sign(json_t *to, const rv_value *v) {
     static const char *const names[] = { NULL, "minus", "brackets", "CR", "DR" };

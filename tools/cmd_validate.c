@@ -37,14 +37,21 @@ typedef struct validate_options {
 static parse_result parse(validate_options *o, int argc, char **argv) {
     const option table[] = {
         { OPTION_GROUP, .name = "Options" },
-        { OPTION_TEXT, .name = "schema", .letter = 's', .to = &o->schema, .value = "NAME", .help = "built-in schema, or a file (rvengine schema list)" },
-        { OPTION_CHOICE, .name = "format", .letter = 'f', .to = &o->format, .choices = "md|kv|json|jsonl|csv|html", .help = "what is written (default md)" },
+        { OPTION_TEXT, .name = "schema", .letter = 's', .to = &o->schema, .value = "NAME",
+          .help = "built-in schema, or a file (rvengine schema list)" },
+        { OPTION_CHOICE, .name = "format", .letter = 'f', .to = &o->format, .choices = "md|kv|json|jsonl|csv|html",
+          .help = "what is written (default md)" },
         { OPTION_TEXT, .name = "output", .letter = 'o', .to = &o->output, .value = "FILE", .help = "to a file, whole or not at all" },
-        { OPTION_TEXT, .name = "image", .letter = 'i', .to = &o->image, .value = "FILE", .help = "with html and one document: the page, which becomes part of the report" },
-        { OPTION_TEXT, .name = "page-text", .to = &o->page_text, .value = "FILE", .help = "all text of the page: checks look for words in it" },
-        { OPTION_TEXT, .name = "today", .to = &o->today, .value = "DATE", .help = "the day to check dates against, 2026-07-26 (default: today)" },
-        { OPTION_CHOICE, .name = "fail-on", .to = &o->fail_on, .choices = "never|error|warning|review", .help = "exit code 1 if a document has such a finding (default never)" },
-        { OPTION_FLAG, .name = "allow-tfn", .to = &o->allow_tfn, .help = "keep tax file numbers where the schema has them: for purposes of\ntax law only (Privacy (Tax File Number) Rule 2015)" },
+        { OPTION_TEXT, .name = "image", .letter = 'i', .to = &o->image, .value = "FILE",
+          .help = "with html and one document: the page, which becomes part of the report" },
+        { OPTION_TEXT, .name = "page-text", .to = &o->page_text, .value = "FILE",
+          .help = "all text of the page: checks look for words in it" },
+        { OPTION_TEXT, .name = "today", .to = &o->today, .value = "DATE",
+          .help = "the day to check dates against, 2026-07-26 (default: today)" },
+        { OPTION_CHOICE, .name = "fail-on", .to = &o->fail_on, .choices = "never|error|warning|review",
+          .help = "exit code 1 if a document has such a finding (default never)" },
+        { OPTION_FLAG, .name = "allow-tfn", .to = &o->allow_tfn,
+          .help = "keep tax file numbers where the schema has them: for purposes of\ntax law only (Privacy (Tax File Number) Rule 2015)" },
         { OPTION_END },
     };
     return options_parse(&help, table, argc, argv, &o->plain);
@@ -114,7 +121,8 @@ static int32_t each(void *user, rv_record *record) {
     bool whole = forms[c->o->format] == RV_FORM_HTML || forms[c->o->format] == RV_FORM_CSV;
     c->st = rv_record_check(record, &c->err);
     if (c->st == RV_OK) c->st = rv_record_get_summary(record, &summary, &c->err);
-    if (c->st == RV_OK && c->image && c->documents) c->st = fail(&c->err, RV_ERR_ARGUMENT, "--image belongs to one document, and there are several");
+    if (c->st == RV_OK && c->image && c->documents)
+        c->st = fail(&c->err, RV_ERR_ARGUMENT, "--image belongs to one document, and there are several");
     if (c->st == RV_OK && c->documents) add_between(c);
     if (c->st == RV_OK) write_part(c, record, whole && !c->documents ? RV_WRITE_HEAD | RV_WRITE_RECORD : RV_WRITE_RECORD);
     c->documents++;

@@ -25,7 +25,8 @@ static void schemas_are_listed_shown_and_checked(void **state) {
 }
 
 static void a_faulty_schema_is_refused_with_line_and_path(void **state) {
-    static const char text[] = "{ \"x-doctype\": \"X\",\n  \"x-prompt\": \"Read.\",\n  \"properties\": { \"TOTAL\": { \"x-kind\": \"mony\" } } }\n";
+    static const char text[] =
+        "{ \"x-doctype\": \"X\",\n  \"x-prompt\": \"Read.\",\n  \"properties\": { \"TOTAL\": { \"x-kind\": \"mony\" } } }\n";
     (void)state;
     const char *path = file_write("faulty.json", text, sizeof text - 1);
     refuses(4, "faulty\\.json: line 3: /properties/TOTAL/x-kind: \"mony\" is no kind of value: did you mean money\\?", "schema", "check", path);
@@ -80,7 +81,8 @@ static void fail_on_decides_the_exit_code(void **state) {
         outcome_free(&o);
     }
     static const char good[] = "SUPPLIER_NAME: Acme\nINVOICE_DATE: 20/03/2024\nTOTAL_AMOUNT: $5.00\n";
-    outcome o = run_with(NULL, ARGS("validate", "-s", "receipt", "--fail-on", "review", "--today", "2024-06-30", file_write("good.txt", good, sizeof good - 1)));
+    outcome o = run_with(NULL, ARGS("validate", "-s", "receipt", "--fail-on", "review", "--today", "2024-06-30",
+                                    file_write("good.txt", good, sizeof good - 1)));
     assert_int_equal(o.code, 0);
     outcome_free(&o);
 }
@@ -118,13 +120,17 @@ static void what_makes_no_sense_is_refused(void **state) {
 #define TRUTH RV_TEST_DEMO "/receipts/expected.jsonl"
 
 static void runs_are_compared_with_the_truth_and_with_each_other(void **state) {
-    static const char a[] = "file,SUPPLIER,TOTAL\nr7000.png,Northern Electrical,152.39\n", b[] = "file,SUPPLIER,TOTAL\nr7000.png,NORTHERN ELECTRICAL,$152.93\n";
+    static const char a[] = "file,SUPPLIER,TOTAL\nr7000.png,Northern Electrical,152.39\n",
+                      b[] = "file,SUPPLIER,TOTAL\nr7000.png,NORTHERN ELECTRICAL,$152.93\n";
     char *first = strdup(file_write("a.csv", a, sizeof a - 1)), *second = strdup(file_write("b.csv", b, sizeof b - 1));
     (void)state;
     prints("8 documents, 7 of them without an answer.*\nTOTAL +8 +0\\.0 +12\\.5 ", "eval", "-s", "demo_receipt", "-t", TRUTH, first);
-    prints("1 documents, 7 more without an answer left out.*\nTOTAL +1 +0\\.0 +100\\.0 ", "eval", "-s", "demo_receipt", "-t", TRUTH, "--ignore-missing", first);
-    prints("b\\.csv against .*a\\.csv, on the same documents:.*documents: 0 better, 1 worse, 7 equal", "eval", "-s", "demo_receipt", "-t", TRUTH, first, second);
-    prints("^run,field,precision,recall,f1,support,exact,same,anls,invented,missed\r\n", "eval", "-s", "demo_receipt", "-t", TRUTH, "-f", "csv", first);
+    prints("1 documents, 7 more without an answer left out.*\nTOTAL +1 +0\\.0 +100\\.0 ", "eval", "-s", "demo_receipt", "-t", TRUTH,
+           "--ignore-missing", first);
+    prints("b\\.csv against .*a\\.csv, on the same documents:.*documents: 0 better, 1 worse, 7 equal", "eval", "-s", "demo_receipt", "-t",
+           TRUTH, first, second);
+    prints("^run,field,precision,recall,f1,support,exact,same,anls,invented,missed\r\n", "eval", "-s", "demo_receipt", "-t", TRUTH, "-f",
+           "csv", first);
     prints("\"interval_95\"", "eval", "-s", "demo_receipt", "-t", TRUTH, "-f", "json", first);
     prints("8 documents, 0 problems", "eval", "lint", "-s", "demo_receipt", TRUTH);
     outcome o = run_with(NULL, ARGS("eval", "lint", "-s", "demo_receipt", first));
