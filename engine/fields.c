@@ -86,10 +86,11 @@ rv_status rv_schema_question(const rv_schema *schema, int32_t part, char **out, 
 
 /* ---- records --------------------------------------------------------------------------------------- */
 
-static rv_status read_setup(const rv_record_options *options, rv_record_setup *out, rv_error *err) {
-    rv_record_options o = { 0 };
-    rv_status st = options ? rv_abi_read(&o, sizeof o, options, "rv_record_options", err) : RV_OK;
+/* The caller's options in full, and what of them a record needs. */
+static rv_status read_setup(const rv_record_options *options, rv_record_options *full, rv_record_setup *out, rv_error *err) {
+    rv_status st = options ? rv_abi_read(full, sizeof *full, options, "rv_record_options", err) : RV_OK;
     if (st) return st;
+    rv_record_options o = *full;
     *out = (rv_record_setup){
         .file = o.file, .page_text = o.page_text, .page_width = o.page_width, .page_height = o.page_height, .allow_tfn = o.allow_tfn != 0
     };
@@ -99,8 +100,9 @@ static rv_status read_setup(const rv_record_options *options, rv_record_setup *o
 }
 
 rv_status rv_record_new(const rv_schema *schema, const rv_record_options *options, rv_record **out, rv_error *err) {
+    rv_record_options full = { 0 };
     rv_record_setup setup;
-    rv_status st = read_setup(options, &setup, err);
+    rv_status st = read_setup(options, &full, &setup, err);
     return st ? st : rv_record_make(schema, &setup, out, err);
 }
 
@@ -200,7 +202,7 @@ rv_status rv_record_write(const rv_record *record, rv_form form, const rv_write_
 
 /* ---- files of fields ------------------------------------------------------------------------------------ */
 
-typedef struct caller { rv_record_fn each; void *user; } caller;
+typedef struct caller { rv_record_fn each; void *user; rv_unknown_fn unknown; void *unknown_user; } caller;
 
 static rv_status call_each(void *user, rv_record *record, uint32_t line, rv_error *err) {
     const caller *c = user;
@@ -210,14 +212,20 @@ static rv_status call_each(void *user, rv_record *record, uint32_t line, rv_erro
     return stop ? rv_fail(err, RV_ERR_CANCELLED, "stopped by the caller") : RV_OK;
 }
 
+static void call_unknown(void *user, const char *key, uint32_t line) {
+    const caller *c = user;
+    if (c->unknown) c->unknown(c->unknown_user, key, line);
+}
+
 rv_status rv_records_read(const rv_schema *schema, const rv_record_options *options, const char *file, const char *text, size_t bytes,
                           rv_record_fn each, void *user, rv_error *err) {
+    rv_record_options o = { 0 };
     rv_record_setup setup;
-    caller c = { each, user };
-    rv_status st = read_setup(options, &setup, err);
+    rv_status st = read_setup(options, &o, &setup, err);
     if (st) return st;
-    return rv_documents_read(&(rv_document_reader){ .schema = schema, .setup = &setup, .file = file, .each = call_each, .user = &c }, text,
-                             bytes, err);
+    caller c = { each, user, o.unknown, o.unknown_user };
+    rv_document_reader reader = { .schema = schema, .setup = &setup, .file = file, .each = call_each, .unknown = call_unknown, .user = &c };
+    return rv_documents_read(&reader, text, bytes, err);
 }
 
 /* ---- evaluation -------------------------------------------------------------------------------------------- */

@@ -67,6 +67,23 @@ static span drop_bullet(span s) {
 
 static bool has_bullet(span s) { return drop_bullet(s).text != s.text; }
 
+/* "Total - $5.00", with a hyphen or a dash. */
+static int32_t read_dashed(const rv_schema *schema, span s, span *value) {
+    static const char *const dashes[] = { " - ", " \xe2\x80\x93 ", " \xe2\x80\x94 " };
+    const char *first = NULL;
+    size_t width = 0;
+    for (int i = 0; i < 3; i++) {
+        const char *at = memmem(s.text, s.bytes, dashes[i], strlen(dashes[i]));
+        if (!at || (first && at > first)) continue;
+        first = at;
+        width = strlen(dashes[i]);
+    }
+    if (!first) return -1;
+    span key = unwrap((span){ s.text, (size_t)(first - s.text) });
+    *value = trim((span){ first + width, (size_t)(s.text + s.bytes - first) - width });
+    return key.bytes && key.bytes <= 80 ? rv_schema_find(schema, key.text, key.bytes) : -1;
+}
+
 /* The field that a line's head names, and what stands behind; -1: none.  "KEY: value", "**Key** - value", "| KEY | value |". */
 static int32_t read_key_within(const rv_schema *schema, span line, span *value, int depth) {
     span s = drop_bullet(line);
@@ -80,7 +97,7 @@ static int32_t read_key_within(const rv_schema *schema, span line, span *value, 
     }
     const char *colon = memchr(s.text, ':', s.bytes), *equals = memchr(s.text, '=', s.bytes);
     if (!colon || (equals && equals < colon)) colon = equals;
-    if (!colon) return -1;
+    if (!colon) return read_dashed(schema, s, value);
     span key = unwrap((span){ s.text, (size_t)(colon - s.text) });
     *value = trim((span){ colon + 1, (size_t)(s.text + s.bytes - colon - 1) });
     if (value->bytes >= 2 && value->text[0] == '*' && value->text[1] == '*') *value = trim((span){ value->text + 2, value->bytes - 2 });

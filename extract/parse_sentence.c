@@ -84,6 +84,7 @@ static size_t digits_length(const char *text, size_t bytes, size_t least) {
 /* Capitalised words: "Acme Pty Ltd", "Joe's & Sons". */
 static size_t name_length(const char *text, size_t bytes) {
     size_t at = 0, end = 0;
+    if (bytes && (uint8_t)text[0] == 0xe2) return 0;       /* a dash or a quotation mark */
     while (at < bytes && (isupper((uint8_t)text[at]) || isdigit((uint8_t)text[at]) || text[at] == '&' || (uint8_t)text[at] >= 0x80)) {
         while (at < bytes &&
                (is_word(text[at]) || strchr("'&-/", text[at]) || (text[at] == '.' && at + 1 < bytes && is_word(text[at + 1]))))

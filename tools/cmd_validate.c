@@ -64,6 +64,8 @@ typedef struct collector {
     char                   *text;
     size_t                  bytes, capacity;
     uint32_t                documents, failed;
+    char                    told[16][64];        /* unknown columns that were named already             */
+    uint32_t                n_told;
     rv_status               st;
     rv_error                err;
 } collector;
@@ -108,6 +110,18 @@ static rv_status write_part(collector *c, const rv_record *record, rv_write_part
     return c->st;
 }
 
+/* A misspelt column would be lost in silence; in JSON Lines every document has it again. */
+static void tell_unknown(void *user, const char *key, uint32_t line) {
+    collector *c = user;
+    char name[64];
+    snprintf(name, sizeof name, "%s", key);
+    for (uint32_t i = 0; i < c->n_told; i++)
+        if (strcmp(c->told[i], name) == 0) return;
+    if (c->n_told == sizeof c->told / sizeof *c->told) return;
+    memcpy(c->told[c->n_told++], name, sizeof name);
+    say_error("validate: line %u: %s: no field of the schema, left out", line, name);
+}
+
 /* Between two documents; several in JSON become an array. */
 static void add_between(collector *c) {
     rv_form form = forms[c->o->format];
@@ -147,7 +161,8 @@ static rv_status run(const validate_options *o, collector *c, rv_error *err) {
     time_t now = time(NULL);
     strftime(today, sizeof today, "%Y-%m-%d", localtime(&now));
     const char *path = o->plain.count ? o->plain.items[0] : "-";
-    rv_record_options options = { .size = sizeof options, .today = o->today ? o->today : today, .allow_tfn = o->allow_tfn };
+    rv_record_options options = { .size = sizeof options, .today = o->today ? o->today : today, .allow_tfn = o->allow_tfn,
+                                  .unknown = tell_unknown, .unknown_user = c };
     rv_status st = rv_schema_open(o->schema, &schema, err);
     if (st == RV_OK) st = input_read(path, &fields, err);
     if (st == RV_OK && o->page_text) st = input_read_text(o->page_text, &page, err);

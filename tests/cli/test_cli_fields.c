@@ -70,6 +70,15 @@ static void several_documents_make_one_report(void **state) {
     refuses(2, "--image belongs to one document", "validate", "-s", "receipt", "-f", "html", "--image", RECEIPT, path);
 }
 
+static void a_misspelt_column_is_said(void **state) {
+    static const char text[] = "file,STORE,TOTLA\na.png,Acme,$5.00\nb.png,Bert,$6.00\n";
+    (void)state;
+    outcome o = run_with(NULL, ARGS("validate", "-s", "receipt", "-f", "csv", file_write("misspelt.csv", text, sizeof text - 1)));
+    assert_int_equal(o.code, 0);
+    assert_true(matches(o.err, "line 1: TOTLA: no field of the schema, left out"));
+    outcome_free(&o);
+}
+
 static void fail_on_decides_the_exit_code(void **state) {
     static const struct { const char *on; int code; } cases[] = { { "never", 0 }, { "error", 1 }, { "warning", 1 }, { "review", 1 } };
     const char *path = answer_file();
@@ -147,6 +156,7 @@ int main(void) {
         cmocka_unit_test(a_faulty_schema_is_refused_with_line_and_path),
         cmocka_unit_test(answers_are_checked_and_written_in_every_form),
         cmocka_unit_test(several_documents_make_one_report),
+        cmocka_unit_test(a_misspelt_column_is_said),
         cmocka_unit_test(fail_on_decides_the_exit_code),
         cmocka_unit_test(the_review_page_goes_to_a_file_with_its_image),
         cmocka_unit_test(what_makes_no_sense_is_refused),

@@ -30,6 +30,8 @@ static void lines_are_read_with_chatter_bullets_and_marks(void **state) {
     FIELDS("receipt", "KEY: TOTAL_AMOUNT: $5.00\nGST: GST: $0.45\n| STORE | Acme |\n|---|---|", "TOTAL_AMOUNT", "$5.00", "GST_AMOUNT",
            "$0.45", "SUPPLIER_NAME", "Acme");
     FIELDS("receipt", "TOTAL = $5.00\n# ABN: 51824753556", "TOTAL_AMOUNT", "$5.00", "BUSINESS_ABN", "51 824 753 556");
+    FIELDS("receipt", "**Total** - $5.00\nStore \xe2\x80\x93 Acme - the Shop\nShop - 5 High St", "TOTAL_AMOUNT", "$5.00", "SUPPLIER_NAME", "Acme - the Shop");
+    FIELDS("receipt", "DOCUMENT_TYPE: Tax Invoice\nCARD_SCHEME: american express", "DOCUMENT_TYPE", "INVOICE", "CARD_SCHEME", "AMEX");
     FIELDS("receipt", "Total: N/A\nTotal: $5.00\nTotal: $6.00", "TOTAL_AMOUNT", "$5.00");
 }
 

@@ -105,6 +105,7 @@ static void what_is_wrong_is_said_with_line_and_path(void **state) {
         { HEAD "\"properties\": { \"A\": { \"type\": \"number\" } } }", "/properties/A/type: \"number\" is no type of a field" },
         { HEAD "\"properties\": { \"A\": { \"enum\": [] } } }", "/properties/A/enum: must not be empty" },
         { HEAD "\"properties\": { \"A\": { \"enum\": [\"x\", \"x\"] } } }", "/properties/A/enum/1: \"x\" is there twice" },
+        { HEAD "\"properties\": { \"A\": { \"enum\": [\"x\"], \"x-choice-aliases\": { \"y\": [\"z\"] } } } }", "/properties/A/x-choice-aliases/y: \"y\" is no value of the enum" },
         { HEAD "\"properties\": { \"A\": { \"pattern\": \"(\" } } }",
           "/properties/A/pattern: not a regular expression: missing closing parenthesis" },
         { HEAD "\"properties\": { \"A\": { \"$ref\": \"#/$defs/B\" } } }", "/properties/A/$ref: \"B\" is no definition" },
