@@ -170,6 +170,7 @@ typedef struct rv_eval_options {
     uint64_t       seed;
     int32_t        substitutions;     /* non-zero: a wrong item is a miss and an invention too; default: a miss only */
     int32_t        ignore_missing;    /* non-zero: documents without an answer are left out; default: they count as empty */
+    uint32_t       list_wrong;        /* how many wrong fields are listed with truth and answer (text, Markdown, JSON) */
 } rv_eval_options;
 
 /* Answers against truth, field by field: exact (case and blanks forgiven), by meaning (dates as dates, amounts as cents), order-aware F1,

@@ -222,9 +222,12 @@ static rv_status read_object(const rv_document_reader *d, json_t *object, uint32
 static rv_status read_json_text(const rv_document_reader *d, const char *text, size_t bytes, uint32_t line, rv_error *err) {
     json_error_t why;
     json_t *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &why);
-    if (!root)
-        return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: not valid JSON: %s", d->file, line + (uint32_t)(why.line > 0 ? why.line - 1 : 0),
-                       why.text);
+    if (!root) {
+        char *near = strstr(why.text, " near '");          /* what stands there may be a number that no log should have */
+        if (near) *near = '\0';
+        uint32_t at = line + (uint32_t)(why.line > 0 ? why.line - 1 : 0);
+        return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: not valid JSON: %s", d->file, at, why.text);
+    }
     rv_status st = RV_OK;
     if (json_is_array(root))
         for (size_t i = 0; i < json_array_size(root) && st == RV_OK; i++) st = read_object(d, json_array_get(root, i), line, err);

@@ -77,7 +77,7 @@ static void add_type(rv_scores *s, const char *type, const rv_tallied *tally) {
 
 static rv_status score(const rv_documents *truth, const rv_documents *run, const rv_schema *schema, const rv_eval_options *o,
                        rv_scores *out, rv_error *err) {
-    *out = (rv_scores){ .name = run->name };
+    *out = (rv_scores){ .name = run->name, .answers = run };
     out->fields = calloc(schema->n_fields, sizeof *out->fields);
     out->by_document = calloc(truth->n, sizeof *out->by_document);
     if (!out->fields || !out->by_document) return rv_fail_memory(err, "evaluation");
@@ -181,7 +181,7 @@ static void scores_free(rv_scores *s) {
 rv_status rv_eval_run(const rv_schema *schema, const rv_run *truth, const rv_run *run, const rv_run *other, const rv_eval_options *options,
                       char **report, rv_error *err) {
     rv_documents t = { 0 }, a = { 0 }, b = { 0 };
-    rv_evaluation e = { .schema = schema, .has_b = other != NULL, .options = *options };
+    rv_evaluation e = { .schema = schema, .truth = &t, .has_b = other != NULL, .options = *options };
     rv_status st;
     if (other && options->ignore_missing)
         return rv_fail(err, RV_ERR_ARGUMENT, "two runs are compared on all documents: ignore_missing makes no sense");

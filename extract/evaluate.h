@@ -45,6 +45,7 @@ rv_record *rv_documents_find(const rv_documents *d, const char *name);
 /* One run against the truth. */
 typedef struct rv_scores {
     const char *name;
+    const rv_documents *answers;
     uint32_t    documents, missing, extra;         /* scored; without an answer; answers without truth   */
     uint32_t    perfect;                           /* every field right by meaning                       */
     rv_tallied *fields;                            /* schema->n_fields                                   */
@@ -74,6 +75,7 @@ typedef struct rv_paired { uint32_t better, worse, equal; double p; rv_interval 
 
 typedef struct rv_evaluation {
     const rv_schema *schema;
+    const rv_documents *truth;
     rv_scores        a, b;
     bool             has_b;
     rv_interval      exact[2], same[2], f1[2], anls[2];

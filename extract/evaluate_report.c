@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "extract/documents.h"
 #include "extract/evaluate.h"
 #include "extract/write.h"
 
@@ -72,6 +73,45 @@ static void add_tables(rv_string *s, const rv_evaluation *e, const rv_scores *r,
     }
 }
 
+/* ---- wrong fields -------------------------------------------------------------------------------------- */
+
+typedef void (*wrong_fn)(void *to, const char *document, const char *key, const char *truth, const char *answer);
+
+/* Calls `each` for the first options.list_wrong fields that are wrong by meaning, document by document. */
+static void each_wrong(const rv_evaluation *e, const rv_scores *r, wrong_fn each, void *to) {
+    uint32_t left = e->options.list_wrong;
+    for (uint32_t d = 0; d < e->truth->n && left; d++) {
+        const rv_record *t = e->truth->records[d], *p = rv_documents_find(r->answers, rv_base_name(t->file));
+        for (uint32_t f = 0; f < e->schema->n_fields && left && (p || !e->options.ignore_missing); f++) {
+            rv_tallied cell;
+            rv_string truth = { 0 }, answer = { 0 };
+            rv_compare_field(t, p, f, false, &cell);
+            if (cell.cells <= cell.same) continue;
+            rv_slot_text(t, f, &truth);
+            if (p) rv_slot_text(p, f, &answer);
+            each(to, rv_base_name(t->file), e->schema->fields[f].key, rv_string_text(&truth), p ? rv_string_text(&answer) : "(no answer)");
+            rv_string_free(&truth);
+            rv_string_free(&answer);
+            left--;
+        }
+    }
+}
+
+static void add_wrong(void *to, const char *document, const char *key, const char *truth, const char *answer) {
+    rv_string_addf(to, "%s %s\n  truth:  %s\n  answer: %s\n", document, key, truth, answer);
+}
+
+static void add_wrong_json(void *to, const char *document, const char *key, const char *truth, const char *answer) {
+    json_array_append_new(to, json_pack("{s:s,s:s,s:s,s:s}", "document", document, "field", key, "truth", truth, "answer", answer));
+}
+
+static void write_wrong(rv_string *s, const rv_evaluation *e, const rv_scores *r, bool md) {
+    if (!e->options.list_wrong) return;
+    rv_string_addf(s, "\nwrong in %s:\n%s", r->name, md ? "```\n" : "");
+    each_wrong(e, r, add_wrong, s);
+    if (md) rv_string_addz(s, "```\n");
+}
+
 static void write_text(rv_string *s, const rv_evaluation *e, bool md) {
     if (md) rv_string_addz(s, "```\n");
     add_overall(s, e, 0);
@@ -82,6 +122,8 @@ static void write_text(rv_string *s, const rv_evaluation *e, bool md) {
     if (md) rv_string_addz(s, "```\n");
     add_tables(s, e, &e->a, md);
     if (e->has_b) add_tables(s, e, &e->b, md);
+    write_wrong(s, e, &e->a, md);
+    if (e->has_b) write_wrong(s, e, &e->b, md);
 }
 
 /* ---- tables for programs -------------------------------------------------------------------------------- */
@@ -142,6 +184,11 @@ static json_t *scores_json(const rv_evaluation *e, int which) {
                                   interval_json(e->f1[which]), "anls", interval_json(e->anls[which])));
     json_object_set_new(to, "by_field", fields);
     json_object_set_new(to, "by_type", types);
+    if (e->options.list_wrong) {
+        json_t *wrong = json_array();
+        each_wrong(e, r, add_wrong_json, wrong);
+        json_object_set_new(to, "wrong", wrong);
+    }
     return to;
 }
 

@@ -29,7 +29,7 @@ typedef struct eval_options {
     const char *schema, *truth, *output;
     text_list   plain;
     int32_t     format;
-    uint64_t    resamples, seed;
+    uint64_t    resamples, seed, wrong;
     bool        substitutions, ignore_missing;
 } eval_options;
 
@@ -45,6 +45,7 @@ static parse_result parse(eval_options *o, int argc, char **argv) {
         { OPTION_WHOLE, .name = "resamples", .to = &o->resamples, .min = 1, .max = 1000000, .value = "N",
           .help = "of the bootstrap (default 2000)" },
         { OPTION_WHOLE, .name = "seed", .to = &o->seed, .value = "N", .help = "of the bootstrap (default 0)" },
+        { OPTION_WHOLE, .name = "wrong", .to = &o->wrong, .max = 1000000, .value = "N", .help = "list the first N wrong fields with truth and answer" },
         { OPTION_FLAG, .name = "substitutions", .to = &o->substitutions,
           .help = "F1: a wrong item is a miss and an invention (default: a miss)" },
         { OPTION_FLAG, .name = "ignore-missing", .to = &o->ignore_missing,
@@ -69,7 +70,7 @@ static rv_status evaluate(const eval_options *o, const rv_schema *schema, char *
                                 .resamples = (uint32_t)o->resamples,
                                 .seed = o->seed,
                                 .substitutions = o->substitutions,
-                                .ignore_missing = o->ignore_missing };
+                                .ignore_missing = o->ignore_missing, .list_wrong = (uint32_t)o->wrong };
     rv_status st = read_run(o->truth, &in[0], &runs[0], err);
     for (size_t i = 0; i < o->plain.count && st == RV_OK; i++) st = read_run(o->plain.items[i], &in[i + 1], &runs[i + 1], err);
     if (st == RV_OK) st = rv_evaluate(schema, &runs[0], &runs[1], o->plain.count == 2 ? &runs[2] : NULL, &options, text, err);

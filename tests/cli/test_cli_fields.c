@@ -119,6 +119,11 @@ static void what_makes_no_sense_is_refused(void **state) {
     refuses(2, "--image is for --format html", "validate", "-s", "receipt", "--image", RECEIPT, path);
     refuses(2, "must be a day as 2026-07-26", "validate", "-s", "receipt", "--today", "30/6/2024", path);
     refuses(4, "is empty", "validate", "-s", "receipt", "/dev/null");
+    static const char card[] = "{\"TOTAL\": 4111111111111111 4111111111111111}";
+    outcome o = run_with(NULL, ARGS("validate", "-s", "receipt", file_write("card.json", card, sizeof card - 1)));
+    assert_int_equal(o.code, 4);
+    assert_null(strstr(o.err, "4111111"));
+    outcome_free(&o);
     refuses(3, "cannot open|No such", "validate", "-s", "receipt", "/no/such/file");
     refuses(5, "no form that browsers show", "validate", "-s", "receipt", "-f", "html", "--image", path, path);
     refuses(2, "--truth is missing", "eval", "-s", "receipt", path);
@@ -141,6 +146,7 @@ static void runs_are_compared_with_the_truth_and_with_each_other(void **state) {
     prints("^run,field,precision,recall,f1,support,exact,same,anls,invented,missed\r\n", "eval", "-s", "demo_receipt", "-t", TRUTH, "-f",
            "csv", first);
     prints("\"interval_95\"", "eval", "-s", "demo_receipt", "-t", TRUTH, "-f", "json", first);
+    prints("wrong in .*a\\.csv:.*\nr7000\\.png ABN\n  truth:  82 138 594 886\n  answer: NOT_FOUND\n", "eval", "-s", "demo_receipt", "-t", TRUTH, "--wrong", "3", first);
     prints("8 documents, 0 problems", "eval", "lint", "-s", "demo_receipt", TRUTH);
     outcome o = run_with(NULL, ARGS("eval", "lint", "-s", "demo_receipt", first));
     assert_int_equal(o.code, 1);                           /* fields that no document has */
