@@ -95,9 +95,7 @@ rv_gst_class rv_gst_classify(const rv_record *record) {
     const rv_value *total = amount(record, "TOTAL_AMOUNT", "TOTAL"), *gst = amount(record, "GST_AMOUNT", "GST");
     if (!total) return RV_GST_UNKNOWN;
     if (!gst) return RV_GST_NOT_SHOWN;
-    int64_t lines = 0, t = total->number, g = gst->number;
-    for (uint32_t i = 0; i < record->schema->n_fields; i++)
-        if (record->schema->fields[i].group == 0) lines = record->slots[i].n_items;
+    int64_t lines = rv_record_rows(record, 0), t = total->number, g = gst->number;
     if (t < 0) t = -t, g = -g;                             /* a refund mirrors a sale */
     int64_t full = t / 11 + (t % 11 * 2 >= 11), tolerance = lines / 2 + 1;
     if (g < 0 || g > full + tolerance) return RV_GST_IMPOSSIBLE;

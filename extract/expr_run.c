@@ -137,12 +137,6 @@ static rv_answer postcode_state(const rv_value *v) {
 
 static rv_answer words(const rv_record *r, const rv_expr_step *s) { return r->text ? number(contains(r->text, s->text, s->bytes)) : unknown; }
 
-static rv_answer lines(const rv_record *r) {
-    for (uint32_t i = 0; i < r->schema->n_fields; i++)
-        if (r->schema->fields[i].group == 0) return number(r->slots[i].n_items);
-    return number(0);
-}
-
 static rv_answer field_step(const rv_record *r, const rv_expr_step *s) {
     const rv_slot *slot = slot_of(r, s->field[0]);
     const rv_value *v = single(r, s->field[0]);
@@ -184,7 +178,7 @@ static rv_answer record_step(const rv_record *r, const rv_expr_step *s) {
         return chain.checked ? number(chain.breaks) : unknown;
     case RV_OP_BALANCE_ROWS: return number(rv_balance_chain(r).checked);
     case RV_OP_TODAY: return day(r->today);
-    case RV_OP_LINES: return lines(r);
+    case RV_OP_LINES: return number(rv_record_rows(r, 0));
     default: return field_step(r, s);
     }
 }

@@ -180,9 +180,7 @@ static void add_field(rv_string *out, const rv_record *r, uint32_t i, uint32_t i
 }
 
 static void add_table(rv_string *out, const rv_record *r, int32_t group) {
-    uint32_t rows = 0;
-    for (uint32_t i = 0; i < r->schema->n_fields; i++)
-        if (r->schema->fields[i].group == group && r->slots[i].n_items > rows) rows = r->slots[i].n_items;
+    uint32_t rows = rv_record_rows(r, group);
     if (!rows) return;
     rv_string_addz(out, "<table><caption>");
     esc(out, r->schema->groups[group]);
