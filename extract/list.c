@@ -90,6 +90,28 @@ static rv_status cut_lines(const char *text, size_t bytes, rv_list *out, rv_erro
     return st;
 }
 
+/* ["Milk, 2L", 'Bread']: commas outside quotes part, quotes go. */
+static rv_status cut_brackets(const char *text, size_t bytes, rv_list *out, rv_error *err) {
+    size_t start = 0;
+    char quote = '\0';
+    rv_status st = RV_OK;
+    for (size_t at = 0; at <= bytes && st == RV_OK; at++) {
+        char c = at < bytes ? text[at] : ',';
+        if (quote && at < bytes) {
+            if (c == quote) quote = '\0';
+            continue;
+        }
+        if ((c == '"' || c == '\'') && strspn(text + start, " \"'") + start >= at) quote = c;
+        if (c != ',' || (at + 1 < bytes && at && isdigit((uint8_t)text[at - 1]) && isdigit((uint8_t)text[at + 1]))) continue;
+        st = add(out, text + start, at - start, err);
+        if (st) break;
+        rv_list_item *item = &out->items[out->count - 1];
+        if (item->bytes > 1 && strchr("\"'", *item->text) && item->text[item->bytes - 1] == *item->text) item->text++, item->bytes -= 2;
+        start = at + 1;
+    }
+    return st;
+}
+
 rv_status rv_list_split(rv_value_kind kind, const char *text, size_t bytes, rv_list *out, rv_error *err) {
     rv_status st;
     while (bytes && isspace((uint8_t)*text)) text++, bytes--;
@@ -97,7 +119,8 @@ rv_status rv_list_split(rv_value_kind kind, const char *text, size_t bytes, rv_l
     bool addresses = kind == RV_KIND_ADDRESS || kind == RV_KIND_DATE_RANGE;      /* commas belong to them */
     *out = (rv_list){ 0 };
     if (bytes == 0) return RV_OK;
-    if (has(bar, text, bytes)) st = cut(bar, text, bytes, out, err);
+    if (bytes > 2 && *text == '[' && text[bytes - 1] == ']') st = cut_brackets(text + 1, bytes - 2, out, err);
+    else if (has(bar, text, bytes)) st = cut(bar, text, bytes, out, err);
     else if (memchr(text, '\n', bytes)) st = cut_lines(text, bytes, out, err);
     else if (has(semicolon, text, bytes)) st = cut(semicolon, text, bytes, out, err);
     else if (!addresses && has(comma, text, bytes)) st = cut(comma, text, bytes, out, err);

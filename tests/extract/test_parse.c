@@ -27,6 +27,8 @@ static void lines_are_read_with_chatter_bullets_and_marks(void **state) {
         "receipt",
         "Sure! Here is the data I could extract from the image:\n\n**STORE:** Acme Pty Ltd\n- **Total:** $45.20\n* `GST`: 4.11\n3. DATE: 5 March 2024\n\nLet me know if you need more!<|eot_id|>",
         "SUPPLIER_NAME", "Acme Pty Ltd", "TOTAL_AMOUNT", "$45.20", "GST_AMOUNT", "$4.11", "INVOICE_DATE", "05/03/2024");
+    FIELDS("receipt", "CARD_LAST4: **** 1111\nSTORE: **Acme**\n**PAYMENT_METHOD**: *VISA*\n\"TOTAL\": \"$5.00\"", "CARD_LAST4", "**** 1111", "SUPPLIER_NAME", "Acme", "PAYMENT_METHOD", "VISA", "TOTAL_AMOUNT",
+           "$5.00");
     FIELDS("receipt", "KEY: TOTAL_AMOUNT: $5.00\nGST: GST: $0.45\n| STORE | Acme |\n|---|---|", "TOTAL_AMOUNT", "$5.00", "GST_AMOUNT",
            "$0.45", "SUPPLIER_NAME", "Acme");
     FIELDS("receipt", "TOTAL = $5.00\n# ABN: 51824753556", "TOTAL_AMOUNT", "$5.00", "BUSINESS_ABN", "51 824 753 556");
@@ -48,6 +50,7 @@ static void lists_stay_aligned_with_their_placeholders(void **state) {
         "receipt",
         "LINE_ITEM_DESCRIPTIONS: Milk 2L | Bread | Eggs\nLINE_ITEM_QUANTITIES: 1 | NOT_FOUND | x2\nLINE_ITEM_TOTAL_PRICES: NOT_FOUND | NOT_FOUND | NOT_FOUND",
         "LINE_ITEM_DESCRIPTIONS", "Milk 2L | Bread | Eggs", "LINE_ITEM_QUANTITIES", "1 | NOT_FOUND | 2");
+    FIELDS("receipt", "PRODUCTS: [\"Milk, 2L\", 'Bread']\nPRICES: [$1,002.50, 3.00]\nQUANTITIES: []", "LINE_ITEM_DESCRIPTIONS", "Milk, 2L | Bread", "LINE_ITEM_TOTAL_PRICES", "$1,002.50 | $3.00");
     FIELDS("receipt", "PRICES: $8,026.87, $1.00, $2.00", "LINE_ITEM_TOTAL_PRICES", "$8,026.87 | $1.00 | $2.00");
     FIELDS("receipt", "PRICES: $1.00 $2.00", "LINE_ITEM_TOTAL_PRICES", "$1.00 | $2.00");
     FIELDS("receipt", "PRODUCTS:\n- Milk\n- Bread, white\n\nTOTAL: $4", "LINE_ITEM_DESCRIPTIONS", "Milk | Bread, white", "TOTAL_AMOUNT",
@@ -122,6 +125,10 @@ static void a_tax_file_number_is_judged_then_masked_unless_it_may_be_kept(void *
     assert_string_equal(text_of(r, "TFN"), "*** *** 782");
     assert_null(finding(r, "format.tfn"));
     rv_record_free(r);
+    r = checked(s, "TFN: *** *** 782");                    /* what was masked before */
+    assert_string_equal(text_of(r, "TFN"), "*** *** 782");
+    assert_null(finding(r, "format.tfn"));
+    rv_record_free(r);
     r = checked(s, "TFN: 123 456 783");
     assert_string_equal(text_of(r, "TFN"), "*** *** 783");
     assert_non_null(finding(r, "format.tfn"));
@@ -136,7 +143,7 @@ static void a_tax_file_number_is_judged_then_masked_unless_it_may_be_kept(void *
 
 static void what_was_written_reads_back_the_same(void **state) {
     static const char answer[] =
-        "DOCUMENT_TYPE: RECEIPT\nSUPPLIER_NAME: Acme \"X\", <b> | Sons\nINVOICE_DATE: 5 Mar 24\nLINE_ITEM_DESCRIPTIONS: a, b | =c | NOT_FOUND\nLINE_ITEM_TOTAL_PRICES: $1.00 | -$2.00 | $1,003.00\nTOTAL_AMOUNT: $1,002.00\nGST_SHOWN: yes\nBUSINESS_ADDRESS: -5 Low St";
+        "DOCUMENT_TYPE: RECEIPT\nSUPPLIER_NAME: Acme \"X\", <b> | Sons\nCARD_LAST4: 4111 1111 1111 1111\nINVOICE_DATE: 5 Mar 24\nLINE_ITEM_DESCRIPTIONS: a, b | =c | NOT_FOUND\nLINE_ITEM_TOTAL_PRICES: $1.00 | -$2.00 | $1,003.00\nTOTAL_AMOUNT: $1,002.00\nGST_SHOWN: yes\nBUSINESS_ADDRESS: -5 Low St";
     rv_schema *s = schema_of("receipt");
     rv_record *r = record_of(s, answer), *again;
     (void)state;
