@@ -199,8 +199,7 @@ static void what_cannot_be_compared_is_an_error(void **state) {
 
 static void all_forms_of_a_file_hold_the_same(void **state) {
     static const char *const forms[] = {
-        "file,TOTAL,ITEMS\na.png,$5.00,\"x | y\"\n",
-        "\xef\xbb\xbf" "image_file;total;items\r\nfolder/a.png;$5.00;x | y\r\n",
+        "file,TOTAL,ITEMS\na.png,$5.00,\"x | y\"\n", "\xef\xbb\xbf" "image_file;total;items\r\nfolder/a.png;$5.00;x | y\r\n",
         "{\"file\":\"a.png\",\"fields\":{\"TOTAL\":\"$5.00\",\"ITEMS\":[\"x\",\"y\"]}}\n",
         "{\"filename\":\"a.png\",\"TOTAL\":5.0,\"ITEMS\":\"x | y\"}",
         "[{\"image\":\"a.png\",\"truth\":\"TOTAL: $5.00\\nITEMS: x | y\"}]",
@@ -229,10 +228,8 @@ static void lint_finds_what_hands_get_wrong(void **state) {
         "truth.csv:3: b: NUMBER: an amount in a column that holds none: is the row shifted? (\"$12.50\")",
         "truth.csv:4: a: DATE: Date: no such day in the calendar. (\"31/02/2024\")",
         "truth.csv:4: a: ITEMS: The columns of the table have different numbers of rows.",
-        "truth.csv:5: c: PRICES: The prices do not add up to the total.",
-        "truth.csv: a: the document is there twice",
-        "truth.csv: PAYMENT: NOT_FOUND in every document",
-        "truth.csv: ABN: no document has this field: it will not be scored",
+        "truth.csv:5: c: PRICES: The prices do not add up to the total.", "truth.csv: a: the document is there twice",
+        "truth.csv: PAYMENT: NOT_FOUND in every document", "truth.csv: ABN: no document has this field: it will not be scored",
         "4 documents, ",
     };
     rv_schema *s = schema_of("demo_receipt");
