@@ -93,9 +93,11 @@ static void add_plain(rv_string *out, const char *text) {
 
 static void add_findings(rv_string *out, const rv_record *record) {
     const rv_compliance *c = &record->compliance;
-    if (c->score >= 0) rv_string_addf(out, "\nScore %.0f of 100. ", c->score);
-    rv_string_addf(out, "GST: %s. Valid tax invoice: %s. Needs review: %s.\n", rv_gst_class_name(c->gst_class),
-                   rv_tristate_name(c->tax_invoice_valid), c->needs_review ? "yes" : "no");
+    rv_string_addz(out, "\n");
+    if (c->score >= 0) rv_string_addf(out, "Score %.0f of 100. ", c->score);
+    if (c->gst_class != RV_GST_UNKNOWN) rv_string_addf(out, "GST: %s. ", rv_gst_class_name(c->gst_class));
+    if (c->tax_invoice_valid != RV_UNKNOWN) rv_string_addf(out, "Valid tax invoice: %s. ", rv_tristate_name(c->tax_invoice_valid));
+    rv_string_addf(out, "Needs review: %s.\n", c->needs_review ? "yes" : "no");
     if (record->n_findings) rv_string_addz(out, "\n");
     for (uint32_t i = 0; i < record->n_findings; i++) {
         const rv_finding *f = &record->findings[i];
