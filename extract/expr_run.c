@@ -44,7 +44,7 @@ static bool all_valid(const rv_slot *s) {
 
 static rv_answer sum(const rv_slot *s, bool filled_only) {
     int64_t total = 0;
-    if (!s || (filled_only ? filled(s) : s->n_items) == 0) return unknown;
+    if (!s || (filled_only ? !s->answered : s->n_items == 0)) return unknown;
     for (uint32_t i = 0; i < s->n_items; i++) {
         if (filled_only && s->items[i].state == RV_VALUE_ABSENT) continue;
         rv_answer item = value_of(&s->items[i]);
