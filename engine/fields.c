@@ -43,8 +43,15 @@ const char *rv_schema_source(const char *name, size_t *bytes) {
 }
 
 rv_status rv_schema_get_info(const rv_schema *schema, rv_schema_info *out, rv_error *err) {
-    rv_schema_info info = { .name = schema->name, .title = schema->title, .version = schema->version, .description = schema->description,
-                            .doctype = schema->doctype, .fields = schema->n_fields, .parts = schema->n_parts, .strategy = schema->strategies.items[0], .hash = schema->hash };
+    rv_schema_info info = { .name = schema->name,
+                            .title = schema->title,
+                            .version = schema->version,
+                            .description = schema->description,
+                            .doctype = schema->doctype,
+                            .fields = schema->n_fields,
+                            .parts = schema->n_parts,
+                            .strategy = schema->strategies.items[0],
+                            .hash = schema->hash };
     for (uint32_t i = 0; i < schema->n_fields; i++) {
         info.required += schema->fields[i].required;
         info.lists += schema->fields[i].list;
@@ -55,13 +62,22 @@ rv_status rv_schema_get_info(const rv_schema *schema, rv_schema_info *out, rv_er
 rv_status rv_schema_get_field(const rv_schema *schema, uint32_t i, rv_field_info *out, rv_error *err) {
     if (i >= schema->n_fields) return rv_fail(err, RV_ERR_ARGUMENT, "field %u: schema %s has %u", i, schema->name, schema->n_fields);
     const rv_field *f = &schema->fields[i];
-    rv_field_info info = { .key = f->key, .title = f->title, .prompt = f->prompt, .kind = rv_kind_name(f->kind), .group = f->group < 0 ? "" : schema->groups[f->group],
-                           .list = f->list, .required = f->required, .critical = f->critical, .aliases = f->aliases.count, .choices = f->choices.count };
+    rv_field_info info = { .key = f->key,
+                           .title = f->title,
+                           .prompt = f->prompt,
+                           .kind = rv_kind_name(f->kind),
+                           .group = f->group < 0 ? "" : schema->groups[f->group],
+                           .list = f->list,
+                           .required = f->required,
+                           .critical = f->critical,
+                           .aliases = f->aliases.count,
+                           .choices = f->choices.count };
     return rv_abi_write(out, &info, sizeof info, "rv_field_info", err);
 }
 
 rv_status rv_schema_question(const rv_schema *schema, int32_t part, char **out, rv_error *err) {
-    if (part >= 0 && (uint32_t)part >= schema->n_parts) return rv_fail(err, RV_ERR_ARGUMENT, "part %d: schema %s has %u", part, schema->name, schema->n_parts);
+    if (part >= 0 && (uint32_t)part >= schema->n_parts)
+        return rv_fail(err, RV_ERR_ARGUMENT, "part %d: schema %s has %u", part, schema->name, schema->n_parts);
     char *text = rv_schema_prompt(schema, part);
     if (!text) return rv_fail_memory(err, "question");
     *out = text;
@@ -70,18 +86,23 @@ rv_status rv_schema_question(const rv_schema *schema, int32_t part, char **out, 
 
 /* ---- records --------------------------------------------------------------------------------------- */
 
-static rv_status read_setup(const rv_record_options *options, rv_record_setup *out, rv_error *err) {
-    rv_record_options o = { 0 };
-    rv_status st = options ? rv_abi_read(&o, sizeof o, options, "rv_record_options", err) : RV_OK;
+/* The caller's options in full, and what of them a record needs. */
+static rv_status read_setup(const rv_record_options *options, rv_record_options *full, rv_record_setup *out, rv_error *err) {
+    rv_status st = options ? rv_abi_read(full, sizeof *full, options, "rv_record_options", err) : RV_OK;
     if (st) return st;
-    *out = (rv_record_setup){ .file = o.file, .page_text = o.page_text, .page_width = o.page_width, .page_height = o.page_height, .allow_tfn = o.allow_tfn != 0 };
-    if (o.today && !rv_date_parse_iso(o.today, &out->today)) return rv_fail(err, RV_ERR_ARGUMENT, "today \"%.40s\": must be a day as 2026-07-26", o.today);
+    rv_record_options o = *full;
+    *out = (rv_record_setup){
+        .file = o.file, .page_text = o.page_text, .page_width = o.page_width, .page_height = o.page_height, .allow_tfn = o.allow_tfn != 0
+    };
+    if (o.today && !rv_date_parse_iso(o.today, &out->today))
+        return rv_fail(err, RV_ERR_ARGUMENT, "today \"%.40s\": must be a day as 2026-07-26", o.today);
     return RV_OK;
 }
 
 rv_status rv_record_new(const rv_schema *schema, const rv_record_options *options, rv_record **out, rv_error *err) {
+    rv_record_options full = { 0 };
     rv_record_setup setup;
-    rv_status st = read_setup(options, &setup, err);
+    rv_status st = read_setup(options, &full, &setup, err);
     return st ? st : rv_record_make(schema, &setup, out, err);
 }
 
@@ -92,7 +113,8 @@ rv_status rv_record_put(rv_record *record, const char *key, const char *text, si
 }
 
 rv_status rv_record_get(rv_record *record, uint32_t field, rv_result *out, rv_error *err) {
-    if (field >= record->schema->n_fields) return rv_fail(err, RV_ERR_ARGUMENT, "field %u: schema %s has %u", field, record->schema->name, record->schema->n_fields);
+    if (field >= record->schema->n_fields)
+        return rv_fail(err, RV_ERR_ARGUMENT, "field %u: schema %s has %u", field, record->schema->name, record->schema->n_fields);
     const rv_slot *slot = &record->slots[field];
     const rv_field *f = &record->schema->fields[field];
     rv_string text = { 0 };
@@ -110,8 +132,14 @@ static int32_t known(rv_tristate t) { return t == RV_UNKNOWN ? -1 : t == RV_YES;
 
 rv_status rv_record_get_summary(const rv_record *record, rv_summary *out, rv_error *err) {
     const rv_compliance *c = &record->compliance;
-    rv_summary s = { .score = c->score, .findings = record->n_findings, .tax_invoice_valid = known(c->tax_invoice_valid), .gst_credit_claimable = known(c->gst_credit_claimable),
-                     .deduction_evidence = known(c->deduction_evidence), .needs_review = c->needs_review, .gst = rv_gst_class_name(c->gst_class), .masked = record->masked,
+    rv_summary s = { .score = c->score,
+                     .findings = record->n_findings,
+                     .tax_invoice_valid = known(c->tax_invoice_valid),
+                     .gst_credit_claimable = known(c->gst_credit_claimable),
+                     .deduction_evidence = known(c->deduction_evidence),
+                     .needs_review = c->needs_review,
+                     .gst = rv_gst_class_name(c->gst_class),
+                     .masked = record->masked,
                      .fields = record->schema->n_fields };
     if (!c->checked) return rv_fail(err, RV_ERR_ARGUMENT, "the record was not checked: call rv_record_check first");
     for (uint32_t i = 0; i < record->n_findings; i++) {
@@ -174,7 +202,7 @@ rv_status rv_record_write(const rv_record *record, rv_form form, const rv_write_
 
 /* ---- files of fields ------------------------------------------------------------------------------------ */
 
-typedef struct caller { rv_record_fn each; void *user; } caller;
+typedef struct caller { rv_record_fn each; void *user; rv_unknown_fn unknown; void *unknown_user; } caller;
 
 static rv_status call_each(void *user, rv_record *record, uint32_t line, rv_error *err) {
     const caller *c = user;
@@ -184,18 +212,26 @@ static rv_status call_each(void *user, rv_record *record, uint32_t line, rv_erro
     return stop ? rv_fail(err, RV_ERR_CANCELLED, "stopped by the caller") : RV_OK;
 }
 
-rv_status rv_records_read(const rv_schema *schema, const rv_record_options *options, const char *file, const char *text, size_t bytes, rv_record_fn each, void *user,
-                          rv_error *err) {
+static void call_unknown(void *user, const char *key, uint32_t line) {
+    const caller *c = user;
+    if (c->unknown) c->unknown(c->unknown_user, key, line);
+}
+
+rv_status rv_records_read(const rv_schema *schema, const rv_record_options *options, const char *file, const char *text, size_t bytes,
+                          rv_record_fn each, void *user, rv_error *err) {
+    rv_record_options o = { 0 };
     rv_record_setup setup;
-    caller c = { each, user };
-    rv_status st = read_setup(options, &setup, err);
+    rv_status st = read_setup(options, &o, &setup, err);
     if (st) return st;
-    return rv_documents_read(&(rv_document_reader){ .schema = schema, .setup = &setup, .file = file, .each = call_each, .user = &c }, text, bytes, err);
+    caller c = { each, user, o.unknown, o.unknown_user };
+    rv_document_reader reader = { .schema = schema, .setup = &setup, .file = file, .each = call_each, .unknown = call_unknown, .user = &c };
+    return rv_documents_read(&reader, text, bytes, err);
 }
 
 /* ---- evaluation -------------------------------------------------------------------------------------------- */
 
-rv_status rv_evaluate(const rv_schema *schema, const rv_run *truth, const rv_run *run, const rv_run *other, const rv_eval_options *options, char **report, rv_error *err) {
+rv_status rv_evaluate(const rv_schema *schema, const rv_run *truth, const rv_run *run, const rv_run *other, const rv_eval_options *options,
+                      char **report, rv_error *err) {
     rv_eval_options o = { 0 };
     rv_status st = options ? rv_abi_read(&o, sizeof o, options, "rv_eval_options", err) : RV_OK;
     if (st) return st;

@@ -63,6 +63,9 @@ RV_API const char *rv_schema_source(const char *name, size_t *bytes);           
 
 /* ---- records ------------------------------------------------------------------------------ */
 
+/* A column or key of a file that neither the schema nor this library knows; `line` is where. */
+typedef void (*rv_unknown_fn)(void *user, const char *key, uint32_t line);
+
 typedef struct rv_record_options {
     size_t      size;
     const char *file;                 /* the document's name, for reports; copied              */
@@ -71,6 +74,8 @@ typedef struct rv_record_options {
     const char *today;                /* "2026-07-26": for checks against the calendar and two-digit years; NULL: neither */
     int32_t     allow_tfn;            /* tax file numbers are kept where the schema says x-sensitivity tfn: only for purposes of
                                          tax law (Privacy (Tax File Number) Rule 2015)         */
+    rv_unknown_fn unknown;            /* for rv_records_read; NULL: passed over                */
+    void       *unknown_user;
 } rv_record_options;
 
 RV_API rv_status rv_record_new(const rv_schema *schema, const rv_record_options *options,
@@ -165,6 +170,7 @@ typedef struct rv_eval_options {
     uint64_t       seed;
     int32_t        substitutions;     /* non-zero: a wrong item is a miss and an invention too; default: a miss only */
     int32_t        ignore_missing;    /* non-zero: documents without an answer are left out; default: they count as empty */
+    uint32_t       list_wrong;        /* how many wrong fields are listed with truth and answer (text, Markdown, JSON) */
 } rv_eval_options;
 
 /* Answers against truth, field by field: exact (case and blanks forgiven), by meaning (dates as dates, amounts as cents), order-aware F1,

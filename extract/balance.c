@@ -29,11 +29,15 @@ static bool amount(const rv_value *v, int64_t *cents, bool *any) {
 static bool known(const rv_value *v) { return v && v->state == RV_VALUE_VALID && !v->inexact; }
 
 static bool row_expected(const columns *c, uint32_t row, bool newest_first, int64_t *expected, int64_t *actual) {
-    const rv_value *balance = cell(c->balance, row), *before = newest_first ? cell(c->balance, row + 1) : row ? cell(c->balance, row - 1) : c->opening;
+    const rv_value *balance = cell(c->balance, row), *before = newest_first ? cell(c->balance, row + 1)
+                                                               : row        ? cell(c->balance, row - 1)
+                                                                            : c->opening;
     int64_t paid, received;
     bool any = false;
     if (newest_first && c->balance && row + 1 == c->balance->n_items) before = c->opening;
-    if (!known(balance) || !known(before) || !amount(cell(c->paid, row), &paid, &any) || !amount(cell(c->received, row), &received, &any) || !any) return false;
+    if (!known(balance) || !known(before) || !amount(cell(c->paid, row), &paid, &any) || !amount(cell(c->received, row), &received, &any) ||
+        !any)
+        return false;
     *actual = balance->number;
     *expected = before->number + received - paid;
     return true;

@@ -55,9 +55,17 @@ rv_status rv_check_add(rv_check *c, const char *id, rv_severity severity, rv_lay
     }
     uint32_t *copy = n_fields ? rv_pool_take(&r->pool, n_fields * sizeof *copy) : NULL;
     if (copy) memcpy(copy, fields, n_fields * sizeof *copy);
-    r->findings[r->n_findings++] = (rv_finding){ .id = keep(r, id), .severity = severity, .layer = layer, .fields = copy, .n_fields = copy ? n_fields : 0,
-        .row = row, .message = keep(r, message), .expected = keep(r, expected), .actual = keep(r, actual), .suggestion = keep(r, suggestion),
-        .source = keep(r, source) };
+    r->findings[r->n_findings++] = (rv_finding){ .id = keep(r, id),
+                                                 .severity = severity,
+                                                 .layer = layer,
+                                                 .fields = copy,
+                                                 .n_fields = copy ? n_fields : 0,
+                                                 .row = row,
+                                                 .message = keep(r, message),
+                                                 .expected = keep(r, expected),
+                                                 .actual = keep(r, actual),
+                                                 .suggestion = keep(r, suggestion),
+                                                 .source = keep(r, source) };
     return r->pool.failed ? rv_fail_memory(c->err, "findings") : RV_OK;
 }
 
@@ -87,9 +95,7 @@ rv_gst_class rv_gst_classify(const rv_record *record) {
     const rv_value *total = amount(record, "TOTAL_AMOUNT", "TOTAL"), *gst = amount(record, "GST_AMOUNT", "GST");
     if (!total) return RV_GST_UNKNOWN;
     if (!gst) return RV_GST_NOT_SHOWN;
-    int64_t lines = 0, t = total->number, g = gst->number;
-    for (uint32_t i = 0; i < record->schema->n_fields; i++)
-        if (record->schema->fields[i].group == 0) lines = record->slots[i].n_items;
+    int64_t lines = rv_record_rows(record, 0), t = total->number, g = gst->number;
     if (t < 0) t = -t, g = -g;                             /* a refund mirrors a sale */
     int64_t full = t / 11 + (t % 11 * 2 >= 11), tolerance = lines / 2 + 1;
     if (g < 0 || g > full + tolerance) return RV_GST_IMPOSSIBLE;

@@ -113,7 +113,9 @@ static rv_status check_item(rv_check *c, uint32_t i, int32_t row, const rv_value
     int fits = v->state == RV_VALUE_VALID && field->pattern_code ? matches(field, v->text) : 1;
     if (fits > 0) return RV_OK;
     *pass = false;
-    snprintf(message, sizeof message, fits ? "%.100s: its pattern takes too long on this value." : "%.100s: does not have the form that the schema asks for.", field->title);
+    snprintf(message, sizeof message,
+             fits ? "%.100s: its pattern takes too long on this value." : "%.100s: does not have the form that the schema asks for.",
+             field->title);
     return rv_check_add(c, "format.pattern", severity, RV_LAYER_FORMAT, &i, 1, row, message, field->pattern, v->text, "", "");
 }
 
@@ -133,7 +135,8 @@ static rv_status check_field(rv_check *c, uint32_t i) {
         st = check_item(c, i, field->list ? (int32_t)row : -1, &slot->items[row], &pass);
     rv_check_count(c, field->weight, pass);
     if (st == RV_OK && slot->n_items > field->max_items) {
-        snprintf(message, sizeof message, "%.60s has %u items, more than the %u that are allowed.", field->title, slot->n_items, field->max_items);
+        snprintf(message, sizeof message, "%.60s has %u items, more than the %u that are allowed.", field->title, slot->n_items,
+                 field->max_items);
         st = rv_check_add(c, "list.length", RV_SEVERITY_WARNING, RV_LAYER_FORMAT, &i, 1, -1, message, "", "", "", "");
     }
     return st;
@@ -156,8 +159,9 @@ static rv_status check_group(rv_check *c, int32_t group) {
     rv_status st = RV_OK;
     if (n > 1) rv_check_count(c, 2, equal);
     if (!equal)
-        st = rv_check_add(c, "list.aligned", RV_SEVERITY_ERROR, RV_LAYER_CONSISTENCY, fields, n, -1, "The columns of the table have different numbers of rows.", "",
-                          rv_string_text(&actual), "A cell is missing or was split: compare the table with the document.", "");
+        st = rv_check_add(c, "list.aligned", RV_SEVERITY_ERROR, RV_LAYER_CONSISTENCY, fields, n, -1,
+                          "The columns of the table have different numbers of rows.", "", rv_string_text(&actual),
+                          "A cell is missing or was split: compare the table with the document.", "");
     rv_string_free(&actual);
     return st;
 }
@@ -189,8 +193,10 @@ rv_status rv_check_dates(rv_check *c) {
             } else if (month_first && !day_first) {
                 char text[80];
                 snprintf(text, sizeof text, "Is it %02d/%02d/%04d?", v->first.month, v->first.day, v->first.year);
-                rv_status st = rv_check_add(c, "date.month_first", RV_SEVERITY_WARNING, RV_LAYER_CONSISTENCY, &i, 1, r->schema->fields[i].list ? (int32_t)k : -1,
-                                            "Another date of this document can only have the month first; this one was read day first.", "", v->text, v->first.year ? text : "", "");
+                rv_status st = rv_check_add(c, "date.month_first", RV_SEVERITY_WARNING, RV_LAYER_CONSISTENCY, &i, 1,
+                                            r->schema->fields[i].list ? (int32_t)k : -1,
+                                            "Another date of this document can only have the month first; this one was read day first.", "",
+                                            v->text, v->first.year ? text : "", "");
                 if (st) return st;
             }
         }
@@ -218,7 +224,9 @@ static rv_status check_products(rv_check *c) {
     const rv_record *r = c->record;
     int32_t quantity = rv_schema_field(r->schema, "LINE_ITEM_QUANTITIES"), price = rv_schema_field(r->schema, "LINE_ITEM_PRICES"),
             total = rv_schema_field(r->schema, "LINE_ITEM_TOTAL_PRICES");
-    if (quantity < 0 || price < 0 || total < 0 || r->slots[quantity].n_items != r->slots[total].n_items || r->slots[price].n_items != r->slots[total].n_items) return RV_OK;
+    if (quantity < 0 || price < 0 || total < 0 || r->slots[quantity].n_items != r->slots[total].n_items ||
+        r->slots[price].n_items != r->slots[total].n_items)
+        return RV_OK;
     rv_status st = RV_OK;
     uint32_t fields[] = { (uint32_t)quantity, (uint32_t)price, (uint32_t)total }, found = 0, applied = 0;
     for (uint32_t row = 0; row < r->slots[total].n_items && st == RV_OK; row++) {
@@ -231,8 +239,8 @@ static rv_status check_products(rv_check *c) {
         if (size_of(expected - t->number) <= tolerance || found++ >= MOST_ROW_FINDINGS) continue;
         char text[40];
         rv_money_text(expected, t->currency, text);
-        st = rv_check_add(c, "line.product", RV_SEVERITY_WARNING, RV_LAYER_CONSISTENCY, fields, 3, (int32_t)row, "Quantity times price is not the line's total.", text, t->text,
-                          "Compare the row with the document.", "");
+        st = rv_check_add(c, "line.product", RV_SEVERITY_WARNING, RV_LAYER_CONSISTENCY, fields, 3, (int32_t)row,
+                          "Quantity times price is not the line's total.", text, t->text, "Compare the row with the document.", "");
     }
     if (applied) rv_check_count(c, 1, found == 0);
     return st;
@@ -252,7 +260,8 @@ static rv_status mark_balances(rv_check *c) {
         found++;
         rv_money_text(expected, "", text[0]);
         rv_money_text(actual, "", text[1]);
-        st = rv_check_add(c, "balance.row", RV_SEVERITY_WARNING, RV_LAYER_CONSISTENCY, &field, 1, (int32_t)row, "The balance does not follow from the row before it.", text[0], text[1],
+        st = rv_check_add(c, "balance.row", RV_SEVERITY_WARNING, RV_LAYER_CONSISTENCY, &field, 1, (int32_t)row,
+                          "The balance does not follow from the row before it.", text[0], text[1],
                           "Debit and credit may be exchanged, or a row is missing.", "");
     }
     return st;

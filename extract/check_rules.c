@@ -44,10 +44,12 @@ static rv_status wrong_text(const rv_tree *tree, const rv_node *node, rv_error *
 
 /* Everything but whether the expressions compile. */
 static rv_status read_rule(const rv_tree *tree, const rv_node *node, rule *out, rv_error *err) {
-    static const char *const keys[] = { "id", "when", "test", "message", "suggestion", "source", "expected", "actual", "valid_from", "valid_to" };
+    static const char *const keys[] = { "id",     "when",     "test",   "message",    "suggestion",
+                                        "source", "expected", "actual", "valid_from", "valid_to" };
     static const char *const others[] = { "severity", "layer", "weight", "gates" };
     *out = (rule){ .node = node, .weight = 1, .severity = RV_SEVERITY_WARNING, .layer = RV_LAYER_CONSISTENCY };
-    const char **texts[] = { &out->id, &out->when, &out->test, &out->message, &out->suggestion, &out->source, &out->expected, &out->actual, &out->from, &out->to };
+    const char **texts[] = { &out->id,     &out->when,     &out->test,   &out->message, &out->suggestion,
+                             &out->source, &out->expected, &out->actual, &out->from,    &out->to };
     int which;
     if (node->type != RV_JSON_OBJECT) return rv_node_fail(tree, node, err, "must be an object, is %s", rv_node_type(node));
     for (const rv_node *child = node->first; child; child = child->next) {
@@ -56,8 +58,10 @@ static rv_status read_rule(const rv_tree *tree, const rv_node *node, rule *out, 
             *texts[which] = child->text;
         } else if (!pick(child->key, others, 4, &which)) return rv_node_fail(tree, child, err, "\"%.60s\" is no part of a rule", child->key);
     }
-    const rv_node *severity = rv_node_get(node, "severity"), *layer = rv_node_get(node, "layer"), *weight = rv_node_get(node, "weight"), *gate = rv_node_get(node, "gates");
-    if (severity && !rv_severity_find(severity->text, &out->severity)) return rv_node_fail(tree, severity, err, "must be info, warning or error");
+    const rv_node *severity = rv_node_get(node, "severity"), *layer = rv_node_get(node, "layer"), *weight = rv_node_get(node, "weight"),
+                  *gate = rv_node_get(node, "gates");
+    if (severity && !rv_severity_find(severity->text, &out->severity))
+        return rv_node_fail(tree, severity, err, "must be info, warning or error");
     if (layer && !rv_layer_find(layer->text, &out->layer)) return rv_node_fail(tree, layer, err, "must be format, consistency or legal");
     if (weight && weight->type != RV_JSON_NUMBER) return rv_node_fail(tree, weight, err, "must be a number");
     if (weight) out->weight = strtod(weight->text, NULL);
@@ -75,7 +79,8 @@ static rv_status check_dates(const rv_tree *tree, const rv_node *object, rv_erro
     rv_date date;
     for (int i = 0; i < 2; i++) {
         const rv_node *node = rv_node_get(object, keys[i]);
-        if (node && (node->type != RV_JSON_STRING || !rv_date_parse_iso(node->text, &date))) return rv_node_fail(tree, node, err, "must be a day as \"2000-07-01\"");
+        if (node && (node->type != RV_JSON_STRING || !rv_date_parse_iso(node->text, &date)))
+            return rv_node_fail(tree, node, err, "must be a day as \"2000-07-01\"");
     }
     return RV_OK;
 }
@@ -197,7 +202,8 @@ done:
 static rv_status run_own(rv_check *c, const rv_rule_text *text) {
     uint32_t fields[MOST_RULE_FIELDS], n = 0;
     rv_severity severity = RV_SEVERITY_WARNING;
-    for (uint32_t i = 0; i < text->fields.count && n < MOST_RULE_FIELDS; i++) fields[n++] = (uint32_t)rv_schema_field(c->record->schema, text->fields.items[i]);
+    for (uint32_t i = 0; i < text->fields.count && n < MOST_RULE_FIELDS; i++)
+        fields[n++] = (uint32_t)rv_schema_field(c->record->schema, text->fields.items[i]);
     rv_severity_find(text->severity, &severity);
     rule r = { .id = text->id, .when = text->when, .test = text->test, .message = text->message, .suggestion = text->suggestion,
                .severity = severity, .layer = RV_LAYER_CONSISTENCY, .weight = 1 };

@@ -148,7 +148,8 @@ void rv_compare_field(const rv_record *truth, const rv_record *run, uint32_t fie
     bool loose = group >= 0 && strcmp(truth->schema->groups[group], "transactions") == 0, exact = true, same = true;
     *out = (rv_tallied){ 0 };
     if (!t->answered || !truth->schema->fields[field].scored) return;
-    for (uint32_t i = 0; i < most; i++) compare_item(i < n ? &t->items[i] : &nothing, i < m ? &p->items[i] : &nothing, loose, substitutions, out, &exact, &same);
+    for (uint32_t i = 0; i < most; i++)
+        compare_item(i < n ? &t->items[i] : &nothing, i < m ? &p->items[i] : &nothing, loose, substitutions, out, &exact, &same);
     out->cells = 1;
     out->anls = most ? out->anls / most : 1;
     out->exact = exact;

@@ -46,11 +46,13 @@ static rv_status read_cell(rv_csv *csv, const char *file, rv_error *err) {
         st = read_quoted(csv, cell, file, err);
     } else {
         size_t start = csv->at;
-        while (csv->at < csv->bytes && csv->text[csv->at] != csv->separator && csv->text[csv->at] != '\n' && csv->text[csv->at] != '\r') csv->at++;
+        while (csv->at < csv->bytes && csv->text[csv->at] != csv->separator && csv->text[csv->at] != '\n' && csv->text[csv->at] != '\r')
+            csv->at++;
         rv_string_add(cell, csv->text + start, csv->at - start);
     }
     if (st == RV_OK && cell->failed) st = rv_fail_memory(err, file);
-    if (st == RV_OK && cell->bytes && memchr(cell->data, '\0', cell->bytes)) st = rv_fail(err, RV_ERR_FORMAT, "%s: line %u: a NUL character", file, csv->line);
+    if (st == RV_OK && cell->bytes && memchr(cell->data, '\0', cell->bytes))
+        st = rv_fail(err, RV_ERR_FORMAT, "%s: line %u: a NUL character", file, csv->line);
     return st;
 }
 

@@ -15,9 +15,9 @@ enum { ID_KEYS = sizeof id_keys / sizeof *id_keys };
 
 /* Columns and keys of result files that hold no field. */
 static const char *const meta_keys[] = {
-    "schema", "score", "tax_invoice_valid", "needs_review", "findings", "document", "tables", "compliance", "run", "type", "status", "error", "prompt", "prompt_ids",
-    "answer_ids", "first_logits", "grid", "font", "processing_time", "field_count", "found_fields", "field_coverage", "prompt_used", "timestamp", "overall_accuracy",
-    "fields_extracted", "fields_matched", "total_fields", "inference_only", "fields", "truth", "answer", "text", "ms", "tokens",
+    "schema", "score", "tax_invoice_valid", "needs_review", "findings", "document", "tables", "compliance", "run", "status", "error", "prompt", "prompt_ids", "answer_ids", "first_logits", "grid", "font", "processing_time", "field_count",
+    "found_fields", "field_coverage", "prompt_used", "timestamp", "overall_accuracy", "fields_extracted", "fields_matched",
+    "total_fields", "inference_only", "fields", "truth", "answer", "text", "ms", "tokens",
 };
 
 static bool is_one_of(const char *text, const char *const *words, size_t n) {
@@ -84,7 +84,8 @@ static rv_status read_header(const rv_document_reader *d, const rv_csv *csv, hea
         else report_unknown(d, name, csv->line);
         for (uint32_t j = 0; j < i && h->field[i] >= 0; j++)
             if (h->field[j] == h->field[i])
-                return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: columns %u and %u are both %s", d->file, csv->line, j + 1, i + 1, d->schema->fields[h->field[i]].key);
+                return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: columns %u and %u are both %s", d->file, csv->line, j + 1, i + 1,
+                               d->schema->fields[h->field[i]].key);
     }
     if (known == 0) return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: no column is a field of schema %s", d->file, csv->line, d->schema->name);
     return RV_OK;
@@ -189,7 +190,12 @@ static rv_status read_object(const rv_document_reader *d, json_t *object, uint32
 static rv_status read_json_text(const rv_document_reader *d, const char *text, size_t bytes, uint32_t line, rv_error *err) {
     json_error_t why;
     json_t *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &why);
-    if (!root) return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: not valid JSON: %s", d->file, line + (uint32_t)(why.line > 0 ? why.line - 1 : 0), why.text);
+    if (!root) {
+        char *near = strstr(why.text, " near '");          /* what stands there may be a number that no log should have */
+        if (near) *near = '\0';
+        uint32_t at = line + (uint32_t)(why.line > 0 ? why.line - 1 : 0);
+        return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: not valid JSON: %s", d->file, at, why.text);
+    }
     rv_status st = RV_OK;
     if (json_is_array(root))
         for (size_t i = 0; i < json_array_size(root) && st == RV_OK; i++) st = read_object(d, json_array_get(root, i), line, err);

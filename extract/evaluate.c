@@ -22,7 +22,9 @@ static rv_status keep(void *user, rv_record *record, uint32_t line, rv_error *er
         d->capacity = capacity;
     }
     d->records[d->n++] = record;
-    if (!*record->file) return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: the document has no name (image_file, filename, image_name, image, file or id)", d->name, line);
+    if (!*record->file)
+        return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: the document has no name (image_file, filename, image_name, image, file or id)",
+                       d->name, line);
     return RV_OK;
 }
 
@@ -34,11 +36,14 @@ static int by_name(const void *a, const void *b) {
 rv_status rv_documents_load(const rv_schema *schema, const rv_run *run, rv_documents *out, rv_error *err) {
     rv_record_setup setup = { 0 };
     *out = (rv_documents){ .name = run->name };
-    rv_status st = rv_documents_read(&(rv_document_reader){ .schema = schema, .setup = &setup, .file = run->name, .each = keep, .user = out }, run->text, run->bytes, err);
+    rv_status st =
+        rv_documents_read(&(rv_document_reader){ .schema = schema, .setup = &setup, .file = run->name, .each = keep, .user = out },
+                          run->text, run->bytes, err);
     if (st == RV_OK && out->n == 0) st = rv_fail(err, RV_ERR_FORMAT, "%s: no documents", run->name);
     if (st == RV_OK) qsort(out->records, out->n, sizeof *out->records, by_name);
     for (uint32_t i = 1; i < out->n && st == RV_OK; i++)
-        if (by_name(&out->records[i - 1], &out->records[i]) == 0) st = rv_fail(err, RV_ERR_FORMAT, "%s: %s is there twice", run->name, rv_base_name(out->records[i]->file));
+        if (by_name(&out->records[i - 1], &out->records[i]) == 0)
+            st = rv_fail(err, RV_ERR_FORMAT, "%s: %s is there twice", run->name, rv_base_name(out->records[i]->file));
     if (st) rv_documents_free(out);
     return st;
 }
@@ -70,8 +75,9 @@ static void add_type(rv_scores *s, const char *type, const rv_tallied *tally) {
     s->type_documents[i]++;
 }
 
-static rv_status score(const rv_documents *truth, const rv_documents *run, const rv_schema *schema, const rv_eval_options *o, rv_scores *out, rv_error *err) {
-    *out = (rv_scores){ .name = run->name };
+static rv_status score(const rv_documents *truth, const rv_documents *run, const rv_schema *schema, const rv_eval_options *o,
+                       rv_scores *out, rv_error *err) {
+    *out = (rv_scores){ .name = run->name, .answers = run };
     out->fields = calloc(schema->n_fields, sizeof *out->fields);
     out->by_document = calloc(truth->n, sizeof *out->by_document);
     if (!out->fields || !out->by_document) return rv_fail_memory(err, "evaluation");
@@ -112,7 +118,8 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-rv_status rv_bootstrap(const rv_tallied *a, const rv_tallied *b, uint32_t n, rv_rate_fn rate, uint32_t resamples, uint64_t seed, rv_interval *out, rv_error *err) {
+rv_status rv_bootstrap(const rv_tallied *a, const rv_tallied *b, uint32_t n, rv_rate_fn rate, uint32_t resamples, uint64_t seed,
+                       rv_interval *out, rv_error *err) {
     double *values = malloc(resamples * sizeof *values);
     if (!values) return rv_fail_memory(err, "bootstrap");
     for (uint32_t r = 0; r < resamples; r++) {
@@ -171,11 +178,13 @@ static void scores_free(rv_scores *s) {
     free(s->by_document);
 }
 
-rv_status rv_eval_run(const rv_schema *schema, const rv_run *truth, const rv_run *run, const rv_run *other, const rv_eval_options *options, char **report, rv_error *err) {
+rv_status rv_eval_run(const rv_schema *schema, const rv_run *truth, const rv_run *run, const rv_run *other, const rv_eval_options *options,
+                      char **report, rv_error *err) {
     rv_documents t = { 0 }, a = { 0 }, b = { 0 };
-    rv_evaluation e = { .schema = schema, .has_b = other != NULL, .options = *options };
+    rv_evaluation e = { .schema = schema, .truth = &t, .has_b = other != NULL, .options = *options };
     rv_status st;
-    if (other && options->ignore_missing) return rv_fail(err, RV_ERR_ARGUMENT, "two runs are compared on all documents: ignore_missing makes no sense");
+    if (other && options->ignore_missing)
+        return rv_fail(err, RV_ERR_ARGUMENT, "two runs are compared on all documents: ignore_missing makes no sense");
     TRY(rv_documents_load(schema, truth, &t, err));
     TRY(rv_documents_load(schema, run, &a, err));
     TRY(score(&t, &a, schema, options, &e.a, err));

@@ -45,6 +45,7 @@ rv_record *rv_documents_find(const rv_documents *d, const char *name);
 /* One run against the truth. */
 typedef struct rv_scores {
     const char *name;
+    const rv_documents *answers;
     uint32_t    documents, missing, extra;         /* scored; without an answer; answers without truth   */
     uint32_t    perfect;                           /* every field right by meaning                       */
     rv_tallied *fields;                            /* schema->n_fields                                   */
@@ -65,7 +66,8 @@ double rv_rate_anls(const rv_tallied *t);
 double rv_rate_invented(const rv_tallied *t);
 double rv_rate_missed(const rv_tallied *t);
 /* Of one run, or (b not NULL) of b - a on the same documents. RV_ERR_MEMORY. */
-rv_status rv_bootstrap(const rv_tallied *a, const rv_tallied *b, uint32_t n, rv_rate_fn rate, uint32_t resamples, uint64_t seed, rv_interval *out, rv_error *err);
+rv_status rv_bootstrap(const rv_tallied *a, const rv_tallied *b, uint32_t n, rv_rate_fn rate, uint32_t resamples, uint64_t seed,
+                       rv_interval *out, rv_error *err);
 /* Two-sided exact sign test: the chance of a split at least this uneven if both were equally likely. */
 double rv_sign_test(uint32_t better, uint32_t worse);
 
@@ -73,6 +75,7 @@ typedef struct rv_paired { uint32_t better, worse, equal; double p; rv_interval 
 
 typedef struct rv_evaluation {
     const rv_schema *schema;
+    const rv_documents *truth;
     rv_scores        a, b;
     bool             has_b;
     rv_interval      exact[2], same[2], f1[2], anls[2];
@@ -81,6 +84,7 @@ typedef struct rv_evaluation {
 } rv_evaluation;
 
 rv_status rv_eval_report(const rv_evaluation *e, char **report, rv_error *err);
-rv_status rv_eval_run(const rv_schema *schema, const rv_run *truth, const rv_run *run, const rv_run *other, const rv_eval_options *options, char **report, rv_error *err);
+rv_status rv_eval_run(const rv_schema *schema, const rv_run *truth, const rv_run *run, const rv_run *other,
+                      const rv_eval_options *options, char **report, rv_error *err);
 rv_status rv_lint_run(const rv_schema *schema, const rv_run *truth, rv_report_form form, char **report, uint32_t *problems, rv_error *err);
 #endif

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "extract/documents.h"
 #include "extract/evaluate.h"
 #include "extract/write.h"
 
@@ -19,34 +20,44 @@ static const char *percent(double rate, char out[16]) {
 static void add_row(rv_string *s, bool md, const char *name, double n, const rv_tallied *t) {
     char c[6][16];
     const char *form = md ? "| %s | %.0f | %s | %s | %s | %s | %s | %s |\n" : "%-30.30s %6.0f %8s %8s %8s %8s %9s %8s\n";
-    rv_string_addf(s, form, name, n, percent(rv_rate_exact(t), c[0]), percent(rv_rate_same(t), c[1]), percent(rv_f1(t), c[2]), percent(rv_rate_anls(t), c[3]),
-                   percent(rv_rate_invented(t), c[4]), percent(rv_rate_missed(t), c[5]));
+    rv_string_addf(s, form, name, n, percent(rv_rate_exact(t), c[0]), percent(rv_rate_same(t), c[1]), percent(rv_f1(t), c[2]),
+                   percent(rv_rate_anls(t), c[3]), percent(rv_rate_invented(t), c[4]), percent(rv_rate_missed(t), c[5]));
 }
 
 static void add_head(rv_string *s, bool md, const char *first, const char *count) {
-    if (md) rv_string_addf(s, "\n| %s | %s | exact %% | meaning %% | F1 %% | ANLS %% | invented %% | missed %% |\n|---|---|---|---|---|---|---|---|\n", first, count);
+    if (md)
+        rv_string_addf(
+            s, "\n| %s | %s | exact %% | meaning %% | F1 %% | ANLS %% | invented %% | missed %% |\n|---|---|---|---|---|---|---|---|\n",
+            first, count);
     else rv_string_addf(s, "\n%-30s %6s %8s %8s %8s %8s %9s %8s\n", first, count, "exact", "meaning", "F1", "ANLS", "invented", "missed");
 }
 
 static void add_overall(rv_string *s, const rv_evaluation *e, int which) {
     const rv_scores *r = which ? &e->b : &e->a;
     rv_string_addf(s, "%s: %u documents", r->name, r->documents);
-    if (r->missing) rv_string_addf(s, e->options.ignore_missing ? ", %u more without an answer left out" : ", %u of them without an answer", r->missing);
+    if (r->missing)
+        rv_string_addf(s, e->options.ignore_missing ? ", %u more without an answer left out" : ", %u of them without an answer",
+                       r->missing);
     if (r->extra) rv_string_addf(s, ", %u answers without truth left out", r->extra);
     rv_string_addf(s, "; %u (%.1f %%) right in every field\n", r->perfect, 100.0 * r->perfect / (r->documents ? r->documents : 1));
-    rv_string_addf(s, "  exact   %5.2f %% (95 %%: %.2f to %.2f)\n", 100 * rv_rate_exact(&r->all), 100 * e->exact[which].low, 100 * e->exact[which].high);
-    rv_string_addf(s, "  meaning %5.2f %% (95 %%: %.2f to %.2f)\n", 100 * rv_rate_same(&r->all), 100 * e->same[which].low, 100 * e->same[which].high);
+    rv_string_addf(s, "  exact   %5.2f %% (95 %%: %.2f to %.2f)\n", 100 * rv_rate_exact(&r->all), 100 * e->exact[which].low,
+                   100 * e->exact[which].high);
+    rv_string_addf(s, "  meaning %5.2f %% (95 %%: %.2f to %.2f)\n", 100 * rv_rate_same(&r->all), 100 * e->same[which].low,
+                   100 * e->same[which].high);
     rv_string_addf(s, "  F1      %5.2f %% (95 %%: %.2f to %.2f)\n", 100 * rv_f1(&r->all), 100 * e->f1[which].low, 100 * e->f1[which].high);
-    rv_string_addf(s, "  ANLS    %5.2f %% (95 %%: %.2f to %.2f)\n", 100 * rv_rate_anls(&r->all), 100 * e->anls[which].low, 100 * e->anls[which].high);
+    rv_string_addf(s, "  ANLS    %5.2f %% (95 %%: %.2f to %.2f)\n", 100 * rv_rate_anls(&r->all), 100 * e->anls[which].low,
+                   100 * e->anls[which].high);
     char c[2][16];
-    rv_string_addf(s, "  invented %s %% of what is not there, missed %s %% of what is\n", percent(rv_rate_invented(&r->all), c[0]), percent(rv_rate_missed(&r->all), c[1]));
+    rv_string_addf(s, "  invented %s %% of what is not there, missed %s %% of what is\n", percent(rv_rate_invented(&r->all), c[0]),
+                   percent(rv_rate_missed(&r->all), c[1]));
 }
 
 static void add_paired(rv_string *s, const rv_evaluation *e) {
     const rv_paired *p = &e->paired;
     rv_string_addf(s, "\n%s against %s, on the same documents:\n", e->b.name, e->a.name);
-    rv_string_addf(s, "  meaning %+.2f points (95 %%: %+.2f to %+.2f), exact %+.2f (%+.2f to %+.2f)\n", 100 * (rv_rate_same(&e->b.all) - rv_rate_same(&e->a.all)), 100 * p->same.low,
-                   100 * p->same.high, 100 * (rv_rate_exact(&e->b.all) - rv_rate_exact(&e->a.all)), 100 * p->exact.low, 100 * p->exact.high);
+    rv_string_addf(s, "  meaning %+.2f points (95 %%: %+.2f to %+.2f), exact %+.2f (%+.2f to %+.2f)\n",
+                   100 * (rv_rate_same(&e->b.all) - rv_rate_same(&e->a.all)), 100 * p->same.low, 100 * p->same.high,
+                   100 * (rv_rate_exact(&e->b.all) - rv_rate_exact(&e->a.all)), 100 * p->exact.low, 100 * p->exact.high);
     rv_string_addf(s, "  documents: %u better, %u worse, %u equal (sign test p = %.3g)\n", p->better, p->worse, p->equal, p->p);
 }
 
@@ -62,6 +73,45 @@ static void add_tables(rv_string *s, const rv_evaluation *e, const rv_scores *r,
     }
 }
 
+/* ---- wrong fields -------------------------------------------------------------------------------------- */
+
+typedef void (*wrong_fn)(void *to, const char *document, const char *key, const char *truth, const char *answer);
+
+/* Calls `each` for the first options.list_wrong fields that are wrong by meaning, document by document. */
+static void each_wrong(const rv_evaluation *e, const rv_scores *r, wrong_fn each, void *to) {
+    uint32_t left = e->options.list_wrong;
+    for (uint32_t d = 0; d < e->truth->n && left; d++) {
+        const rv_record *t = e->truth->records[d], *p = rv_documents_find(r->answers, rv_base_name(t->file));
+        for (uint32_t f = 0; f < e->schema->n_fields && left && (p || !e->options.ignore_missing); f++) {
+            rv_tallied cell;
+            rv_string truth = { 0 }, answer = { 0 };
+            rv_compare_field(t, p, f, false, &cell);
+            if (cell.cells <= cell.same) continue;
+            rv_slot_text(t, f, &truth);
+            if (p) rv_slot_text(p, f, &answer);
+            each(to, rv_base_name(t->file), e->schema->fields[f].key, rv_string_text(&truth), p ? rv_string_text(&answer) : "(no answer)");
+            rv_string_free(&truth);
+            rv_string_free(&answer);
+            left--;
+        }
+    }
+}
+
+static void add_wrong(void *to, const char *document, const char *key, const char *truth, const char *answer) {
+    rv_string_addf(to, "%s %s\n  truth:  %s\n  answer: %s\n", document, key, truth, answer);
+}
+
+static void add_wrong_json(void *to, const char *document, const char *key, const char *truth, const char *answer) {
+    json_array_append_new(to, json_pack("{s:s,s:s,s:s,s:s}", "document", document, "field", key, "truth", truth, "answer", answer));
+}
+
+static void write_wrong(rv_string *s, const rv_evaluation *e, const rv_scores *r, bool md) {
+    if (!e->options.list_wrong) return;
+    rv_string_addf(s, "\nwrong in %s:\n%s", r->name, md ? "```\n" : "");
+    each_wrong(e, r, add_wrong, s);
+    if (md) rv_string_addz(s, "```\n");
+}
+
 static void write_text(rv_string *s, const rv_evaluation *e, bool md) {
     if (md) rv_string_addz(s, "```\n");
     add_overall(s, e, 0);
@@ -72,6 +122,8 @@ static void write_text(rv_string *s, const rv_evaluation *e, bool md) {
     if (md) rv_string_addz(s, "```\n");
     add_tables(s, e, &e->a, md);
     if (e->has_b) add_tables(s, e, &e->b, md);
+    write_wrong(s, e, &e->a, md);
+    if (e->has_b) write_wrong(s, e, &e->b, md);
 }
 
 /* ---- tables for programs -------------------------------------------------------------------------------- */
@@ -107,9 +159,10 @@ static void write_csv(rv_string *s, const rv_evaluation *e) {
 static json_t *rate(double r) { return r < 0 ? json_null() : json_real(r); }
 
 static json_t *tally_json(const rv_tallied *t) {
-    return json_pack("{s:f,s:f,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "fields", t->cells, "support", t->present, "exact", rate(rv_rate_exact(t)), "same", rate(rv_rate_same(t)), "precision",
-                     rate(rv_precision(t)), "recall", rate(rv_recall(t)), "f1", rate(rv_f1(t)), "anls", rate(rv_rate_anls(t)), "invented", rate(rv_rate_invented(t)), "missed",
-                     rate(rv_rate_missed(t)));
+    return json_pack("{s:f,s:f,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "fields", t->cells, "support", t->present, "exact",
+                     rate(rv_rate_exact(t)), "same", rate(rv_rate_same(t)), "precision", rate(rv_precision(t)), "recall",
+                     rate(rv_recall(t)), "f1", rate(rv_f1(t)), "anls", rate(rv_rate_anls(t)), "invented", rate(rv_rate_invented(t)),
+                     "missed", rate(rv_rate_missed(t)));
 }
 
 static json_t *interval_json(rv_interval i) { return json_pack("[f,f]", i.low, i.high); }
@@ -126,10 +179,16 @@ static json_t *scores_json(const rv_evaluation *e, int which) {
     json_object_set_new(to, "extra", json_integer(r->extra));
     json_object_set_new(to, "perfect", json_integer(r->perfect));
     json_object_set_new(to, "all", tally_json(&r->all));
-    json_object_set_new(to, "interval_95", json_pack("{s:o,s:o,s:o,s:o}", "exact", interval_json(e->exact[which]), "same", interval_json(e->same[which]), "f1",
-                                                     interval_json(e->f1[which]), "anls", interval_json(e->anls[which])));
+    json_object_set_new(to, "interval_95",
+                        json_pack("{s:o,s:o,s:o,s:o}", "exact", interval_json(e->exact[which]), "same", interval_json(e->same[which]), "f1",
+                                  interval_json(e->f1[which]), "anls", interval_json(e->anls[which])));
     json_object_set_new(to, "by_field", fields);
     json_object_set_new(to, "by_type", types);
+    if (e->options.list_wrong) {
+        json_t *wrong = json_array();
+        each_wrong(e, r, add_wrong_json, wrong);
+        json_object_set_new(to, "wrong", wrong);
+    }
     return to;
 }
 
@@ -140,10 +199,12 @@ static void write_json(rv_string *s, const rv_evaluation *e) {
     json_object_set_new(to, "resamples", json_integer(e->options.resamples));
     json_object_set_new(to, "runs", runs);
     if (e->has_b)
-        json_object_set_new(to, "paired", json_pack("{s:f,s:o,s:f,s:o,s:i,s:i,s:i,s:f}", "same", rv_rate_same(&e->b.all) - rv_rate_same(&e->a.all), "same_interval_95",
-                                                    interval_json(e->paired.same), "exact", rv_rate_exact(&e->b.all) - rv_rate_exact(&e->a.all), "exact_interval_95",
-                                                    interval_json(e->paired.exact), "better", (int)e->paired.better, "worse", (int)e->paired.worse, "equal", (int)e->paired.equal,
-                                                    "sign_test_p", e->paired.p));
+        json_object_set_new(to, "paired",
+                            json_pack("{s:f,s:o,s:f,s:o,s:i,s:i,s:i,s:f}", "same", rv_rate_same(&e->b.all) - rv_rate_same(&e->a.all),
+                                      "same_interval_95", interval_json(e->paired.same), "exact",
+                                      rv_rate_exact(&e->b.all) - rv_rate_exact(&e->a.all), "exact_interval_95",
+                                      interval_json(e->paired.exact), "better", (int)e->paired.better, "worse", (int)e->paired.worse,
+                                      "equal", (int)e->paired.equal, "sign_test_p", e->paired.p));
     char *text = json_dumps(to, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     json_decref(to);
     s->failed = s->failed || !text;

@@ -14,7 +14,7 @@
  *                                          also true of a key that the schema does not have
  *     count(F) filled(F)                   items of a list; those that are not NOT_FOUND
  *     sum(F) sum_product(F, G)             over the rows; unknown if any cell is; sum_product: quantity x price
- *     sum_filled(F)                        NOT_FOUND cells count 0; unknown if there is nothing else
+ *     sum_filled(F)                        NOT_FOUND cells count 0; unknown if nobody looked
  *     or_zero(F)                           the amount, 0 when it is absent
  *     abs(x) min(x, y) max(x, y)
  *     first(F) last(F)                     the ends of a period

@@ -44,7 +44,7 @@ static bool all_valid(const rv_slot *s) {
 
 static rv_answer sum(const rv_slot *s, bool filled_only) {
     int64_t total = 0;
-    if (!s || (filled_only ? filled(s) : s->n_items) == 0) return unknown;
+    if (!s || (filled_only ? !s->answered : s->n_items == 0)) return unknown;
     for (uint32_t i = 0; i < s->n_items; i++) {
         if (filled_only && s->items[i].state == RV_VALUE_ABSENT) continue;
         rv_answer item = value_of(&s->items[i]);
@@ -65,7 +65,9 @@ static rv_answer sum_product(const rv_slot *a, const rv_slot *b) {
     for (uint32_t i = 0; i < a->n_items; i++) {
         rv_answer x = value_of(&a->items[i]), y = value_of(&b->items[i]);
         int64_t product;
-        if (!x.known || !y.known || __builtin_mul_overflow(x.value, y.value, &product) || __builtin_add_overflow(total, half_up(product, 1000), &total)) return unknown;
+        if (!x.known || !y.known || __builtin_mul_overflow(x.value, y.value, &product) ||
+            __builtin_add_overflow(total, half_up(product, 1000), &total))
+            return unknown;
     }
     return number(total);
 }
@@ -135,12 +137,6 @@ static rv_answer postcode_state(const rv_value *v) {
 
 static rv_answer words(const rv_record *r, const rv_expr_step *s) { return r->text ? number(contains(r->text, s->text, s->bytes)) : unknown; }
 
-static rv_answer lines(const rv_record *r) {
-    for (uint32_t i = 0; i < r->schema->n_fields; i++)
-        if (r->schema->fields[i].group == 0) return number(r->slots[i].n_items);
-    return number(0);
-}
-
 static rv_answer field_step(const rv_record *r, const rv_expr_step *s) {
     const rv_slot *slot = slot_of(r, s->field[0]);
     const rv_value *v = single(r, s->field[0]);
@@ -159,7 +155,9 @@ static rv_answer field_step(const rv_record *r, const rv_expr_step *s) {
     case RV_OP_FIRST: return v && v->state == RV_VALUE_VALID ? day(v->first) : unknown;
     case RV_OP_LAST: return v && v->state == RV_VALUE_VALID ? day(v->kind == RV_KIND_DATE_RANGE ? v->last : v->first) : unknown;
     case RV_OP_AMBIGUOUS: return v && v->state == RV_VALUE_VALID ? number(v->ambiguous) : unknown;
-    case RV_OP_IS: return v && v->state != RV_VALUE_ABSENT ? number(strlen(v->text) == s->bytes && strncasecmp(v->text, s->text, s->bytes) == 0) : unknown;
+    case RV_OP_IS:
+        return v && v->state != RV_VALUE_ABSENT ? number(strlen(v->text) == s->bytes && strncasecmp(v->text, s->text, s->bytes) == 0)
+                                                : unknown;
     case RV_OP_CONTAINS: return slot && filled(slot) ? number(contains(slot->raw, s->text, s->bytes)) : unknown;
     case RV_OP_DIGITS_END: return digits_end(v, single(r, s->field[1]));
     case RV_OP_POSTCODE_STATE: return postcode_state(v);
@@ -180,7 +178,7 @@ static rv_answer record_step(const rv_record *r, const rv_expr_step *s) {
         return chain.checked ? number(chain.breaks) : unknown;
     case RV_OP_BALANCE_ROWS: return number(rv_balance_chain(r).checked);
     case RV_OP_TODAY: return day(r->today);
-    case RV_OP_LINES: return lines(r);
+    case RV_OP_LINES: return number(rv_record_rows(r, 0));
     default: return field_step(r, s);
     }
 }

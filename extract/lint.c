@@ -68,7 +68,8 @@ static void check_values(linter *l, const rv_record *r, uint32_t line) {
         for (uint32_t k = 0; k < slot->n_items; k++) {
             const rv_value *v = &slot->items[k];
             bool text = f->kind == RV_KIND_ID || f->kind == RV_KIND_NAME || f->kind == RV_KIND_ADDRESS || f->kind == RV_KIND_TEXT;
-            if (text && v->state == RV_VALUE_VALID && looks_like_money(v)) add(l, line, r->file, f->key, "an amount in a column that holds none: is the row shifted?", v->text);
+            if (text && v->state == RV_VALUE_VALID && looks_like_money(v))
+                add(l, line, r->file, f->key, "an amount in a column that holds none: is the row shifted?", v->text);
         }
     }
 }
@@ -76,7 +77,9 @@ static void check_values(linter *l, const rv_record *r, uint32_t line) {
 static void check_findings(linter *l, const rv_record *r, uint32_t line) {
     for (uint32_t i = 0; i < r->n_findings; i++) {
         const rv_finding *f = &r->findings[i];
-        bool told = f->layer == RV_LAYER_FORMAT ? strcmp(f->id, "required") != 0 : strcmp(f->id, "list.aligned") == 0 || f->severity == RV_SEVERITY_ERROR || strstr(f->id, "sum") != NULL;
+        bool told = f->layer == RV_LAYER_FORMAT
+                        ? strcmp(f->id, "required") != 0
+                        : strcmp(f->id, "list.aligned") == 0 || f->severity == RV_SEVERITY_ERROR || strstr(f->id, "sum") != NULL;
         if (f->layer == RV_LAYER_LEGAL || !told) continue;
         add(l, line, r->file, f->n_fields ? r->schema->fields[f->fields[0]].key : "", f->message, f->actual);
     }
@@ -147,7 +150,8 @@ static void write_json(const linter *l, rv_string *s) {
     json_t *list = json_array();
     for (size_t i = 0; i < l->n; i++) {
         const problem *p = &l->problems[i];
-        json_array_append_new(list, json_pack("{s:i,s:s,s:s,s:s,s:s}", "line", (int)p->line, "document", p->document, "field", p->field, "problem", p->message, "value", p->value));
+        json_array_append_new(list, json_pack("{s:i,s:s,s:s,s:s,s:s}", "line", (int)p->line, "document", p->document, "field", p->field,
+                                              "problem", p->message, "value", p->value));
     }
     json_t *to = json_pack("{s:s,s:i,s:o}", "file", l->file, "documents", (int)l->documents, "problems", list);
     char *text = to ? json_dumps(to, JSON_INDENT(2)) : NULL;
@@ -166,7 +170,9 @@ rv_status rv_lint_run(const rv_schema *schema, const rv_run *truth, rv_report_fo
     l.found = rv_pool_take(&l.pool, schema->n_fields * sizeof *l.found);
     if (!l.answered || !l.found) st = rv_fail_memory(err, truth->name);
     if (st == RV_OK)
-        st = rv_documents_read(&(rv_document_reader){ .schema = schema, .setup = &setup, .file = truth->name, .each = each, .unknown = unknown, .user = &l }, truth->text, truth->bytes, err);
+        st = rv_documents_read(
+            &(rv_document_reader){ .schema = schema, .setup = &setup, .file = truth->name, .each = each, .unknown = unknown, .user = &l },
+            truth->text, truth->bytes, err);
     if (st == RV_OK) {
         check_whole(&l);
         if (form == RV_REPORT_JSON) write_json(&l, &s);

@@ -51,7 +51,8 @@ static size_t blanks(const char *text, size_t bytes, size_t at) {
 
 /* The blank between "$1.00" and "$2.00". */
 static size_t before_dollar(const char *text, size_t bytes, size_t at) {
-    return text[at] == ' ' && at && isdigit((uint8_t)text[at - 1]) && at + 1 < bytes && (text[at + 1] == '$' || (text[at + 1] == '-' && at + 2 < bytes && text[at + 2] == '$'));
+    return text[at] == ' ' && at && isdigit((uint8_t)text[at - 1]) && at + 1 < bytes &&
+           (text[at + 1] == '$' || (text[at + 1] == '-' && at + 2 < bytes && text[at + 2] == '$'));
 }
 
 static bool has(separator_fn separator, const char *text, size_t bytes) {
@@ -82,8 +83,31 @@ static rv_status cut_lines(const char *text, size_t bytes, rv_list *out, rv_erro
         while (digits < n && isdigit((uint8_t)text[begin + digits])) digits++;
         if (n > 1 && strchr("-*+", text[begin]) && text[begin + 1] == ' ') begin += 2, n -= 2;
         else if (n > 3 && strncmp(text + begin, "\xe2\x80\xa2", 3) == 0) begin += 3, n -= 3;
-        else if (digits && digits < 3 && digits + 1 < n && strchr(".)", text[begin + digits]) && text[begin + digits + 1] == ' ') begin += digits + 2, n -= digits + 2;
+        else if (digits && digits < 3 && digits + 1 < n && strchr(".)", text[begin + digits]) && text[begin + digits + 1] == ' ')
+            begin += digits + 2, n -= digits + 2;
         if (n) st = add(out, text + begin, n, err);
+    }
+    return st;
+}
+
+/* ["Milk, 2L", 'Bread']: commas outside quotes part, quotes go. */
+static rv_status cut_brackets(const char *text, size_t bytes, rv_list *out, rv_error *err) {
+    size_t start = 0;
+    char quote = '\0';
+    rv_status st = RV_OK;
+    for (size_t at = 0; at <= bytes && st == RV_OK; at++) {
+        char c = at < bytes ? text[at] : ',';
+        if (quote && at < bytes) {
+            if (c == quote) quote = '\0';
+            continue;
+        }
+        if ((c == '"' || c == '\'') && strspn(text + start, " \"'") + start >= at) quote = c;
+        if (c != ',' || (at + 1 < bytes && at && isdigit((uint8_t)text[at - 1]) && isdigit((uint8_t)text[at + 1]))) continue;
+        st = add(out, text + start, at - start, err);
+        if (st) break;
+        rv_list_item *item = &out->items[out->count - 1];
+        if (item->bytes > 1 && strchr("\"'", *item->text) && item->text[item->bytes - 1] == *item->text) item->text++, item->bytes -= 2;
+        start = at + 1;
     }
     return st;
 }
@@ -95,7 +119,8 @@ rv_status rv_list_split(rv_value_kind kind, const char *text, size_t bytes, rv_l
     bool addresses = kind == RV_KIND_ADDRESS || kind == RV_KIND_DATE_RANGE;      /* commas belong to them */
     *out = (rv_list){ 0 };
     if (bytes == 0) return RV_OK;
-    if (has(bar, text, bytes)) st = cut(bar, text, bytes, out, err);
+    if (bytes > 2 && *text == '[' && text[bytes - 1] == ']') st = cut_brackets(text + 1, bytes - 2, out, err);
+    else if (has(bar, text, bytes)) st = cut(bar, text, bytes, out, err);
     else if (memchr(text, '\n', bytes)) st = cut_lines(text, bytes, out, err);
     else if (has(semicolon, text, bytes)) st = cut(semicolon, text, bytes, out, err);
     else if (!addresses && has(comma, text, bytes)) st = cut(comma, text, bytes, out, err);

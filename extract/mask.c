@@ -43,7 +43,8 @@ static bool has_word(const char *text, size_t bytes, const char *word) {
 static bool near_tfn(const char *text, size_t bytes, const run *r) {
     size_t begin = r->begin > NEAR_BYTES ? r->begin - NEAR_BYTES : 0, end = r->end + NEAR_BYTES / 2 < bytes ? r->end + NEAR_BYTES / 2 : bytes;
     const char *at = text + begin;
-    return has_word(at, end - begin, "tfn") || has_word(at, end - begin, "t.f.n") || has_word(at, end - begin, "tax file") || has_word(at, end - begin, "taxfile");
+    return has_word(at, end - begin, "tfn") || has_word(at, end - begin, "t.f.n") || has_word(at, end - begin, "tax file") ||
+           has_word(at, end - begin, "taxfile");
 }
 
 /* The end of the card number that begins at `begin`, or 0: 13 to 19 digits that pass Luhn, beginning with 2 to 6 as all schemes

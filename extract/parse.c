@@ -15,18 +15,27 @@ static span trim(span s) {
     return s;
 }
 
-/* Marks of formatting around a key or a value: **bold**, `code`, "quotes". */
+/* Marks of formatting around a value: **bold**, `code`, "quotes"; always on both sides ("**** 1111" is a masked card). */
 static span unwrap(span s) {
     for (bool again = true; again;) {
         s = trim(s);
         again = false;
-        while (s.bytes && (*s.text == '*' || *s.text == '`' || *s.text == '_')) s.text++, s.bytes--, again = true;
-        while (s.bytes && (s.text[s.bytes - 1] == '*' || s.text[s.bytes - 1] == '`')) s.bytes--, again = true;
-        if (s.bytes >= 2 && (*s.text == '"' || *s.text == '\'') && s.text[s.bytes - 1] == *s.text) {
-            s.text++, s.bytes -= 2;
+        for (size_t n = 2; n >= 1 && !again; n--) {
+            if (s.bytes <= 2 * n || !strchr(n == 2 ? "*" : "*`\"'", *s.text)) continue;
+            const char *end = s.text + s.bytes - n;
+            if (memcmp(s.text, end, n) || s.text[0] != s.text[n - 1] || s.text[n] == ' ') continue;
+            s = (span){ s.text + n, s.bytes - 2 * n };
             again = true;
         }
     }
+    return s;
+}
+
+/* The same around a key, where one side may have been cut off with the colon. */
+static span unwrap_key(span s) {
+    s = trim(s);
+    while (s.bytes && strchr("*`\"'|", *s.text)) s = trim((span){ s.text + 1, s.bytes - 1 });
+    while (s.bytes && strchr("*`\"'|", s.text[s.bytes - 1])) s = trim((span){ s.text, s.bytes - 1 });
     return s;
 }
 
@@ -67,29 +76,49 @@ static span drop_bullet(span s) {
 
 static bool has_bullet(span s) { return drop_bullet(s).text != s.text; }
 
+/* "Total - $5.00", with a hyphen or a dash. */
+static int32_t read_dashed(const rv_schema *schema, span s, span *value) {
+    static const char *const dashes[] = { " - ", " \xe2\x80\x93 ", " \xe2\x80\x94 " };
+    const char *first = NULL;
+    size_t width = 0;
+    for (int i = 0; i < 3; i++) {
+        const char *at = memmem(s.text, s.bytes, dashes[i], strlen(dashes[i]));
+        if (!at || (first && at > first)) continue;
+        first = at;
+        width = strlen(dashes[i]);
+    }
+    if (!first) return -1;
+    span key = unwrap_key((span){ s.text, (size_t)(first - s.text) });
+    *value = trim((span){ first + width, (size_t)(s.text + s.bytes - first) - width });
+    return key.bytes && key.bytes <= 80 ? rv_schema_find(schema, key.text, key.bytes) : -1;
+}
+
 /* The field that a line's head names, and what stands behind; -1: none.  "KEY: value", "**Key** - value", "| KEY | value |". */
 static int32_t read_key_within(const rv_schema *schema, span line, span *value, int depth) {
     span s = drop_bullet(line);
     if (s.bytes && *s.text == '|') {                       /* a row of a Markdown table */
         const char *start = s.text + 1, *end = memchr(start, '|', s.bytes - 1);
         if (!end) return -1;
-        span key = unwrap((span){ start, (size_t)(end - start) });
+        span key = unwrap_key((span){ start, (size_t)(end - start) });
         *value = trim((span){ end + 1, (size_t)(s.text + s.bytes - end - 1) });
         if (value->bytes && value->text[value->bytes - 1] == '|') *value = trim((span){ value->text, value->bytes - 1 });
         return key.bytes && key.bytes <= 80 ? rv_schema_find(schema, key.text, key.bytes) : -1;
     }
     const char *colon = memchr(s.text, ':', s.bytes), *equals = memchr(s.text, '=', s.bytes);
     if (!colon || (equals && equals < colon)) colon = equals;
-    if (!colon) return -1;
-    span key = unwrap((span){ s.text, (size_t)(colon - s.text) });
+    if (!colon) return read_dashed(schema, s, value);
+    span key = unwrap_key((span){ s.text, (size_t)(colon - s.text) });
+    bool open = s.bytes > 2 && strncmp(s.text, "**", 2) == 0 && !memmem(s.text + 2, (size_t)(colon - s.text) - 1, "**", 2);
     *value = trim((span){ colon + 1, (size_t)(s.text + s.bytes - colon - 1) });
-    if (value->bytes >= 2 && value->text[0] == '*' && value->text[1] == '*') *value = trim((span){ value->text + 2, value->bytes - 2 });
+    if (open && value->bytes >= 2 && strncmp(value->text, "**", 2) == 0) *value = trim((span){ value->text + 2, value->bytes - 2 });
     if (key.bytes == 0 || key.bytes > 80) return -1;
     if (depth == 0) return rv_schema_find(schema, key.text, key.bytes);
-    if (key.bytes == 3 && strncasecmp(key.text, "key", 3) == 0 && value->bytes) return read_key_within(schema, *value, value, depth - 1);     /* "KEY: TOTAL: .." */
+    if (key.bytes == 3 && strncasecmp(key.text, "key", 3) == 0 && value->bytes)
+        return read_key_within(schema, *value, value, depth - 1); /* "KEY: TOTAL: .." */
     int32_t field = rv_schema_find(schema, key.text, key.bytes);
     span again;
-    if (field >= 0 && memchr(value->text, ':', value->bytes) && read_key_within(schema, *value, &again, depth - 1) == field) *value = again;  /* "TOTAL: TOTAL: .." */
+    if (field >= 0 && memchr(value->text, ':', value->bytes) && read_key_within(schema, *value, &again, depth - 1) == field)
+        *value = again; /* "TOTAL: TOTAL: .." */
     return field;
 }
 
@@ -100,7 +129,7 @@ static bool looks_like_key(const rv_schema *schema, span line) {
     span value;
     size_t n = 0;
     if (read_key(schema, line, &value) >= 0) return true;
-    span s = unwrap(drop_bullet(line));
+    span s = unwrap_key(drop_bullet(line));
     while (n < s.bytes && (isupper((uint8_t)s.text[n]) || isdigit((uint8_t)s.text[n]) || s.text[n] == '_')) n++;
     return n >= 3 && n < s.bytes && s.text[n] == ':';
 }
@@ -141,7 +170,7 @@ static rv_status parse_blocks(rv_parse *p, const char *text, size_t bytes) {
     span line, value;
     rv_status st = RV_OK;
     for (size_t at = 0; st == RV_OK && next_line(text, bytes, &at, &line);) {
-        span key = unwrap(drop_bullet(line));
+        span key = unwrap_key(drop_bullet(line));
         int32_t field = read_key(schema, line, &value);
         if (field >= 0 && unwrap(value).bytes) continue;                    /* pass one had it */
         if (field < 0 && key.bytes && key.bytes <= 80) field = rv_schema_find(schema, key.text, key.bytes);

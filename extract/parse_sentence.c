@@ -29,8 +29,10 @@ static size_t match_name(const char *at, size_t bytes, const char *name) {
 
 /* "amount of", "was", "is listed as", ":" ..: how many bytes connect to the value. */
 static size_t skip_connectors(const char *text, size_t bytes) {
-    static const char *const words[] = { "amount", "price", "number", "is", "was", "of", "for", "the", "as", "listed", "shown", "came", "comes", "to", "at",
-                                         "on", "be", "equals", "paid", "payable", "charged", "included", "includes", "given", "dated", "a", "due", "due date", "name", "named", "called" };
+    static const char *const words[] = { "amount", "price",  "number", "is",       "was",     "of",       "for",      "the",
+                                         "as",     "listed", "shown",  "came",     "comes",   "to",       "at",       "on",
+                                         "be",     "equals", "paid",   "payable",  "charged", "included", "includes", "given",
+                                         "dated",  "a",      "due",    "due date", "name",    "named",    "called" };
     size_t at = 0;
     for (int i = 0; i < MOST_CONNECTORS; i++) {
         while (at < bytes && strchr(" :=(\t*-", text[at])) {
@@ -62,7 +64,9 @@ static size_t money_length(const char *text, size_t bytes) {
         }
         while (at < bytes && text[at] == ' ' && again) at++;
     }
-    while (at < bytes && (isdigit((uint8_t)text[at]) || (digits && strchr(",.", text[at]) && at + 1 < bytes && isdigit((uint8_t)text[at + 1])))) digits++, at++;
+    while (at < bytes &&
+           (isdigit((uint8_t)text[at]) || (digits && strchr(",.", text[at]) && at + 1 < bytes && isdigit((uint8_t)text[at + 1]))))
+        digits++, at++;
     if (at < bytes && text[at] == '%') return 0;
     bool cents = at >= 3 && text[at - 3] == '.';
     return digits && (marked || cents) ? at : 0;           /* a bare "5" is no amount */
@@ -80,8 +84,11 @@ static size_t digits_length(const char *text, size_t bytes, size_t least) {
 /* Capitalised words: "Acme Pty Ltd", "Joe's & Sons". */
 static size_t name_length(const char *text, size_t bytes) {
     size_t at = 0, end = 0;
+    if (bytes && (uint8_t)text[0] == 0xe2) return 0;       /* a dash or a quotation mark */
     while (at < bytes && (isupper((uint8_t)text[at]) || isdigit((uint8_t)text[at]) || text[at] == '&' || (uint8_t)text[at] >= 0x80)) {
-        while (at < bytes && (is_word(text[at]) || strchr("'&-/", text[at]) || (text[at] == '.' && at + 1 < bytes && is_word(text[at + 1])))) at++;
+        while (at < bytes &&
+               (is_word(text[at]) || strchr("'&-/", text[at]) || (text[at] == '.' && at + 1 < bytes && is_word(text[at + 1]))))
+            at++;
         end = at;
         if (at < bytes && text[at] == ' ') at++;
     }
@@ -138,8 +145,10 @@ static rv_status try_name(rv_parse *p, uint32_t field, const char *text, size_t 
 static rv_status try_field(rv_parse *p, uint32_t field, const char *text, size_t bytes) {
     const rv_field *f = &p->record->schema->fields[field];
     rv_status st = try_name(p, field, text, bytes, f->key);
-    for (uint32_t i = 0; st == RV_OK && i < f->aliases.count && !rv_slot_found(p->record, field); i++) st = try_name(p, field, text, bytes, f->aliases.items[i]);
-    for (uint32_t i = 0; st == RV_OK && i < f->labels.count && !rv_slot_found(p->record, field); i++) st = try_name(p, field, text, bytes, f->labels.items[i]);
+    for (uint32_t i = 0; st == RV_OK && i < f->aliases.count && !rv_slot_found(p->record, field); i++)
+        st = try_name(p, field, text, bytes, f->aliases.items[i]);
+    for (uint32_t i = 0; st == RV_OK && i < f->labels.count && !rv_slot_found(p->record, field); i++)
+        st = try_name(p, field, text, bytes, f->labels.items[i]);
     if (st == RV_OK && !rv_slot_found(p->record, field) && f->kind == RV_KIND_DATE && f->critical) {
         static const char *const words[] = { "dated", "issued", "on", "date" };
         for (size_t i = 0; st == RV_OK && i < 4 && !rv_slot_found(p->record, field); i++) st = try_name(p, field, text, bytes, words[i]);

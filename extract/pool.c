@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK_BYTES = 16384, ALIGN = 16 };
+enum { FIRST_BYTES = 4096, MOST_BYTES = 65536, ALIGN = 16 };      /* blocks double: most records need one or two */
 
 typedef struct rv_pool_block {
     struct rv_pool_block *next;
@@ -14,17 +14,14 @@ typedef struct rv_pool_block {
 static const size_t HEAD = (sizeof(rv_pool_block) + ALIGN - 1) & ~(size_t)(ALIGN - 1);
 
 static rv_pool_block *block_new(rv_pool *pool, size_t bytes) {
-    size_t capacity = bytes > BLOCK_BYTES / 2 ? bytes : BLOCK_BYTES;
-    rv_pool_block *block = calloc(1, HEAD + capacity);
+    size_t usual = !pool->blocks ? FIRST_BYTES : pool->blocks->capacity < MOST_BYTES ? 2 * pool->blocks->capacity : MOST_BYTES;
+    bool large = bytes > usual / 2;                        /* a block of its own, behind the one in use */
+    rv_pool_block *block = calloc(1, HEAD + (large ? bytes : usual));
     if (!block) return NULL;
-    block->capacity = capacity;
-    if (pool->blocks && capacity != BLOCK_BYTES) {         /* a large piece: the block in use stays in front */
-        block->next = pool->blocks->next;
-        pool->blocks->next = block;
-    } else {
-        block->next = pool->blocks;
-        pool->blocks = block;
-    }
+    block->capacity = large ? bytes : usual;
+    rv_pool_block **at = large && pool->blocks ? &pool->blocks->next : &pool->blocks;
+    block->next = *at;
+    *at = block;
     return block;
 }
 

@@ -30,6 +30,13 @@ void rv_record_free(rv_record *record) {
     free(record);
 }
 
+uint32_t rv_record_rows(const rv_record *record, int32_t group) {
+    uint32_t rows = 0;
+    for (uint32_t i = 0; i < record->schema->n_fields; i++)
+        if (record->schema->fields[i].group == group && record->slots[i].n_items > rows) rows = record->slots[i].n_items;
+    return rows;
+}
+
 const rv_value *rv_record_value(const rv_record *record, const char *key) {
     int32_t i = rv_schema_field(record->schema, key);
     if (i < 0 || record->slots[i].n_items == 0 || record->slots[i].items[0].state != RV_VALUE_VALID) return NULL;

@@ -81,6 +81,9 @@ rv_record *rv_record_blank(const rv_schema *schema);
  * tax file numbers are masked before anything is stored, unless the field says otherwise. RV_ERR_MEMORY. */
 rv_status rv_record_set(rv_record *record, uint32_t field, const char *text, size_t bytes, const char *source, rv_error *err);
 
+/* Rows of a table: items of its longest column. */
+uint32_t rv_record_rows(const rv_record *record, int32_t group);
+
 /* The first item of a field when it is there and valid, else NULL. */
 const rv_value *rv_record_value(const rv_record *record, const char *key);
 

@@ -105,7 +105,8 @@ static rv_status take_choice_aliases(const rv_loader *l, const rv_node *node, vo
     for (const rv_node *child = node->first; child; child = child->next) {
         uint32_t i = 0;
         while (i < field->choices.count && strcmp(field->choices.items[i], child->key)) i++;
-        if (i == field->choices.count) return rv_take_unknown(l, child, child->key, "value of the enum before it", field->choices.items, field->choices.count);
+        if (i == field->choices.count)
+            return rv_take_unknown(l, child, child->key, "value of the enum before it", field->choices.items, field->choices.count);
         rv_status st = rv_take_texts(l, child, &field->choice_aliases[i]);
         if (st) return st;
     }
@@ -210,9 +211,12 @@ rv_status rv_take_field(const rv_loader *l, const rv_node *node, rv_field *field
 }
 
 rv_status rv_finish_field(const rv_loader *l, const rv_node *node, rv_field *field) {
-    if (field->group >= 0 && !field->list) return rv_node_fail(l->tree, node, l->err, "x-group without \"type\": \"array\": only lists are columns");
-    if (field->kind == RV_KIND_ENUM && field->choices.count == 0) return rv_node_fail(l->tree, node, l->err, "x-kind enum without an enum of its values");
-    if (field->kind != RV_KIND_ENUM && field->choices.count) return rv_node_fail(l->tree, node, l->err, "enum with x-kind %s", rv_kind_name(field->kind));
+    if (field->group >= 0 && !field->list)
+        return rv_node_fail(l->tree, node, l->err, "x-group without \"type\": \"array\": only lists are columns");
+    if (field->kind == RV_KIND_ENUM && field->choices.count == 0)
+        return rv_node_fail(l->tree, node, l->err, "x-kind enum without an enum of its values");
+    if (field->kind != RV_KIND_ENUM && field->choices.count)
+        return rv_node_fail(l->tree, node, l->err, "enum with x-kind %s", rv_kind_name(field->kind));
     if (field->kind == RV_KIND_TFN && field->sensitivity != RV_SENSITIVE_TFN)
         return rv_node_fail(l->tree, node, l->err, "a tax file number needs \"x-sensitivity\": \"tfn\"");
     if (field->min_confidence > 1) return rv_node_fail(l->tree, node, l->err, "x-min-confidence must be from 0 to 1");

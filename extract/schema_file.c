@@ -69,13 +69,15 @@ static bool is_key(const char *text) {
 static rv_status take_properties(const rv_loader *l, const rv_node *node) {
     rv_schema *schema = l->schema;
     if (node->type != RV_JSON_OBJECT) return rv_take_wrong(l, node, "an object");
-    if (node->n == 0 || node->n > MOST_FIELDS) return rv_node_fail(l->tree, node, l->err, "must have 1 to %d fields, has %u", MOST_FIELDS, node->n);
+    if (node->n == 0 || node->n > MOST_FIELDS)
+        return rv_node_fail(l->tree, node, l->err, "must have 1 to %d fields, has %u", MOST_FIELDS, node->n);
     schema->fields = rv_pool_take(&schema->pool, node->n * sizeof *schema->fields);
     if (!schema->fields) return rv_fail_memory(l->err, l->tree->file);
     for (const rv_node *child = node->first; child; child = child->next) {
         rv_field *field = &schema->fields[schema->n_fields++];
         if (!is_key(child->key))
-            return rv_node_fail(l->tree, child, l->err, "\"%.80s\" is no key: capitals, digits and _ (at most %d), a letter first", child->key, MOST_NAME);
+            return rv_node_fail(l->tree, child, l->err, "\"%.80s\" is no key: capitals, digits and _ (at most %d), a letter first",
+                                child->key, MOST_NAME);
         field->key = rv_pool_text(&schema->pool, child->key, strlen(child->key));
         if (!field->key) return rv_fail_memory(l->err, l->tree->file);
         rv_status st = rv_take_field(l, child, field);
@@ -160,7 +162,8 @@ static rv_status check_names(const rv_loader *l, const rv_node *properties) {
             for (uint32_t j = 0; j < schema->n_fields; j++) {
                 if (j == i) continue;
                 bool taken = strcmp(schema->fields[j].key, alias) == 0;
-                for (uint32_t b = 0; b < schema->fields[j].aliases.count && !taken; b++) taken = strcmp(schema->fields[j].aliases.items[b], alias) == 0;
+                for (uint32_t b = 0; b < schema->fields[j].aliases.count && !taken; b++)
+                    taken = strcmp(schema->fields[j].aliases.items[b], alias) == 0;
                 /* A definition's alias gives way to a field of that name; two aliases cannot be told apart. */
                 if (taken && strcmp(schema->fields[j].key, alias) != 0)
                     return rv_node_fail(l->tree, node, l->err, "the alias \"%s\" is also one of %s", alias, schema->fields[j].key);
@@ -189,7 +192,8 @@ static rv_status take_expr(const rv_loader *l, const rv_node *node, void *to) {
 }
 
 static rv_status take_severity(const rv_loader *l, const rv_node *node, void *to) {
-    const char *const words[] = { rv_severity_name(RV_SEVERITY_INFO), rv_severity_name(RV_SEVERITY_WARNING), rv_severity_name(RV_SEVERITY_ERROR) };
+    const char *const words[] = { rv_severity_name(RV_SEVERITY_INFO), rv_severity_name(RV_SEVERITY_WARNING),
+                                  rv_severity_name(RV_SEVERITY_ERROR) };
     rv_severity severity;
     rv_status st = rv_take_text(l, node, to);
     if (st || rv_severity_find(node->text, &severity)) return st;
@@ -276,7 +280,8 @@ static rv_status finish(const rv_loader *l) {
     rv_schema *schema = l->schema;
     const rv_node *root = l->tree->root;
     if (!schema->doctype) return rv_node_fail(l->tree, root, l->err, "x-doctype is missing: the type of document, as \"RECEIPT\"");
-    if (!is_key(schema->doctype)) return rv_node_fail(l->tree, rv_node_get(root, "x-doctype"), l->err, "must be capitals, digits and _, a letter first");
+    if (!is_key(schema->doctype))
+        return rv_node_fail(l->tree, rv_node_get(root, "x-doctype"), l->err, "must be capitals, digits and _, a letter first");
     if (!schema->prompt) return rv_node_fail(l->tree, root, l->err, "x-prompt is missing: the sentence that opens the question");
     if (!schema->title) schema->title = schema->name;
     if (!schema->version) schema->version = "0";

@@ -75,7 +75,8 @@ char *rv_tidy(rv_pool *pool, const char *text, size_t bytes) {
     for (const char *at = out; at && *at && ascii; at++) ascii = (uint8_t)*at < 0x80;
     if (!out || ascii) return out;
     utf8proc_uint8_t *composed = NULL;
-    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)out, (utf8proc_ssize_t)strlen(out), &composed, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    utf8proc_ssize_t n =
+        utf8proc_map((const utf8proc_uint8_t *)out, (utf8proc_ssize_t)strlen(out), &composed, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
     char *copy = n >= 0 ? rv_pool_text(pool, (const char *)composed, (size_t)n) : NULL;
     free(composed);
     if (n == UTF8PROC_ERROR_NOMEM) pool->failed = true;
@@ -126,7 +127,8 @@ static void read_address(rv_pool *pool, const char *text, const rv_value_context
     size_t n = 0;
     for (const char *at = text; *at; at++) {
         bool after = n && copy[n - 1] == '/' && n > 1 && isdigit((uint8_t)copy[n - 2]) && *at == ' ' && isdigit((uint8_t)at[1]);
-        bool before = *at == ' ' && at[1] == '/' && n && isdigit((uint8_t)copy[n - 1]) && (isdigit((uint8_t)at[2]) || (at[2] == ' ' && isdigit((uint8_t)at[3])));
+        bool before = *at == ' ' && at[1] == '/' && n && isdigit((uint8_t)copy[n - 1]) &&
+                      (isdigit((uint8_t)at[2]) || (at[2] == ' ' && isdigit((uint8_t)at[3])));
         if (!after && !before) copy[n++] = *at;
     }
     copy[n] = '\0';

@@ -58,7 +58,8 @@ typedef struct piece {
 enum { MOST_PIECES = 3 };
 
 static int month_of(const char *word, size_t n) {
-    static const char *const names[] = { "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december" };
+    static const char *const names[] = { "january", "february", "march",     "april",   "may",      "june",
+                                         "july",    "august",   "september", "october", "november", "december" };
     if (n == 4 && strncasecmp(word, "sept", 4) == 0) return 9;
     for (int i = 0; n >= 3 && i < 12; i++)
         if ((n == 3 || n == strlen(names[i])) && strncasecmp(word, names[i], n) == 0) return i + 1;
@@ -67,7 +68,9 @@ static int month_of(const char *word, size_t n) {
 
 static bool is_weekday(const char *word, size_t n) {
     static const char *const names[] = { "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday" };
-    if ((n == 4 && strncasecmp(word, "tues", 4) == 0) || (n == 5 && strncasecmp(word, "thurs", 5) == 0) || (n == 4 && strncasecmp(word, "thur", 4) == 0)) return true;
+    if ((n == 4 && strncasecmp(word, "tues", 4) == 0) || (n == 5 && strncasecmp(word, "thurs", 5) == 0) ||
+        (n == 4 && strncasecmp(word, "thur", 4) == 0))
+        return true;
     for (int i = 0; n >= 3 && i < 7; i++)
         if ((n == 3 || n == strlen(names[i])) && strncasecmp(word, names[i], n) == 0) return true;
     return false;
@@ -105,7 +108,8 @@ static bool take_digits(const char **at, piece *p) {
 
 /* Words in front that only announce a date: "Date:", "Issued on". */
 static void skip_label(const char **at) {
-    static const char *const words[] = { "invoice", "statement", "due", "issue", "issued", "tax", "date", "dated", "on", "of", "the", "as", "at" };
+    static const char *const words[] = { "invoice", "statement", "due", "issue", "issued", "tax", "date",
+                                         "dated",   "on",        "of",  "the",   "as",     "at" };
     for (bool again = true; again;) {
         again = false;
         for (size_t i = 0; i < sizeof words / sizeof *words && !again; i++) again = rv_skip_word(at, words[i]);
@@ -168,7 +172,8 @@ static const char *set_day_month(int first, int second, rv_date *d, rv_value *ou
     return NULL;
 }
 
-static const char *set_named(const piece *day, const piece *month, const piece *year, const rv_value_context *context, rv_date *d, rv_value *out) {
+static const char *set_named(const piece *day, const piece *month, const piece *year, const rv_value_context *context, rv_date *d,
+                             rv_value *out) {
     if (!small(day) || (year && !set_year(year, context, d))) return "not a date";
     d->month = (int8_t)month->month;
     d->day = (int8_t)day->number;

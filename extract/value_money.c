@@ -104,8 +104,9 @@ static bool skip_minus(const char **at) {
 
 /* What may stand behind an amount. */
 static void skip_tail(const char **at, rv_value *out) {
-    static const char *const words[] = { "each", "ea", "per unit", "per item", "per kg", "/ea", "/kg", "/each", "inc gst", "incl gst", "incl. gst", "inc. gst", "including gst",
-                                         "(inc gst)", "(incl gst)", "(incl. gst)", "ex gst", "excl gst", "excluding gst" };
+    static const char *const words[] = { "each",       "ea",          "per unit", "per item",  "per kg",       "/ea",           "/kg",
+                                         "/each",      "inc gst",     "incl gst", "incl. gst", "inc. gst",     "including gst", "(inc gst)",
+                                         "(incl gst)", "(incl. gst)", "ex gst",   "excl gst",  "excluding gst" };
     for (bool again = true; again;) {
         skip_currency(at, out);
         again = **at == '*' || **at == '#';                        /* till marks of taxed items */
@@ -213,8 +214,9 @@ static void finish_thousandths(rv_pool *pool, const digits *d, bool minus, const
 
 /* A digit anchors it: "3", "3x", "x3", "3 EACH", "1.25 kg", "Qty: 3". */
 void rv_read_quantity(rv_pool *pool, const char *text, const rv_value_context *context, rv_value *out) {
-    static const char *const units[] = { "x", "each", "ea", "pcs", "pc", "pce", "units", "unit", "items", "item", "kg", "g", "l", "ml", "litres",
-                                         "litre", "m", "hrs", "hours", "hour", "hr", "pk", "pack", "packs", "box", "boxes", "days", "day", "nights", "night" };
+    static const char *const units[] = { "x",  "each", "ea",   "pcs",   "pc",     "pce",   "units", "unit", "items",  "item",
+                                         "kg", "g",    "l",    "ml",    "litres", "litre", "m",     "hrs",  "hours",  "hour",
+                                         "hr", "pk",   "pack", "packs", "box",    "boxes", "days",  "day",  "nights", "night" };
     const char *at = text;
     digits d = { 0 };
     (void)context;

@@ -61,7 +61,8 @@ void rv_write_csv_row(const rv_record *record, rv_string *out) {
     rv_csv_cell(out, record->file);
     rv_string_addf(out, ",%s,", record->schema->name);
     if (c->score >= 0) rv_string_addf(out, "%.1f", c->score);
-    rv_string_addf(out, ",%s,%s,", c->tax_invoice_valid == RV_UNKNOWN ? "" : rv_tristate_name(c->tax_invoice_valid), c->checked ? c->needs_review ? "true" : "false" : "");
+    rv_string_addf(out, ",%s,%s,", c->tax_invoice_valid == RV_UNKNOWN ? "" : rv_tristate_name(c->tax_invoice_valid),
+                   c->checked ? c->needs_review ? "true" : "false" : "");
     for (uint32_t i = 0; i < record->n_findings; i++) rv_string_addf(out, "%s%s", i ? " " : "", record->findings[i].id);
     for (uint32_t i = 0; i < record->schema->n_fields; i++) {
         rv_string text = { 0 };
@@ -92,8 +93,11 @@ static void add_plain(rv_string *out, const char *text) {
 
 static void add_findings(rv_string *out, const rv_record *record) {
     const rv_compliance *c = &record->compliance;
-    if (c->score >= 0) rv_string_addf(out, "\nScore %.0f of 100. ", c->score);
-    rv_string_addf(out, "GST: %s. Valid tax invoice: %s. Needs review: %s.\n", rv_gst_class_name(c->gst_class), rv_tristate_name(c->tax_invoice_valid), c->needs_review ? "yes" : "no");
+    rv_string_addz(out, "\n");
+    if (c->score >= 0) rv_string_addf(out, "Score %.0f of 100. ", c->score);
+    if (c->gst_class != RV_GST_UNKNOWN) rv_string_addf(out, "GST: %s. ", rv_gst_class_name(c->gst_class));
+    if (c->tax_invoice_valid != RV_UNKNOWN) rv_string_addf(out, "Valid tax invoice: %s. ", rv_tristate_name(c->tax_invoice_valid));
+    rv_string_addf(out, "Needs review: %s.\n", c->needs_review ? "yes" : "no");
     if (record->n_findings) rv_string_addz(out, "\n");
     for (uint32_t i = 0; i < record->n_findings; i++) {
         const rv_finding *f = &record->findings[i];
@@ -119,7 +123,8 @@ void rv_write_markdown(const rv_record *record, rv_string *out) {
         add_plain(out, record->schema->fields[i].title);
         rv_string_addz(out, " | ");
         add_plain(out, rv_string_text(&text));
-        if (record->slots[i].n_items && record->slots[i].confidence >= 0) rv_string_addf(out, " | %.2f |\n", (double)record->slots[i].confidence);
+        if (record->slots[i].n_items && record->slots[i].confidence >= 0)
+            rv_string_addf(out, " | %.2f |\n", (double)record->slots[i].confidence);
         else rv_string_addz(out, " | |\n");
         out->failed = out->failed || text.failed;
         rv_string_free(&text);

@@ -14,7 +14,8 @@
 /* Marks that reorder text (U+202A to U+202E, U+2066 to U+2069): an amount could be made to look like another. */
 static bool is_reordering(const char *text) {
     unsigned char third = text[0] && text[1] ? (unsigned char)text[2] : 0;
-    return (strncmp(text, "\xe2\x80", 2) == 0 && third >= 0xaa && third <= 0xae) || (strncmp(text, "\xe2\x81", 2) == 0 && third >= 0xa6 && third <= 0xa9);
+    return (strncmp(text, "\xe2\x80", 2) == 0 && third >= 0xaa && third <= 0xae) ||
+           (strncmp(text, "\xe2\x81", 2) == 0 && third >= 0xa6 && third <= 0xa9);
 }
 
 /* Five characters cover element content and quoted attributes; controls are blanks. */
@@ -39,10 +40,13 @@ static void esc(rv_string *out, const char *text) {
 
 void rv_write_html_head(rv_string *out) {
     const rv_data_file *css = rv_data_find("review.css");
-    rv_string_addz(out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-                        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src 'self' data: file:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">\n"
-                        "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"referrer\" content=\"no-referrer\">\n"
-                        "<title>Review of extracted fields</title>\n<style>\n");
+    rv_string_addz(
+        out,
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src 'self' data: file:; "
+        "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">\n"
+        "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"referrer\" content=\"no-referrer\">\n"
+        "<title>Review of extracted fields</title>\n<style>\n");
     if (css) rv_string_add(out, css->data, css->bytes);
     rv_string_addz(out, "</style>\n</head>\n<body>\n");
 }
@@ -77,8 +81,12 @@ static void add_boxes(rv_string *out, const rv_record *r, uint32_t id) {
     for (uint32_t i = 0; w > 0 && h > 0 && i < r->schema->n_fields; i++)
         for (uint32_t b = 0; b < r->slots[i].n_boxes; b++) {
             const rv_box *box = &r->slots[i].boxes[b];
-            rv_string_addf(out, "<a class=\"box b%u\" id=\"b%08x-%u-%u\" href=\"#f%08x-%u\" style=\"left:%.2f%%;top:%.2f%%;width:%.2f%%;height:%.2f%%\" title=\"", i, id, i, b, id, i,
-                           100 * (double)box->x / w, 100 * (double)box->y / h, 100 * (double)box->width / w, 100 * (double)box->height / h);
+            rv_string_addf(
+                out,
+                "<a class=\"box b%u\" id=\"b%08x-%u-%u\" href=\"#f%08x-%u\" "
+                "style=\"left:%.2f%%;top:%.2f%%;width:%.2f%%;height:%.2f%%\" title=\"",
+                i, id, i, b, id, i, 100 * (double)box->x / w, 100 * (double)box->y / h, 100 * (double)box->width / w,
+                100 * (double)box->height / h);
             esc(out, r->schema->fields[i].title);
             rv_string_addz(out, "\"></a>\n");
         }
@@ -112,7 +120,9 @@ static void add_style(rv_string *out, const rv_record *r, uint32_t id) {
 
 /* ---- fields ------------------------------------------------------------------------------------------ */
 
-static bool is_number(const rv_field *field) { return field->kind == RV_KIND_MONEY || field->kind == RV_KIND_QUANTITY || field->kind == RV_KIND_PERCENT; }
+static bool is_number(const rv_field *field) {
+    return field->kind == RV_KIND_MONEY || field->kind == RV_KIND_QUANTITY || field->kind == RV_KIND_PERCENT;
+}
 
 static const char *worst(const rv_record *r, uint32_t field) {
     int severity = -1;
@@ -158,7 +168,8 @@ static void add_field(rv_string *out, const rv_record *r, uint32_t i, uint32_t i
     rv_string_addz(out, "</td><td>");
     if (slot->n_items && slot->confidence >= 0) {
         double p = (double)slot->confidence;
-        rv_string_addf(out, "<meter min=\"0\" max=\"1\" low=\"%.2f\" high=\"0.9\" optimum=\"1\" value=\"%.3f\"></meter> %.0f&nbsp;%%", r->schema->fields[i].min_confidence, p, 100 * p);
+        rv_string_addf(out, "<meter min=\"0\" max=\"1\" low=\"%.2f\" high=\"0.9\" optimum=\"1\" value=\"%.3f\"></meter> %.0f&nbsp;%%",
+                       r->schema->fields[i].min_confidence, p, 100 * p);
     }
     if (slot->n_items && *slot->source) {
         rv_string_addz(out, "<span class=\"source\">");
@@ -169,9 +180,7 @@ static void add_field(rv_string *out, const rv_record *r, uint32_t i, uint32_t i
 }
 
 static void add_table(rv_string *out, const rv_record *r, int32_t group) {
-    uint32_t rows = 0;
-    for (uint32_t i = 0; i < r->schema->n_fields; i++)
-        if (r->schema->fields[i].group == group && r->slots[i].n_items > rows) rows = r->slots[i].n_items;
+    uint32_t rows = rv_record_rows(r, group);
     if (!rows) return;
     rv_string_addz(out, "<table><caption>");
     esc(out, r->schema->groups[group]);
@@ -189,7 +198,10 @@ static void add_table(rv_string *out, const rv_record *r, int32_t group) {
             if (r->schema->fields[i].group != group) continue;
             const rv_value *v = row < r->slots[i].n_items ? &r->slots[i].items[row] : NULL;
             bool absent = !v || v->state == RV_VALUE_ABSENT;
-            rv_string_addf(out, "<td class=\"%s%s\">", is_number(&r->schema->fields[i]) ? "number " : "", absent ? "absent" : v->state == RV_VALUE_INVALID ? "error" : "");
+            rv_string_addf(out, "<td class=\"%s%s\">", is_number(&r->schema->fields[i]) ? "number " : "",
+                           absent                         ? "absent"
+                           : v->state == RV_VALUE_INVALID ? "error"
+                                                          : "");
             esc(out, absent ? "\xe2\x80\x93" : v->text);
             rv_string_addz(out, "</td>");
         }
@@ -240,10 +252,13 @@ static void add_header(rv_string *out, const rv_record *r) {
     rv_string_addz(out, "</span>");
     if (c->checked) {
         if (c->score >= 0) rv_string_addf(out, "<span class=\"badge %s\">score %.0f</span>", c->score >= 80 ? "good" : "warning", c->score);
-        rv_string_addf(out, "<span class=\"badge %s\">%s</span>", c->needs_review ? "warning" : "good", c->needs_review ? "needs review" : "no review needed");
+        rv_string_addf(out, "<span class=\"badge %s\">%s</span>", c->needs_review ? "warning" : "good",
+                       c->needs_review ? "needs review" : "no review needed");
         add_badge(out, c->tax_invoice_valid, "valid tax invoice", "no valid tax invoice");
         add_badge(out, c->deduction_evidence, "evidence for a deduction", "evidence incomplete");
-        if (c->gst_class != RV_GST_UNKNOWN) rv_string_addf(out, "<span class=\"badge %s\">GST: %s</span>", c->gst_class == RV_GST_IMPOSSIBLE ? "error" : "info", gst_words(c->gst_class));
+        if (c->gst_class != RV_GST_UNKNOWN)
+            rv_string_addf(out, "<span class=\"badge %s\">GST: %s</span>", c->gst_class == RV_GST_IMPOSSIBLE ? "error" : "info",
+                           gst_words(c->gst_class));
     }
     rv_string_addz(out, "</header>\n");
 }
@@ -263,6 +278,9 @@ rv_status rv_write_html(const rv_record *r, const rv_page_image *image, rv_strin
     rv_string_addz(out, "</tbody></table>\n");
     for (uint32_t g = 0; g < r->schema->n_groups; g++) add_table(out, r, (int32_t)g);
     add_findings(out, r);
-    rv_string_addf(out, "<footer>%s %s. Checks warn and suggest; they change nothing and are not tax advice.</footer>\n</section>\n</div>\n</article>\n", r->schema->name, r->schema->version);
+    rv_string_addf(
+        out,
+        "<footer>%s %s. Checks warn and suggest; they change nothing and are not tax advice.</footer>\n</section>\n</div>\n</article>\n",
+        r->schema->name, r->schema->version);
     return RV_OK;
 }

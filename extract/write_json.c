@@ -30,7 +30,10 @@ static json_t *plain(const rv_value *v) {
     return text(v->text);
 }
 
-static json_t *exact(int64_t thousandths) { return json_sprintf("%s%" PRId64 ".%03d", thousandths < 0 ? "-" : "", thousandths < 0 ? -thousandths / 1000 : thousandths / 1000, (int)((thousandths < 0 ? -thousandths : thousandths) % 1000)); }
+static json_t *exact(int64_t thousandths) {
+    return json_sprintf("%s%" PRId64 ".%03d", thousandths < 0 ? "-" : "", thousandths < 0 ? -thousandths / 1000 : thousandths / 1000,
+                        (int)((thousandths < 0 ? -thousandths : thousandths) % 1000));
+}
 
 static void add_sign(json_t *to, const rv_value *v) {
     static const char *const names[] = { NULL, "minus", "brackets", "CR", "DR" };
@@ -142,9 +145,7 @@ static json_t *field_json(const rv_record *r, uint32_t i) {
 /* Rows of a group as objects: what a program wants to loop over. */
 static json_t *table_json(const rv_record *r, int32_t group) {
     json_t *rows = json_array();
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < r->schema->n_fields; i++)
-        if (r->schema->fields[i].group == group && r->slots[i].n_items > n) n = r->slots[i].n_items;
+    uint32_t n = rv_record_rows(r, group);
     for (uint32_t row = 0; row < n; row++) {
         json_t *cells = json_object();
         for (uint32_t i = 0; i < r->schema->n_fields; i++) {

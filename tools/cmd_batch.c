@@ -15,8 +15,8 @@ static const char NAME[] = "batch";
 static const command_help help = {
     .command = "batch",
     .usage = "rvengine batch --model DIR --output FILE [options] FOLDER|FILE|'GLOB'|LIST.jsonl ..",
-    .about = "Extracts the fields of many documents. Results are written one by one; the same command goes on where an earlier one ended.\n"
-             "A document that cannot be read is a result that says why, and stops nothing. Ctrl-C ends after the running document.",
+    .about = "Extracts the fields of many documents. Results are written one by one; the same command goes on\nwhere an earlier one ended. "
+             "A document that cannot be read is a result that says why, and stops nothing.\nCtrl-C ends after the running document.",
     .after = "examples:\n"
              "  rvengine batch -m /models/mllama -s receipt -o results.jsonl scans/\n"
              "  rvengine batch -m /models/mllama -s receipt -f csv -o results.csv 'inbox/*.jpg'\n\n"

@@ -29,21 +29,27 @@ typedef struct eval_options {
     const char *schema, *truth, *output;
     text_list   plain;
     int32_t     format;
-    uint64_t    resamples, seed;
+    uint64_t    resamples, seed, wrong;
     bool        substitutions, ignore_missing;
 } eval_options;
 
 static parse_result parse(eval_options *o, int argc, char **argv) {
     const option table[] = {
         { OPTION_GROUP, .name = "Options" },
-        { OPTION_TEXT, .name = "schema", .letter = 's', .to = &o->schema, .value = "NAME", .help = "built-in schema, or a file (rvengine schema list)" },
-        { OPTION_TEXT, .name = "truth", .letter = 't', .to = &o->truth, .value = "FILE", .help = "what is right; fields that it does not name are not scored" },
+        { OPTION_TEXT, .name = "schema", .letter = 's', .to = &o->schema, .value = "NAME",
+          .help = "built-in schema, or a file (rvengine schema list)" },
+        { OPTION_TEXT, .name = "truth", .letter = 't', .to = &o->truth, .value = "FILE",
+          .help = "what is right; fields that it does not name are not scored" },
         { OPTION_CHOICE, .name = "format", .letter = 'f', .to = &o->format, .choices = "text|json|csv|md", .help = "default text" },
         { OPTION_TEXT, .name = "output", .letter = 'o', .to = &o->output, .value = "FILE", .help = "to a file, whole or not at all" },
-        { OPTION_WHOLE, .name = "resamples", .to = &o->resamples, .min = 1, .max = 1000000, .value = "N", .help = "of the bootstrap (default 2000)" },
+        { OPTION_WHOLE, .name = "resamples", .to = &o->resamples, .min = 1, .max = 1000000, .value = "N",
+          .help = "of the bootstrap (default 2000)" },
         { OPTION_WHOLE, .name = "seed", .to = &o->seed, .value = "N", .help = "of the bootstrap (default 0)" },
-        { OPTION_FLAG, .name = "substitutions", .to = &o->substitutions, .help = "F1: a wrong item is a miss and an invention (default: a miss)" },
-        { OPTION_FLAG, .name = "ignore-missing", .to = &o->ignore_missing, .help = "leave out documents without an answer (default: they are empty)" },
+        { OPTION_WHOLE, .name = "wrong", .to = &o->wrong, .max = 1000000, .value = "N", .help = "list the first N wrong fields with truth and answer" },
+        { OPTION_FLAG, .name = "substitutions", .to = &o->substitutions,
+          .help = "F1: a wrong item is a miss and an invention (default: a miss)" },
+        { OPTION_FLAG, .name = "ignore-missing", .to = &o->ignore_missing,
+          .help = "leave out documents without an answer (default: they are empty)" },
         { OPTION_END },
     };
     return options_parse(&help, table, argc, argv, &o->plain);
@@ -59,8 +65,12 @@ static rv_status read_run(const char *path, input *in, rv_run *out, rv_error *er
 static rv_status evaluate(const eval_options *o, const rv_schema *schema, char **text, rv_error *err) {
     input in[3] = { { 0 } };
     rv_run runs[3];
-    rv_eval_options options = { .size = sizeof options, .form = o->format, .resamples = (uint32_t)o->resamples, .seed = o->seed, .substitutions = o->substitutions,
-                                .ignore_missing = o->ignore_missing };
+    rv_eval_options options = { .size = sizeof options,
+                                .form = o->format,
+                                .resamples = (uint32_t)o->resamples,
+                                .seed = o->seed,
+                                .substitutions = o->substitutions,
+                                .ignore_missing = o->ignore_missing, .list_wrong = (uint32_t)o->wrong };
     rv_status st = read_run(o->truth, &in[0], &runs[0], err);
     for (size_t i = 0; i < o->plain.count && st == RV_OK; i++) st = read_run(o->plain.items[i], &in[i + 1], &runs[i + 1], err);
     if (st == RV_OK) st = rv_evaluate(schema, &runs[0], &runs[1], o->plain.count == 2 ? &runs[2] : NULL, &options, text, err);
@@ -83,7 +93,8 @@ static const char *misuse(const eval_options *o, bool linting) {
     if (linting && o->truth) return "lint takes its file without --truth";
     if (!linting && !o->truth) return "--truth is missing";
     if (!linting && (o->plain.count < 1 || o->plain.count > 2)) return "one or two files with answers were expected";
-    if (!linting && o->ignore_missing && o->plain.count == 2) return "--ignore-missing makes no sense for two runs: they are compared on all documents";
+    if (!linting && o->ignore_missing && o->plain.count == 2)
+        return "--ignore-missing makes no sense for two runs: they are compared on all documents";
     return NULL;
 }
 

@@ -11,7 +11,7 @@ static const char NAME[] = "extract";
 static const command_help help = {
     .command = "extract",
     .usage = "rvengine extract --model DIR [--schema NAME] [options] FILE..",
-    .about = "Reads images and PDFs, and writes the fields of each page: typed, checked, with how sure each is and where it came from.\n"
+    .about = "Reads images and PDFs, and writes the fields of each page: typed, checked, with how sure each is\nand where it came from. "
              "Keys and lists are held to the schema's form while the model answers; values are never changed.",
     .after = "examples:\n"
              "  rvengine extract -m /models/mllama receipt.jpg\n"

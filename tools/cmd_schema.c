@@ -48,9 +48,9 @@ static parse_result parse(schema_options *o, int argc, char **argv) {
 static json_t *info_json(const rv_schema_info *info) {
     char hash[20];
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)info->hash);
-    return json_pack("{s:s,s:s,s:s,s:s,s:s,s:i,s:i,s:i,s:i,s:s,s:s}", "name", info->name, "title", info->title, "version", info->version, "doctype", info->doctype, "description",
-                     info->description, "fields", (int)info->fields, "required", (int)info->required, "lists", (int)info->lists, "parts", (int)info->parts, "strategy", info->strategy,
-                     "hash", hash);
+    return json_pack("{s:s,s:s,s:s,s:s,s:s,s:i,s:i,s:i,s:i,s:s,s:s}", "name", info->name, "title", info->title, "version", info->version,
+                     "doctype", info->doctype, "description", info->description, "fields", (int)info->fields, "required",
+                     (int)info->required, "lists", (int)info->lists, "parts", (int)info->parts, "strategy", info->strategy, "hash", hash);
 }
 
 static int list(const schema_options *o) {
@@ -78,13 +78,16 @@ static int list(const schema_options *o) {
 /* ---- show -------------------------------------------------------------------------------------- */
 
 static json_t *field_json(const rv_field_info *f) {
-    return json_pack("{s:s,s:s,s:s,s:b,s:s,s:b,s:b,s:s,s:i,s:i}", "key", f->key, "title", f->title, "kind", f->kind, "list", f->list, "group", f->group, "required", f->required,
-                     "critical", f->critical, "prompt", f->prompt, "aliases", (int)f->aliases, "choices", (int)f->choices);
+    return json_pack("{s:s,s:s,s:s,s:b,s:s,s:b,s:b,s:s,s:i,s:i}", "key", f->key, "title", f->title, "kind", f->kind, "list", f->list,
+                     "group", f->group, "required", f->required, "critical", f->critical, "prompt", f->prompt, "aliases", (int)f->aliases,
+                     "choices", (int)f->choices);
 }
 
 static int show_fields(const rv_schema *schema, const rv_schema_info *info, bool as_json) {
     json_t *fields = json_array();
-    if (!as_json) printf("%s %s: %s (%s)\n%s\n\n%-30s %-11s %-13s %s\n", info->name, info->version, info->title, info->doctype, info->description, "key", "kind", "list of", "");
+    if (!as_json)
+        printf("%s %s: %s (%s)\n%s\n\n%-30s %-11s %-13s %s\n", info->name, info->version, info->title, info->doctype, info->description,
+               "key", "kind", "list of", "");
     for (uint32_t i = 0; i < info->fields; i++) {
         rv_field_info f = { .size = sizeof f };
         rv_error err;
@@ -93,7 +96,9 @@ static int show_fields(const rv_schema *schema, const rv_schema_info *info, bool
             return report(NAME, &err);
         }
         if (as_json) json_array_append_new(fields, field_json(&f));
-        else printf("%-30s %-11s %-13s %s%s\n", f.key, f.kind, f.list ? *f.group ? f.group : "(its own)" : "", f.required ? "required " : "", f.critical ? "critical" : "");
+        else
+            printf("%-30s %-11s %-13s %s%s\n", f.key, f.kind, f.list ? *f.group ? f.group : "(its own)" : "", f.required ? "required " : "",
+                   f.critical ? "critical" : "");
     }
     if (as_json) {
         json_t *root = info_json(info);
@@ -132,7 +137,9 @@ static int show(const schema_options *o) {
         return EXIT_USAGE;
     }
     if (rv_schema_open(o->plain.items[1], &schema, &err)) return report(NAME, &err);
-    int code = rv_schema_get_info(schema, &info, &err) ? report(NAME, &err) : o->prompt ? show_prompt(schema, o) : show_fields(schema, &info, o->json);
+    int code = rv_schema_get_info(schema, &info, &err) ? report(NAME, &err)
+               : o->prompt                             ? show_prompt(schema, o)
+                                                       : show_fields(schema, &info, o->json);
     rv_schema_free(schema);
     return code;
 }

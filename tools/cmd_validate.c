@@ -37,14 +37,21 @@ typedef struct validate_options {
 static parse_result parse(validate_options *o, int argc, char **argv) {
     const option table[] = {
         { OPTION_GROUP, .name = "Options" },
-        { OPTION_TEXT, .name = "schema", .letter = 's', .to = &o->schema, .value = "NAME", .help = "built-in schema, or a file (rvengine schema list)" },
-        { OPTION_CHOICE, .name = "format", .letter = 'f', .to = &o->format, .choices = "md|kv|json|jsonl|csv|html", .help = "what is written (default md)" },
+        { OPTION_TEXT, .name = "schema", .letter = 's', .to = &o->schema, .value = "NAME",
+          .help = "built-in schema, or a file (rvengine schema list)" },
+        { OPTION_CHOICE, .name = "format", .letter = 'f', .to = &o->format, .choices = "md|kv|json|jsonl|csv|html",
+          .help = "what is written (default md)" },
         { OPTION_TEXT, .name = "output", .letter = 'o', .to = &o->output, .value = "FILE", .help = "to a file, whole or not at all" },
-        { OPTION_TEXT, .name = "image", .letter = 'i', .to = &o->image, .value = "FILE", .help = "with html and one document: the page, which becomes part of the report" },
-        { OPTION_TEXT, .name = "page-text", .to = &o->page_text, .value = "FILE", .help = "all text of the page: checks look for words in it" },
-        { OPTION_TEXT, .name = "today", .to = &o->today, .value = "DATE", .help = "the day to check dates against, 2026-07-26 (default: today)" },
-        { OPTION_CHOICE, .name = "fail-on", .to = &o->fail_on, .choices = "never|error|warning|review", .help = "exit code 1 if a document has such a finding (default never)" },
-        { OPTION_FLAG, .name = "allow-tfn", .to = &o->allow_tfn, .help = "keep tax file numbers where the schema has them: for purposes of\ntax law only (Privacy (Tax File Number) Rule 2015)" },
+        { OPTION_TEXT, .name = "image", .letter = 'i', .to = &o->image, .value = "FILE",
+          .help = "with html and one document: the page, which becomes part of the report" },
+        { OPTION_TEXT, .name = "page-text", .to = &o->page_text, .value = "FILE",
+          .help = "all text of the page: checks look for words in it" },
+        { OPTION_TEXT, .name = "today", .to = &o->today, .value = "DATE",
+          .help = "the day to check dates against, 2026-07-26 (default: today)" },
+        { OPTION_CHOICE, .name = "fail-on", .to = &o->fail_on, .choices = "never|error|warning|review",
+          .help = "exit code 1 if a document has such a finding (default never)" },
+        { OPTION_FLAG, .name = "allow-tfn", .to = &o->allow_tfn,
+          .help = "keep tax file numbers where the schema has them: for purposes of\ntax law only (Privacy (Tax File Number) Rule 2015)" },
         { OPTION_END },
     };
     return options_parse(&help, table, argc, argv, &o->plain);
@@ -57,6 +64,8 @@ typedef struct collector {
     char                   *text;
     size_t                  bytes, capacity;
     uint32_t                documents, failed;
+    char                    told[16][64];        /* unknown columns that were named already             */
+    uint32_t                n_told;
     rv_status               st;
     rv_error                err;
 } collector;
@@ -101,6 +110,18 @@ static rv_status write_part(collector *c, const rv_record *record, rv_write_part
     return c->st;
 }
 
+/* A misspelt column would be lost in silence; in JSON Lines every document has it again. */
+static void tell_unknown(void *user, const char *key, uint32_t line) {
+    collector *c = user;
+    char name[64];
+    snprintf(name, sizeof name, "%s", key);
+    for (uint32_t i = 0; i < c->n_told; i++)
+        if (strcmp(c->told[i], name) == 0) return;
+    if (c->n_told == sizeof c->told / sizeof *c->told) return;
+    memcpy(c->told[c->n_told++], name, sizeof name);
+    say_error("validate: line %u: %s: no field of the schema, left out", line, name);
+}
+
 /* Between two documents; several in JSON become an array. */
 static void add_between(collector *c) {
     rv_form form = forms[c->o->format];
@@ -114,7 +135,8 @@ static int32_t each(void *user, rv_record *record) {
     bool whole = forms[c->o->format] == RV_FORM_HTML || forms[c->o->format] == RV_FORM_CSV;
     c->st = rv_record_check(record, &c->err);
     if (c->st == RV_OK) c->st = rv_record_get_summary(record, &summary, &c->err);
-    if (c->st == RV_OK && c->image && c->documents) c->st = fail(&c->err, RV_ERR_ARGUMENT, "--image belongs to one document, and there are several");
+    if (c->st == RV_OK && c->image && c->documents)
+        c->st = fail(&c->err, RV_ERR_ARGUMENT, "--image belongs to one document, and there are several");
     if (c->st == RV_OK && c->documents) add_between(c);
     if (c->st == RV_OK) write_part(c, record, whole && !c->documents ? RV_WRITE_HEAD | RV_WRITE_RECORD : RV_WRITE_RECORD);
     c->documents++;
@@ -139,7 +161,8 @@ static rv_status run(const validate_options *o, collector *c, rv_error *err) {
     time_t now = time(NULL);
     strftime(today, sizeof today, "%Y-%m-%d", localtime(&now));
     const char *path = o->plain.count ? o->plain.items[0] : "-";
-    rv_record_options options = { .size = sizeof options, .today = o->today ? o->today : today, .allow_tfn = o->allow_tfn };
+    rv_record_options options = { .size = sizeof options, .today = o->today ? o->today : today, .allow_tfn = o->allow_tfn,
+                                  .unknown = tell_unknown, .unknown_user = c };
     rv_status st = rv_schema_open(o->schema, &schema, err);
     if (st == RV_OK) st = input_read(path, &fields, err);
     if (st == RV_OK && o->page_text) st = input_read_text(o->page_text, &page, err);

@@ -25,7 +25,8 @@ static void schemas_are_listed_shown_and_checked(void **state) {
 }
 
 static void a_faulty_schema_is_refused_with_line_and_path(void **state) {
-    static const char text[] = "{ \"x-doctype\": \"X\",\n  \"x-prompt\": \"Read.\",\n  \"properties\": { \"TOTAL\": { \"x-kind\": \"mony\" } } }\n";
+    static const char text[] =
+        "{ \"x-doctype\": \"X\",\n  \"x-prompt\": \"Read.\",\n  \"properties\": { \"TOTAL\": { \"x-kind\": \"mony\" } } }\n";
     (void)state;
     const char *path = file_write("faulty.json", text, sizeof text - 1);
     refuses(4, "faulty\\.json: line 3: /properties/TOTAL/x-kind: \"mony\" is no kind of value: did you mean money\\?", "schema", "check", path);
@@ -69,6 +70,15 @@ static void several_documents_make_one_report(void **state) {
     refuses(2, "--image belongs to one document", "validate", "-s", "receipt", "-f", "html", "--image", RECEIPT, path);
 }
 
+static void a_misspelt_column_is_said(void **state) {
+    static const char text[] = "file,STORE,TOTLA\na.png,Acme,$5.00\nb.png,Bert,$6.00\n";
+    (void)state;
+    outcome o = run_with(NULL, ARGS("validate", "-s", "receipt", "-f", "csv", file_write("misspelt.csv", text, sizeof text - 1)));
+    assert_int_equal(o.code, 0);
+    assert_true(matches(o.err, "line 1: TOTLA: no field of the schema, left out"));
+    outcome_free(&o);
+}
+
 static void fail_on_decides_the_exit_code(void **state) {
     static const struct { const char *on; int code; } cases[] = { { "never", 0 }, { "error", 1 }, { "warning", 1 }, { "review", 1 } };
     const char *path = answer_file();
@@ -80,7 +90,8 @@ static void fail_on_decides_the_exit_code(void **state) {
         outcome_free(&o);
     }
     static const char good[] = "SUPPLIER_NAME: Acme\nINVOICE_DATE: 20/03/2024\nTOTAL_AMOUNT: $5.00\n";
-    outcome o = run_with(NULL, ARGS("validate", "-s", "receipt", "--fail-on", "review", "--today", "2024-06-30", file_write("good.txt", good, sizeof good - 1)));
+    outcome o = run_with(NULL, ARGS("validate", "-s", "receipt", "--fail-on", "review", "--today", "2024-06-30",
+                                    file_write("good.txt", good, sizeof good - 1)));
     assert_int_equal(o.code, 0);
     outcome_free(&o);
 }
@@ -108,6 +119,11 @@ static void what_makes_no_sense_is_refused(void **state) {
     refuses(2, "--image is for --format html", "validate", "-s", "receipt", "--image", RECEIPT, path);
     refuses(2, "must be a day as 2026-07-26", "validate", "-s", "receipt", "--today", "30/6/2024", path);
     refuses(4, "is empty", "validate", "-s", "receipt", "/dev/null");
+    static const char card[] = "{\"TOTAL\": 4111111111111111 4111111111111111}";
+    outcome o = run_with(NULL, ARGS("validate", "-s", "receipt", file_write("card.json", card, sizeof card - 1)));
+    assert_int_equal(o.code, 4);
+    assert_null(strstr(o.err, "4111111"));
+    outcome_free(&o);
     refuses(3, "cannot open|No such", "validate", "-s", "receipt", "/no/such/file");
     refuses(5, "no form that browsers show", "validate", "-s", "receipt", "-f", "html", "--image", path, path);
     refuses(2, "--truth is missing", "eval", "-s", "receipt", path);
@@ -118,14 +134,19 @@ static void what_makes_no_sense_is_refused(void **state) {
 #define TRUTH RV_TEST_DEMO "/receipts/expected.jsonl"
 
 static void runs_are_compared_with_the_truth_and_with_each_other(void **state) {
-    static const char a[] = "file,SUPPLIER,TOTAL\nr7000.png,Northern Electrical,152.39\n", b[] = "file,SUPPLIER,TOTAL\nr7000.png,NORTHERN ELECTRICAL,$152.93\n";
+    static const char a[] = "file,SUPPLIER,TOTAL\nr7000.png,Northern Electrical,152.39\n",
+                      b[] = "file,SUPPLIER,TOTAL\nr7000.png,NORTHERN ELECTRICAL,$152.93\n";
     char *first = strdup(file_write("a.csv", a, sizeof a - 1)), *second = strdup(file_write("b.csv", b, sizeof b - 1));
     (void)state;
     prints("8 documents, 7 of them without an answer.*\nTOTAL +8 +0\\.0 +12\\.5 ", "eval", "-s", "demo_receipt", "-t", TRUTH, first);
-    prints("1 documents, 7 more without an answer left out.*\nTOTAL +1 +0\\.0 +100\\.0 ", "eval", "-s", "demo_receipt", "-t", TRUTH, "--ignore-missing", first);
-    prints("b\\.csv against .*a\\.csv, on the same documents:.*documents: 0 better, 1 worse, 7 equal", "eval", "-s", "demo_receipt", "-t", TRUTH, first, second);
-    prints("^run,field,precision,recall,f1,support,exact,same,anls,invented,missed\r\n", "eval", "-s", "demo_receipt", "-t", TRUTH, "-f", "csv", first);
+    prints("1 documents, 7 more without an answer left out.*\nTOTAL +1 +0\\.0 +100\\.0 ", "eval", "-s", "demo_receipt", "-t", TRUTH,
+           "--ignore-missing", first);
+    prints("b\\.csv against .*a\\.csv, on the same documents:.*documents: 0 better, 1 worse, 7 equal", "eval", "-s", "demo_receipt", "-t",
+           TRUTH, first, second);
+    prints("^run,field,precision,recall,f1,support,exact,same,anls,invented,missed\r\n", "eval", "-s", "demo_receipt", "-t", TRUTH, "-f",
+           "csv", first);
     prints("\"interval_95\"", "eval", "-s", "demo_receipt", "-t", TRUTH, "-f", "json", first);
+    prints("wrong in .*a\\.csv:.*\nr7000\\.png ABN\n  truth:  82 138 594 886\n  answer: NOT_FOUND\n", "eval", "-s", "demo_receipt", "-t", TRUTH, "--wrong", "3", first);
     prints("8 documents, 0 problems", "eval", "lint", "-s", "demo_receipt", TRUTH);
     outcome o = run_with(NULL, ARGS("eval", "lint", "-s", "demo_receipt", first));
     assert_int_equal(o.code, 1);                           /* fields that no document has */
@@ -141,6 +162,7 @@ int main(void) {
         cmocka_unit_test(a_faulty_schema_is_refused_with_line_and_path),
         cmocka_unit_test(answers_are_checked_and_written_in_every_form),
         cmocka_unit_test(several_documents_make_one_report),
+        cmocka_unit_test(a_misspelt_column_is_said),
         cmocka_unit_test(fail_on_decides_the_exit_code),
         cmocka_unit_test(the_review_page_goes_to_a_file_with_its_image),
         cmocka_unit_test(what_makes_no_sense_is_refused),

@@ -18,7 +18,8 @@ static inline rv_record *record_of(const rv_schema *schema, const char *text) {
     rv_record *record = NULL;
     rv_error err;
     rv_record_options options = { .size = sizeof options, .file = "page.jpg", .today = "2024-06-30" };
-    if (rv_record_new(schema, &options, &record, &err) || rv_record_parse(record, text, strlen(text), "free", NULL, &err)) fail_msg("%s", err.message);
+    if (rv_record_new(schema, &options, &record, &err) || rv_record_parse(record, text, strlen(text), "free", NULL, &err))
+        fail_msg("%s", err.message);
     return record;
 }
 

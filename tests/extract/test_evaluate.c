@@ -15,7 +15,8 @@ static rv_tallied compared(const char *key, const char *truth, const char *answe
     rv_record *a, *b;
     rv_error err;
     uint32_t i = (uint32_t)rv_schema_field(s, key);
-    if (rv_record_new(s, NULL, &a, &err) || rv_record_new(s, NULL, &b, &err) || rv_record_put(a, key, truth, strlen(truth), "", &err) || rv_record_put(b, key, answer, strlen(answer), "", &err))
+    if (rv_record_new(s, NULL, &a, &err) || rv_record_new(s, NULL, &b, &err) || rv_record_put(a, key, truth, strlen(truth), "", &err) ||
+        rv_record_put(b, key, answer, strlen(answer), "", &err))
         fail_msg("%s", err.message);
     rv_compare_field(a, b, i, substitutions, &t);
     rv_record_free(a);
@@ -42,17 +43,29 @@ static void lists_are_compared_place_by_place(void **state) {
 }
 
 static void exact_and_meaning_differ_where_they_should(void **state) {
-    static const struct { const char *key, *truth, *answer; int exact, same; } cases[] = {
-        { "INVOICE_DATE", "05/03/2024", "5 March 2024", 0, 1 }, { "INVOICE_DATE", "05/03/2024", "03/05/2024", 0, 0 }, { "TOTAL_AMOUNT", "$1,234.50", "1234.5", 0, 1 },
-        { "TOTAL_AMOUNT", "$5.00", "$5.01", 0, 0 }, { "TOTAL_AMOUNT", "$5.00", "USD 5.00", 0, 0 }, { "SUPPLIER_NAME", "Acme Pty Ltd", "ACME PTY  LTD", 1, 1 },
-        { "SUPPLIER_NAME", "Acme Pty. Ltd.", "Acme Pty Ltd", 0, 1 }, { "SUPPLIER_NAME", "Acme", "Acne", 0, 0 }, { "BUSINESS_ABN", "51824753556", "ABN 51 824 753 556", 0, 1 },
-        { "SUPPLIER_NAME", "NOT_FOUND", "N/A", 1, 1 }, { "SUPPLIER_NAME", "NOT_FOUND", "Acme", 0, 0 }, { "SUPPLIER_NAME", "Acme", "NOT_FOUND", 0, 0 },
-        { "IS_GST_INCLUDED", "true", "Yes", 0, 1 }, { "BUSINESS_PHONE", "(02) 9876 5432", "0298765432", 0, 1 }, { "STATEMENT_DATE_RANGE", "1 Feb 2024 to 29 Feb 2024", "01/02/2024 - 29/02/2024", 0, 1 },
+    static const struct { const char *key, *truth, *answer; int exact, same;
+    } cases[] = {
+        { "INVOICE_DATE", "05/03/2024", "5 March 2024", 0, 1 },
+        { "INVOICE_DATE", "05/03/2024", "03/05/2024", 0, 0 },
+        { "TOTAL_AMOUNT", "$1,234.50", "1234.5", 0, 1 },
+        { "TOTAL_AMOUNT", "$5.00", "$5.01", 0, 0 },
+        { "TOTAL_AMOUNT", "$5.00", "USD 5.00", 0, 0 },
+        { "SUPPLIER_NAME", "Acme Pty Ltd", "ACME PTY  LTD", 1, 1 },
+        { "SUPPLIER_NAME", "Acme Pty. Ltd.", "Acme Pty Ltd", 0, 1 },
+        { "SUPPLIER_NAME", "Acme", "Acne", 0, 0 },
+        { "BUSINESS_ABN", "51824753556", "ABN 51 824 753 556", 0, 1 },
+        { "SUPPLIER_NAME", "NOT_FOUND", "N/A", 1, 1 },
+        { "SUPPLIER_NAME", "NOT_FOUND", "Acme", 0, 0 },
+        { "SUPPLIER_NAME", "Acme", "NOT_FOUND", 0, 0 },
+        { "IS_GST_INCLUDED", "true", "Yes", 0, 1 },
+        { "BUSINESS_PHONE", "(02) 9876 5432", "0298765432", 0, 1 },
+        { "STATEMENT_DATE_RANGE", "1 Feb 2024 to 29 Feb 2024", "01/02/2024 - 29/02/2024", 0, 1 },
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         rv_tallied t = compared(cases[i].key, cases[i].truth, cases[i].answer, false);
-        if ((int)t.exact != cases[i].exact || (int)t.same != cases[i].same) fail_msg("%s / %s: exact %.0f, same %.0f", cases[i].truth, cases[i].answer, t.exact, t.same);
+        if ((int)t.exact != cases[i].exact || (int)t.same != cases[i].same)
+            fail_msg("%s / %s: exact %.0f, same %.0f", cases[i].truth, cases[i].answer, t.exact, t.same);
     }
     rv_tallied t = compared("SUPPLIER_NAME", "NOT_FOUND", "Acme", false);
     assert_true(t.absent == 1 && t.invented == 1 && t.present == 0 && t.inventions == 1);
@@ -130,7 +143,8 @@ static void the_demo_answers_score_what_the_python_counts(void **state) {
     }
     rv_run t = { "truth", truth, bytes }, a = { "a", answers, strlen(answers) }, b = { "b", cash, strlen(cash) };
     char *report = evaluated(s, t, a, &b, RV_REPORT_JSON);
-    json_t *root = json_loads(report, 0, NULL), *runs = json_object_get(root, "runs"), *first = json_array_get(runs, 0), *second = json_array_get(runs, 1), *pair = json_object_get(root, "paired");
+    json_t *root = json_loads(report, 0, NULL), *runs = json_object_get(root, "runs"), *first = json_array_get(runs, 0),
+           *second = json_array_get(runs, 1), *pair = json_object_get(root, "paired");
     assert_true(near(json_real_value(json_object_get(json_object_get(first, "all"), "exact")), 0.9125));
     assert_true(near(json_real_value(json_object_get(json_object_get(second, "all"), "exact")), 0.8750));
     assert_int_equal(json_integer_value(json_object_get(first, "perfect")), 5);
@@ -177,15 +191,15 @@ static void what_cannot_be_compared_is_an_error(void **state) {
         rv_error err = { 0 };
         char *report;
         rv_status st = rv_evaluate(s, &t, &a, NULL, NULL, &report, &err);
-        if (st != RV_ERR_FORMAT || !strstr(err.message, cases[i].want)) fail_msg("case %zu: %d, \"%s\"; wanted \"%s\"", i, st, err.message, cases[i].want);
+        if (st != RV_ERR_FORMAT || !strstr(err.message, cases[i].want))
+            fail_msg("case %zu: %d, \"%s\"; wanted \"%s\"", i, st, err.message, cases[i].want);
     }
     rv_schema_free(s);
 }
 
 static void all_forms_of_a_file_hold_the_same(void **state) {
     static const char *const forms[] = {
-        "file,TOTAL,ITEMS\na.png,$5.00,\"x | y\"\n",
-        "\xef\xbb\xbf" "image_file;total;items\r\nfolder/a.png;$5.00;x | y\r\n",
+        "file,TOTAL,ITEMS\na.png,$5.00,\"x | y\"\n", "\xef\xbb\xbf" "image_file;total;items\r\nfolder/a.png;$5.00;x | y\r\n",
         "{\"file\":\"a.png\",\"fields\":{\"TOTAL\":\"$5.00\",\"ITEMS\":[\"x\",\"y\"]}}\n",
         "{\"filename\":\"a.png\",\"TOTAL\":5.0,\"ITEMS\":\"x | y\"}",
         "[{\"image\":\"a.png\",\"truth\":\"TOTAL: $5.00\\nITEMS: x | y\"}]",
@@ -210,10 +224,13 @@ static void lint_finds_what_hands_get_wrong(void **state) {
                                 "a,$5.00,17,x | y | z,$2.00 | $3.00,31/02/2024,red,NOT_FOUND\n"
                                 "c,$9.00,17,x,$5.00,01/02/2024,red,NOT_FOUND\n";
     static const char *const wanted[] = {
-        "truth.csv:1: COLOUR: no field of the schema has this name", "truth.csv:3: b: NUMBER: an amount in a column that holds none: is the row shifted? (\"$12.50\")",
-        "truth.csv:4: a: DATE: Date: no such day in the calendar. (\"31/02/2024\")", "truth.csv:4: a: ITEMS: The columns of the table have different numbers of rows.",
-        "truth.csv:5: c: PRICES: The prices do not add up to the total.", "truth.csv: a: the document is there twice", "truth.csv: PAYMENT: NOT_FOUND in every document",
-        "truth.csv: ABN: no document has this field: it will not be scored", "4 documents, ",
+        "truth.csv:1: COLOUR: no field of the schema has this name",
+        "truth.csv:3: b: NUMBER: an amount in a column that holds none: is the row shifted? (\"$12.50\")",
+        "truth.csv:4: a: DATE: Date: no such day in the calendar. (\"31/02/2024\")",
+        "truth.csv:4: a: ITEMS: The columns of the table have different numbers of rows.",
+        "truth.csv:5: c: PRICES: The prices do not add up to the total.", "truth.csv: a: the document is there twice",
+        "truth.csv: PAYMENT: NOT_FOUND in every document", "truth.csv: ABN: no document has this field: it will not be scored",
+        "4 documents, ",
     };
     rv_schema *s = schema_of("demo_receipt");
     rv_run t = { "truth.csv", truth, sizeof truth - 1 };

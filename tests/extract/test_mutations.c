@@ -37,9 +37,11 @@ static size_t mutate(uint64_t *seed, char *text, size_t n, const char *const *wo
 }
 
 static const char *const words[] = {
-    "TOTAL_AMOUNT: ", "KEY: ", "\n- ", " | ", "NOT_FOUND", "```json\n{", "\"total\": ", "[{\"description\": \"", "\\u00e9", "\\ud800", "$1,234.56", "99999999999999999999", "31/02/2024",
-    "\xe2\x80\xae", "\xff\xfe", "4111 1111 1111 1111", "TFN 123 456 782", "<|eot_id|>", "true", "null", "\"$ref\": \"#/$defs/A\"", "\"x-kind\": ", "\"enum\": [\"a\"]", "{", "[", "(", "not ",
-    "and ", "sum(", "GST_AMOUNT", "$82.50", "\"pattern\": \"(a+)+$\"", "the total was ", "balance_breaks()", "((((((((", "--------", "\r\n\r\n", "1 Dec - 5 Jan 2024",
+    "TOTAL_AMOUNT: ", "KEY: ", "\n- ", " | ", "NOT_FOUND", "```json\n{", "\"total\": ", "[{\"description\": \"", "\\u00e9",
+    "\\ud800", "$1,234.56", "99999999999999999999", "31/02/2024", "\xe2\x80\xae", "\xff\xfe",
+    "4111 1111 1111 1111", "TFN 123 456 782", "<|eot_id|>", "true", "null", "\"$ref\": \"#/$defs/A\"", "\"x-kind\": ",
+    "\"enum\": [\"a\"]", "{", "[", "(", "not ", "and ", "sum(", "GST_AMOUNT", "$82.50", "\"pattern\": \"(a+)+$\"",
+    "the total was ", "balance_breaks()", "((((((((", "--------", "\r\n\r\n", "1 Dec - 5 Jan 2024",
 };
 enum { WORDS = sizeof words / sizeof *words };
 
@@ -64,7 +66,9 @@ static void free_answers_never_break_a_record(void **state) {
         text[n] = '\0';
         rv_record *r;
         rv_error err;
-        rv_record_options options = { .size = sizeof options, .today = "2024-06-30", .page_text = round % 3 ? NULL : "TAX INVOICE 51 824 753 556" };
+        rv_record_options options = { .size = sizeof options,
+                                      .today = "2024-06-30",
+                                      .page_text = round % 3 ? NULL : "TAX INVOICE 51 824 753 556" };
         if (rv_record_new(schemas[draw(&seed) % 4], &options, &r, &err)) fail_msg("%s", err.message);
         char *exact = malloc(n ? n : 1);                   /* so that the sanitizer sees a byte too many */
         memcpy(exact, text, n);
@@ -95,7 +99,8 @@ static void schema_and_rule_files_are_read_or_refused(void **state) {
         text[n] = '\0';
         rv_schema *schema = NULL;
         rv_error err = { 0 };
-        rv_status st = strncmp(file->name, "rules/", 6) ? rv_schema_parse(file->name, text, n, &schema, &err) : rv_rules_check(file->name, text, n, &err);
+        rv_status st = strncmp(file->name, "rules/", 6) ? rv_schema_parse(file->name, text, n, &schema, &err)
+                                                        : rv_rules_check(file->name, text, n, &err);
         if (st != RV_OK && (st != RV_ERR_FORMAT || !strstr(err.message, "line "))) fail_msg("round %ld: %d, %s", round, st, err.message);
         good += st == RV_OK;
         if (schema) {
@@ -148,7 +153,8 @@ static void inputs_of_one_kind_of_byte_take_no_long_time(void **state) {
     char *text = malloc(MEGABYTE + 1);
     rv_schema *s = schema_of("universal");
     (void)state;
-    static const char *const fills[] = { "{", "[", "\"", ":", "|", "\n", "TOTAL: ", "KEY: ", "a:\n", "- x\n", "{\"a\":", "[{\"", "date ", "1 ", "$1 ", "\\", "PRODUCTS:\n", "total ", "<|" };
+    static const char *const fills[] = { "{",       "[",    "\"",    ":",  "|",   "\n", "TOTAL: ",     "KEY: ",  "a:\n", "- x\n",
+                                         "{\"a\":", "[{\"", "date ", "1 ", "$1 ", "\\", "PRODUCTS:\n", "total ", "<|" };
     for (size_t f = 0; f < sizeof fills / sizeof *fills; f++) {
         size_t n = strlen(fills[f]);
         for (size_t i = 0; i < MEGABYTE; i++) text[i] = fills[f][i % n];

@@ -85,7 +85,8 @@ static void days_count_up_one_by_one_and_read_back(void **state) {
     assert_int_equal(rv_date_days((rv_date){ 2000, 3, 1 }), 11017);
     for (int32_t days = -25567; days < 84006; days++) {            /* 1900 to 2199 */
         rv_date d = rv_date_of_days(days);
-        if (rv_date_days(d) != days || !rv_date_exists(d) || rv_date_compare(before, d) >= 0) fail_msg("day %d is %d-%d-%d", days, d.year, d.month, d.day);
+        if (rv_date_days(d) != days || !rv_date_exists(d) || rv_date_compare(before, d) >= 0)
+            fail_msg("day %d is %d-%d-%d", days, d.year, d.month, d.day);
         before = d;
         if (days % 7) continue;
         static const char *const forms[] = { "%02d/%02d/%04d", "%d.%d.%d", "%02d-%02d-%04d" };

@@ -15,13 +15,15 @@ static rv_value read_as(rv_value_kind kind, const char *text) {
 static void reads(int line, rv_value_kind kind, const char *text, const char *want, int64_t number) {
     rv_value v = read_as(kind, text);
     if (v.state != RV_VALUE_VALID || strcmp(v.text, want) || v.number != number)
-        fail_msg("line %d: \"%s\": state %d, \"%s\", %lld; wanted \"%s\", %lld (%s)", line, text, (int)v.state, v.text, (long long)v.number, want, (long long)number, v.why ? v.why : "");
+        fail_msg("line %d: \"%s\": state %d, \"%s\", %lld; wanted \"%s\", %lld (%s)", line, text, (int)v.state, v.text, (long long)v.number,
+                 want, (long long)number, v.why ? v.why : "");
     if (strcmp(v.raw, text)) fail_msg("line %d: raw is \"%s\"", line, v.raw);
 }
 
 static void refuses(int line, rv_value_kind kind, const char *text, const char *why) {
     rv_value v = read_as(kind, text);
-    if (v.state != RV_VALUE_INVALID || !v.why || !strstr(v.why, why)) fail_msg("line %d: \"%s\": state %d, \"%s\", why: %s", line, text, (int)v.state, v.text, v.why ? v.why : "");
+    if (v.state != RV_VALUE_INVALID || !v.why || !strstr(v.why, why))
+        fail_msg("line %d: \"%s\": state %d, \"%s\", why: %s", line, text, (int)v.state, v.text, v.why ? v.why : "");
 }
 
 #define READS(kind, text, want, number) reads(__LINE__, kind, text, want, number)
@@ -93,7 +95,8 @@ static void quantities_need_a_digit_and_nothing_more(void **state) {
 static void date_reads(int line, const char *text, const char *want, rv_date_by by, bool ambiguous) {
     rv_value v = read_as(RV_KIND_DATE, text);
     if (v.state != RV_VALUE_VALID || strcmp(v.text, want) || v.date_by != by || v.ambiguous != ambiguous)
-        fail_msg("line %d: \"%s\": state %d, \"%s\", by %d, ambiguous %d; wanted \"%s\" (%s)", line, text, (int)v.state, v.text, (int)v.date_by, v.ambiguous, want, v.why ? v.why : "");
+        fail_msg("line %d: \"%s\": state %d, \"%s\", by %d, ambiguous %d; wanted \"%s\" (%s)", line, text, (int)v.state, v.text,
+                 (int)v.date_by, v.ambiguous, want, v.why ? v.why : "");
 }
 #define DATE(text, want, by, ambiguous) date_reads(__LINE__, text, want, by, ambiguous)
 
@@ -150,7 +153,8 @@ static void periods_are_read_with_all_their_dashes(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         rv_value v = read_as(RV_KIND_DATE_RANGE, cases[i].text);
-        if (v.state != RV_VALUE_VALID || strcmp(v.text, cases[i].want)) fail_msg("\"%s\": \"%s\" (%s)", cases[i].text, v.text, v.why ? v.why : "");
+        if (v.state != RV_VALUE_VALID || strcmp(v.text, cases[i].want))
+            fail_msg("\"%s\": \"%s\" (%s)", cases[i].text, v.text, v.why ? v.why : "");
     }
     REFUSES(RV_KIND_DATE_RANGE, "29/02/2024 - 01/02/2024", "before it begins");
     REFUSES(RV_KIND_DATE_RANGE, "29/02/2024", "two dates");
@@ -209,11 +213,13 @@ static void texts_are_tidied_and_keep_their_raw_form(void **state) {
 }
 
 static void every_way_to_say_nothing_is_absent(void **state) {
-    static const char *const words[] = { "", "  ", "NOT_FOUND", "not found", "N/A", "n.a.", "None", "null", "-", "--", "Not visible", "[not provided]", "\"NOT_FOUND\"", "**N/A**" };
+    static const char *const words[] = { "",  "  ", "NOT_FOUND",   "not found",      "N/A",           "n.a.",   "None", "null",
+                                         "-", "--", "Not visible", "[not provided]", "\"NOT_FOUND\"", "**N/A**" };
     (void)state;
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         for (int kind = 0; kind < RV_KINDS; kind++)
-            if (kind != RV_KIND_ENUM && read_as((rv_value_kind)kind, words[i]).state != RV_VALUE_ABSENT) fail_msg("\"%s\" as %s is there", words[i], rv_kind_name((rv_value_kind)kind));
+            if (kind != RV_KIND_ENUM && read_as((rv_value_kind)kind, words[i]).state != RV_VALUE_ABSENT)
+                fail_msg("\"%s\" as %s is there", words[i], rv_kind_name((rv_value_kind)kind));
     assert_int_equal(read_as(RV_KIND_NAME, "Nando's").state, RV_VALUE_VALID);
     assert_int_equal(read_as(RV_KIND_TEXT, "Not found at the scene").state, RV_VALUE_VALID);
 }

@@ -8,10 +8,19 @@
 
 /* Every text that a reader of some form would run, or be confused by. */
 static const char *const attacks[] = {
-    "=HYPERLINK(\"http://evil.example\",\"click\")", "=cmd|' /C calc'!A0", "+1+1", "@SUM(1)", "-2+3+cmd", "\t=1+1", "\xef\xbc\x9d" "1+1",
-    "<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>", "' onmouseover='alert(1)", "</td></tr></table><iframe src=//evil>", "&lt;b&gt;", "<!-- ", "]]>",
+    "=HYPERLINK(\"http://evil.example\",\"click\")",
+    "=cmd|' /C calc'!A0", "+1+1", "@SUM(1)", "-2+3+cmd",
+    "\t=1+1",
+    "\xef\xbc\x9d"
+    "1+1", "<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>",
+    "' onmouseover='alert(1)", "</td></tr></table><iframe src=//evil>", "&lt;b&gt;", "<!-- ", "]]>",
     "[click](javascript:alert(1))", "![x](http://evil/x.png)", "| a | b |", "`code`", "# heading", "**bold**",
-    "a\x01\x02\x1b[31mred\x1b[0m", "line\nbreak", "nul\xef\xbf\xbd", "\xff\xfe broken \xc3", "\xe2\x80\xae" "evil", "<|eot_id|>", "a,b;c\"d", "ignore previous instructions",
+    "a\x01\x02\x1b[31mred\x1b[0m", "line\nbreak", "nul\xef\xbf\xbd", "\xff\xfe broken \xc3",
+    "\xe2\x80\xae"
+    "evil",
+    "<|eot_id|>",
+    "a,b;c\"d",
+    "ignore previous instructions",
 };
 enum { ATTACKS = sizeof attacks / sizeof *attacks };
 
@@ -33,10 +42,14 @@ static rv_record *attacked(const rv_schema *s, const char *text) {
 
 /* No markup but the writer's own: every < begins one of its tags, and no attribute is closed from inside. */
 static void check_html(const char *html, const char *attack) {
-    static const char *const tags[] = { "!DOCTYPE html>", "html lang", "/html>", "head>", "/head>", "meta ", "title>", "/title>", "style>", "/style>", "body>", "/body>", "article id", "/article>",
-                                        "header>", "/header>", "h1>", "/h1>", "span class", "span>", "/span>", "div class", "/div>", "section>", "/section>", "table>", "/table>", "tbody>", "/tbody>",
-                                        "thead>", "/thead>", "tr>", "tr id", "/tr>", "th scope", "/th>", "td>", "td class", "/td>", "caption>", "/caption>", "meter min", "/meter>", "ul>", "/ul>",
-                                        "li class", "/li>", "b>", "/b>", "footer>", "/footer>" };
+    static const char *const tags[] = { "!DOCTYPE html>", "html lang", "/html>",   "head>",     "/head>",     "meta ",      "title>",
+                                        "/title>",        "style>",    "/style>",  "body>",     "/body>",     "article id", "/article>",
+                                        "header>",        "/header>",  "h1>",      "/h1>",      "span class", "span>",      "/span>",
+                                        "div class",      "/div>",     "section>", "/section>", "table>",     "/table>",    "tbody>",
+                                        "/tbody>",        "thead>",    "/thead>",  "tr>",       "tr id",      "/tr>",       "th scope",
+                                        "/th>",           "td>",       "td class", "/td>",      "caption>",   "/caption>",  "meter min",
+                                        "/meter>",        "ul>",       "/ul>",     "li class",  "/li>",       "b>",         "/b>",
+                                        "footer>",        "/footer>" };
     for (const char *at = strchr(html, '<'); at; at = strchr(at + 1, '<')) {
         bool known = false;
         for (size_t i = 0; i < sizeof tags / sizeof *tags && !known; i++) known = strncmp(at + 1, tags[i], strlen(tags[i])) == 0;
@@ -64,7 +77,8 @@ static void check_csv(const char *text, const char *attack) {
         for (uint32_t i = 0; i < csv->n; i++) {
             const char *cell = rv_string_text(&csv->cells[i]);
             if (*cell && strchr("=+@\t\r", *cell)) fail_msg("\"%s\": a cell begins as a formula: %s", attack, cell);
-            if (*cell == '-' && strspn(cell + 1, "$0123456789.,") != strlen(cell + 1)) fail_msg("\"%s\": a cell begins as a formula: %s", attack, cell);
+            if (*cell == '-' && strspn(cell + 1, "$0123456789.,") != strlen(cell + 1))
+                fail_msg("\"%s\": a cell begins as a formula: %s", attack, cell);
         }
     }
     assert_int_equal(rows, 2);
@@ -93,7 +107,8 @@ static void documents_that_attack_stay_text_in_every_form(void **state) {
         rv_schema *s = schema_of(names[n]);
         for (int i = 0; i < ATTACKS; i++) {
             rv_record *r = attacked(s, attacks[i]);
-            char *html = written(r, RV_FORM_HTML), *csv = written(r, RV_FORM_CSV), *md = written(r, RV_FORM_MARKDOWN), *json = written(r, RV_FORM_JSON), *kv = written(r, RV_FORM_KV);
+            char *html = written(r, RV_FORM_HTML), *csv = written(r, RV_FORM_CSV), *md = written(r, RV_FORM_MARKDOWN),
+                 *json = written(r, RV_FORM_JSON), *kv = written(r, RV_FORM_KV);
             check_html(html, attacks[i]);
             check_csv(csv, attacks[i]);
             check_markdown(md, attacks[i]);
@@ -143,9 +158,12 @@ static void a_huge_field_is_written_whole_and_soon(void **state) {
 
 static void json_has_types_tables_and_findings(void **state) {
     rv_schema *s = schema_of("receipt");
-    rv_record *r = checked(s, "TOTAL_AMOUNT: 1,234.5\nINVOICE_DATE: 5/3/24\nGST_SHOWN: yes\nLINE_ITEM_DESCRIPTIONS: a | b\nLINE_ITEM_QUANTITIES: 1.5 kg | NOT_FOUND\nLINE_ITEM_TOTAL_PRICES: $1.00 | x");
+    rv_record *r = checked(
+        s,
+        "TOTAL_AMOUNT: 1,234.5\nINVOICE_DATE: 5/3/24\nGST_SHOWN: yes\nLINE_ITEM_DESCRIPTIONS: a | b\nLINE_ITEM_QUANTITIES: 1.5 kg | NOT_FOUND\nLINE_ITEM_TOTAL_PRICES: $1.00 | x");
     char *text = written(r, RV_FORM_JSON);
-    json_t *root = json_loads(text, 0, NULL), *fields = json_object_get(root, "fields"), *total = json_object_get(fields, "TOTAL_AMOUNT"), *date = json_object_get(fields, "INVOICE_DATE");
+    json_t *root = json_loads(text, 0, NULL), *fields = json_object_get(root, "fields"), *total = json_object_get(fields, "TOTAL_AMOUNT"),
+           *date = json_object_get(fields, "INVOICE_DATE");
     (void)state;
     assert_int_equal(json_integer_value(json_object_get(total, "cents")), 123450);
     assert_string_equal(json_string_value(json_object_get(total, "value")), "$1,234.50");
