@@ -12,7 +12,7 @@ static const command_help help = {
     .command = "extract",
     .usage = "rvengine extract --model DIR [--schema NAME] [options] FILE..",
     .about = "Reads images and PDFs, and writes the fields of each page: typed, checked, with how sure each is\nand where it came from. "
-             "Keys and lists are held to the schema's form while the model answers; values are never changed.",
+             "Keys and lists are held to the schema's form while the\nmodel answers; values are never changed.",
     .after = "examples:\n"
              "  rvengine extract -m /models/mllama receipt.jpg\n"
              "  rvengine extract -m /models/mllama -s tax_invoice -f html -o review.html invoice.pdf\n"
