@@ -296,8 +296,52 @@ static void no_control_token_comes_inside_a_value(void **state) {
     rv_session_free(s);
 }
 
+/* Where tables lie on the device, there is one place for three forms: jobs wait for it, and nobody runs with another's. */
+static void forms_take_turns_where_there_is_one_place(void **state) {
+    (void)state;
+    rv_session_options o = { .size = sizeof o, .slots = 3, .context = 512, .queue = 16, .constraints = 1 };
+    rv_session *s;
+    rv_error err;
+    rv_job *jobs[6];
+    rv_constraint *forms[] = { form(KEYS, 2), form(KEYS, 3), form(KEYS, 1) };
+    if (rv_session_new(model, &o, &s, &err)) fail_msg("%s", err.message);
+    rv_picture *page = page_of(s, &receipts[1]);
+    for (int i = 0; i < 6; i++) jobs[i] = submit_page(s, page, forms[i % 3], 0, NULL, NULL);
+    for (int i = 0; i < 3; i++) rv_constraint_free(forms[i]);    /* jobs hold them */
+    finish_all(s);
+    for (int i = 0; i < 6; i++) {
+        const rv_key_value *v;
+        assert_int_equal(rv_job_values(jobs[i], &v), i % 3 == 0 ? 2 : i % 3 == 1 ? 3 : 1);
+        assert_true(is(&v[0], "INVOICE"));
+        rv_job_free(jobs[i]);
+    }
+    rv_picture_free(page);
+    rv_session_free(s);
+}
+
+#if defined RV_TEST_LATE || defined RV_TEST_GPU
+static void a_constraint_larger_than_its_place_is_refused(void **state) {
+    (void)state;
+    rv_session_options o = { .size = sizeof o, .context = 512, .constraint_bytes = 1000 };
+    rv_session *s;
+    rv_error err;
+    rv_job *job;
+    rv_constraint *c = form(KEYS, 2);
+    if (rv_session_new(model, &o, &s, &err)) fail_msg("%s", err.message);
+    rv_request request = { .size = sizeof request, .prompt = "x", .constraint = c };
+    assert_int_equal(rv_submit(s, &request, &job, &err), RV_ERR_TOO_LONG);
+    assert_non_null(strstr(err.message, "constraint_bytes"));
+    rv_constraint_free(c);
+    rv_session_free(s);
+}
+#endif
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(forms_take_turns_where_there_is_one_place),
+#if defined RV_TEST_LATE || defined RV_TEST_GPU
+        cmocka_unit_test(a_constraint_larger_than_its_place_is_refused),
+#endif
         cmocka_unit_test(receipts_are_answered_as_without_a_constraint_in_fewer_steps),
         cmocka_unit_test(each_value_comes_with_what_the_model_thought),
         cmocka_unit_test(a_batch_of_different_forms_gives_what_each_gets_alone),
