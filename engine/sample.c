@@ -37,15 +37,12 @@ static double log_sum(const float *logits, int32_t vocab) {
     return (double)top + log(sum);
 }
 
-/* Makes -inf of what the guide does not allow; the logarithm of the allowed ones' probability. */
+/* Makes -inf of what the guide does not allow; the logarithm of the allowed ones' probability, NaN where all of them are -inf. */
 static float keep_allowed(const rv_guide_row *g, float *logits, int32_t vocab, double norm) {
     const uint32_t denied = rv_guide_denied(g);
-    double sum = 0;
-    for (int32_t i = 0; i < vocab; i++) {
-        if (rv_guide_allows(g, denied, i)) sum += exp((double)logits[i] - norm);
-        else logits[i] = -INFINITY;
-    }
-    return (float)log(sum);
+    for (int32_t i = 0; i < vocab; i++)
+        if (!rv_guide_allows(g, denied, i)) logits[i] = -INFINITY;
+    return (float)(log_sum(logits, vocab) - norm);
 }
 
 /* Best first; of equal scores the smaller id. */

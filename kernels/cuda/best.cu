@@ -12,7 +12,7 @@ enum { THREADS = 256, EACH = 16, PART = EACH * THREADS };       /* logits of a t
 struct rows_of { const float *data; int32_t cols; int64_t ld; };
 
 /* What a thread, a warp or a block has seen: the best logit and the sum of exp(logit - best); of tokens that the row's guide
- * allows, the best one and their part of the sum. */
+ * allows, the best one, and their sum of exp(logit - allowed) (without a guide: 0). */
 struct alignas(16) seen { float best, sum; int32_t id, bad; float allowed, allowed_sum; };
 static __device__ __forceinline__ seen nothing_seen() { return { -INFINITY, 0.f, INT32_MAX, 0, -INFINITY, 0.f }; }
 
@@ -24,7 +24,7 @@ static __device__ __forceinline__ seen join(seen a, seen b) {
     r.id = second ? b.id : a.id;
     r.allowed = second ? b.allowed : a.allowed;
     r.sum = (a.sum > 0 ? a.sum * of_a : 0.f) + (b.sum > 0 ? b.sum * of_b : 0.f);
-    r.allowed_sum = (a.sum > 0 ? a.allowed_sum * of_a : 0.f) + (b.sum > 0 ? b.allowed_sum * of_b : 0.f);
+    r.allowed_sum = (a.allowed_sum > 0 ? a.allowed_sum * expf(a.allowed - r.allowed) : 0.f) + (b.allowed_sum > 0 ? b.allowed_sum * expf(b.allowed - r.allowed) : 0.f);
     r.bad = a.bad | b.bad;
     return r;
 }
@@ -72,10 +72,12 @@ static __device__ seen look(const float *row, int32_t cols, const rv_guide_row *
         if (v[k] > s.allowed && allowed >> k & 1) s.allowed = v[k], s.id = first + k * THREADS;
     }
 #pragma unroll
-    for (int k = 0; k < EACH; k++) {
-        float weight = v[k] > -INFINITY ? expf(v[k] - s.best) : 0.f;
-        s.sum += weight;
-        if (allowed >> k & 1) s.allowed_sum += weight;
+    for (int k = 0; k < EACH; k++)
+        if (v[k] > -INFINITY) s.sum += expf(v[k] - s.best);
+    if (guided) {
+#pragma unroll
+        for (int k = 0; k < EACH; k++)
+            if (v[k] > -INFINITY && allowed >> k & 1) s.allowed_sum += expf(v[k] - s.allowed);
     }
     s = join_warp(s);
     if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = s;
@@ -115,7 +117,7 @@ static __global__ void __launch_bounds__(THREADS) best_kernel(rv_best *out, rows
     const int32_t watched = guided ? guide->watched : -1;
     rv_best best = { none ? -1 : s.id, none ? 0.f : -logf(s.sum), 0.f, 0.f };
     if (guided) {
-        best.allowed = logf(s.allowed_sum) + best.logprob;
+        best.allowed = s.allowed - s.best + logf(s.allowed_sum) + best.logprob;
         if (watched >= 0 && watched < logits.cols) best.watched = __ldcg(logits.data + row * logits.ld + watched) - s.best + best.logprob;
         best.logprob += s.allowed - s.best;
     }
