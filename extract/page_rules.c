@@ -5,6 +5,7 @@
  * value is text of the page.
  */
 #include <ctype.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -12,7 +13,7 @@
 #include "engine/base/text.h"
 #include "extract/page.h"
 
-enum { RUN = 5, TOP_LINES = 6, YEAR_KNOWN = 20 };
+enum { RUN = 5, TOP_LINES = 6, YEAR_KNOWN = 20, MOST_CENTS = 100000000, LABELLED = 1000000000 };
 
 typedef struct hit { rv_string text; int score; bool found; } hit;
 
@@ -59,13 +60,22 @@ static bool reads_as(search *s, const rv_field *f, const char *text, size_t byte
     return out->state == RV_VALUE_VALID;
 }
 
+/* "1 20.00" is a count and a price. */
+static bool looks_like_a_date(const char *text) {
+    bool apart = strchr(text, ' ') != NULL;
+    const char *dot = strchr(text, '.');
+    for (const char *c = text; *c; c++)
+        if (*c == '/' || (*c == '-' && !dot) || isalpha((unsigned char)*c)) return true;
+    return !apart && (!dot || strchr(dot + 1, '.'));
+}
+
 static bool may_be(rv_value_kind kind, const char *text) {
     size_t digits = 0;
     for (const char *c = text; *c; c++) digits += isdigit((unsigned char)*c) != 0;
     switch (kind) {
     case RV_KIND_MONEY: return digits >= 3 && strchr(text, '.');                 /* a count or a year is no amount */
     case RV_KIND_ABN: case RV_KIND_ACN: return isdigit((unsigned char)text[0]) != 0;
-    case RV_KIND_DATE: return isdigit((unsigned char)text[0]) && digits >= 3;
+    case RV_KIND_DATE: return isdigit((unsigned char)text[0]) && digits >= 3 && looks_like_a_date(text);
     case RV_KIND_TIME: return strchr(text, ':') != NULL;
     case RV_KIND_EMAIL: return strchr(text, '@') != NULL;
     default: return digits > 0;
@@ -96,6 +106,50 @@ static void try_runs(search *s, const rv_field *f, uint32_t from, uint32_t to, i
 
 static bool stands_alone(rv_value_kind kind) {
     return kind == RV_KIND_DATE || kind == RV_KIND_ABN || kind == RV_KIND_ACN || kind == RV_KIND_EMAIL || kind == RV_KIND_TIME || kind == RV_KIND_PHONE;
+}
+
+/* What is to be paid, not what else is added up or handed over. */
+static bool is_total(const rv_field *f) { return f->kind == RV_KIND_MONEY && strstr(f->key, "TOTAL") && !strstr(f->key, "SUB") && !strstr(f->key, "DISCOUNT"); }
+
+static bool is_other_sum(const char *text) {
+    static const char *const words[] = { "sub", "qty", "quantity", "item", "discount", "saving", "gst", "tax", "rounding", "round", "cash", "tender", "change", "paid", "balance", "points", "excl" };
+    if (strcasestr(text, "incl")) return strcasestr(text, "sub") != NULL;        /* "Total incl. GST" is one */
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strcasestr(text, words[i])) return true;
+    return false;
+}
+
+/* The amount after rounding, else the largest one of the lines that say "total", else of all lines: a total is printed more than once,
+ * its parts are smaller. */
+static void largest_total(search *s, const rv_field *f, hit *best) {
+    bool above = false;
+    for (uint32_t from = 0, to; from < s->page->n_words; from = to) {
+        const char *text = line_at(s, from, &to);
+        bool rounded = strcasestr(text, "rounded") || strcasestr(text, "after round");
+        bool here = (strcasestr(text, "total") || label_length(f, text)) && (rounded || !is_other_sum(text)), other = !rounded && is_other_sum(text), any = false;
+        for (uint32_t i = from; i < to; i++) {
+            rv_value v;
+            const char *word = s->page->words[i].text;
+            if (!may_be(f->kind, word) || !reads_as(s, f, word, strlen(word), &v) || v.number <= 0 || v.number >= MOST_CENTS) continue;
+            any = true;
+            if (!other) keep(best, word, (here && rounded ? 2 * LABELLED : here || above ? LABELLED : 0) + (int)v.number);
+        }
+        above = here && !any;
+    }
+}
+
+/* Cash is rounded to five cents: where the page speaks of rounding and prints the rounded amount too, that one is to be paid. */
+static void total(search *s, const rv_field *f, hit *best) {
+    rv_value exact, v;
+    bool rounds = false;
+    largest_total(s, f, best);
+    for (uint32_t i = 0; i < s->page->n_words; i++) rounds |= strcasestr(s->page->words[i].text, "round") != NULL;
+    if (!best->found || !rounds || !reads_as(s, f, rv_string_text(&best->text), best->text.bytes, &exact) || exact.number % 5 == 0) return;
+    for (uint32_t i = 0; i < s->page->n_words; i++) {
+        const char *word = s->page->words[i].text;
+        if (!may_be(f->kind, word) || !reads_as(s, f, word, strlen(word), &v)) continue;
+        if (v.number % 5 == 0 && llabs(v.number - exact.number) <= 2) keep(best, word, INT_MAX);
+    }
 }
 
 /* By form, near a label or anywhere. */
@@ -146,6 +200,7 @@ static bool is_seller(const rv_field *f) { return f->kind == RV_KIND_NAME && (st
 
 static void search_field(search *s, const rv_field *f, hit *best) {
     if (is_seller(f)) seller(s, best);
+    else if (is_total(f)) total(s, f, best);
     else if (f->kind == RV_KIND_ENUM && !strcmp(f->key, "DOCUMENT_TYPE")) document_type(s, best);
     else if (f->kind == RV_KIND_ID || f->kind == RV_KIND_NAME) by_label(s, f, best);
     else if (f->kind != RV_KIND_TEXT && f->kind != RV_KIND_ADDRESS && f->kind != RV_KIND_BOOL && f->kind != RV_KIND_ENUM) by_form(s, f, best);
