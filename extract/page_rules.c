@@ -112,7 +112,7 @@ static bool stands_alone(rv_value_kind kind) {
 static bool is_total(const rv_field *f) { return f->kind == RV_KIND_MONEY && strstr(f->key, "TOTAL") && !strstr(f->key, "SUB") && !strstr(f->key, "DISCOUNT"); }
 
 static bool is_other_sum(const char *text) {
-    static const char *const words[] = { "sub", "qty", "quantity", "item", "discount", "saving", "gst", "tax", "rounding", "round", "cash", "tender", "change", "paid", "balance", "points", "excl" };
+    static const char *const words[] = { "sub", "qty", "quantity", "item", "discount", "saving", "gst", "tax", "rounding", "round", "cash", "tender", "change", "paid", "accept", "receiv", "balance", "points", "excl" };
     if (strcasestr(text, "incl")) return strcasestr(text, "sub") != NULL;        /* "Total incl. GST" is one */
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (strcasestr(text, words[i])) return true;
@@ -126,7 +126,7 @@ static void largest_total(search *s, const rv_field *f, hit *best) {
     for (uint32_t from = 0, to; from < s->page->n_words; from = to) {
         const char *text = line_at(s, from, &to);
         bool rounded = strcasestr(text, "rounded") || strcasestr(text, "after round");
-        bool here = (strcasestr(text, "total") || label_length(f, text)) && (rounded || !is_other_sum(text)), other = !rounded && is_other_sum(text), any = false;
+        bool here = (strcasestr(text, "total") || strcasestr(text, "amount incl") || label_length(f, text)) && (rounded || !is_other_sum(text)), other = !rounded && is_other_sum(text), any = false;
         for (uint32_t i = from; i < to; i++) {
             rv_value v;
             const char *word = s->page->words[i].text;
