@@ -1,7 +1,8 @@
 /* check.h - what is wrong with a record, and what follows from it.
  *
- * The one idea: checks read and never write values.  Three layers: format (each value by itself), consistency (values
- * against each other) and legal (what a law asks for); the last two are rules in data files, chosen by the document's date.
+ * The one idea: checks read values and never change them (only whether a date is still ambiguous is settled).  Three layers:
+ * format (each value by itself), consistency (values against each other) and legal (what a law asks for); the last two are
+ * rules in data files, chosen by the document's date.
  */
 #ifndef RV_EXTRACT_CHECK_H
 #define RV_EXTRACT_CHECK_H

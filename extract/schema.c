@@ -13,7 +13,7 @@ int32_t rv_schema_field(const rv_schema *schema, const char *key) {
     return -1;
 }
 
-/* "Supplier name:", "supplier-name" and "SUPPLIER_NAME" are one key; s and "'s" at the ends of words are not looked at. */
+/* "Supplier name", "supplier-name" and "SUPPLIER_NAME" are one key. */
 static bool same_key(const char *name, const char *text, size_t bytes) {
     size_t at = 0;
     for (; *name; name++) {
