@@ -12,7 +12,7 @@
 #include "tools/files.h"
 #include "tools/load.h"
 
-enum { MOST_RESULTS = 48 };
+enum { MOST_RESULTS = 64 };
 
 typedef struct run_options {
     load_choice load;

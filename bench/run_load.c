@@ -14,14 +14,30 @@ rv_session_options run_room(const run *r, uint32_t slots) {
     return (rv_session_options){ .size = sizeof(rv_session_options), .slots = slots, .queue = slots + 4, .context = r->context, .images = 2 };
 }
 
+/* Where `load` went: those of its parts that took anything. */
+static rv_status add_parts(run *r, rv_error *err) {
+    rv_load_times t = { .size = sizeof t };
+    rv_status st = rv_model_load_times(r->model, &t, err);
+    const struct { const char *name, *title; float ms; } parts[] = {
+        { "load_files", "  headers and config", t.files }, { "load_device", "  device", t.device }, { "load_plan", "  memory", t.plan },
+        { "load_place", "  tensors to the readers", t.place }, { "load_warm", "  first pass queued", t.warm }, { "load_wait", "  waiting for the rest", t.wait },
+        { "load_pin", "  a reader: pinned memory", t.pin }, { "load_read", "  a reader: copying from files", t.read },
+        { "load_check", "  a reader: checksums", t.check }, { "load_queue", "  a reader: asking the GPU", t.queue }, { "load_bus", "  a reader: waiting for the bus", t.bus },
+    };
+    for (size_t i = 0; st == RV_OK && i < sizeof parts / sizeof *parts; i++)
+        if (parts[i].ms > 0) series_add(&run_result(r, "ms", parts[i].name, "%s", parts[i].title)->values, (double)parts[i].ms);
+    return st;
+}
+
 static rv_status load_once(run *r, const char *name, const char *title, rv_error *err) {
     rv_load_options options = load_options(&r->o.load);
     double start = now_ms();
     rv_status st = rv_model_load(r->o.load.model, &options, &r->model, err);
     double ms = now_ms() - start;
     progress_end();
-    if (st == RV_OK) series_add(&run_result(r, "ms", name, "%s", title)->values, ms);
-    return st;
+    if (st) return st;
+    series_add(&run_result(r, "ms", name, "%s", title)->values, ms);
+    return strcmp(name, "load") ? RV_OK : add_parts(r, err);
 }
 
 static void unload(run *r) {

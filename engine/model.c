@@ -8,6 +8,7 @@
 
 #include "engine/abi.h"
 #include "engine/base/file.h"
+#include "engine/session.h"
 #include "engine/weight_cache.h"
 
 static rv_status open_tokenizer(const char *dir, rv_files *f, rv_error *err) {
@@ -44,6 +45,13 @@ void rv_model_log(const rv_model *m, rv_log_level level, const char *format, ...
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
     m->options.log(m->options.log_user, level, line);
+}
+
+/* The time since the part before ended. */
+static float lap(rv_model *m) {
+    const double now = rv_now_ms(), ms = now - m->since_ms;
+    m->since_ms = now;
+    return (float)ms;
 }
 
 /* What does not fit is refused before anything is taken. Mapped weights come and go with the page cache, so they
@@ -83,9 +91,12 @@ static rv_status fill_memory(rv_model *m, rv_placing *how, rv_error *err) {
     rv_status st = RV_OK;
     TRY(take_memory(m, err));
     how->filled = m->cache && rv_weight_cache_read(m->cache, &pads_are_equal);
+    m->times.plan = lap(m);
     TRY(place_in_memory(m, how, err));
     if (how->filled) m->weights.pads_are_equal = pads_are_equal;
+    m->times.place = lap(m);
     void *unused = rv_model_warm(m);
+    m->times.warm = lap(m);
     st = rv_finish(m->be, err);
     rv_device_release(m->be, unused);
     if (st || !how->filled || rv_weight_cache_arrived(m->cache)) goto done;
@@ -96,6 +107,7 @@ static rv_status fill_memory(rv_model *m, rv_placing *how, rv_error *err) {
     TRY(place_in_memory(m, how, err));
     st = rv_finish(m->be, err);
 done:
+    m->times.wait = lap(m);
     return st;
 }
 
@@ -143,6 +155,20 @@ static rv_status open_both(rv_model *m, const char *dir, rv_error *err) {
     return o.st ? o.st : st;
 }
 
+static void sum_times(rv_model *m, double start) {
+    const rv_load_parts *p = &m->be->load_parts;
+    rv_load_times *t = &m->times;
+    t->total = (float)(rv_now_ms() - start);
+    t->pin = (float)p->start_ms;
+    t->read = (float)p->read_ms;
+    t->check = (float)p->check_ms;
+    t->queue = (float)p->queue_ms;
+    t->bus = (float)p->bus_ms;
+    rv_model_log(m, RV_LOG_INFO, "loading took %.0f ms: files %.0f, device %.0f, plan %.0f, place %.0f, warm %.0f, wait %.0f; readers: pin %.0f, read %.0f, check %.0f, "
+                 "queue %.0f, bus %.0f", (double)t->total, (double)t->files, (double)t->device, (double)t->plan, (double)t->place, (double)t->warm, (double)t->wait,
+                 (double)t->pin, (double)t->read, (double)t->check, (double)t->queue, (double)t->bus);
+}
+
 rv_status rv_model_load(const char *model_dir, const rv_load_options *options, rv_model **out, rv_error *err) {
     rv_status st = RV_OK;
     if (!model_dir || !out) return rv_fail(err, RV_ERR_ARGUMENT, "rv_model_load: %s is NULL", model_dir ? "out" : "model_dir");
@@ -151,12 +177,16 @@ rv_status rv_model_load(const char *model_dir, const rv_load_options *options, r
     pthread_mutex_init(&m->device, NULL);
     atomic_init(&m->refs, 1);
     rv_load_options asked;
+    const double start = m->since_ms = rv_now_ms();
     TRY(rv_abi_read(&asked, sizeof asked, options, "rv_load_options", err));
     m->options = asked;
     TRY(rv_files_open(model_dir, false, &m->files, err));
+    m->times.files = lap(m);
     TRY(rv_load_resolve(&m->files, &m->options, err));
     TRY(open_both(m, model_dir, err));
+    m->times.device = lap(m);
     TRY(place_weights(m, model_dir, &asked, err));
+    sum_times(m, start);
     rv_model_log(m, RV_LOG_INFO, "model loaded: %.1f MB mapped, %.1f MB taken, padding tiles computed %s",
                  (double)m->mapped_bytes / 1e6, (double)m->memory_bytes / 1e6, m->weights.pads_are_equal ? "once" : "in full");
 done:
@@ -190,6 +220,11 @@ rv_status rv_model_memory(const rv_model *m, rv_memory *out, rv_error *err) {
     is.scratch = m->be->own_bytes;
     is.total = is.weights + is.scratch;
     return rv_abi_write(out, &is, sizeof is, "rv_memory", err);
+}
+
+rv_status rv_model_load_times(const rv_model *m, rv_load_times *out, rv_error *err) {
+    if (!m || !out) return rv_fail(err, RV_ERR_ARGUMENT, "rv_model_load_times: %s is NULL", m ? "out" : "model");
+    return rv_abi_write(out, &m->times, sizeof m->times, "rv_load_times", err);
 }
 
 const rv_tokenizer *rv_model_tokenizer(const rv_model *m) { return m ? m->files.tokenizer : NULL; }

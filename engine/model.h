@@ -36,6 +36,8 @@ struct rv_model {
     pthread_mutex_t  device;             /* held while a session uses `be`                      */
     _Atomic uint64_t taken;              /* bytes of memory_limit: weights and all sessions     */
     atomic_int       refs;               /* the caller's, and one a session                     */
+    rv_load_times    times;
+    double           since_ms;           /* while loading: when the part that runs began         */
 };
 
 void rv_model_retain(rv_model *m);

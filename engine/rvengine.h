@@ -400,6 +400,16 @@ RV_API rv_status rv_model_load(const char *model_dir, const rv_load_options *opt
 RV_API void      rv_model_free(rv_model *model);                                        /* [any] */
 /* What the model holds now: `weights` (and `mapped`), as rv_memory_plan said. */
 RV_API rv_status rv_model_memory(const rv_model *model, rv_memory *out, rv_error *err); /* [any] */
+/* Where rv_model_load spent its time, in ms: one after the other, and what a GPU's readers did meanwhile, a mean over them. */
+typedef struct rv_load_times {
+    size_t size;
+    float  total;
+    float  files, device;               /* headers and config; opening the device, the tokenizer beside it */
+    float  plan, place;                 /* measuring and taking memory; handing tensors to the readers     */
+    float  warm, wait;                  /* queueing a first pass (GPU); until all has arrived and it has run */
+    float  pin, read, check, queue, bus;/* readers: their memory; copying from files; a cache's checksums; asking the GPU; waiting for the bus */
+} rv_load_times;
+RV_API rv_status rv_model_load_times(const rv_model *model, rv_load_times *out, rv_error *err); /* [any] */
 /* What a request has to compute and read at least, for benchmarks: one image of `tiles` tiles (0: none) and a
  * prompt of `tokens` tokens.  FLOP count a multiplication and an addition; bytes are those of
  * device memory: weights, each once a stage, and keys and values. */

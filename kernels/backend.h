@@ -228,6 +228,13 @@ typedef struct rv_backend_ops {
     void  (*fill)       (rv_backend *, void *dst, const rv_fill *);
 } rv_backend_ops;
 
+/* Where the threads that load weights spent their time, a mean over them. */
+typedef struct rv_load_parts {
+    double start_ms;             /* taking pinned memory                                        */
+    double read_ms, check_ms;    /* reading and copying; rv_fill.seen                           */
+    double queue_ms, bus_ms;     /* asking the device; waiting until it has taken what was sent */
+} rv_load_parts;
+
 struct rv_backend {
     const rv_backend_ops *ops;
     rv_error error;              /* code RV_OK until something failed                          */
@@ -235,6 +242,7 @@ struct rv_backend {
     uint64_t saturated;          /* f16: values clamped so far (after finish, and after fetched)  */
     uint64_t own_bytes;          /* device memory the backend took for itself when it was opened */
     uint64_t load_bytes;         /* pinned host memory that loading takes for a while           */
+    rv_load_parts load_parts;    /* of the loading that finish ended last                       */
     int32_t  chunk_rows;         /* rows of a prefill pass that suit it                         */
     bool     fine_only;          /* coarse entries are not used: for comparison, in tests       */
     bool     loads_late;         /* code is loaded when first used: a pass made in advance pays */

@@ -67,6 +67,11 @@ void *rv_cuda_clamped_gemm90(void);      /* where these are built               
 void *rv_cuda_clamped_int8_90(void);
 void *rv_cuda_clamped_stream90(void);
 
+/* ---- land.cu: rows [from, from + rows) of a matrix, as a file has them, lie in `staging` (f32, f16 or bf16) ----
+ * To act, row r to row r of `to`, or with `block` to block r / block of every `stride` rows.  f16 saturates, which is not counted. */
+cudaError_t rv_cuda_convert(void *to, rv_dtype act, int32_t block, int32_t stride, const void *staging, rv_dtype type, int32_t from, int32_t rows, int32_t cols,
+                            cudaStream_t stream);
+
 /* ---- few.cu: products with 1 to 64 rows, at the memory's speed ----
  * w: act [rows x cols] row-major, 16-byte aligned, cols a multiple of 8.  Sums in an order fixed by
  * (rows, cols) alone, so that a row's result never depends on how many rows there are. */

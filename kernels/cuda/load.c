@@ -1,20 +1,23 @@
 /* load.c - weights from mapped files to the device, as fast as the slower of disk and bus.
  *
  * The one idea: several threads each take a piece of the next tensor, touch its pages (which reads them
- * from disk), copy or convert it into their own pinned buffer, and send it off on their own stream; the
- * two buffers of a thread take turns.  What the device keeps in another layout than the file's lands in a buffer there
- * first, as it is, and is made into that layout behind the copy.  A file that already has the device's layout goes the same way.
+ * from disk), copy it into their own pinned buffer, and send it off on their own stream; the two buffers of a thread take
+ * turns.  What the device keeps in another type or layout than the file's lands in a buffer there first, as it is, and is
+ * made into that behind the copy; no thread waits for it.  A file that already has the device's layout goes the same way.
  */
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "kernels/cuda/open.h"
 
-enum { READERS = 8, BUFFERS = 2,
+enum { READERS_LEAST = 8,                /* that many reads a disk has in flight                 */
+       READERS_MOST = 16,                /* that many cores copy faster than the bus             */
+       BUFFERS = 2,
        ASK_BYTES = 128 << 10 };          /* of one hint: a system may cut it to its usual read-ahead */
 #define PIECE_BYTES (UINT64_C(8) << 20)
 
@@ -23,10 +26,10 @@ typedef struct reader {
     pthread_t    thread;
     cudaStream_t stream;
     cudaEvent_t  free[BUFFERS];
-    void        *buffer[BUFFERS];
-    void        *staging[BUFFERS];       /* device; taken when first needed                      */
+    char        *pinned;                 /* its buffers, one behind the other                    */
     int          turn;
     bool         started;
+    rv_load_parts parts;
 } reader;
 
 struct rv_loader {
@@ -34,16 +37,21 @@ struct rv_loader {
     pthread_mutex_t lock;
     pthread_cond_t  work, idle;
     rv_load_item   *items;
-    int32_t        *to_land;             /* per item: rows that have not yet landed              */
+    int32_t        *to_land;             /* per item: rows whose work is not yet queued           */
     size_t          n_items, room, at;   /* `at`: the item pieces are cut from                    */
     int32_t         row;                 /* its next row                                          */
     rv_fill         fill;                /* a file, before all items; bytes 0: none               */
     char           *fill_to;
     uint64_t        fill_at;             /* how far pieces of it are cut                          */
+    char           *staging;             /* device, a buffer for each pinned one; taken when first needed */
+    cudaStream_t    after;               /* what needs whole items                                */
+    cudaEvent_t     landed;              /* for it to wait for, under `lock`                      */
     int             busy;
     bool            closing;
     cudaError_t     error;
-    reader          readers[READERS];
+    bool            unpinned;            /* it is that of a reader without memory                 */
+    int32_t         n_readers;
+    reader          readers[READERS_MOST];
 };
 
 typedef struct piece { rv_load_item item; size_t index; int32_t from, rows; bool of_file; uint64_t at, bytes; } piece;
@@ -60,7 +68,7 @@ static bool next_piece(rv_loader *l, piece *p) {
     }
     if (l->at == l->n_items) return false;
     rv_load_item *item = &l->items[l->at];
-    uint64_t row = (uint64_t)item->cols * rv_dtype_size(item->land ? item->type_from : l->cuda->be.act);
+    uint64_t row = (uint64_t)item->cols * rv_dtype_size(item->type_from);
     int32_t rows = (int32_t)(PIECE_BYTES / row);
     if (rows < 1) rows = 1;
     if (item->block && rows > item->block) rows -= rows % item->block;
@@ -69,26 +77,6 @@ static bool next_piece(rv_loader *l, piece *p) {
     l->row += rows;
     if (l->row == item->rows) l->at++, l->row = 0;
     return true;
-}
-
-static float read_one(const void *from, rv_dtype type, uint64_t i) {
-    if (type == RV_F32) {
-        float f;
-        memcpy(&f, (const char *)from + i * 4, 4);
-        return f;
-    }
-    uint16_t h;
-    memcpy(&h, (const char *)from + i * 2, 2);
-    return type == RV_BF16 ? rv_bf16_to_f32(h) : rv_f16_to_f32(h);
-}
-
-static void convert(uint16_t *to, rv_dtype to_type, const void *from, rv_dtype type, uint64_t n) {
-    if (to_type == type) memcpy(to, from, n * 2);
-    else
-        for (uint64_t i = 0; i < n; i++) {
-            float f = read_one(from, type, i);
-            to[i] = to_type == RV_BF16 ? rv_f32_to_bf16(f) : rv_f32_to_f16(f);
-        }
 }
 
 static bool is_cached(uintptr_t page) {
@@ -109,87 +97,135 @@ static void populate(const void *from, uint64_t bytes) {
 #endif
 }
 
-/* The piece as it is, and behind it what is to be made of it. */
+/* ---- a piece ---- */
+
+static double now_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+static uint64_t row_bytes(const rv_load_item *item) { return (uint64_t)item->cols * rv_dtype_size(item->type_from); }
+static char *buffer_of(const reader *r, int i) { return r->pinned + (uint64_t)i * PIECE_BYTES; }
+
+/* The device's buffer beside this pinned one; NULL: *e says why. */
+static char *staging_of(const reader *r, int i, cudaError_t *e) {
+    rv_loader *l = r->loader;
+    pthread_mutex_lock(&l->lock);
+    void *taken = l->staging;
+    if (!taken && !(*e = cudaMalloc(&taken, (size_t)l->n_readers * BUFFERS * PIECE_BYTES))) l->staging = taken;
+    pthread_mutex_unlock(&l->lock);
+    return *e ? NULL : (char *)taken + ((uint64_t)(r - l->readers) * BUFFERS + (uint64_t)i) * PIECE_BYTES;
+}
+
+/* All work on the item is queued: behind it, on a stream of its own, what needs all of it. */
+static cudaError_t finish_item(rv_loader *l, const rv_load_item *item) {
+    cudaError_t e = cudaSuccess;
+    for (int i = 0; !e && i < l->n_readers; i++) {
+        e = cudaEventRecord(l->landed, l->readers[i].stream);
+        if (!e) e = cudaStreamWaitEvent(l->after, l->landed, 0);
+    }
+    return e ? e : item->landed(item, l->after);
+}
+
+/* The piece lies in the buffer: to the device as it is, and behind it what is to be made of it. */
 static cudaError_t land(reader *r, const piece *p, int i) {
-    uint64_t row = (uint64_t)p->item.cols * rv_dtype_size(p->item.type_from), bytes = (uint64_t)p->rows * row;
-    const char *from = (const char *)p->item.from + (uint64_t)p->from * row;
-    cudaError_t e = r->staging[i] ? cudaSuccess : cudaMalloc(&r->staging[i], PIECE_BYTES);
-    populate(from, bytes);
-    memcpy(r->buffer[i], from, bytes);
-    if (!e) e = cudaMemcpyAsync(r->staging[i], r->buffer[i], bytes, cudaMemcpyHostToDevice, r->stream);
-    if (!e) e = p->item.land(&p->item, r->staging[i], p->from, p->rows, r->stream);
+    rv_loader *l = r->loader;
+    const rv_load_item *item = &p->item;
+    cudaError_t e = cudaSuccess;
+    char *staging = staging_of(r, i, &e);
+    if (!e) e = cudaMemcpyAsync(staging, buffer_of(r, i), (uint64_t)p->rows * row_bytes(item), cudaMemcpyHostToDevice, r->stream);
+    if (!e && item->land) e = item->land(item, staging, p->from, p->rows, r->stream);
+    else if (!e) e = rv_cuda_convert(item->to, l->cuda->be.act, item->block, item->stride, staging, item->type_from, p->from, p->rows, item->cols, r->stream);
     if (!e) e = cudaEventRecord(r->free[i], r->stream);
-    if (e || !p->item.landed) return e;
-    if ((e = cudaStreamSynchronize(r->stream))) return e;
-    pthread_mutex_lock(&r->loader->lock);
-    bool last = (r->loader->to_land[p->index] -= p->rows) == 0;
-    pthread_mutex_unlock(&r->loader->lock);
-    return last ? p->item.landed(&p->item, r->stream) : cudaSuccess;
+    if (e || !item->landed) return e;
+    pthread_mutex_lock(&l->lock);
+    if ((l->to_land[p->index] -= p->rows) == 0) e = finish_item(l, item);
+    pthread_mutex_unlock(&l->lock);
+    return e;
 }
 
 /* Read rather than mapped: a file that is cut short meanwhile is no bus error, and no page is mapped for one use. */
 static cudaError_t send_file(reader *r, const piece *p, int i) {
     const rv_loader *l = r->loader;
+    char *buffer = buffer_of(r, i);
+    const double start = now_ms();
     uint64_t got = 0;
     while (got < p->bytes) {
-        ssize_t n = pread(l->fill.fd, (char *)r->buffer[i] + got, p->bytes - got, (off_t)(l->fill.at + p->at + got));
+        ssize_t n = pread(l->fill.fd, buffer + got, p->bytes - got, (off_t)(l->fill.at + p->at + got));
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) break;
         got += (uint64_t)n;
     }
-    l->fill.seen(l->fill.user, p->at / RV_FILL_PIECE, got == p->bytes ? r->buffer[i] : NULL, p->bytes);
+    const double read = now_ms();
+    r->parts.read_ms += read - start;
+    l->fill.seen(l->fill.user, p->at / RV_FILL_PIECE, got == p->bytes ? buffer : NULL, p->bytes);
+    r->parts.check_ms += now_ms() - read;
     if (got < p->bytes) return cudaSuccess;
-    cudaError_t e = cudaMemcpyAsync(l->fill_to + p->at, r->buffer[i], p->bytes, cudaMemcpyHostToDevice, r->stream);
+    cudaError_t e = cudaMemcpyAsync(l->fill_to + p->at, buffer, p->bytes, cudaMemcpyHostToDevice, r->stream);
     return e ? e : cudaEventRecord(r->free[i], r->stream);
 }
 
-/* Straight to where it stays. */
-static cudaError_t keep(const piece *p, rv_dtype act) {
-    uint64_t cols = (uint64_t)p->item.cols, n = (uint64_t)p->rows * cols, at = (uint64_t)p->from * cols;
-    const char *from = (const char *)p->item.from + at * rv_dtype_size(p->item.type_from);
-    populate(from, n * rv_dtype_size(p->item.type_from));
-    convert((uint16_t *)p->item.to + at, act, from, p->item.type_from, n);
-    return cudaSuccess;
+static void read_piece(reader *r, const piece *p, char *to) {
+    const uint64_t row = row_bytes(&p->item), bytes = (uint64_t)p->rows * row;
+    const char *from = (const char *)p->item.from + (uint64_t)p->from * row;
+    const double start = now_ms();
+    populate(from, bytes);
+    memcpy(to, from, bytes);
+    r->parts.read_ms += now_ms() - start;
+}
+
+/* The buffer straight to where it stays. */
+static cudaError_t place(reader *r, const piece *p, int i) {
+    const rv_load_item *item = &p->item;
+    const uint64_t row = row_bytes(item), block = (uint64_t)item->block * row, stride = (uint64_t)item->stride * row;
+    char *to = item->to;
+    cudaError_t e;
+    if (!item->block) e = cudaMemcpyAsync(to + (uint64_t)p->from * row, buffer_of(r, i), (uint64_t)p->rows * row, cudaMemcpyHostToDevice, r->stream);
+    else
+        e = cudaMemcpy2DAsync(to + (uint64_t)(p->from / item->block) * stride, stride, buffer_of(r, i), block, block, (size_t)(p->rows / item->block),
+                              cudaMemcpyHostToDevice, r->stream);
+    return e ? e : cudaEventRecord(r->free[i], r->stream);
 }
 
 static cudaError_t send(reader *r, const piece *p) {
-    if (p->of_file) {
-        int turn = r->turn++ % BUFFERS;
-        cudaError_t e = cudaEventSynchronize(r->free[turn]);
-        return e ? e : send_file(r, p, turn);
+    const rv_load_item *item = &p->item;
+    const bool as_it_is = !p->of_file && !item->land && item->type_from == r->loader->cuda->be.act;
+    if (as_it_is && item->on_host) {
+        read_piece(r, p, (char *)item->to + (uint64_t)p->from * row_bytes(item));
+        return cudaSuccess;
     }
-    rv_dtype act = r->loader->cuda->be.act;
-    if (p->item.on_host) return keep(p, act);
-    uint64_t cols = (uint64_t)p->item.cols, row = cols * rv_dtype_size(act), size = rv_dtype_size(p->item.type_from);
-    const char *from = (const char *)p->item.from + (uint64_t)p->from * cols * size;
-    int i = r->turn++ % BUFFERS;
+    const int i = r->turn++ % BUFFERS;
+    double start = now_ms();
     cudaError_t e = cudaEventSynchronize(r->free[i]);
+    r->parts.bus_ms += now_ms() - start;
     if (e) return e;
-    if (p->item.land) return land(r, p, i);
-    populate(from, (uint64_t)p->rows * cols * size);
-    convert(r->buffer[i], act, from, p->item.type_from, (uint64_t)p->rows * cols);
-    if (!p->item.block)
-        e = cudaMemcpyAsync((char *)p->item.to + (uint64_t)p->from * row, r->buffer[i], (uint64_t)p->rows * row, cudaMemcpyHostToDevice, r->stream);
-    else {
-        uint64_t block = (uint64_t)p->item.block * row, stride = (uint64_t)p->item.stride * row;
-        e = cudaMemcpy2DAsync((char *)p->item.to + (uint64_t)(p->from / p->item.block) * stride, stride, r->buffer[i], block, block,
-                              (size_t)(p->rows / p->item.block), cudaMemcpyHostToDevice, r->stream);
-    }
-    return e ? e : cudaEventRecord(r->free[i], r->stream);
+    if (p->of_file) return send_file(r, p, i);
+    read_piece(r, p, buffer_of(r, i));
+    start = now_ms();
+    e = as_it_is ? place(r, p, i) : land(r, p, i);
+    r->parts.queue_ms += now_ms() - start;
+    return e;
 }
+
+/* ---- readers ---- */
 
 static void *run(void *user) {
     reader *r = user;
     rv_loader *l = r->loader;
     piece p;
-    cudaSetDevice(l->cuda->device);
+    const double start = now_ms();
+    cudaError_t pinned = cudaSetDevice(l->cuda->device);
+    if (!pinned) pinned = rv_cuda_pin(BUFFERS * PIECE_BYTES, &r->pinned);
+    r->parts.start_ms = now_ms() - start;
     pthread_mutex_lock(&l->lock);
+    if (pinned && !l->error) l->error = pinned, l->unpinned = true;
     for (;;) {
         while (!l->closing && !work_left(l)) pthread_cond_wait(&l->work, &l->lock);
         if (!next_piece(l, &p)) break;
         l->busy++;
         pthread_mutex_unlock(&l->lock);
-        cudaError_t e = send(r, &p);
+        cudaError_t e = r->pinned ? send(r, &p) : cudaSuccess;
         pthread_mutex_lock(&l->lock);
         if (e && !l->error) l->error = e;
         if (--l->busy == 0 && !work_left(l)) pthread_cond_broadcast(&l->idle);
@@ -201,33 +237,40 @@ static void *run(void *user) {
 static cudaError_t open_reader(reader *r, rv_loader *l) {
     r->loader = l;
     cudaError_t e = cudaStreamCreateWithFlags(&r->stream, cudaStreamNonBlocking);
-    for (int i = 0; !e && i < BUFFERS; i++) {
-        e = cudaHostAlloc(&r->buffer[i], PIECE_BYTES, cudaHostAllocDefault);
-        if (!e) e = cudaEventCreateWithFlags(&r->free[i], cudaEventDisableTiming);
-    }
+    for (int i = 0; !e && i < BUFFERS; i++) e = cudaEventCreateWithFlags(&r->free[i], cudaEventDisableTiming);
     return e;
 }
 
-uint64_t rv_loader_bytes(void) { return READERS * BUFFERS * PIECE_BYTES; }
+static int32_t count_readers(void) {
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return cores < READERS_LEAST ? READERS_LEAST : cores > READERS_MOST ? READERS_MOST : (int32_t)cores;
+}
+
+uint64_t rv_loader_bytes(void) { return (uint64_t)count_readers() * BUFFERS * PIECE_BYTES; }
+
+static void fail_to_start(rv_error *err, cudaError_t e) {
+    rv_fail(err, RV_ERR_MEMORY, "loader: cannot start a reader with %d MB of pinned memory: %s", (int)(BUFFERS * (PIECE_BYTES >> 20)), cudaGetErrorString(e));
+}
 
 rv_loader *rv_loader_open(rv_cuda *c, rv_error *err) {
     rv_loader *l = calloc(1, sizeof *l);
     if (!l) return rv_fail_memory(err, "loader"), NULL;
     l->cuda = c;
+    l->n_readers = count_readers();
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->work, NULL);
     pthread_cond_init(&l->idle, NULL);
-    for (int i = 0; i < READERS; i++) {
-        cudaError_t e = open_reader(&l->readers[i], l);
-        if (!e && pthread_create(&l->readers[i].thread, NULL, run, &l->readers[i])) e = cudaErrorMemoryAllocation;
-        if (e) {
-            rv_fail(err, RV_ERR_MEMORY, "loader: cannot start a reader with %d MB of pinned memory: %s", (int)(BUFFERS * (PIECE_BYTES >> 20)), cudaGetErrorString(e));
-            rv_loader_close(l);
-            return NULL;
-        }
-        l->readers[i].started = true;
+    cudaError_t e = cudaStreamCreateWithFlags(&l->after, cudaStreamNonBlocking);
+    if (!e) e = cudaEventCreateWithFlags(&l->landed, cudaEventDisableTiming);
+    for (int i = 0; !e && i < l->n_readers; i++) e = open_reader(&l->readers[i], l);
+    for (int i = 0; !e && i < l->n_readers; i++) {
+        if (pthread_create(&l->readers[i].thread, NULL, run, &l->readers[i])) e = cudaErrorMemoryAllocation;
+        else l->readers[i].started = true;
     }
-    return l;
+    if (!e) return l;
+    fail_to_start(err, e);
+    rv_loader_close(l);
+    return NULL;
 }
 
 void rv_loader_add(rv_loader *l, const rv_load_item *item) {
@@ -262,6 +305,20 @@ void rv_loader_fill(rv_loader *l, void *to, const rv_fill *from) {
     pthread_mutex_unlock(&l->lock);
 }
 
+/* A mean over the readers: they work side by side. */
+static rv_load_parts sum_parts(const rv_loader *l) {
+    rv_load_parts sum = { 0 };
+    for (int i = 0; i < l->n_readers; i++) {
+        const rv_load_parts *p = &l->readers[i].parts;
+        sum.start_ms += p->start_ms / l->n_readers;
+        sum.read_ms += p->read_ms / l->n_readers;
+        sum.check_ms += p->check_ms / l->n_readers;
+        sum.queue_ms += p->queue_ms / l->n_readers;
+        sum.bus_ms += p->bus_ms / l->n_readers;
+    }
+    return sum;
+}
+
 void rv_loader_finish(rv_loader *l) {
     pthread_mutex_lock(&l->lock);
     while (l->busy || work_left(l)) pthread_cond_wait(&l->idle, &l->lock);
@@ -269,8 +326,11 @@ void rv_loader_finish(rv_loader *l) {
     l->n_items = l->at = 0;
     l->fill.bytes = l->fill_at = 0;
     pthread_mutex_unlock(&l->lock);
-    for (int i = 0; !e && i < READERS; i++) e = cudaStreamSynchronize(l->readers[i].stream);
-    if (e) rv_cuda_failed(l->cuda, e, "copying weights to the device");
+    for (int i = 0; !e && i < l->n_readers; i++) e = cudaStreamSynchronize(l->readers[i].stream);
+    if (!e) e = cudaStreamSynchronize(l->after);
+    if (e && l->unpinned && !l->cuda->be.error.code) fail_to_start(&l->cuda->be.error, e);
+    else if (e) rv_cuda_failed(l->cuda, e, "copying weights to the device");
+    l->cuda->be.load_parts = sum_parts(l);
 }
 
 void rv_loader_close(rv_loader *l) {
@@ -281,17 +341,20 @@ void rv_loader_close(rv_loader *l) {
     l->fill_at = l->fill.bytes;
     pthread_cond_broadcast(&l->work);
     pthread_mutex_unlock(&l->lock);
-    for (int i = 0; i < READERS; i++) {
+    for (int i = 0; i < l->n_readers; i++)
+        if (l->readers[i].started) pthread_join(l->readers[i].thread, NULL);
+    for (int i = 0; i < l->n_readers; i++) {
         reader *r = &l->readers[i];
-        if (r->started) pthread_join(r->thread, NULL);
         if (r->stream) cudaStreamSynchronize(r->stream);
-        for (int b = 0; b < BUFFERS; b++) {
+        for (int b = 0; b < BUFFERS; b++)
             if (r->free[b]) cudaEventDestroy(r->free[b]);
-            if (r->buffer[b]) cudaFreeHost(r->buffer[b]);
-            if (r->staging[b]) cudaFree(r->staging[b]);
-        }
+        rv_cuda_unpin(r->pinned, BUFFERS * PIECE_BYTES);
         if (r->stream) cudaStreamDestroy(r->stream);
     }
+    if (l->after) cudaStreamSynchronize(l->after);
+    if (l->landed) cudaEventDestroy(l->landed);
+    if (l->after) cudaStreamDestroy(l->after);
+    cudaFree(l->staging);
     pthread_cond_destroy(&l->idle);
     pthread_cond_destroy(&l->work);
     pthread_mutex_destroy(&l->lock);

@@ -66,24 +66,48 @@ static void touch_all(char *map, uint64_t bytes) {
         if (started[i]) pthread_join(threads[i], NULL);
 }
 
+static char *map_pages(uint64_t bytes) {
+    void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED) return NULL;
+    madvise(map, bytes, MADV_HUGEPAGE);
+    return map;
+}
+
+/* Pins pages that are there; where that fails they are given back. */
+static cudaError_t pin(char *map, uint64_t bytes, unsigned flags) {
+    cudaError_t e = cudaHostRegister(map, bytes, flags);
+    if (!e) return e;
+    cudaGetLastError();                  /* else the next launch reports it as its own            */
+    munmap(map, bytes);
+    return e;
+}
+
+cudaError_t rv_cuda_pin(uint64_t bytes, char **out) {
+    char *map = map_pages(bytes);
+    if (!map) return cudaErrorMemoryAllocation;
+    touch(&(span){ map, bytes });
+    const cudaError_t e = pin(map, bytes, cudaHostRegisterDefault);
+    if (!e) *out = map;
+    return e;
+}
+
+void rv_cuda_unpin(char *p, uint64_t bytes) {
+    if (!p) return;
+    cudaHostUnregister(p);
+    munmap(p, bytes);
+}
+
 void *rv_cuda_take_host(rv_cuda *c, uint64_t bytes) {
     const uint64_t whole = (HEAD_BYTES + bytes + HEAD_BYTES - 1) / HEAD_BYTES * HEAD_BYTES;
     void *there = NULL;
-    char *map = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    cudaError_t e = map == MAP_FAILED ? cudaErrorMemoryAllocation : cudaSuccess;
-    if (!e) {
-        madvise(map, whole, MADV_HUGEPAGE);
-        touch_all(map, whole);
-        e = cudaHostRegister(map, whole, cudaHostRegisterMapped);
-    }
-    if (!e) e = cudaHostGetDevicePointer(&there, map, 0);
-    if (!e && there == map) {
+    char *map = map_pages(whole);
+    if (map) touch_all(map, whole);
+    cudaError_t e = map ? pin(map, whole, cudaHostRegisterMapped) : cudaErrorMemoryAllocation;
+    if (!e && !(e = cudaHostGetDevicePointer(&there, map, 0)) && there == map) {
         memcpy(map, &whole, sizeof whole);
         return map + HEAD_BYTES;
     }
-    cudaGetLastError();                  /* else the next launch reports it as its own            */
-    if (there) cudaHostUnregister(map);
-    if (map != MAP_FAILED) munmap(map, whole);
+    if (there) rv_cuda_unpin(map, whole);
     if (e == cudaErrorMemoryAllocation)
         rv_fail(&c->be.error, RV_ERR_MEMORY, "GPU %d: out of memory: %.1f MB of pinned host memory are not to be had: keep the embedding on the device, or "
                 "free memory of the host", c->device, (double)bytes / 1e6);
@@ -97,6 +121,5 @@ void rv_cuda_give_back_host(rv_cuda *c, void *p) {
     char *map = (char *)p - HEAD_BYTES;
     memcpy(&whole, map, sizeof whole);
     cudaStreamSynchronize(c->stream);
-    cudaHostUnregister(map);
-    munmap(map, whole);
+    rv_cuda_unpin(map, whole);
 }

@@ -11,11 +11,12 @@
 #include "kernels/cuda/four.h"
 #include "kernels/cuda/open.h"
 
-/* More parts than this never wait at once: the loader's readers have one each, and one may lie between its pieces. */
-enum { ROOMS = 12, ALIGN = 256 };
+/* More parts than this rarely wait at once: the loader's readers have one each, and one may lie between its pieces. */
+enum { ROOMS = 18, ALIGN = 256 };
 #define ROOM_BYTES (UINT64_C(4) << 20)
 
-typedef struct room { char *memory; uint64_t bytes; bool taken; } room;
+/* `left`: when the device has done with what the part before kept there. */
+typedef struct room { char *memory; uint64_t bytes; cudaEvent_t left; bool taken; } room;
 struct rv_four_rooms { pthread_mutex_t lock; pthread_cond_t given_back; room of[ROOMS]; };
 
 typedef struct part_load {
@@ -65,8 +66,20 @@ static room *free_room(struct rv_four_rooms *r) {
     return NULL;
 }
 
-/* By a part's first piece; the others find it. */
-static cudaError_t take_room(part_load *l) {
+static cudaError_t enlarge(room *r, uint64_t bytes) {
+    void *memory = NULL;
+    cudaError_t e = r->left ? cudaSuccess : cudaEventCreateWithFlags(&r->left, cudaEventDisableTiming);
+    cudaFree(r->memory);                 /* waits for the device                                 */
+    r->memory = NULL;
+    r->bytes = bytes > ROOM_BYTES ? bytes : ROOM_BYTES;
+    if (!e) e = cudaMalloc(&memory, r->bytes);
+    if (e) r->bytes = 0;
+    r->memory = memory;
+    return e;
+}
+
+/* By a part's first piece; the others find it.  `stream` may use it then. */
+static cudaError_t take_room(part_load *l, cudaStream_t stream) {
     struct rv_four_rooms *r = l->cuda->four_rooms;
     const uint64_t bytes = room_bytes(&l->q, l->part);
     cudaError_t e = cudaSuccess;
@@ -77,27 +90,24 @@ static cudaError_t take_room(part_load *l) {
             pthread_cond_wait(&r->given_back, &r->lock);
             continue;
         }
-        if (free->bytes < bytes) {
-            cudaFree(free->memory);
-            *free = (room){ .bytes = bytes > ROOM_BYTES ? bytes : ROOM_BYTES };
-            void *memory = NULL;
-            if ((e = cudaMalloc(&memory, free->bytes))) free->bytes = 0;
-            free->memory = memory;
-        }
+        if (free->bytes < bytes) e = enlarge(free, bytes);
         if (!e) free->taken = true, l->room = free;
     }
+    if (!e) e = cudaStreamWaitEvent(stream, l->room->left, 0);
     pthread_mutex_unlock(&r->lock);
     return e;
 }
 
-/* The stream has passed whatever reads it. */
-static void give_room_back(part_load *l) {
+/* Whatever reads it is queued on `stream`, or before what that has waited for. */
+static cudaError_t give_room_back(part_load *l, cudaStream_t stream) {
     struct rv_four_rooms *r = l->cuda->four_rooms;
     pthread_mutex_lock(&r->lock);
+    const cudaError_t e = cudaEventRecord(l->room->left, stream);
     l->room->taken = false;
     l->room = NULL;
     pthread_cond_signal(&r->given_back);
     pthread_mutex_unlock(&r->lock);
+    return e;
 }
 
 static bool open_rooms(rv_cuda *c) {
@@ -111,7 +121,10 @@ static bool open_rooms(rv_cuda *c) {
 
 void rv_cuda_four_loaded(rv_cuda *c) {
     if (!c->four_rooms) return;
-    for (int i = 0; i < ROOMS; i++) cudaFree(c->four_rooms->of[i].memory);
+    for (int i = 0; i < ROOMS; i++) {
+        cudaFree(c->four_rooms->of[i].memory);
+        if (c->four_rooms->of[i].left) cudaEventDestroy(c->four_rooms->of[i].left);
+    }
     pthread_cond_destroy(&c->four_rooms->given_back);
     pthread_mutex_destroy(&c->four_rooms->lock);
     free(c->four_rooms);
@@ -122,16 +135,15 @@ void rv_cuda_four_loaded(rv_cuda *c) {
 
 static cudaError_t land_data(const rv_load_item *item, const void *staging, int32_t from, int32_t rows, cudaStream_t stream) {
     part_load *l = item->user;
-    cudaError_t e = l->q.nested ? take_room(l) : cudaSuccess;
+    cudaError_t e = l->q.nested ? take_room(l, stream) : cudaSuccess;
     return e ? e : rv_cuda_four_quantise(&l->q, l->part, staging, item->type_from, from, rows, l->q.nested ? (float *)(void *)l->room->memory : NULL, stream);
 }
 
 static cudaError_t landed_data(const rv_load_item *item, cudaStream_t stream) {
     part_load *l = item->user;
     cudaError_t e = rv_cuda_four_nest(&l->q, l->part, (const float *)(const void *)l->room->memory, sums_in(l), stream);
-    if (!e) e = cudaStreamSynchronize(stream);
-    give_room_back(l);
-    return e;
+    const cudaError_t given = give_room_back(l, stream);
+    return e ? e : given;
 }
 
 /* The absmaxes of blocks [first, first + n) in f32, wherever they come from. */
@@ -149,7 +161,7 @@ static cudaError_t send_absmax(const part_load *l, int64_t first, int64_t n, cud
 static cudaError_t land_codes(const rv_load_item *item, const void *staging, int32_t from, int32_t rows, cudaStream_t stream) {
     part_load *l = item->user;
     const int64_t first = (int64_t)from * l->q.blocks, n = (int64_t)rows * l->q.blocks;
-    cudaError_t e = take_room(l);
+    cudaError_t e = take_room(l, stream);
     if (e) return e;
     if (!l->q.nested) {
         e = send_absmax(l, first, n, stream);
@@ -161,12 +173,7 @@ static cudaError_t land_codes(const rv_load_item *item, const void *staging, int
     return e ? e : rv_cuda_four_place(&l->q, l->part, staging, l->room->memory + first, from, rows, stream);
 }
 
-static cudaError_t landed_codes(const rv_load_item *item, cudaStream_t stream) {
-    part_load *l = item->user;
-    cudaError_t e = cudaStreamSynchronize(stream);
-    give_room_back(l);
-    return e;
-}
+static cudaError_t landed_codes(const rv_load_item *item, cudaStream_t stream) { return give_room_back(item->user, stream); }
 
 /* ---- weights ---- */
 

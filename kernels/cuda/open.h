@@ -66,6 +66,9 @@ void  rv_cuda_no_memory(rv_cuda *c, uint64_t bytes, const char *what);   /* the 
 /* Pinned host memory at one address for host and device. */
 void *rv_cuda_take_host(rv_cuda *c, uint64_t bytes);
 void  rv_cuda_give_back_host(rv_cuda *c, void *p);                   /* NULL is fine; waits       */
+/* The same for a thread without a backend's errors. */
+cudaError_t rv_cuda_pin(uint64_t bytes, char **out);
+void  rv_cuda_unpin(char *p, uint64_t bytes);                        /* NULL is fine; nothing uses it any more */
 
 /* ops.c: the operations' table and what follows from the act type. */
 void rv_cuda_fill(rv_backend *be, rv_dtype act);
@@ -114,7 +117,7 @@ typedef struct rv_load_item rv_load_item;
 /* A piece has come: rows [from, from + rows) lie in `staging` (device, item->type_from, until `stream` has passed here).
  * Queues on `stream` whatever makes the final layout of them. On one of several threads at a time. */
 typedef cudaError_t (*rv_land_fn)(const rv_load_item *item, const void *staging, int32_t from, int32_t rows, cudaStream_t stream);
-/* All pieces of the item have landed, and their work has ended; queues what needs them all. Once, on one of the threads. */
+/* Queues on `stream`, which has waited for the work on all pieces of the item, what needs them all. Once, on one of the threads. */
 typedef cudaError_t (*rv_landed_fn)(const rv_load_item *item, cudaStream_t stream);
 struct rv_load_item {
     const void *from;                    /* host, `type_from`, rows x cols, row-major            */
