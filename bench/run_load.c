@@ -14,8 +14,9 @@ rv_session_options run_room(const run *r, uint32_t slots) {
     return (rv_session_options){ .size = sizeof(rv_session_options), .slots = slots, .queue = slots + 4, .context = r->context, .images = 2 };
 }
 
-/* Where `load` went: those of its parts that took anything. */
+/* Where `load` went; readers only where there are some. */
 static rv_status add_parts(run *r, rv_error *err) {
+    enum { OF_ALL = 6 };
     rv_load_times t = { .size = sizeof t };
     rv_status st = rv_model_load_times(r->model, &t, err);
     const struct { const char *name, *title; float ms; } parts[] = {
@@ -25,7 +26,7 @@ static rv_status add_parts(run *r, rv_error *err) {
         { "load_check", "  a reader: checksums", t.check }, { "load_queue", "  a reader: asking the GPU", t.queue }, { "load_bus", "  a reader: waiting for the bus", t.bus },
     };
     for (size_t i = 0; st == RV_OK && i < sizeof parts / sizeof *parts; i++)
-        if (parts[i].ms > 0) series_add(&run_result(r, "ms", parts[i].name, "%s", parts[i].title)->values, (double)parts[i].ms);
+        if (i < OF_ALL || t.pin > 0) series_add(&run_result(r, "ms", parts[i].name, "%s", parts[i].title)->values, (double)parts[i].ms);
     return st;
 }
 

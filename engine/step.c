@@ -29,7 +29,9 @@ static void end_job(rv_job *job, rv_job_state state) {
     if (state == RV_JOB_CANCELLED) rv_fail(&job->error, RV_ERR_CANCELLED, "the request was cancelled");
     job->stats.total_ms = (float)(rv_now_ms() - job->submitted_ms);
     job->stats.device_bytes = s->cache_bytes + s->scratch_bytes;
-    job->stats.saturated = s->model->be->saturated;
+    pthread_mutex_lock(&s->model->device);
+    job->stats.saturated = rv_saturated(s->model->be);
+    pthread_mutex_unlock(&s->model->device);
     rv_decode_forget(s, job);
     rv_guided_end(job);
     pthread_mutex_lock(&s->lock);

@@ -87,6 +87,8 @@ rv_status rv_finish(rv_backend *be, rv_error *err) {
     return be->error.code;
 }
 
+uint64_t rv_saturated(rv_backend *be) { return !failed(be) && be->ops->saturated ? be->ops->saturated(be) : 0; }
+
 void rv_forgive(rv_backend *be) {
     if (be->error.code == RV_ERR_MEMORY || be->error.code == RV_ERR_DEVICE_MEMORY) be->error = (rv_error){ 0 };
 }

@@ -226,6 +226,7 @@ typedef struct rv_backend_ops {
     void  (*fetch)      (rv_backend *, rv_tray *, const void *src, uint64_t bytes);
     const void *(*fetched)(rv_backend *, rv_tray *);
     void  (*fill)       (rv_backend *, void *dst, const rv_fill *);
+    uint64_t (*saturated)(rv_backend *);                              /* values clamped by what has run        */
 } rv_backend_ops;
 
 /* Where the threads that load weights spent their time, a mean over them. */
@@ -239,7 +240,6 @@ struct rv_backend {
     const rv_backend_ops *ops;
     rv_error error;              /* code RV_OK until something failed                          */
     rv_dtype act;                /* type of matrix operands and K/V: F32, BF16 or F16          */
-    uint64_t saturated;          /* f16: values clamped so far (after finish, and after fetched)  */
     uint64_t own_bytes;          /* device memory the backend took for itself when it was opened */
     uint64_t load_bytes;         /* pinned host memory that loading takes for a while           */
     rv_load_parts load_parts;    /* of the loading that finish ended last                       */
@@ -336,6 +336,8 @@ void  rv_download(rv_backend *be, void *host, const void *src, uint64_t bytes);
 rv_status rv_finish(rv_backend *be, rv_error *err);                  /* waits; returns the sticky error */
 /* Forgets a sticky error that left the device as it was, out of memory: for who gives back what was taken before it. */
 void  rv_forgive(rv_backend *be);
+/* f16: values that were clamped to +-65504 by what has run since the backend was opened; asks the device, and waits for nothing queued. */
+uint64_t  rv_saturated(rv_backend *be);
 /* Notes when the queue gets here. rv_marked_ms, after rv_finish: the milliseconds between two such places; 0: not known. */
 void   rv_mark_time(rv_backend *be, rv_mark which);
 double rv_marked_ms(rv_backend *be, rv_mark from, rv_mark to);

@@ -86,9 +86,6 @@ rv_tray    *rv_cuda_tray_new(rv_backend *be, uint64_t bytes);
 void        rv_cuda_tray_free(rv_backend *be, rv_tray *tray);
 void        rv_cuda_fetch(rv_backend *be, rv_tray *tray, const void *src, uint64_t bytes);
 const void *rv_cuda_fetched(rv_backend *be, rv_tray *tray);
-/* ops.c: brings be->saturated up to date. */
-void     rv_cuda_count_clamped(rv_cuda *c);
-
 /* gemm.c: D [m x n] = alpha * x [m x k] w^T + (add ? D : 0) + bias; D act or f32; bias: f32, with an f32 D only; NULL: none. */
 void rv_cuda_gemm(rv_cuda *c, rv_mat out, rv_mat x, const rv_weight *w, float alpha, bool add, const float *bias);
 

@@ -40,7 +40,6 @@ static void op_finish(rv_backend *be) {
         rv_cuda_four_loaded(c);
     }
     check(be, cudaStreamSynchronize(c->stream), "running the model");
-    rv_cuda_count_clamped(c);
 }
 
 static void op_mark(rv_backend *be, rv_mark which) { check(be, cudaEventRecord(cuda_of(be)->marks[which], cuda_of(be)->stream), "marking a time"); }
@@ -51,11 +50,11 @@ static double op_marked_ms(rv_backend *be, rv_mark from, rv_mark to) {
     return (double)ms;
 }
 
-void rv_cuda_count_clamped(rv_cuda *c) {
+static uint64_t op_saturated(rv_backend *be) {
+    rv_cuda *c = cuda_of(be);
     uint64_t sum = 0;
-    if (c->be.act != RV_F16 || c->be.error.code) return;
-    check(&c->be, rv_cuda_clamped(&sum, c->side), "counting clamped values");
-    c->be.saturated = sum - c->clamped_before;
+    if (be->act == RV_F16) check(be, rv_cuda_clamped(&sum, c->side), "counting clamped values");
+    return be->error.code || be->act != RV_F16 ? 0 : sum - c->clamped_before;
 }
 
 static void op_fill(rv_backend *be, void *dst, const rv_fill *from) {
@@ -318,7 +317,7 @@ void rv_cuda_fill(rv_backend *be, rv_dtype act) {
         .mark = op_mark, .marked_ms = op_marked_ms, .host_alloc = op_host_alloc, .host_release = op_host_release,
         .decoder_block = op_decoder_block, .decoder_blocks = rv_cuda_layers, .vision_block = op_vision_block, .best = op_best,
         .record = rv_cuda_record, .recorded = rv_cuda_recorded, .play = rv_cuda_play, .erase = rv_cuda_erase,
-        .choose = op_choose, .tray_new = rv_cuda_tray_new, .tray_free = rv_cuda_tray_free, .fetch = rv_cuda_fetch, .fetched = rv_cuda_fetched, .fill = op_fill,
+        .choose = op_choose, .tray_new = rv_cuda_tray_new, .tray_free = rv_cuda_tray_free, .fetch = rv_cuda_fetch, .fetched = rv_cuda_fetched, .fill = op_fill, .saturated = op_saturated,
     };
     be->ops = &ops;
     be->act = act;

@@ -84,6 +84,5 @@ const void *rv_cuda_fetched(rv_backend *be, rv_tray *tray) {
     rv_cuda *c = (rv_cuda *)be;
     cudaError_t e = cudaEventSynchronize(tray->arrived);
     if (e) rv_cuda_failed(c, e, "running the model");
-    rv_cuda_count_clamped(c);
     return tray->bytes;
 }

@@ -9,7 +9,8 @@
 /* Short enough for a sanitizer. */
 #define RUN "run", "-m", MODEL, "--backend", "cpu", "--repeat", "3", "-n", "6", "--prompt-tokens", "40", "--long-prompt", "90"
 
-static const char *const stages[] = { "load", "session", "vision_first", "prefill_first", "image_png", "image_jpeg", "image_pixels", "vision_4", "tower_4",
+static const char *const stages[] = { "load", "load_files", "load_device", "load_plan", "load_place", "load_warm", "load_wait", "session",
+                                      "vision_first", "prefill_first", "image_png", "image_jpeg", "image_pixels", "vision_4", "tower_4",
                                       "first_token_4", "prefill_40_image", "decode_1", "vision_1", "tower_1", "first_token_1", "prefill_40", "prefill_90" };
 enum { STAGES = sizeof stages / sizeof *stages };
 
