@@ -2,7 +2,8 @@
  *
  * The one idea: a backend that loads code late (kernels, a library's choices for each shape) would make the first
  * picture and the first prompt wait for it.  So every kind of layer runs once, in the row counts to be expected, while
- * the loading thread has nothing else to do; what comes out means nothing and is thrown away.
+ * the loading thread has nothing else to do; what comes out means nothing and is thrown away.  Row counts that are rare
+ * only run while weights are still being read: nobody waits for them.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -84,6 +85,13 @@ static void read_rows(warm *w, const rv_model *m, int32_t n, bool apart) {
     if (rv_can_run_ahead(m->be)) rv_best_rows(m->be, w->text_scratch.best, w->text_scratch.logits);
 }
 
+static void read_prompts(warm *w, const rv_model *m) {
+    const int32_t first = RV_FEW_ROWS + PROMPT_STEP / 2, chunk = m->be->chunk_rows;
+    for (int32_t n = first; n < chunk; n = 2 * n + PROMPT_STEP / 2) read_rows(w, m, n, false);
+    read_rows(w, m, chunk, false);
+    for (int32_t n = first; n < chunk && rv_loading(m->be); n += PROMPT_STEP) read_rows(w, m, n, false);
+}
+
 /* Whether that many bytes more are there to be had for a while. */
 static bool fits(const rv_model *m, uint64_t bytes) {
     uint64_t counted = m->options.memory_limit ? m->memory_bytes + m->mapped_bytes + m->be->own_bytes : 0;
@@ -111,8 +119,7 @@ void *rv_model_warm(rv_model *m) {
         see(w, m);
         for (int32_t n = 1; n <= RV_FEW_ROWS && n <= be->chunk_rows; n *= 2)
             for (int apart = 0; apart < 2; apart++) read_rows(w, m, n, apart);
-        for (int32_t n = RV_FEW_ROWS + PROMPT_STEP / 2; n < be->chunk_rows; n += PROMPT_STEP) read_rows(w, m, n, false);
-        read_rows(w, m, be->chunk_rows, false);
+        read_prompts(w, m);
     }
     free(w->vision_scratch.host);
     free(w->tiles);

@@ -87,6 +87,8 @@ rv_status rv_finish(rv_backend *be, rv_error *err) {
     return be->error.code;
 }
 
+bool rv_loading(rv_backend *be) { return !failed(be) && be->ops->loading && be->ops->loading(be); }
+
 uint64_t rv_saturated(rv_backend *be) { return !failed(be) && be->ops->saturated ? be->ops->saturated(be) : 0; }
 
 void rv_forgive(rv_backend *be) {

@@ -226,6 +226,7 @@ typedef struct rv_backend_ops {
     void  (*fetch)      (rv_backend *, rv_tray *, const void *src, uint64_t bytes);
     const void *(*fetched)(rv_backend *, rv_tray *);
     void  (*fill)       (rv_backend *, void *dst, const rv_fill *);
+    bool  (*loading)    (rv_backend *);
     uint64_t (*saturated)(rv_backend *);                              /* values clamped by what has run        */
 } rv_backend_ops;
 
@@ -336,6 +337,8 @@ void  rv_download(rv_backend *be, void *host, const void *src, uint64_t bytes);
 rv_status rv_finish(rv_backend *be, rv_error *err);                  /* waits; returns the sticky error */
 /* Forgets a sticky error that left the device as it was, out of memory: for who gives back what was taken before it. */
 void  rv_forgive(rv_backend *be);
+/* Whether weights are still being read: finish would wait for them. */
+bool      rv_loading(rv_backend *be);
 /* f16: values that were clamped to +-65504 by what has run since the backend was opened; asks the device, and waits for nothing queued. */
 uint64_t  rv_saturated(rv_backend *be);
 /* Notes when the queue gets here. rv_marked_ms, after rv_finish: the milliseconds between two such places; 0: not known. */

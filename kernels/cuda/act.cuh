@@ -12,14 +12,16 @@ __device__ __forceinline__ uint32_t shared_address(const void *p) { return (uint
  * taken, and bf16 kernels nothing. */
 static __device__ unsigned long long f16_clamped;
 
+#define F16_INFINITE 65520.f             /* the least that rounds to infinity                    */
+
 __device__ __forceinline__ __half clamped_half(float x) { return __float2half_rn(x > 65504.f ? 65504.f : x < -65504.f ? -65504.f : x); }
 
-/* f32 -> T, round to nearest even; f16 saturates at +-65504 (NaN stays NaN), and counts. */
+/* f32 -> T, round to nearest even; f16 saturates at +-65504 (NaN stays NaN), and counts what would have become infinite. */
 template <typename T> __device__ __forceinline__ T to_act(float x);
 template <> __device__ __forceinline__ float to_act<float>(float x) { return x; }
 template <> __device__ __forceinline__ __nv_bfloat16 to_act<__nv_bfloat16>(float x) { return __float2bfloat16_rn(x); }
 template <> __device__ __forceinline__ __half to_act<__half>(float x) {
-    if (fabsf(x) > 65504.f) atomicAdd(&f16_clamped, 1ull);
+    if (fabsf(x) >= F16_INFINITE) atomicAdd(&f16_clamped, 1ull);
     return clamped_half(x);
 }
 #define RV_CUDA_CLAMPED(name) \
@@ -42,11 +44,27 @@ __device__ __forceinline__ uint32_t pack2(float a, float b, __half) {
     return *reinterpret_cast<uint32_t *>(&v);
 }
 
-/* The same of results, which may: counted. */
-template <typename T> __device__ __forceinline__ uint32_t pack2_counted(float a, float b, T t) { return pack2(a, b, t); }
-template <> __device__ __forceinline__ uint32_t pack2_counted<__half>(float a, float b, __half) {
-    __half2 v = __halves2half2(to_act<__half>(a), to_act<__half>(b));
-    return *reinterpret_cast<uint32_t *>(&v);
+/* The same of N results, which may: what is too large for f16 is looked for once among all of them, then clamped and counted. */
+template <int N> __device__ __forceinline__ void pack_counted(uint32_t (&to)[N / 2], const float (&v)[N], __nv_bfloat16 t) {
+#pragma unroll
+    for (int i = 0; i < N / 2; i++) to[i] = pack2(v[2 * i], v[2 * i + 1], t);
+}
+template <int N> __device__ __forceinline__ void pack_counted(uint32_t (&to)[N / 2], const float (&v)[N], __half t) {
+    __half2 most = __float2half2_rn(0.f);
+#pragma unroll
+    for (int i = 0; i < N / 2; i++) {
+        const __half2 pair = __floats2half2_rn(v[2 * i], v[2 * i + 1]);
+        to[i] = *reinterpret_cast<const uint32_t *>(&pair);
+        most = __hmax2(most, __habs2(pair));                         /* the number, of that and NaN */
+    }
+    if (!((*reinterpret_cast<uint32_t *>(&most) + 0x04000400u) & 0x80008000u)) return;     /* neither half's exponent is full */
+    unsigned clamped = 0;
+#pragma unroll
+    for (int i = 0; i < N / 2; i++) {
+        clamped += (fabsf(v[2 * i]) >= F16_INFINITE) + (fabsf(v[2 * i + 1]) >= F16_INFINITE);
+        to[i] = pack2(v[2 * i], v[2 * i + 1], t);
+    }
+    if (clamped) atomicAdd(&f16_clamped, (unsigned long long)clamped);
 }
 
 /* d += a (16 x 16, row) * b (16 x 8, col), f32 accumulators. */

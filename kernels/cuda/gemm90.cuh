@@ -91,8 +91,9 @@ template <typename O, int HOW> static __device__ __forceinline__ void finish(con
         ((float4 *)to)[0] = make_float4(v[0], v[1], v[2], v[3]);
         ((float4 *)to)[1] = make_float4(v[4], v[5], v[6], v[7]);
     } else {
-        *(uint4 *)to = make_uint4(pack2_counted(v[0], v[1], O()), pack2_counted(v[2], v[3], O()), pack2_counted(v[4], v[5], O()),
-                                  pack2_counted(v[6], v[7], O()));
+        uint32_t packed[4];
+        pack_counted(packed, v, O());
+        *(uint4 *)to = make_uint4(packed[0], packed[1], packed[2], packed[3]);
     }
 }
 

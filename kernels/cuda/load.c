@@ -16,7 +16,9 @@
 #include "kernels/cuda/open.h"
 
 enum { READERS_LEAST = 8,                /* that many reads a disk has in flight                 */
-       READERS_MOST = 16,                /* that many cores copy faster than the bus             */
+       READERS_MOST = 16,                /* that many cores read and check a file faster than the bus */
+       READERS_MAPPED = 10,              /* that many copy from mapped files as fast; more get in one another's way */
+       STREAMS = 4,                      /* readers share them: making one takes 2 ms            */
        BUFFERS = 2,
        ASK_BYTES = 128 << 10 };          /* of one hint: a system may cut it to its usual read-ahead */
 #define PIECE_BYTES (UINT64_C(8) << 20)
@@ -24,7 +26,7 @@ enum { READERS_LEAST = 8,                /* that many reads a disk has in flight
 typedef struct reader {
     rv_loader   *loader;
     pthread_t    thread;
-    cudaStream_t stream;
+    cudaStream_t stream;                 /* one of the loader's                                  */
     cudaEvent_t  free[BUFFERS];
     char        *pinned;                 /* its buffers, one behind the other                    */
     int          turn;
@@ -44,7 +46,7 @@ struct rv_loader {
     char           *fill_to;
     uint64_t        fill_at;             /* how far pieces of it are cut                          */
     char           *staging;             /* device, a buffer for each pinned one; taken when first needed */
-    cudaStream_t    after;               /* what needs whole items                                */
+    cudaStream_t    streams[STREAMS], after;     /* after: what needs whole items                 */
     cudaEvent_t     landed;              /* for it to wait for, under `lock`                      */
     int             busy;
     bool            closing;
@@ -121,8 +123,8 @@ static char *staging_of(const reader *r, int i, cudaError_t *e) {
 /* All work on the item is queued: behind it, on a stream of its own, what needs all of it. */
 static cudaError_t finish_item(rv_loader *l, const rv_load_item *item) {
     cudaError_t e = cudaSuccess;
-    for (int i = 0; !e && i < l->n_readers; i++) {
-        e = cudaEventRecord(l->landed, l->readers[i].stream);
+    for (int i = 0; !e && i < STREAMS; i++) {
+        e = cudaEventRecord(l->landed, l->streams[i]);
         if (!e) e = cudaStreamWaitEvent(l->after, l->landed, 0);
     }
     return e ? e : item->landed(item, l->after);
@@ -236,32 +238,34 @@ static void *run(void *user) {
 
 static cudaError_t open_reader(reader *r, rv_loader *l) {
     r->loader = l;
-    cudaError_t e = cudaStreamCreateWithFlags(&r->stream, cudaStreamNonBlocking);
+    r->stream = l->streams[(r - l->readers) % STREAMS];
+    cudaError_t e = cudaSuccess;
     for (int i = 0; !e && i < BUFFERS; i++) e = cudaEventCreateWithFlags(&r->free[i], cudaEventDisableTiming);
     return e;
 }
 
-static int32_t count_readers(void) {
+static int32_t count_readers(int32_t most) {
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    return cores < READERS_LEAST ? READERS_LEAST : cores > READERS_MOST ? READERS_MOST : (int32_t)cores;
+    return cores < READERS_LEAST ? READERS_LEAST : cores > most ? most : (int32_t)cores;
 }
 
-uint64_t rv_loader_bytes(void) { return (uint64_t)count_readers() * BUFFERS * PIECE_BYTES; }
+uint64_t rv_loader_bytes(void) { return (uint64_t)count_readers(READERS_MOST) * BUFFERS * PIECE_BYTES; }
 
 static void fail_to_start(rv_error *err, cudaError_t e) {
     rv_fail(err, RV_ERR_MEMORY, "loader: cannot start a reader with %d MB of pinned memory: %s", (int)(BUFFERS * (PIECE_BYTES >> 20)), cudaGetErrorString(e));
 }
 
-rv_loader *rv_loader_open(rv_cuda *c, rv_error *err) {
+rv_loader *rv_loader_open(rv_cuda *c, bool fills, rv_error *err) {
     rv_loader *l = calloc(1, sizeof *l);
     if (!l) return rv_fail_memory(err, "loader"), NULL;
     l->cuda = c;
-    l->n_readers = count_readers();
+    l->n_readers = count_readers(fills ? READERS_MOST : READERS_MAPPED);
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->work, NULL);
     pthread_cond_init(&l->idle, NULL);
     cudaError_t e = cudaStreamCreateWithFlags(&l->after, cudaStreamNonBlocking);
     if (!e) e = cudaEventCreateWithFlags(&l->landed, cudaEventDisableTiming);
+    for (int i = 0; !e && i < STREAMS; i++) e = cudaStreamCreateWithFlags(&l->streams[i], cudaStreamNonBlocking);
     for (int i = 0; !e && i < l->n_readers; i++) e = open_reader(&l->readers[i], l);
     for (int i = 0; !e && i < l->n_readers; i++) {
         if (pthread_create(&l->readers[i].thread, NULL, run, &l->readers[i])) e = cudaErrorMemoryAllocation;
@@ -326,11 +330,24 @@ void rv_loader_finish(rv_loader *l) {
     l->n_items = l->at = 0;
     l->fill.bytes = l->fill_at = 0;
     pthread_mutex_unlock(&l->lock);
-    for (int i = 0; !e && i < l->n_readers; i++) e = cudaStreamSynchronize(l->readers[i].stream);
+    for (int i = 0; !e && i < STREAMS; i++) e = cudaStreamSynchronize(l->streams[i]);
     if (!e) e = cudaStreamSynchronize(l->after);
     if (e && l->unpinned && !l->cuda->be.error.code) fail_to_start(&l->cuda->be.error, e);
     else if (e) rv_cuda_failed(l->cuda, e, "copying weights to the device");
     l->cuda->be.load_parts = sum_parts(l);
+}
+
+bool rv_loader_busy(rv_loader *l) {
+    pthread_mutex_lock(&l->lock);
+    const bool busy = l->busy || work_left(l);
+    pthread_mutex_unlock(&l->lock);
+    return busy;
+}
+
+static void end_stream(cudaStream_t stream) {
+    if (!stream) return;
+    cudaStreamSynchronize(stream);
+    cudaStreamDestroy(stream);
 }
 
 void rv_loader_close(rv_loader *l) {
@@ -343,17 +360,14 @@ void rv_loader_close(rv_loader *l) {
     pthread_mutex_unlock(&l->lock);
     for (int i = 0; i < l->n_readers; i++)
         if (l->readers[i].started) pthread_join(l->readers[i].thread, NULL);
+    for (int i = 0; i < STREAMS; i++) end_stream(l->streams[i]);
+    end_stream(l->after);
     for (int i = 0; i < l->n_readers; i++) {
-        reader *r = &l->readers[i];
-        if (r->stream) cudaStreamSynchronize(r->stream);
         for (int b = 0; b < BUFFERS; b++)
-            if (r->free[b]) cudaEventDestroy(r->free[b]);
-        rv_cuda_unpin(r->pinned, BUFFERS * PIECE_BYTES);
-        if (r->stream) cudaStreamDestroy(r->stream);
+            if (l->readers[i].free[b]) cudaEventDestroy(l->readers[i].free[b]);
+        rv_cuda_unpin(l->readers[i].pinned, BUFFERS * PIECE_BYTES);
     }
-    if (l->after) cudaStreamSynchronize(l->after);
     if (l->landed) cudaEventDestroy(l->landed);
-    if (l->after) cudaStreamDestroy(l->after);
     cudaFree(l->staging);
     pthread_cond_destroy(&l->idle);
     pthread_cond_destroy(&l->work);

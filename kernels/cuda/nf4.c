@@ -248,7 +248,7 @@ rv_weight *rv_cuda_four_new(rv_backend *be, const rv_weight_spec *s, void *memor
     w->w = rv_mat_of(memory, s->rows, s->cols, be->act);       /* its rows are not 16 bit: `four` says what they are */
     w->four->q = rv_four_of(s, memory);
     if (s->filled) return w;
-    if (!c->loader && !(c->loader = rv_loader_open(c, &be->error))) return rv_cuda_four_drop(c, w), free(w), NULL;
+    if (!c->loader && !(c->loader = rv_loader_open(c, false, &be->error))) return rv_cuda_four_drop(c, w), free(w), NULL;
     send_head(c, s, &w->four->q);
     for (int32_t i = 0; i < s->n_parts && !be->error.code; i++) load_part(c, w, s, i);
     return w;

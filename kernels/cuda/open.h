@@ -128,11 +128,13 @@ struct rv_load_item {
     bool        on_host;                 /* `to` is host memory                                  */
     void        *user;                   /* theirs; lives until the loader has finished          */
 };
-uint64_t   rv_loader_bytes(void);            /* pinned memory of an open one                     */
-rv_loader *rv_loader_open(rv_cuda *c, rv_error *err);
+uint64_t   rv_loader_bytes(void);            /* pinned memory of an open one, at most            */
+/* fills: it is rv_loader_fill that comes. */
+rv_loader *rv_loader_open(rv_cuda *c, bool fills, rv_error *err);
 void       rv_loader_add(rv_loader *l, const rv_load_item *item);
 /* rv_fill_memory: before any items that were added since the last finish. */
 void       rv_loader_fill(rv_loader *l, void *to, const rv_fill *from);
+bool       rv_loader_busy(rv_loader *l);     /* something has not been read yet                  */
 void       rv_loader_finish(rv_loader *l);   /* waits until all has arrived                      */
 void       rv_loader_close(rv_loader *l);
 

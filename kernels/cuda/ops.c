@@ -59,9 +59,11 @@ static uint64_t op_saturated(rv_backend *be) {
 
 static void op_fill(rv_backend *be, void *dst, const rv_fill *from) {
     rv_cuda *c = cuda_of(be);
-    if (!c->loader && !(c->loader = rv_loader_open(c, &be->error))) return;
+    if (!c->loader && !(c->loader = rv_loader_open(c, true, &be->error))) return;
     rv_loader_fill(c->loader, dst, from);
 }
+
+static bool op_loading(rv_backend *be) { return cuda_of(be)->loader && rv_loader_busy(cuda_of(be)->loader); }
 
 /* ---- weights ---- */
 
@@ -86,7 +88,7 @@ static rv_weight *op_weight_new(rv_backend *be, const rv_weight_spec *s, void *m
     if (s->format >= RV_FORMAT_NF4) return rv_cuda_four_new(be, s, memory);
     rv_weight *w = calloc(1, sizeof *w);
     if (!w) return rv_fail_memory(&be->error, s->name), NULL;
-    if (!c->loader && !(c->loader = rv_loader_open(c, &be->error))) return free(w), NULL;
+    if (!c->loader && !(c->loader = rv_loader_open(c, false, &be->error))) return free(w), NULL;
     w->head = (rv_weight_head){ s->rows, s->cols, s->use, s->order, s->format };
     w->w = rv_mat_of(memory, s->rows, s->cols, be->act);
     if (s->format == RV_FORMAT_INT8) rv_cuda_int8_place(w, memory);
@@ -317,7 +319,7 @@ void rv_cuda_fill(rv_backend *be, rv_dtype act) {
         .mark = op_mark, .marked_ms = op_marked_ms, .host_alloc = op_host_alloc, .host_release = op_host_release,
         .decoder_block = op_decoder_block, .decoder_blocks = rv_cuda_layers, .vision_block = op_vision_block, .best = op_best,
         .record = rv_cuda_record, .recorded = rv_cuda_recorded, .play = rv_cuda_play, .erase = rv_cuda_erase,
-        .choose = op_choose, .tray_new = rv_cuda_tray_new, .tray_free = rv_cuda_tray_free, .fetch = rv_cuda_fetch, .fetched = rv_cuda_fetched, .fill = op_fill, .saturated = op_saturated,
+        .choose = op_choose, .tray_new = rv_cuda_tray_new, .tray_free = rv_cuda_tray_free, .fetch = rv_cuda_fetch, .fetched = rv_cuda_fetched, .fill = op_fill, .loading = op_loading, .saturated = op_saturated,
     };
     be->ops = &ops;
     be->act = act;

@@ -272,9 +272,13 @@ layer_norm_kernel(view<D> out, view<float> x, const float *weight, const float *
         const int32_t c = first + STEP * k;
         if (c >= width) break;
         const float4 w = *(const float4 *)&weight[c], b = *(const float4 *)&bias[c];
-        four<D> to = { { to_act<D>(v[k].x * scale * w.x + b.x), to_act<D>(v[k].y * scale * w.y + b.y), to_act<D>(v[k].z * scale * w.z + b.z),
-                         to_act<D>(v[k].w * scale * w.w + b.w) } };
-        *(four<D> *)&out.at(r, c) = to;
+        const float normed[4] = { v[k].x * scale * w.x + b.x, v[k].y * scale * w.y + b.y, v[k].z * scale * w.z + b.z, v[k].w * scale * w.w + b.w };
+        if constexpr (sizeof(D) == 4) *(float4 *)&out.at(r, c) = make_float4(normed[0], normed[1], normed[2], normed[3]);
+        else {
+            uint32_t packed[2];
+            pack_counted(packed, normed, D());
+            *(uint2 *)&out.at(r, c) = make_uint2(packed[0], packed[1]);
+        }
     }
 }
 
@@ -329,6 +333,18 @@ cudaError_t rv_cuda_swiglu(rv_mat out, rv_mat gate_up, cudaStream_t stream) {
     });
 }
 
+/* To 32-byte (f32) or 16-byte aligned places. */
+template <typename D> static __device__ __forceinline__ void store_eight(D *to, const float (&v)[8]) {
+    if constexpr (sizeof(D) == 4) {
+        ((float4 *)to)[0] = make_float4(v[0], v[1], v[2], v[3]);
+        ((float4 *)to)[1] = make_float4(v[4], v[5], v[6], v[7]);
+    } else {
+        uint32_t packed[4];
+        pack_counted(packed, v, D());
+        *(uint4 *)to = make_uint4(packed[0], packed[1], packed[2], packed[3]);
+    }
+}
+
 template <typename D, typename S> static __global__ void bias_act_kernel(view<D> out, view<S> x, const float *bias, bool is_gelu) {
     int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x) * 8;
     if (c >= x.cols) return;
@@ -337,13 +353,13 @@ template <typename D, typename S> static __global__ void bias_act_kernel(view<D>
     for (int i = 0; i < 8; i++) b[i] = bias ? bias[c + i] : 0.f;
     for (int32_t r = (int32_t)blockIdx.y; r < x.rows; r += (int32_t)gridDim.y) {
         eight<S> in = *(const eight<S> *)&x.at(r, c);
-        eight<D> to;
+        float v[8];
 #pragma unroll
         for (int i = 0; i < 8; i++) {
-            float v = to_f32(in.of[i]) + b[i];
-            to.of[i] = to_act<D>(is_gelu ? gelu(v) : v);
+            const float sum = to_f32(in.of[i]) + b[i];
+            v[i] = is_gelu ? gelu(sum) : sum;
         }
-        *(eight<D> *)&out.at(r, c) = to;
+        store_eight(&out.at(r, c), v);
     }
 }
 
