@@ -177,6 +177,14 @@ static void read_f32(float *out, const rv_tensor *t, int64_t n) {
         }
 }
 
+/* They are made into something else now: what they were made of need not count as this process' memory. */
+static void forget_parts(const place *p) {
+    for (int32_t i = 0; i < p->spec.n_parts; i++) {
+        const rv_weight_part *part = &p->spec.part[i];
+        if (part->data) rv_checkpoint_forget(p->c, part->data, (uint64_t)part->rows * (uint64_t)p->spec.cols * rv_dtype_size(part->type));
+    }
+}
+
 static rv_status finish_weight(place *p, rv_error *err) {
     rv_weight_spec *s = &p->spec;
     if (s->n_parts == 0) return RV_OK;
@@ -191,6 +199,7 @@ static rv_status finish_weight(place *p, rv_error *err) {
     void *memory = rv_arena_take(s->on_host ? p->how->host : p->arena, bytes);
     if (bytes == 0) p->mapped += p->spec_bytes;
     if (p->arena->base) *(rv_weight **)(void *)((char *)p->out + p->destination) = rv_weight_new(p->be, s, memory);
+    if (p->arena->base && bytes && !rv_loading(p->be)) forget_parts(p);
     p->done += p->spec_bytes;
     *s = (rv_weight_spec){ 0 };
     p->spec_bytes = 0;

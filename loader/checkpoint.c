@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -315,6 +316,20 @@ rv_status rv_checkpoint_recheck(const rv_checkpoint *c, rv_error *err) {
                            s->path, (unsigned long long)s->map.bytes, (unsigned long long)info.st_size);
     }
     return RV_OK;
+}
+
+/* Whole pages inside; a hint, whose failure does not matter. */
+static void forget_pages(const uint8_t *from, const uint8_t *end) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = ((uintptr_t)from + page - 1) & ~(page - 1), last = (uintptr_t)end & ~(page - 1);
+    if (first < last) madvise((void *)first, last - first, MADV_DONTNEED);
+}
+
+void rv_checkpoint_forget(const rv_checkpoint *c, const void *data, uint64_t bytes) {
+    const uint8_t *from = data;
+    for (uint32_t i = 0; i < c->n_shards; i++) {
+        const rv_map *map = &c->shards[i].map;
+        if (from >= map->data && from < map->data + map->bytes && bytes <= (uint64_t)(map->data + map->bytes - from)) forget_pages(from, from + bytes);
+    }
 }
 
 /* ---- the key ---- */

@@ -45,6 +45,9 @@ uint64_t         rv_checkpoint_file_bytes(const rv_checkpoint *c);
 /* RV_ERR_IO when a mapped file is shorter now than at open (reading on would be a bus error).  For
  * use right before a load touches the pages. */
 rv_status        rv_checkpoint_recheck(const rv_checkpoint *c, rv_error *err);
+/* Bytes of a tensor's data are not wanted any more: their pages leave this process' memory; whoever looks again reads them again.
+ * Bytes that are none of the checkpoint's are left alone. */
+void             rv_checkpoint_forget(const rv_checkpoint *c, const void *data, uint64_t bytes);
 /* What tells this checkpoint from another one, and from itself after a change: of every file its name, length, time of last
  * change and header; of every tensor 4 KiB at its beginning, middle and end. Reads some 10 MB of a large model. */
 rv_status        rv_checkpoint_key(const rv_checkpoint *c, rv_hash *out, rv_error *err);

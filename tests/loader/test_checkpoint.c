@@ -380,6 +380,40 @@ static void the_demo_model_opens_from_three_shards(void **state) {
     rv_checkpoint_close(c);
 }
 
+/* Pages of files in this process' memory. */
+static long file_pages(void) {
+    long all, resident, shared = -1;
+    FILE *f = fopen("/proc/self/statm", "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%ld %ld %ld", &all, &resident, &shared), 3);
+    fclose(f);
+    return shared;
+}
+
+static uint32_t sum_of(const rv_tensor *t) {
+    uint32_t sum = 0;
+    for (uint64_t i = 0; i < t->bytes; i++) sum += ((const uint8_t *)t->data)[i];
+    return sum;
+}
+
+static void data_that_is_forgotten_leaves_memory_and_reads_the_same(void **state) {
+    (void)state;
+    rv_checkpoint *c = open_ok(RV_TEST_DEMO "/model");
+    const rv_tensor *t = rv_checkpoint_at(c, 0);
+    uint8_t own[8192] = { 1 };
+    for (uint32_t i = 0; i < rv_checkpoint_count(c); i++)
+        if (rv_checkpoint_at(c, i)->bytes > t->bytes) t = rv_checkpoint_at(c, i);
+    const uint32_t sum = sum_of(t);
+    const long touched = file_pages(), whole = (long)(t->bytes / (uint64_t)sysconf(_SC_PAGESIZE)) - 1;
+    rv_checkpoint_forget(c, t->data, t->bytes);
+    assert_true(file_pages() <= touched - whole);
+    assert_int_equal(sum_of(t), sum);
+    rv_checkpoint_forget(c, own, sizeof own);              /* nobody's, and beyond the end: left alone */
+    rv_checkpoint_forget(c, t->data, UINT64_MAX / 2);
+    assert_int_equal(own[0], 1);
+    rv_checkpoint_close(c);
+}
+
 static void closing_gives_every_file_back(void **state) {
     (void)state;
     int before = dup(0), after;
@@ -421,7 +455,7 @@ int main(void) {
         S(unknown_names_stay_as_they_are), S(two_tensors_with_one_canonical_name_are_an_error),
         S(an_adapter_that_is_not_merged_is_unsupported), S(the_golden_checkpoints_open_in_their_layouts),
         S(golden_values_read_through_the_checkpoint), S(the_demo_model_opens_from_three_shards),
-            S(closing_gives_every_file_back), S(closing_nothing_is_fine),
+        S(data_that_is_forgotten_leaves_memory_and_reads_the_same), S(closing_gives_every_file_back), S(closing_nothing_is_fine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
