@@ -384,6 +384,38 @@ static void every_clamped_value_is_counted(rv_backend *be) {
     if (be->error.code && rv_finish(be, &err)) printf("FAILED: %s\n", err.message), failures++;
 }
 
+/* Neighbours that are looked at together: two beyond the range, one that rounds to its end, one inside; NaN beside them is no number. */
+static void neighbours_are_clamped_one_by_one(rv_backend *be) {
+    enum { K = 64 };
+    const float added[4] = { 1e6f, 65510, -1e6f, 3 }, kept[4] = { 65504, 65504, -65504, 3 };
+    std::vector<float> eye(K * K, 0.f), bias(K), scale(K, 1.f);
+    for (int i = 0; i < K; i++) eye[i * K + i] = 1, bias[i] = i == 4 ? NAN : added[i % 4];
+    rv_weight_spec spec = {};
+    spec.name = "eye", spec.rows = spec.cols = K, spec.n_parts = 1, spec.use = RV_USE_TEXT;
+    spec.part[0].data = eye.data(), spec.part[0].type = RV_F32, spec.part[0].rows = K;
+    void *memory = rv_device_alloc(be, rv_weight_bytes(be, &spec));
+    float *device_bias = (float *)rv_device_alloc(be, K * 4), *device_scale = (float *)rv_device_alloc(be, K * 4);
+    rv_weight *w = rv_weight_new(be, &spec, memory);
+    rv_upload(be, device_bias, bias.data(), K * 4);
+    rv_upload(be, device_scale, scale.data(), K * 4);
+    for (int rows : { 1, 65, 300 })
+        for (bool normed : { false, true }) {
+            device_mat in(be, rows, K, normed ? RV_F32 : be->act, 0), out(be, rows, K, be->act, 0), wide(be, rows, K, RV_F32, 0);
+            clamped(be);
+            if (normed) rv_norm_rows(be, out.m, in.m, rv_norm{ device_scale, device_bias, 1e-5f, K });
+            else rv_linear(be, out.m, in.m, w, device_bias, RV_ACT_NONE);
+            expect(clamped(be) == (be->act == RV_F16 ? (uint64_t)rows * (K / 2 - 1) : 0), "neighbours that are clamped", rows, normed);
+            if (be->act != RV_F16) continue;
+            rv_copy(be, wide.m, out.m);
+            std::vector<float> host((size_t)rows * K);
+            rv_download(be, host.data(), wide.m.data, host.size() * 4);
+            for (int i = 0; i < rows * K; i++)
+                if (!expect(i % K == 4 ? isnan(host[i]) : host[i] == kept[i % 4], "a neighbour's value", i, (long long)host[i])) break;
+        }
+    rv_weight_free(be, w);
+    for (void *p : { memory, (void *)device_bias, (void *)device_scale }) rv_device_release(be, p);
+}
+
 /* ---- time ---- */
 
 /* As large as the tables of a document with fifty fields; every third token may come. */
@@ -467,6 +499,8 @@ int main(int argc, char **argv) {
     if (!quick) draws_follow_the_distribution(be);
     every_clamped_value_is_counted(half);
     every_clamped_value_is_counted(be);
+    neighbours_are_clamped_one_by_one(half);
+    neighbours_are_clamped_one_by_one(be);
     expect(rv_saturated(be) == 0, "bf16 clamps nothing", (long long)rv_saturated(be));
     rv_backend *later = backend(RV_F16);
     expect(clamped(half) == 0 && rv_finish(later, nullptr) == RV_OK && rv_saturated(later) == 0, "a backend counts from its opening");
