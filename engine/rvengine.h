@@ -570,7 +570,7 @@ typedef struct rv_stats {
     float    queue_ms, vision_ms, prefill_ms, decode_ms;   /* first token: queue + vision + prefill */
     float    total_ms;             /* submit to end                                            */
     uint64_t device_bytes;         /* what the session holds                                   */
-    uint64_t saturated;            /* f16 compute: values clamped to +-65504                   */
+    uint64_t saturated;            /* f16 compute: values clamped to +-65504 so far, by all f16 models on the GPU together */
     float    tower_ms;             /* of vision_ms: the tower alone, before projector and image keys */
     uint32_t forced_tokens;        /* of answer_tokens: appended by the constraint              */
     uint32_t steps;                /* passes behind the prompt that this answer took            */

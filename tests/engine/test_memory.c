@@ -56,6 +56,23 @@ static rv_model *load_where(uint64_t limit, rv_embedding embedding) {
 
 static rv_model *load(uint64_t limit) { return load_where(limit, RV_EMBEDDING_AUTO); }
 
+/* The parts come one after the other and leave little out; readers are a GPU's. */
+static void loading_says_where_its_time_went(void **state) {
+    (void)state;
+    rv_error err = { 0 };
+    rv_model *model = load(0);
+    rv_load_times t = { .size = sizeof t };
+    if (rv_model_load_times(model, &t, &err)) fail_msg("%s", err.message);
+    const float sum = t.files + t.device + t.plan + t.place + t.warm + t.wait;
+    assert_true(t.files > 0 && t.device > 0 && t.place > 0);
+    assert_true(sum <= t.total * 1.01f && sum >= t.total * 0.5f);
+    const bool has_readers = model->options.backend == RV_BACKEND_CUDA;
+    assert_true((t.pin > 0) == has_readers && (t.read > 0) == has_readers);
+    assert_int_equal(rv_model_load_times(model, NULL, &err), RV_ERR_ARGUMENT);
+    assert_int_equal(rv_model_load_times(NULL, &t, &err), RV_ERR_ARGUMENT);
+    rv_model_free(model);
+}
+
 /* A picture of noise-like pixels and a question: any answer will do. */
 static rv_job *answered(rv_session *s) {
     enum { EDGE = 600 };
@@ -268,6 +285,7 @@ int main(void) {
         cmocka_unit_test(scratch_of_the_11b_shape_is_at_most_240_megabytes),
         cmocka_unit_test(tables_go_to_host_memory_when_asked_or_when_the_weights_would_not_fit),
 #endif
+        cmocka_unit_test(loading_says_where_its_time_went),
         cmocka_unit_test(a_pass_in_advance_leaves_no_trace),
         cmocka_unit_test(a_pass_in_advance_is_left_out_where_memory_is_short),
     };
