@@ -219,8 +219,8 @@ static void *run(void *user) {
     const double start = now_ms();
     cudaError_t pinned = cudaSetDevice(l->cuda->device);
     if (!pinned) pinned = rv_cuda_pin(BUFFERS * PIECE_BYTES, &r->pinned);
-    r->parts.start_ms = now_ms() - start;
     pthread_mutex_lock(&l->lock);
+    r->parts.start_ms = now_ms() - start;
     if (pinned && !l->error) l->error = pinned, l->unpinned = true;
     for (;;) {
         while (!l->closing && !work_left(l)) pthread_cond_wait(&l->work, &l->lock);
