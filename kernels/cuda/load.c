@@ -17,7 +17,7 @@
 
 enum { READERS_LEAST = 8,                /* that many reads a disk has in flight                 */
        READERS_MOST = 16,                /* that many cores read and check a file faster than the bus */
-       READERS_MAPPED = 10,              /* that many copy from mapped files as fast; more get in one another's way */
+       READERS_MAPPED = 13,              /* and copy from mapped files: more get in one another's way */
        STREAMS = 4,                      /* readers share them: making one takes 2 ms            */
        BUFFERS = 2,
        ASK_BYTES = 128 << 10 };          /* of one hint: a system may cut it to its usual read-ahead */

@@ -12,7 +12,7 @@
 #include "kernels/cuda/open.h"
 
 /* More parts than this rarely wait at once: the loader's readers have one each, and one may lie between its pieces. */
-enum { ROOMS = 12, ALIGN = 256 };
+enum { ROOMS = 15, ALIGN = 256 };
 #define ROOM_BYTES (UINT64_C(4) << 20)
 
 /* `left`: when the device has done with what the part before kept there. */
