@@ -48,7 +48,7 @@ static __global__ void plain_kernel(T *to, rv_int8_place place, const int8_t *st
     const int8_t *row = staging + (int64_t)blockIdx.x * cols;
     T *out = to + place_of(place, from + (int32_t)blockIdx.x) * cols;
     const float scale = scales.of[blockIdx.x];
-    for (int32_t k = (int32_t)threadIdx.x; k < cols; k += QUANTISERS) out[k] = int8_weight<T>(row[k], scale);
+    for (int32_t k = (int32_t)threadIdx.x; k < cols; k += QUANTISERS) out[k] = int8_weight<T>((float)row[k], scale);
 }
 
 cudaError_t rv_cuda_int8_make(int8_t *codes, float *scale, int32_t pitch, rv_int8_place place, const void *staging, rv_dtype type, int32_t from,
@@ -91,6 +91,7 @@ struct quantise_args {
     int8_row *rows;
     int8_t *codes;
     uint32_t *list;                      /* or NULL                                             */
+    uint16_t *starts;                    /* or NULL                                             */
     uint32_t *marks;                     /* or NULL: outliers of all rows, a bit a column; behind them a counter of blocks */
     int32_t words, pitch;                /* words: of marks                                     */
     uint32_t *columns;                   /* or NULL: of the outliers of all rows, ascending     */
@@ -129,17 +130,17 @@ template <typename T> static __global__ void mark_kernel(quantise_args q) {
     if (all) atomicOr(q.marks + p / 4, all << p % 4 * 8);
 }
 
-/* The last block to be done has all marks: their list, and then they are wiped. */
-static __device__ __forceinline__ void gather_marks(const quantise_args &q, int32_t *shared) {
+/* The last block to be done has all marks: their list, and then they are wiped.  marked: this block has set some, or read them. */
+static __device__ __forceinline__ void gather_marks(const quantise_args &q, int32_t *shared, bool marked) {
     __shared__ bool last;
     int32_t *done = (int32_t *)(q.marks + q.words);
-    __threadfence();
+    if (marked) __threadfence();
     __syncthreads();
     if (threadIdx.x == 0) last = atomicAdd(done, 1) == (int32_t)gridDim.x - 1;
     __syncthreads();
     if (!last) return;
     if (q.columns) {
-        const int32_t n = write_list(q.marks, q.words, q.columns, shared, [](int32_t) { return 0; });
+        const int32_t n = write_list(q.marks, q.words, list_place{ NULL, q.columns }, shared, [](int32_t) { return 0; });
         if (threadIdx.x == 0) *q.n_columns = n;
         __syncthreads();
     }
@@ -170,10 +171,11 @@ template <typename T, bool NORM> static __global__ void __launch_bounds__(QUANTI
     auto seen = [&](int32_t p, uint32_t bits) {
         if (q.columns && !q.by_call) atomicOr(q.marks + p / 4, bits << p % 4 * 8);
     };
-    const int8_row row = quantise_row<T>(piece, value, seen, q.pitch, limit, q.codes + (int64_t)r * q.pitch,
-                                         q.list ? q.list + (int64_t)r * (q.pitch + LISTED) : NULL, room);
+    auto place = [&](int32_t, int32_t i) { return q.list ? q.list + (int64_t)r * (q.pitch + RV_CUDA_INT8_CLOSE) + i : NULL; };
+    const int8_row row = quantise_row<T>(piece, value, seen, q.pitch, limit, q.codes + (int64_t)r * q.pitch, place, room);
     if (threadIdx.x == 0) q.rows[r] = row;
-    if (q.marks) gather_marks(q, (int32_t *)room);
+    if (q.starts && row.outliers) tell_starts((const uint32_t *)((char *)room + int8_marks_at()), (q.pitch + 127) / 128, q.starts + r * SLICES);
+    if (q.marks) gather_marks(q, (int32_t *)room, row.outliers || q.by_call);
 }
 
 template <typename T> static cudaError_t quantise(const quantise_args &q, bool overlap, cudaStream_t stream) {
@@ -189,7 +191,7 @@ template <typename T> static cudaError_t quantise(const quantise_args &q, bool o
                     : launch_kernel(quantise_kernel<T, false>, grid, QUANTISERS, (size_t)bytes, overlap, stream, q);
 }
 
-static cudaError_t quantise_to(const rv_int8 *q, void *rows, int8_t *codes, uint32_t *list, const rv_int8_many *many, bool overlap, cudaStream_t stream) {
+static cudaError_t quantise_to(const rv_int8 *q, void *rows, int8_t *codes, uint32_t *list, uint16_t *starts, const rv_int8_many *many, bool overlap, cudaStream_t stream) {
     const rv_few *p = &q->p;
     const bool by_call = q->rules.by_call && q->call.rows > 1 && q->rules.threshold != 0;
     quantise_args a = {};
@@ -198,6 +200,7 @@ static cudaError_t quantise_to(const rv_int8 *q, void *rows, int8_t *codes, uint
     a.rows = (int8_row *)rows;
     a.codes = codes;
     a.list = list;
+    a.starts = starts;
     a.marks = by_call || many ? (uint32_t *)q->marks : NULL;
     a.words = (q->pitch + 31) / 32;
     a.pitch = q->pitch;
@@ -211,11 +214,11 @@ static cudaError_t quantise_to(const rv_int8 *q, void *rows, int8_t *codes, uint
 
 cudaError_t rv_cuda_quantise(const rv_int8 *q, bool overlap, cudaStream_t stream) {
     const rv_int8_room room = rv_cuda_int8_room(q->room, q->p.x.rows, q->pitch);
-    return quantise_to(q, room.rows, room.codes, room.list, NULL, overlap, stream);
+    return quantise_to(q, room.rows, room.codes, room.list, room.starts, NULL, overlap, stream);
 }
 
 cudaError_t rv_cuda_quantise_many(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream) {
-    return quantise_to(q, room->rows, room->codes, NULL, room, overlap, stream);
+    return quantise_to(q, room->rows, room->codes, NULL, NULL, room, overlap, stream);
 }
 
 RV_CUDA_CLAMPED(int8)

@@ -13,7 +13,32 @@
 enum { QUANTISERS = 256,                 /* threads                                             */
        PIECE = 8,                        /* neighbours that one thread has                      */
        PIECES_HELD = 7,                  /* of a row, a thread's in registers: 14336 columns    */
-       LISTED = 8 };                     /* entries a product takes at a time: lists end in zeros up to a multiple */
+       NEAR = 256,                       /* a list of fewer entries may lie in shared memory    */
+       SLICES = RV_CUDA_INT8_SLICES };   /* of a row's columns, of each of which outliers are added up apart */
+
+/* Barriers of the threads that quantise: the first of a block, whatever else it has. */
+static __device__ __forceinline__ void quantisers_meet() { asm volatile("bar.sync 1, %0;" ::"n"((int)QUANTISERS) : "memory"); }
+static __device__ __forceinline__ bool quantisers_any(bool x) {
+    int32_t any;
+    asm volatile("{.reg .pred x, any; setp.ne.b32 x, %1, 0; bar.red.or.pred any, 1, %2, x; selp.b32 %0, 1, 0, any;}"
+                 : "=r"(any) : "r"((int32_t)x), "n"((int)QUANTISERS) : "memory");
+    return any;
+}
+
+/* Outliers of a row: entries column | value << 16 in ascending order, closed by ~0. */
+static __device__ __forceinline__ int32_t column_of(uint32_t entry) { return (int32_t)(entry & 0xffff); }
+template <typename T> static __device__ __forceinline__ float value_of(uint32_t entry) {
+    const uint16_t bits = (uint16_t)(entry >> 16);
+    return to_f32(*(const T *)&bits);
+}
+/* Where a list that the block itself wrote lies: in `near`, NEAR entries of shared memory, or NULL, while it fits there. */
+static __device__ __forceinline__ uint32_t *list_of(int32_t outliers, uint32_t *near, uint32_t *far) { return near && outliers < NEAR ? near : far; }
+struct list_place {
+    uint32_t *near, *far;
+    __device__ __forceinline__ uint32_t *operator()(int32_t all, int32_t i) const { return list_of(all, near, far) + i; }
+};
+/* Where slice s begins, in steps of 128 columns of `steps`. */
+static __host__ __device__ __forceinline__ constexpr int32_t slice_start(int32_t steps, int32_t s) { return steps * s / SLICES; }
 
 /* Two neighbours, cast to f16. */
 static __device__ __forceinline__ float2 through_f16(uint32_t pair, __half) { return __half22float2(*(const __half2 *)&pair); }
@@ -24,9 +49,9 @@ static __device__ __forceinline__ float2 through_f16(uint32_t pair, __nv_bfloat1
 /* Largest over the block, in every thread. */
 static __device__ __forceinline__ float block_most(float v, float *shared) {
     for (int m = 16; m; m >>= 1) v = fmaxf(v, __shfl_xor_sync(~0u, v, m));
-    __syncthreads();
+    quantisers_meet();
     if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = v;
-    __syncthreads();
+    quantisers_meet();
     v = shared[0];
     for (int w = 1; w < QUANTISERS / 32; w++) v = fmaxf(v, shared[w]);
     return v;
@@ -73,8 +98,14 @@ template <typename T> static __device__ __forceinline__ uint2 piece_codes(const 
     return make_uint2(code[0], code[1]);
 }
 
-/* The block's outliers, whose bits are in shared memory, to `list`: entries column | value << 16.  value(column): its 16 bits. */
-template <typename V> static __device__ __forceinline__ int32_t write_list(const uint32_t *marks, int32_t words, uint32_t *list, int32_t *shared, V value) {
+/* The block's outliers, whose bits are in shared memory, as a list; their number.  place(all, i): where entry i of so many goes, or NULL: nowhere.
+ * value(column): its 16 bits. */
+template <typename L, typename V>
+static __device__ __forceinline__ int32_t write_list(const uint32_t *marks, int32_t words, L place, int32_t *shared, V value) {
+    auto put = [&](int32_t all, int32_t i, uint32_t entry) {
+        uint32_t *to = place(all, i);
+        if (to) *to = entry;
+    };
     const int32_t per = (words + QUANTISERS - 1) / QUANTISERS, from = (int32_t)threadIdx.x * per, lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32;
     int32_t mine = 0;
     for (int32_t i = from; i < from + per && i < words; i++) mine += __popc(marks[i]);
@@ -85,7 +116,7 @@ template <typename V> static __device__ __forceinline__ int32_t write_list(const
         if (lane >= m) before += other;
     }
     if (lane == 31) shared[warp] = before;
-    __syncthreads();
+    quantisers_meet();
     int32_t all = 0;
     for (int w = 0; w < QUANTISERS / 32; w++) {
         if (w == warp) before += all;
@@ -95,31 +126,33 @@ template <typename V> static __device__ __forceinline__ int32_t write_list(const
     for (int32_t i = from; i < from + per && i < words; i++)
         for (uint32_t bits = marks[i]; bits; bits &= bits - 1) {
             int32_t k = i * 32 + __ffs((int32_t)bits) - 1;
-            list[at++] = (uint32_t)k | (uint32_t)value(k) << 16;
+            put(all, at++, (uint32_t)k | (uint32_t)value(k) << 16);
         }
-    if ((int32_t)threadIdx.x < (-all & LISTED - 1)) list[all + (int32_t)threadIdx.x] = 0;
+    if (threadIdx.x == 0) put(all, all, ~0u);
     return all;
 }
 
 struct int8_row { float scale; int32_t outliers; };
 
-/* Bytes of shared memory that quantising a row takes. */
-static __host__ __device__ constexpr int32_t int8_shared_bytes(int32_t pitch) { return 64 + (pitch / PIECE + 15) / 16 * 16; }
+/* Bytes of shared memory that quantising a row takes; where in it the outliers' bits are. */
+static __host__ __device__ constexpr int32_t int8_marks_at() { return 64; }
+static __host__ __device__ constexpr int32_t int8_shared_bytes(int32_t pitch) { return int8_marks_at() + (pitch / PIECE + 15) / 16 * 16; }
 
 /* piece(p): the row's columns 8 p .. 8 p + 7, zeros beyond its end; value(k): the 16 bits of column k.  codes: [pitch], its
- * end zeros.  list: [pitch + LISTED].  room: shared.  What is written to shared memory is there after the caller's barrier.
+ * end zeros.  place: write_list's.  room: shared, the outliers' bits in it at int8_marks_at().  What is written to shared memory is there after the caller's barrier.
  * seen(p, marks): told of pieces that have outliers. */
-template <typename T, typename P, typename V, typename S>
-static __device__ __forceinline__ int8_row quantise_row(P piece, V value, S seen, int32_t pitch, const int8_limit &l, int8_t *codes, uint32_t *list, void *room) {
+template <typename T, typename P, typename V, typename S, typename L>
+static __device__ __forceinline__ int8_row quantise_row(P piece, V value, S seen, int32_t pitch, const int8_limit &l, int8_t *codes, L place, void *room) {
     float *shared = (float *)room;
-    uint8_t *marks = (uint8_t *)room + 64;
+    uint8_t *marks = (uint8_t *)room + int8_marks_at();
     const int32_t pieces = pitch / PIECE, first = (int32_t)threadIdx.x, rest = first + PIECES_HELD * QUANTISERS, words = (pieces + 3) / 4;
     uint4 held[PIECES_HELD];
     float most = 0;
 #pragma unroll
     for (int32_t i = 0; i < PIECES_HELD; i++) held[i] = first + i * QUANTISERS < pieces ? piece(first + i * QUANTISERS) : make_uint4(0, 0, 0, 0);
 #pragma unroll
-    for (int32_t i = 0; i < PIECES_HELD; i++) most = piece_most<T>(l, held[i], most);
+    for (int32_t i = 0; i < PIECES_HELD; i++)
+        if (first + i * QUANTISERS < pieces) most = piece_most<T>(l, held[i], most);
     for (int32_t p = rest; p < pieces; p += QUANTISERS) most = piece_most<T>(l, piece(p), most);
     most = block_most(most, shared);
     const float scale = most > 0 ? __fdiv_rn(127.f, most) : 0.f;
@@ -136,8 +169,18 @@ static __device__ __forceinline__ int8_row quantise_row(P piece, V value, S seen
     for (int32_t p = rest; p < pieces; p += QUANTISERS) write(p, piece(p));
     if (first < words * 4 - pieces) marks[pieces + first] = 0;
     int32_t outliers = 0;
-    if (__syncthreads_or(any) && list) outliers = write_list((const uint32_t *)marks, words, list, (int32_t *)shared, value);
+    if (quantisers_any(any)) outliers = write_list((const uint32_t *)marks, words, place, (int32_t *)shared, value);
     return { most, outliers };
+}
+
+/* Warp s tells how many of a row's outliers, whose bits are in shared memory, come before slice s. */
+static __device__ __forceinline__ void tell_starts(const uint32_t *marks, int32_t steps, uint16_t *starts) {
+    static_assert(QUANTISERS / 32 == SLICES, "a warp a slice");
+    const int32_t slice = (int32_t)threadIdx.x / 32, lane = (int32_t)threadIdx.x % 32, words = slice_start(steps, slice) * 4;
+    int32_t n = 0;
+    for (int32_t i = lane; i < words; i += 32) n += __popc(marks[i]);
+    n = __reduce_add_sync(~0u, n);
+    if (lane == 0) starts[slice] = (uint16_t)n;
 }
 
 /* To f16 and back, beyond +-65504 clamped and counted in `clamped`; NaN stays. */
@@ -159,8 +202,12 @@ template <typename T> static __device__ __forceinline__ float int8_value(int32_t
     return to_f32(to_act<T>(y));
 }
 
-/* An int8 weight as the outliers' product takes it. */
-template <typename T> static __device__ __forceinline__ T int8_weight(int32_t code, float scb) {
-    return to_act<T>(__fmul_rn(__fmul_rn((float)code, scb), RV_INT8_ONE));
+/* An int8 weight as the outliers' product takes it: never more than scb, which f16 holds. */
+static __device__ __forceinline__ void round_weight(float w, __half *to) { *to = __float2half_rn(w); }
+static __device__ __forceinline__ void round_weight(float w, __nv_bfloat16 *to) { *to = __float2bfloat16_rn(w); }
+template <typename T> static __device__ __forceinline__ T int8_weight(float code, float scb) {
+    T w;
+    round_weight(__fmul_rn(__fmul_rn(code, scb), RV_INT8_ONE), &w);
+    return w;
 }
 #endif

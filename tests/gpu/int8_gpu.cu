@@ -6,6 +6,7 @@
  *
  *     int8_gpu [check | small] [FILE]     small: a few cases, for compute-sanitizer; FILE: bitsandbytes' own numbers
  *                                         (tests/data/golden/bnb/int8.safetensors)
+ *     int8_gpu check FILE bf16 | f16 80 | 90     one type and kernel set of the four
  *     exit code 1: something failed; 77: no GPU
  */
 #include <float.h>
@@ -418,7 +419,8 @@ static void the_published_example_comes_out() {
 
 /* ---- all of it ---- */
 
-static void check_weights() {
+static void check_weights(bool small) {
+    if (small) return weights_become_what_the_rules_say({ make_part(131, 264, RV_F16), make_part(40, 264, RV_BF16) }, RV_ORDER_STACKED, false);
     for (rv_dtype type : { RV_F32, RV_F16, RV_BF16 })
         for (int32_t cols : { 4096, 264, 24, 7 }) {
             weights_become_what_the_rules_say({ make_part(131, cols, type), make_part(40, cols, RV_BF16), make_part(9, cols, type) }, RV_ORDER_STACKED, false);
@@ -495,6 +497,7 @@ int main(int argc, char **argv) {
     if (rv_cuda_count() == 0) return puts("skipped: no GPU"), 77;
     for (rv_dtype type : { RV_BF16, RV_F16 })
         for (int32_t arch : { 80, 0 }) {
+            if (argc > 4 && (strcmp(argv[3], type == RV_BF16 ? "bf16" : "f16") || (atoi(argv[4]) == 80) != (arch == 80))) continue;
             rv_cuda_options options = {};
             rv_error err = {};
             options.act = type;
@@ -503,7 +506,7 @@ int main(int argc, char **argv) {
             if (small && (arch == 80 || type == RV_F16)) continue;
             if (rv_cuda_open(&options, &be, &err)) return printf("FAILED: %s\n", err.message), 1;
             cuda = (rv_cuda *)be;
-            if (arch == 0) check_weights();
+            if (arch == 0) check_weights(small);
             check_products(small || arch == 80);
             the_published_example_comes_out();
             if (argc > 2) check_goldens(argv[2]);
