@@ -65,6 +65,7 @@ void *rv_cuda_clamped_rows(void);
 void *rv_cuda_clamped_decode(void);
 void *rv_cuda_clamped_gemm90(void);      /* where these are built                               */
 void *rv_cuda_clamped_int8_90(void);
+void *rv_cuda_clamped_four90(void);
 void *rv_cuda_clamped_stream90(void);
 
 /* ---- land.cu: rows [from, from + rows) of a matrix, as a file has them, lie in `staging` (f32, f16 or bf16) ----

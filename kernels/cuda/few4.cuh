@@ -11,7 +11,10 @@
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/four.h"
 
-enum { PAIR_STRIDE = 256, PAIR_COPIES = 16, PAIR_TABLE = 256 * PAIR_STRIDE, GAP = PAIR_STRIDE / 2 };
+enum { PAIR_STRIDE = 256, PAIR_COPIES = 16, PAIR_TABLE = 256 * PAIR_STRIDE, GAP = PAIR_STRIDE / 2, GAPS = 256 };
+
+/* Maps in shared memory, floats: nested ones part by part, their offsets, that of the codes. */
+enum { MAP_OFFSETS = RV_WEIGHT_PARTS * 256, MAP_CODES = MAP_OFFSETS + 4, MAPS_BYTES = (MAP_CODES + 16) * (int)sizeof(float) };
 
 /* ---- places ---- */
 
@@ -19,14 +22,15 @@ struct part_row { int32_t part, row; };
 
 /* Whose row a row of the weight is, and back. */
 static __device__ __forceinline__ part_row part_row_of(const rv_four &q, int32_t row) {
-    if (q.mixed) {
-        const int32_t block = row / RV_CUDA_GATE_BLOCK;
-        return { block % 2, block / 2 * RV_CUDA_GATE_BLOCK + row % RV_CUDA_GATE_BLOCK };
-    }
+    const int32_t block = row / RV_CUDA_GATE_BLOCK;
+    if (q.mixed) return { block % 2, block / 2 * RV_CUDA_GATE_BLOCK + row % RV_CUDA_GATE_BLOCK };
     part_row at = { 0, row };
+    int32_t end = 0;
 #pragma unroll
-    for (int32_t i = 0; i + 1 < RV_WEIGHT_PARTS; i++)
-        if (at.part == i && i + 1 < q.n_parts && at.row >= q.part_rows[i]) at = { i + 1, at.row - q.part_rows[i] };
+    for (int32_t i = 1; i < RV_WEIGHT_PARTS; i++) {
+        end += q.part_rows[i - 1];
+        if (i < q.n_parts && row >= end) at = { i, row - end };
+    }
     return at;
 }
 static __device__ __forceinline__ int32_t row_of_part(const rv_four &q, int32_t part, int32_t row) {
@@ -61,6 +65,14 @@ static __device__ __forceinline__ void fill_pairs(char *table, const float *map)
     for (int32_t high = 0; high < 16; high++) *(float2 *)(table + (high * 16 + low) * PAIR_STRIDE + copy * 8) = make_float2(map[high], odd);
 }
 
+static __device__ __forceinline__ void fill_maps(float *maps, const rv_four &q) {
+    const int32_t i = (int32_t)threadIdx.x;
+    if (i < 16) maps[MAP_CODES + i] = head_of(q).map[i];
+    if (!q.nested) return;
+    if (i < q.n_parts) maps[MAP_OFFSETS + i] = head_of(q).offset[i];
+    for (int32_t part = 0; part < q.n_parts; part++) maps[part * 256 + i] = head_of(q).nested_map[part][i];
+}
+
 static __device__ __forceinline__ uint32_t pack_weights(float a, float b, __nv_bfloat16) {
     __nv_bfloat162 v = __floats2bfloat162_rn(a, b);
     return *reinterpret_cast<uint32_t *>(&v);
@@ -81,14 +93,85 @@ static __device__ __forceinline__ uint32_t pack_weights(float a, float b, __half
     return v;
 }
 
+static __device__ __forceinline__ uint32_t permute(uint32_t a, uint32_t b, uint32_t select) {
+    uint32_t v;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(v) : "r"(a), "r"(b), "r"(select));
+    return v;
+}
+
+/* The table begins a block's dynamic shared memory, and that begins here where the toolkit says so: then its place is part of the instruction.
+ * A block that uses it has no static shared memory; few4_kernel and whoever else uses it stop where this is not so. */
+#if defined __CUDA_ARCH__ && __CUDA_ARCH__ >= 900
+enum { TABLE_AT = 1024 };
+static __device__ __forceinline__ float2 pair_at(const char *, uint32_t offset) {
+    float2 v;
+    asm("ld.shared.v2.f32 {%0, %1}, [%2 + 1024];" : "=f"(v.x), "=f"(v.y) : "r"(offset));
+    return v;
+}
+static __device__ __forceinline__ void check_table(const char *table) {
+    if (shared_address(table) != TABLE_AT) __trap();
+}
+#else
+static __device__ __forceinline__ float2 pair_at(const char *table, uint32_t offset) { return *(const float2 *)(table + offset); }
+static __device__ __forceinline__ void check_table(const char *) {}
+#endif
+
 /* 8 weights of one block and row, columns in order.  at: this lane's copy, 8 bytes times its number. */
 template <typename T> static __device__ __forceinline__ void decode8(uint32_t (&to)[4], const char *table, uint32_t at, uint32_t codes, float absmax) {
 #pragma unroll
     for (uint32_t i = 0; i < 4; i++) {
-        const float2 pair = *(const float2 *)(table + __byte_perm(codes, at, 0x5504u | i << 4));
+        const float2 pair = pair_at(table, permute(codes, at, 0x5504u | i << 4));
         to[i] = pack_weights(__fmul_rn(pair.x, absmax), __fmul_rn(pair.y, absmax), T());
     }
 }
+
+/* ---- the same from registers: a block's 16 products, byte by byte ---- */
+
+/* The products of the map with one absmax: their low bytes and their high bytes. */
+struct products16 {
+    uint32_t low[4], high[4];
+    /* map: 16 values, in shared memory. */
+    template <typename T> __device__ __forceinline__ void make(const float4 *map, float absmax, T) {
+#pragma unroll
+        for (int32_t i = 0; i < 4; i++) {
+            const float4 m = map[i];
+            const uint32_t a = pack_weights(__fmul_rn(m.x, absmax), __fmul_rn(m.y, absmax), T());
+            const uint32_t b = pack_weights(__fmul_rn(m.z, absmax), __fmul_rn(m.w, absmax), T());
+            low[i] = permute(a, b, 0x6420);
+            high[i] = permute(a, b, 0x7531);
+        }
+    }
+    __device__ __forceinline__ void decode8(uint32_t (&to)[4], uint32_t codes) const {
+        const uint32_t three = codes & 0x77777777u, top = ((codes >> 1) & 0x44444444u) | 0x32103210u;
+#pragma unroll
+        for (int32_t h = 0; h < 2; h++) {
+            const uint32_t s = three >> 16 * h, m = top >> 16 * h;
+            const uint32_t l = permute(permute(low[0], low[1], s), permute(low[2], low[3], s), m);
+            const uint32_t u = permute(permute(high[0], high[1], s), permute(high[2], high[3], s), m);
+            to[2 * h] = permute(l, u, 0x4051);
+            to[2 * h + 1] = permute(l, u, 0x6273);
+        }
+    }
+};
+
+/* Where 16-byte columns of a block lie, so that lanes that read at once do not meet in a bank. */
+static __device__ __forceinline__ int32_t gap_column(int32_t block) { return ((block & 3) | (block >> 4 & 4)) * 16; }
+
+/* A block of 64 columns, from `table` on: as many as there are gaps lie in those, what is left at `more`. */
+static __device__ __forceinline__ int32_t gap_of(int32_t block, int32_t more) { return block < GAPS ? GAP + block * PAIR_STRIDE : more + (block - GAPS) * GAP; }
+
+/* Rows of activations there: a pointer to E, as norm_rows and share_rows see it. */
+template <typename E> struct gap_rows {
+    char *table;
+    int32_t first, more;
+    __device__ __forceinline__ E &operator[](int32_t i) const {
+        enum { EACH = GAP / (int)sizeof(E) };
+        i += first;
+        const int32_t block = i / EACH, at = i % EACH * (int32_t)sizeof(E);
+        return *(E *)(table + gap_of(block, more) + (at ^ gap_column(block)));
+    }
+    __device__ __forceinline__ void operator+=(int32_t n) { first += n; }
+};
 
 /* ---- a record, on its way and in registers ---- */
 
@@ -100,36 +183,59 @@ static __device__ __forceinline__ uint4 load_once(const void *from, uint64_t pol
     return v;
 }
 
-/* What a lane loads of a record, before it is looked at. */
-struct raw4 {
-    uint4 codes[4];
-    float absmax[2];                     /* of rows g and g + 8, block t; nested: their scales   */
-    uchar2 nested;
+/* What a lane knows of its two rows in a tile, nested: where their scales and their maps (in shared memory, part by part) lie. */
+struct lane_rows {
+    const float *scales[2], *map[2];
+    float offset[2];
+    int32_t block[2];                    /* the number of a row's first block in its part        */
 
-    __device__ __forceinline__ void load(const char *record, uint64_t policy) {
+    __device__ __forceinline__ void look_up(const rv_four &q, const float *maps, int32_t tile) {
+        if (!q.nested) return;
 #pragma unroll
-        for (int32_t p = 0; p < 4; p++) codes[p] = load_once(record + p * 512 + (int32_t)threadIdx.x % 32 * 16, policy);
+        for (int32_t h = 0; h < 2; h++) {
+            const int32_t row = tile * RV_FOUR_ROWS + h * 8 + (int32_t)threadIdx.x % 32 / 4;
+            const part_row at = part_row_of(q, row < q.rows ? row : q.rows - 1);
+            scales[h] = scales_of(q, at.part);
+            map[h] = maps + at.part * 256;
+            offset[h] = maps[MAP_OFFSETS + at.part];
+            block[h] = at.row * q.blocks;
+        }
     }
 };
 
-/* Operands of tensor cores, as they are needed. */
-struct record4 {
-    uint4 codes[4];
-    float absmax[2];
+/* The absmaxes of a lane's blocks, and what they are made of while it is on its way. */
+struct lane_absmax {
+    float scale[2];                      /* not nested: the absmaxes themselves                  */
+    uchar2 code;
+    bool inside;                         /* the rows have this block: else memory holds anything */
 
-    /* acc += of block b the columns 16 t + 8 u .. + 7, with x those columns of row g of each group of 8. */
-    template <typename T, int N8>
-    __device__ __forceinline__ void multiply(float (&acc)[N8][1][4], const char *table, uint32_t at, int32_t b, int32_t u, float above, float below,
-                                             const uint4 (&x)[N8]) const {
-        const uint32_t *high = &codes[b / 2].x, *low = &codes[2 + b / 2].x;
-        uint32_t w[4], v[4];
-        decode8<T>(w, table, at, high[b % 2 * 2 + u], above);
-        decode8<T>(v, table, at, low[b % 2 * 2 + u], below);
+    /* record: in global or in shared memory. */
+    __device__ __forceinline__ void load(const rv_four &q, const lane_rows &rows, const char *record, int32_t step) {
+        const int32_t lane = (int32_t)threadIdx.x % 32, block = step * RV_FOUR_BLOCKS + lane % 4;
+        inside = block < q.blocks;
+        if (q.nested) {
+            code = *(const uchar2 *)(record + RV_FOUR_CODES + lane * 2);
 #pragma unroll
-        for (int32_t j = 0; j < N8; j++) {
-            mma(acc[j][0], w[0], v[0], w[1], v[1], x[j].x, x[j].y, T());
-            mma(acc[j][0], w[2], v[2], w[3], v[3], x[j].z, x[j].w, T());
+            for (int32_t h = 0; h < 2; h++) scale[h] = __ldg(rows.scales[h] + (uint32_t)(rows.block[h] + (inside ? block : 0)) / RV_NESTED_BLOCK);
+        } else {
+            const float2 a = *(const float2 *)(record + RV_FOUR_CODES + lane * 8);
+            scale[0] = a.x, scale[1] = a.y;
         }
+    }
+    __device__ __forceinline__ void take(float (&absmax)[2], const rv_four &q, const lane_rows &rows) const {
+        absmax[0] = !inside ? 0.f : q.nested ? nested_absmax(rows.map[0][code.x], scale[0], rows.offset[0]) : scale[0];
+        absmax[1] = !inside ? 0.f : q.nested ? nested_absmax(rows.map[1][code.y], scale[1], rows.offset[1]) : scale[1];
+    }
+};
+
+/* What a lane has of a record: its block, 64 columns, of both rows; word u has columns 8 u .. 8 u + 7. */
+struct lane_codes {
+    uint4 piece[4];
+    __device__ __forceinline__ uint32_t word(int32_t h, int32_t u) const { return (&piece[h * 2 + u / 4].x)[u % 4]; }
+    /* Words 4 half .. 4 half + 3 of both rows. */
+    __device__ __forceinline__ void load(const char *record, int32_t half, uint64_t policy) {
+#pragma unroll
+        for (int32_t h = 0; h < 2; h++) piece[h * 2 + half] = load_once(record + (h * 2 + half) * 512 + (int32_t)threadIdx.x % 32 * 16, policy);
     }
 };
 #endif

@@ -4,6 +4,7 @@
  * operation for operation, so that codes, absmaxes and offsets are the same everywhere.
  */
 #include "kernels/cuda/few4.cuh"
+#include "kernels/cuda/launch.cuh"
 
 enum { THREADS = 256, WARPS = THREADS / 32 };
 
@@ -11,8 +12,8 @@ enum { THREADS = 256, WARPS = THREADS / 32 };
 
 /* Byte `i` of the codes of a row's block. */
 static __device__ __forceinline__ char *code_at(const rv_four &q, int32_t row, int32_t block, int32_t i) {
-    const int32_t in = row % RV_FOUR_ROWS, b = block % RV_FOUR_BLOCKS, lane = in % 8 * 4 + i / 8;
-    return record_of(q, row / RV_FOUR_ROWS, block / RV_FOUR_BLOCKS) + (in / 8 * 2 + b / 2) * 512 + lane * 16 + b % 2 * 8 + i % 8;
+    const int32_t in = row % RV_FOUR_ROWS, b = block % RV_FOUR_BLOCKS, lane = in % 8 * 4 + b;
+    return record_of(q, row / RV_FOUR_ROWS, block / RV_FOUR_BLOCKS) + (in / 8 * 2 + i / 16) * 512 + lane * 16 + i % 16;
 }
 /* Its absmax. */
 static __device__ __forceinline__ char *absmax_at(const rv_four &q, int32_t row, int32_t block) {
@@ -192,6 +193,39 @@ cudaError_t rv_cuda_four_unpack(const rv_four *q, int32_t part, void *out, rv_dt
     return cudaGetLastError();
 }
 
+/* ---- rows of activations ---- */
+
+/* A thread has one of a record's 16 parts: 32 bytes. */
+template <rv_four_order ORDER>
+static __global__ void __launch_bounds__(THREADS) arrange_kernel(uint4 *out, const char *x, int64_t pitch, int32_t rows, int32_t blocks, int32_t steps) {
+    const int32_t parts = steps * 16, all = rows * parts;
+    wait_for_previous();
+    let_next_start();
+    for (int32_t i = (int32_t)(blockIdx.x * THREADS + threadIdx.x); i < all; i += (int32_t)gridDim.x * THREADS) {
+        const int32_t row = i / parts, part = i % parts, first = part / 16 * RV_FOUR_BLOCKS, j = part % 16;
+        const char *from = x + row * pitch + first * RV_BLOCK4 * 2;
+        if constexpr (ORDER == RV_FOUR_BY_EIGHT) {
+#pragma unroll
+            for (int32_t k = 0; k < 2; k++) {
+                const int32_t t = j % 2 * 2 + k;
+                out[(int64_t)i * 2 + k] = first + t < blocks ? *(const uint4 *)(from + (t * RV_BLOCK4 + j / 2 * 8) * 2) : make_uint4(0, 0, 0, 0);
+            }
+        } else {
+            uint2 of[RV_FOUR_BLOCKS];
+#pragma unroll
+            for (int32_t t = 0; t < RV_FOUR_BLOCKS; t++) of[t] = first + t < blocks ? *(const uint2 *)(from + (t * RV_BLOCK4 + j * 4) * 2) : make_uint2(0, 0);
+            out[(int64_t)i * 2] = make_uint4(of[0].x, of[1].x, of[2].x, of[3].x);
+            out[(int64_t)i * 2 + 1] = make_uint4(of[0].y, of[1].y, of[2].y, of[3].y);
+        }
+    }
+}
+
+cudaError_t rv_cuda_four_arrange(const rv_four *q, rv_mat x, void *to, rv_four_order order, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
+    const int64_t needed = ((int64_t)x.rows * q->steps * 16 + THREADS - 1) / THREADS, most = 8 * multiprocessors;
+    return launch_kernel(order == RV_FOUR_BY_TWO ? arrange_kernel<RV_FOUR_BY_TWO> : arrange_kernel<RV_FOUR_BY_EIGHT>, dim3((unsigned)(needed < most ? needed : most)), THREADS, 0,
+                         overlap, stream, (uint4 *)to, (const char *)x.data, (int64_t)x.ld * 2, x.rows, q->blocks, q->steps);
+}
+
 /* ---- back to 16 bit ---- */
 
 /* The absmaxes of this lane's two rows in a record, for block t. */
@@ -214,8 +248,11 @@ template <typename T> static __global__ void __launch_bounds__(THREADS) read_ker
     extern __shared__ uint4 memory[];
     char *table = (char *)memory;
     const int32_t lane = (int32_t)threadIdx.x % 32, tiles = (n + RV_FOUR_ROWS - 1) / RV_FOUR_ROWS, warps = (int32_t)gridDim.x * WARPS;
+    uint32_t copy = (uint32_t)(lane % PAIR_COPIES) * 8;
+    check_table(table);
     fill_pairs(table, head_of(q).map);
     __syncthreads();
+    asm volatile("" : "+r"(copy)::"memory");
     for (int32_t i = (int32_t)blockIdx.x * WARPS + (int32_t)threadIdx.x / 32; i < tiles * q.steps; i += warps) {
         const int32_t tile = from / RV_FOUR_ROWS + i / q.steps, step = i % q.steps;
         const uint4 *codes = (const uint4 *)record_of(q, tile, step) + lane;
@@ -225,20 +262,17 @@ template <typename T> static __global__ void __launch_bounds__(THREADS) read_ker
         for (int32_t p = 0; p < 4; p++) piece[p] = __ldcs(codes + p * 32);
         absmaxes_of(q, absmax, tile, step);
 #pragma unroll
-        for (int32_t p = 0; p < 4; p++)
+        for (int32_t p = 0; p < 4; p++) {
+            const int32_t row = tile * RV_FOUR_ROWS + p / 2 * 8 + lane / 4, block = step * RV_FOUR_BLOCKS + lane % 4;
+            if (row >= from + n || block >= q.blocks) continue;
+            uint4 *to = (uint4 *)(out + (int64_t)(row - from) * q.cols + block * RV_BLOCK4 + p % 2 * 32);
 #pragma unroll
-            for (int32_t half = 0; half < 2; half++) {
-                const int32_t b = p % 2 * 2 + half, row = tile * RV_FOUR_ROWS + p / 2 * 8 + lane / 4, col = step * RV_FOUR_COLS + b * RV_BLOCK4 + lane % 4 * 16;
-                const float by = __shfl_sync(~0u, absmax[p / 2], (lane & ~3) | b);
-                if (row >= from + n || col >= q.cols) continue;
-                uint4 *to = (uint4 *)(out + (int64_t)(row - from) * q.cols + col);
-#pragma unroll
-                for (int32_t u = 0; u < 2; u++) {
-                    uint32_t w[4];
-                    decode8<T>(w, table, (uint32_t)(lane % PAIR_COPIES) * 8, (&piece[p].x)[half * 2 + u], by);
-                    to[u] = make_uint4(w[0], w[1], w[2], w[3]);
-                }
+            for (int32_t u = 0; u < 4; u++) {
+                uint32_t w[4];
+                decode8<T>(w, table, copy, (&piece[p].x)[u], absmax[p / 2]);
+                to[u] = make_uint4(w[0], w[1], w[2], w[3]);
             }
+        }
     }
 }
 

@@ -7,9 +7,8 @@
  *     memory   head | nested scales, part by part | records, [tile of 16 rows][256 columns]
  *     record   codes: piece p of lane l at 512 p + 16 l | absmaxes: u8 (nested) or f32, [lane][row g, row g + 8]
  *
- * A lane (g, t) = (l / 4, l % 4) has of each block b (64 columns) of the record the 16 columns from 16 t on, in rows g
- * and g + 8: piece p holds those of row g + p / 2 * 8, blocks p % 2 * 2 and the next, 8 bytes each, two
- * columns a byte, the even one in the high nibble (as in checkpoints).  Its absmaxes are those of block t.
+ * A lane (g, t) = (l / 4, l % 4) has block t (64 columns) of the record in rows g and g + 8, with both absmaxes: piece p
+ * holds of row g + p / 2 * 8 the columns from 32 (p % 2) on, two a byte, the even one in the high nibble (as in checkpoints).
  * Source: spec quantisation.md, section 2; engine/base/quant.h.
  */
 #ifndef RV_KERNELS_CUDA_FOUR_H
@@ -53,8 +52,23 @@ cudaError_t rv_cuda_four_unpack(const rv_four *q, int32_t part, void *out, rv_dt
 /* Rows [from, from + n) of the weight as 16 bit, row-major and tight: rn(map * absmax); from is a multiple of RV_FOUR_ROWS. */
 cudaError_t rv_cuda_four_read(const rv_four *q, void *out, rv_dtype act, int32_t from, int32_t n, int32_t multiprocessors, cudaStream_t stream);
 
+/* ---- rows of activations, as products read them ---- */
+
+/* Of each record's columns, in pieces of 8, those of the four blocks by turns; or in pairs, in the order of Hopper's products of
+ * 16 columns: place 16 j + 8 i + 2 t + c has column 4 j + 2 i + c of block t. */
+typedef enum rv_four_order { RV_FOUR_BY_EIGHT, RV_FOUR_BY_TWO } rv_four_order;
+/* x [n x cols] of 16 bit to `to` [n x steps of q x RV_FOUR_COLS], aligned to 16 bytes; what lies beyond the last block is zero. */
+cudaError_t rv_cuda_four_arrange(const rv_four *q, rv_mat x, void *to, rv_four_order order, int32_t multiprocessors, bool overlap, cudaStream_t stream);
+
 /* ---- few4.cu: products with 1 to 64 rows; p->w does not count ---- */
-cudaError_t rv_cuda_few4(const rv_few *p, const rv_four *q, bool overlap, cudaStream_t stream);
+/* room: for rows of x in another order. */
+cudaError_t rv_cuda_few4(const rv_few *p, const rv_four *q, void *room, bool overlap, cudaStream_t stream);
+
+/* ---- four90.cu: with more rows, on Hopper: out = store(x W^T + bias) or add; p->w, p->norm and p->turn do not count ---- */
+
+bool rv_cuda_four90_fits(const rv_few *p);
+/* room: for rows of x in another order, as many at a time as fit. */
+cudaError_t rv_cuda_four90(const rv_few *p, const rv_four *q, void *room, uint64_t room_bytes, bool overlap, cudaStream_t stream);
 
 #ifdef __cplusplus
 }

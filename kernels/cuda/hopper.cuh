@@ -115,6 +115,7 @@ template <int N> static __device__ __forceinline__ void pin(float (&x)[N]) {
     ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
 #define RV_R96 RV_R64 \
     ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
+#define RV_R104 RV_R96 ",%96,%97,%98,%99,%100,%101,%102,%103"
 #define RV_R128 RV_R96 \
     ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 #define RV_D8(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
@@ -130,18 +131,26 @@ RV_PRODUCTS(128, RV_R64, "64", "65", "66", RV_D32(0), RV_D32(32))
 RV_PRODUCTS(192, RV_R96, "96", "97", "98", RV_D32(0), RV_D32(32), RV_D32(64))
 RV_PRODUCTS(256, RV_R128, "128", "129", "130", RV_D32(0), RV_D32(32), RV_D32(64), RV_D32(96))
 
-/* ---- d[64 x N] += a[64 x 16], in registers, b[16 x N] in shared memory, N together ---- */
+/* ---- d[64 x N] += a[64 x 16], in registers, b in shared memory: [16 x N], N together (weighted), or [N x 16]^T (held) ---- */
 
-#define RV_WEIGHTED(N, T, NAME, REGISTERS, A0, A1, A2, A3, B, ...)                                                                            \
-    static __device__ __forceinline__ void product_weighted(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b, T) {                       \
+#define RV_FROM_REGISTERS(WHAT, TRANSPOSED, N, T, NAME, REGISTERS, A0, A1, A2, A3, B, ...)                                                    \
+    static __device__ __forceinline__ void WHAT(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b, T) {                                   \
         asm volatile("{.reg .pred add; setp.eq.b32 add, 0, 0; wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." NAME "." NAME                   \
-                     " {" REGISTERS "}, {%" A0 ",%" A1 ",%" A2 ",%" A3 "}, %" B ", add, 1, 1, 1;}" : __VA_ARGS__                              \
+                     " {" REGISTERS "}, {%" A0 ",%" A1 ",%" A2 ",%" A3 "}, %" B ", add, 1, 1, " TRANSPOSED ";}" : __VA_ARGS__                 \
                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                                                   \
     }
-#define RV_WEIGHTED_OF(N, ...) RV_WEIGHTED(N, __nv_bfloat16, "bf16", __VA_ARGS__) RV_WEIGHTED(N, __half, "f16", __VA_ARGS__)
+#define RV_WEIGHTED_OF(N, ...)                                                                \
+    RV_FROM_REGISTERS(product_weighted, "1", N, __nv_bfloat16, "bf16", __VA_ARGS__)            \
+    RV_FROM_REGISTERS(product_weighted, "1", N, __half, "f16", __VA_ARGS__)
+#define RV_HELD_OF(N, ...)                                                                    \
+    RV_FROM_REGISTERS(product_held, "0", N, __nv_bfloat16, "bf16", __VA_ARGS__)                \
+    RV_FROM_REGISTERS(product_held, "0", N, __half, "f16", __VA_ARGS__)
 RV_WEIGHTED_OF(16, RV_R8, "8", "9", "10", "11", "12", RV_D8(0))
 RV_WEIGHTED_OF(64, RV_R32, "32", "33", "34", "35", "36", RV_D32(0))
 RV_WEIGHTED_OF(128, RV_R64, "64", "65", "66", "67", "68", RV_D32(0), RV_D32(32))
+RV_HELD_OF(128, RV_R64, "64", "65", "66", "67", "68", RV_D32(0), RV_D32(32))
+RV_HELD_OF(208, RV_R104, "104", "105", "106", "107", "108", RV_D32(0), RV_D32(32), RV_D32(64), RV_D8(96))
+RV_HELD_OF(256, RV_R128, "128", "129", "130", "131", "132", RV_D32(0), RV_D32(32), RV_D32(64), RV_D32(96))
 #endif
 
 /* ---- host: what copy_box takes ---- */

@@ -265,9 +265,10 @@ void rv_cuda_four_drop(rv_cuda *c, rv_weight *w) {
 const rv_four *rv_cuda_four(const rv_weight *w) { return w->four && w->four->q.memory ? &w->four->q : NULL; }
 
 /* Rows of a weight at a time that fit into `partial`, which nothing else uses while a product runs. */
-static char *scratch_of(rv_cuda *c) { return (char *)c->partial + RV_CUDA_COUNTERS * sizeof(int32_t); }
+void *rv_cuda_four_room(const rv_cuda *c) { return (char *)c->partial + RV_CUDA_COUNTERS * sizeof(int32_t); }
+#define ROOM_FOR_ROWS (RV_CUDA_PARTIAL_BYTES - RV_CUDA_COUNTERS * sizeof(int32_t))
 static int32_t rows_at_once(const rv_weight *w) {
-    const uint64_t rows = (RV_CUDA_PARTIAL_BYTES - RV_CUDA_COUNTERS * sizeof(int32_t)) / ((uint64_t)w->head.cols * 2);
+    const uint64_t rows = ROOM_FOR_ROWS / ((uint64_t)w->head.cols * 2);
     return rows > 128 ? (int32_t)(rows - rows % 128) : (int32_t)(rows - rows % RV_FOUR_ROWS);
 }
 
@@ -278,12 +279,24 @@ static void each_rows(rv_cuda *c, const rv_weight *w, some_rows work, const void
     c->overlap = false;
     for (int32_t from = 0, most = rows_at_once(w); from < w->head.rows && !c->be.error.code; from += most) {
         const int32_t n = w->head.rows - from < most ? w->head.rows - from : most;
-        rv_weight part = { .head = { n, w->head.cols, w->head.use, RV_ORDER_STACKED, RV_FORMAT_PLAIN }, .w = rv_mat_of(scratch_of(c), n, w->head.cols, c->be.act) };
+        rv_weight part = { .head = { n, w->head.cols, w->head.use, RV_ORDER_STACKED, RV_FORMAT_PLAIN }, .w = rv_mat_of(rv_cuda_four_room(c), n, w->head.cols, c->be.act) };
         cudaError_t e = rv_cuda_four_read(&w->four->q, part.w.data, c->be.act, from, n, c->multiprocessors, c->stream);
         if (e) rv_cuda_failed(c, e, "reading 4-bit weights");
         else work(&c->be, &part, from, user);
     }
     c->overlap = overlap;
+}
+
+bool rv_cuda_four_many(rv_cuda *c, const rv_few *p, const rv_weight *w) {
+#if RV_CUDA_SM90
+    if (c->arch != 90 || !rv_cuda_four90_fits(p)) return false;
+    cudaError_t e = rv_cuda_four90(p, &w->four->q, rv_cuda_four_room(c), ROOM_FOR_ROWS, c->overlap, c->stream);
+    if (e) rv_cuda_failed(c, e, "product of 4-bit weights");
+    return true;
+#else
+    (void)c, (void)p, (void)w;
+    return false;
+#endif
 }
 
 typedef struct linear { rv_mat out, x; const float *bias, *row_scale; rv_act act; float scale; } linear;

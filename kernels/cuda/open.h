@@ -105,6 +105,8 @@ bool       rv_cuda_four_part(rv_cuda *c, rv_weight *w, const rv_weight_spec *s, 
 void       rv_cuda_four_loaded(rv_cuda *c);  /* the loader has finished                          */
 void       rv_cuda_four_drop(rv_cuda *c, rv_weight *w);
 /* Products with any number of rows, by way of 16 bit. */
+void *rv_cuda_four_room(const rv_cuda *c);   /* nobody else uses it while a product runs      */
+bool rv_cuda_four_many(rv_cuda *c, const rv_few *p, const rv_weight *w);    /* all of it in one kernel; false: it does not take this */
 void rv_cuda_four_linear(rv_cuda *c, rv_mat out, rv_mat x, const rv_weight *w, const float *bias, rv_act act);
 void rv_cuda_four_linear_add(rv_cuda *c, rv_mat x, rv_mat h, const rv_weight *w, const float *bias, float scale, const float *row_scale);
 

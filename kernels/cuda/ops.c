@@ -125,14 +125,14 @@ static bool is_few(rv_mat x, const rv_weight *w) {
 static cudaError_t few(rv_cuda *c, const rv_few *p, const rv_weight *w) {
     const rv_four *four = rv_cuda_four(w);
     if (w->head.format == RV_FORMAT_INT8) return rv_cuda_int8_product(c, p, w);
-    return four ? rv_cuda_few4(p, four, c->overlap, c->stream) : rv_cuda_few(p, c->overlap, c->stream);
+    return four ? rv_cuda_few4(p, four, rv_cuda_four_room(c), c->overlap, c->stream) : rv_cuda_few(p, c->overlap, c->stream);
 }
 
 /* The kernels that do all of it at once take the same description; false: neither suits. */
 static bool at_once(rv_cuda *c, const rv_few *p, const rv_weight *w) {
     if (w->head.format == RV_FORMAT_INT8) return check(&c->be, rv_cuda_int8_product(c, p, w), "int8 product"), true;
     if (is_few(p->x, w)) return check(&c->be, few(c, p, w), "product"), true;
-    if (rv_cuda_four(w)) return false;
+    if (rv_cuda_four(w)) return rv_cuda_four_many(c, p, w);
 #if RV_CUDA_SM90
     if (c->arch == 90 && rv_cuda_gemm90_fits(p) && rv_cuda_gemm90_pays(p))
         return check(&c->be, rv_cuda_gemm90(p, c->overlap, c->stream), "product"), true;
@@ -325,7 +325,7 @@ void rv_cuda_fill(rv_backend *be, rv_dtype act) {
     be->act = act;
     be->chunk_rows = CHUNK_ROWS;
     /* Counts up whenever any weight's memory changes its meaning. */
-    snprintf(be->layout, sizeof be->layout, "cuda 1 sm%d", cuda_of(be)->arch);
+    snprintf(be->layout, sizeof be->layout, "cuda 2 sm%d", cuda_of(be)->arch);
     be->loads_late = true;
     be->load_bytes = rv_loader_bytes();
     be->own_bytes = RV_CUDA_WORKSPACE_BYTES + RV_CUDA_PARTIAL_BYTES + RV_CUDA_MARKS_BYTES + RV_CUDA_SUMS_BYTES;

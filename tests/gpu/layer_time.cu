@@ -341,7 +341,7 @@ static void time_product(const char *what, rv_weight *w, int32_t n, bool normed,
             p.scale = 1e-3f;
             p.turn = rv_cuda_turn(cuda->partial, cuda->turn++);
             if (int8) MUST(rv_cuda_int8_product(cuda, &p, &w[i % SELF]));
-            else if (four) MUST(rv_cuda_few4(&p, rv_cuda_four(&w[i % SELF]), cuda->overlap, cuda->stream));
+            else if (four) MUST(rv_cuda_few4(&p, rv_cuda_four(&w[i % SELF]), rv_cuda_four_room(cuda), cuda->overlap, cuda->stream));
             else MUST(rv_cuda_few(&p, cuda->overlap, cuda->stream));
         }
     }) / (2 * SELF);
@@ -406,7 +406,11 @@ static void time_many(int32_t n) {
             const double us = many_us(which, from, to);
             printf("%-24s %-9s %5d rows  %8.2f us  %6.0f Tops", kept[kind], what[which], n, us, 2e-6 * n * w.head.rows * w.head.cols / us);
 #if RV_CUDA_SM90
+<<<<<<< HEAD
             if (kind == 2 && cuda->arch == 90) print_tilings(which, from, to);
+=======
+            if (kind > 1 && cuda->arch == 90) print_tilings(which, from, to);
+>>>>>>> 0213a1b (kernels/cuda: 4-bit weights by the block, fewer instructions; many rows in one kernel on Hopper)
 #endif
             puts("");
             all += us;
