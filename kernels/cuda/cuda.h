@@ -67,6 +67,7 @@ void *rv_cuda_clamped_gemm90(void);      /* where these are built               
 void *rv_cuda_clamped_int8_90(void);
 void *rv_cuda_clamped_four90(void);
 void *rv_cuda_clamped_stream90(void);
+void *rv_cuda_clamped_stream8_90(void);
 
 /* ---- land.cu: rows [from, from + rows) of a matrix, as a file has them, lie in `staging` (f32, f16 or bf16) ----
  * To act, row r to row r of `to`, or with `block` to block r / block of every `stride` rows.  f16 saturates, which is not counted. */
@@ -194,12 +195,13 @@ cudaError_t rv_cuda_decode_rope(const rv_attention *a, rv_mat k, rv_mat v, const
 cudaError_t rv_cuda_decode_norm(const rv_attention *a, rv_norm n, void *partial, rv_cuda_order order, cudaStream_t stream);
 uint64_t    rv_cuda_decode_bytes(int32_t rows, int32_t heads, int32_t head_dim, int32_t longest);
 
-/* ---- stream.cu: decoder layers of one or two rows, many in one launch ----
- * To the bits of rv_cuda_few, rv_cuda_decode_rope and rv_cuda_decode_norm, layer by layer; every weight in 16 bit.  Begins when the launch before has
+/* ---- stream90.cu, stream8_90.cu: decoder layers of one or two rows, many in one launch ----
+ * To the bits of rv_cuda_few (few8), rv_cuda_decode_rope and rv_cuda_decode_norm, layer by layer; all weights in one format.  Begins when the launch before has
  * ended; keys, pages, bias, slot, first, last and pos are those of before the launch, as in RV_CUDA_EARLY. */
 enum { RV_STREAM_LAYERS = RV_BLOCKS_AT_ONCE };   /* of one launch: what a kernel's parameters have room for */
 typedef struct rv_stream_layer {
-    const void  *in, *o, *gate_up, *down;        /* as rv_few's w                               */
+    const void  *w[4];                           /* in, o, gate_up, down: as rv_few's w, or codes */
+    const float *scale[4];                       /* int8: of their rows                         */
     const float *norm1, *norm2, *q_norm;         /* q_norm NULL: a self layer                   */
     void        *k, *v;                          /* the layer's keys and values                 */
     float        attn_gate, mlp_gate;
@@ -212,12 +214,16 @@ typedef struct rv_stream {
     const int32_t *pos;
     const float *row_on;                         /* cross layers                                */
     int32_t      multiprocessors, n;             /* n: layers                                   */
+    rv_format    format;                         /* of every weight                             */
+    rv_int8_rules rules;                         /* each row by itself                          */
     void        *partial;                        /* as rv_cuda_decode's                         */
     rv_stream_layer layer[RV_STREAM_LAYERS];
 } rv_stream;
-/* Whether shapes, and what a block and the GPU have, allow it; no launch is tried. */
+/* Whether the format, shapes, and what a block and the GPU have, allow it; no launch is tried. */
 bool        rv_cuda_stream_takes(const rv_stream *p);
 cudaError_t rv_cuda_stream(const rv_stream *p, cudaStream_t stream);
+bool        rv_cuda_stream8_takes(const rv_stream *p);           /* theirs for int8              */
+cudaError_t rv_cuda_stream8(const rv_stream *p, cudaStream_t stream);
 
 /* ---- ceiling.cu: for rv_cuda_peak ---- */
 cudaError_t rv_cuda_fill_random(void *data, uint64_t bytes, rv_dtype act, cudaStream_t stream);   /* 16-bit values of both signs */

@@ -38,6 +38,7 @@ cudaError_t rv_cuda_clamped(uint64_t *sum, cudaStream_t stream) {
                                rv_cuda_clamped_here(),
 #if RV_CUDA_SM90
                                rv_cuda_clamped_gemm90(), rv_cuda_clamped_four90(), rv_cuda_clamped_int8_90(), rv_cuda_clamped_stream90(),
+                               rv_cuda_clamped_stream8_90(),
 #endif
     };
     *sum = 0;

@@ -1,0 +1,169 @@
+/* stream8_90.cu - decoder layers of one or two rows in one launch, their weights in int8.
+ *
+ * The one idea: stream90.cuh's, with few8.cu's numbers; every block makes the codes of a product's rows itself, behind the gate, while weights
+ * come.  A step is 128 codes of each of 8 slices, 16 rows of them; whoever multiplies a slice also adds up the outliers in it, from the
+ * weights that are there anyway.
+ */
+#include "kernels/cuda/few8.cuh"
+#include "kernels/cuda/stream90_launch.cuh"
+
+/* What the warps leave of a tile: sums of codes (as bits), of outliers, and the tile's scales. */
+struct tile_sums8 {
+    tile_sums codes, outliers;
+    float scale[TILE];
+    __device__ __forceinline__ int32_t sum(int32_t row, int32_t n) const {
+        int32_t v = 0;
+#pragma unroll
+        for (int32_t k = 0; k < WARPS; k++) v += __float_as_int(n ? codes.of[k][row].y : codes.of[k][row].x);
+        return v;
+    }
+};
+
+template <typename A> struct int8_format {
+    typedef A T;
+    typedef tile_sums8 sums;
+    enum { STEP = WARPS * TILE * DEPTH8, BESIDE = TILE * (int)sizeof(float), ASKED = 3 };
+    struct weights {
+        CUtensorMap map[RV_STREAM_LAYERS][PRODUCTS];
+        const float *scale[RV_STREAM_LAYERS][PRODUCTS];
+        float threshold;
+    };
+    struct row8 { int8_row row; const uint32_t *list; };
+
+    /* Rows of codes that are read together lie half the banks apart. */
+    static __host__ __device__ int32_t pitch_of(int32_t cols) { return cols + 64; }
+    /* Narrow: codes, normed rows, what is known of rows, lists, room for quantising any of them.  Wide: codes. */
+    struct places {
+        int32_t normed, rows, lists, room, bytes;
+        __host__ __device__ places(int32_t n, int32_t hidden, int32_t q_width, int32_t ffn) {
+            const int32_t narrow = hidden > q_width ? hidden : q_width;
+            normed = n * pitch_of(narrow);
+            rows = normed + n * hidden * 2;
+            lists = rows + STREAM_ROWS * (int32_t)sizeof(row8);
+            room = lists + n * NEAR * (int32_t)sizeof(uint32_t);
+            bytes = room + int8_shared_bytes(ffn > narrow ? ffn : narrow);
+        }
+    };
+    static int32_t narrow_bytes(int32_t n, int32_t hidden, int32_t q_width, int32_t ffn) { return places(n, hidden, q_width, ffn).bytes; }
+    static int32_t wide_bytes(int32_t n, int32_t ffn) { return n * pitch_of(ffn); }
+    static cudaError_t describe(const rv_stream *p, stream_args<int8_format> &a) {
+        for (int32_t i = 0; i < p->n; i++) memcpy(a.weights.scale[i], p->layer[i].scale, sizeof a.weights.scale[i]);
+        a.weights.threshold = p->rules.threshold;
+        return describe_slices(p, a, CU_TENSOR_MAP_DATA_TYPE_UINT8, 1, a.weights.map);
+    }
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    static __device__ __forceinline__ int32_t steps(int32_t cols) { return cols / DEPTH8 / WARPS; }
+    /* With a tile's first step come its scales. */
+    static __device__ __forceinline__ void copy(const weights &w, int32_t layer, int32_t kind, int32_t tile, int32_t step, char *to, char *beside, uint64_t *bar, uint64_t policy) {
+        barrier_expect(bar, STEP + (step ? 0 : (int)BESIDE));
+        if (!step) copy_bytes(beside, w.scale[layer][kind] + tile * TILE, BESIDE, bar, policy);
+        copy_slices(to, &w.map[layer][kind], step * DEPTH8, tile * TILE, bar, policy);
+    }
+
+    /* Behind the gate. */
+    template <typename R> static __device__ __forceinline__ void bring(const stream_args<int8_format> &a, int32_t i, const stream_rooms<int8_format> &rooms, R ready) {
+        const args e = rows_of(a, i);
+        const places at(a.n, a.hidden, a.q_width, a.ffn);
+        char *narrow = (char *)rooms.narrow;
+        int8_t *codes = i % PRODUCTS == DOWN ? (int8_t *)rooms.wide : (int8_t *)narrow;
+        T *normed = (T *)(narrow + at.normed);
+        row8 *rows = (row8 *)(narrow + at.rows);
+        const int8_limit limit = { a.weights.threshold, NULL };
+        if (e.norm) norm_rows<T>(e, normed, (float *)rooms.sums, ready);
+        else ready();
+#pragma unroll 1
+        for (int32_t r = 0; r < a.n; r++) {
+            const T *x = e.norm ? normed + r * e.cols : (const T *)e.x + r * e.x_ld;
+            auto piece = [&](int32_t p) { return e.norm ? ((const uint4 *)x)[p] : __ldcg((const uint4 *)x + p); };
+            auto value = [&](int32_t k) { return e.norm ? ((const uint16_t *)x)[k] : __ldcg((const uint16_t *)x + k); };
+            const list_place place = { (uint32_t *)(narrow + at.lists) + r * NEAR, (uint32_t *)((int32_t *)a.partial + COUNTERS) + r * (e.cols + 8) };
+            const int8_row row = quantise_row<T>(piece, value, [](int32_t, uint32_t) {}, e.cols, limit, codes + r * pitch_of(e.cols), place, narrow + at.room);
+            if (threadIdx.x == 0) rows[r] = { row, place(row.outliers, 0) };
+            meet();                      /* the room is free again */
+        }
+    }
+
+    struct product {
+        const int8_t *x;
+        const bool row;
+        const int32_t first;             /* step of the slice                                   */
+        outlier_walk<T> outliers;
+        int32_t acc[4];
+        float scale;
+        uint4 b[2];
+        __device__ __forceinline__ product(const stream_args<int8_format> &a, int32_t i, int32_t cols, const stream_rooms<int8_format> &rooms)
+            : row((int32_t)threadIdx.x % 32 / 4 < a.n), first(multiplier() * steps(cols)) {
+            const int32_t lane = (int32_t)threadIdx.x % 32, n = outliers.n();
+            const row8 *rows = (const row8 *)((const char *)rooms.narrow + places(a.n, a.hidden, a.q_width, a.ffn).rows);
+            x = (const int8_t *)(i % PRODUCTS == DOWN ? rooms.wide : rooms.narrow) + lane / 4 * pitch_of(cols) + first * DEPTH8 + lane % 4 * 16;
+            outliers.begin(n < a.n ? rows[n].list : NULL, n < a.n ? rows[n].row.outliers : 0, first, first + steps(cols));
+        }
+        __device__ __forceinline__ void begin() {
+            acc[0] = acc[1] = acc[2] = acc[3] = 0;
+            outliers.start_tile(NULL, false);
+        }
+        __device__ __forceinline__ void load(int32_t step) {
+#pragma unroll
+            for (int32_t c = 0; c < 2; c++) {
+                b[c] = make_uint4(0, 0, 0, 0);
+                if (row) b[c] = *(const uint4 *)(x + step * DEPTH8 + c * 64);
+            }
+        }
+        template <typename E> __device__ __forceinline__ void multiply(const char *stage, const char *beside, int32_t step, E emptied) {
+            const int32_t lane = (int32_t)threadIdx.x % 32, g = lane / 4, t = lane % 4;
+            const uint4 *mine = (const uint4 *)(stage + multiplier() * (TILE * DEPTH8));
+            uint4 w[2][2];
+#pragma unroll
+            for (int32_t c = 0; c < 2; c++)
+#pragma unroll
+                for (int32_t h = 0; h < 2; h++) w[c][h] = mine[h * 64 + g * 8 + ((c * 4 + t) ^ g)];
+            if (!step) scale = outliers.scb = ((const float *)beside)[lane % TILE];
+            if (outliers.here) outliers.step(mine, (first + step + 1) * DEPTH8, [](int32_t r, int32_t column) { return column ^ r % 8; });
+            emptied();
+#pragma unroll
+            for (int32_t c = 0; c < 2; c++) {
+                mma8(acc, w[c][0].x, w[c][1].x, w[c][0].y, w[c][1].y, b[c].x, b[c].y);
+                mma8(acc, w[c][0].z, w[c][1].z, w[c][0].w, w[c][1].w, b[c].z, b[c].w);
+            }
+        }
+        __device__ __forceinline__ void leave(tile_sums8 &to) const {
+            const int32_t warp = multiplier(), lane = (int32_t)threadIdx.x % 32;
+            leave_sums(to.codes, make_float2(__int_as_float(acc[0]), __int_as_float(acc[1])), make_float2(__int_as_float(acc[2]), __int_as_float(acc[3])));
+            (&to.outliers.of[warp][lane % TILE].x)[lane / TILE] = outliers.sum;
+            if (warp == 0 && lane < TILE) to.scale[lane] = scale;
+        }
+    };
+
+    struct finisher {
+        const stream_args<int8_format> &a;
+        const output at;
+        const float old;
+        const row8 *rows;
+        float y[2];
+        __device__ __forceinline__ finisher(const stream_args<int8_format> &args, const stream_rooms<int8_format> &rooms, int32_t i, int32_t tile)
+            : a(args), at(args, i, tile), old(at.old(args)), rows((const row8 *)((const char *)rooms.narrow + places(args.n, args.hidden, args.q_width, args.ffn).rows)) {}
+        __device__ __forceinline__ void read(const tile_sums8 &sums) {
+            const int8_row x = at.mine ? rows[at.n].row : int8_row{ 0, 0 };
+            int32_t clamped = 0;
+#pragma unroll
+            for (int32_t p = 0; p < 2; p++) {
+                const int32_t row = at.in_tile + p * RV_CUDA_GATE_BLOCK;
+                if (!at.mine || (p && !at.is(GATE_UP))) continue;
+                y[p] = int8_value<T>(sums.sum(row, at.n), x.scale, sums.scale[row], 0.f, clamped);
+                if (x.outliers) y[p] = to_f32(to_act<T>(y[p] + sums.outliers.sum(row, at.n)));
+            }
+            count_clamped(clamped);
+        }
+        __device__ __forceinline__ void write() { at.write(a, y[0], y[1], old); }
+    };
+#endif
+};
+
+bool rv_cuda_stream8_takes(const rv_stream *p) { return has_room<int8_format<__half>>(p); }
+
+cudaError_t rv_cuda_stream8(const rv_stream *p, cudaStream_t stream) {
+    return p->qkv.type == RV_F16 ? launch_of<int8_format<__half>>(p, stream) : launch_of<int8_format<__nv_bfloat16>>(p, stream);
+}
+
+RV_CUDA_CLAMPED(stream8_90)

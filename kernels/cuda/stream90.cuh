@@ -1,0 +1,362 @@
+/* stream90.cuh - decoder layers of one or two rows, many in one launch: weights never stop coming, however they are kept.
+ *
+ * The one idea: a block per multiprocessor stays for the whole run, and one thread of it asks for weights, which depend on nothing: tile
+ * after tile, product after product, as far ahead as shared memory has room.  Between products blocks wait for one another at a gate, and
+ * meanwhile the room fills: whoever multiplies is faster than memory, so that it is empty when they come to a gate, and full when they
+ * leave.  Not all of the room is asked for at once: what a multiprocessor waits for, keys and gates among it, stands in line behind what it asked for before.
+ *
+ * Eight warps multiply, and one finishes what they leave of a tile, to the order of sums of few.cu and its kin.  Four attend (decode.cuh): they ask for
+ * a layer's keys while its queries are still being computed, and the first of them keeps the gate, so that nobody who multiplies waits for
+ * a fence.  The copies are the tensor memory accelerator's: cp.async, which a warp issues like any load, waits in line where memory is
+ * slow and with it whatever that warp wants next.
+ *
+ * A format F, of which stream90.cu and stream8_90.cu have one each, says how weights are kept:
+ *     T, sums                  the act type; what the warps leave of a tile
+ *     STEP, BESIDE             bytes of a step, and of what comes with it
+ *     ASKED                    steps on their way at once
+ *     weights                  what of them the kernel is told
+ *     steps(cols)              of a tile
+ *     narrow_bytes, wide_bytes shared memory for the rows of in, o, gate and up; of down
+ *     describe(..)             tells the kernel of the weights
+ *     copy(..)                 asks for a step
+ *     bring(..)                the rows that a product multiplies, to shared memory
+ *     product                  one warp's part of a tile: begin, load (rows), multiply (weights), leave
+ *     finisher                 one warp, a tile: read (what they left), write (results)
+ */
+#ifndef RV_KERNELS_CUDA_STREAM90_CUH
+#define RV_KERNELS_CUDA_STREAM90_CUH
+#include "kernels/cuda/decode.cuh"
+#include "kernels/cuda/few.cuh"
+#include "kernels/cuda/hopper.cuh"
+
+enum { ATTENDING = DECODE_THREADS, HELPING = 128 /* a warp that finishes, a thread that asks */, ALL_THREADS = THREADS + ATTENDING + HELPING,
+       STREAM_ROWS = RV_CUDA_NORM_ROWS, MOST_AHEAD = 10, SUMS = 4 /* rooms for what the warps leave of a tile */,
+       IN = 0, O, GATE_UP, DOWN, PRODUCTS };
+
+template <typename F> struct stream_args {
+    typedef typename F::T T;
+    typename F::weights weights;
+    float *x;
+    T *qkv, *ff;
+    int64_t x_ld, qkv_ld, ff_ld;
+    attend_args<T> attend[2];            /* self, cross                                         */
+    int32_t most_splits[2];
+    const float *cos_sin, *row_on;
+    const int32_t *pos;
+    void *partial;
+    int32_t *gate;                       /* who has come to the gates so far; who has left; tiles drawn */
+    float eps, q_eps;
+    int32_t n, layers, hidden, q_width, kv_width, ffn;
+    int32_t stages, narrow, wide;        /* narrow, wide: bytes of shared memory for rows of hidden or q_width; of ffn, or for attention */
+    rv_stream_layer layer[RV_STREAM_LAYERS];
+};
+
+/* What the warps leave of a tile: of each, 16 rows of weights times both rows of activations. */
+struct tile_sums {
+    float2 of[WARPS][TILE];
+    __device__ __forceinline__ float sum(int32_t row, int32_t n) const {
+        float v = 0;
+#pragma unroll
+        for (int32_t k = 0; k < WARPS; k++) v += n ? of[k][row].y : of[k][row].x;
+        return v;
+    }
+};
+
+/* What lies between the thread that asks, those who multiply and the one who finishes, in shared memory.
+ * All tiles of the run stand in one line, product after product; blocks draw from it as they come to ask for weights, since memory does not
+ * serve all multiprocessors alike. */
+struct alignas(16) hand {
+    enum { SLOTS = 16 };                 /* more than there are stages, rooms and one more: the last may lag that far behind the first */
+    uint64_t full[MOST_AHEAD], empty[MOST_AHEAD], left[SUMS], taken[SUMS];
+    int32_t of[SLOTS];                   /* the k-th tile: its place in the line, marked with the round */
+};
+
+/* What attention is told, in shared memory, each warp for itself: registers have no room for it. */
+template <typename T> struct attention_told {
+    attend_args<T> args;
+    rope_args<T> rope;
+    int32_t most_splits;
+};
+template <typename T, int D> struct attention_room {
+    decode_room<D> keys;
+    attention_told<T> told[DECODE_WARPS];
+    uint32_t last;                       /* of the block's places: those after which their rows can be joined */
+};
+
+/* A block's shared memory behind its stages. */
+template <typename F> struct stream_rooms {
+    typename F::sums *sums;
+    hand *h;
+    uint4 *narrow, *wide;
+};
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+/* ---- between warps ---- */
+
+/* GO: the gate is open (its keeper to those who multiply and finish); FREE: attention may have its room again. */
+enum { GO = 3, FREE, GO_THREADS = THREADS + 64, FREE_THREADS = THREADS + ATTENDING };
+template <int ID, int N> static __device__ __forceinline__ void arrive() { asm volatile("bar.arrive %0, %1;" ::"n"(ID), "n"(N) : "memory"); }
+template <int ID, int N> static __device__ __forceinline__ void await() { asm volatile("bar.sync %0, %1;" ::"n"(ID), "n"(N) : "memory"); }
+
+/* Between products all blocks meet; they are there at once, since the launch is a cooperative one.  A warp of each arrives, one waits.  What that warp, or
+ * any that met it before, wrote is seen behind the gate in all blocks. */
+static __device__ __forceinline__ void arrive_at_gate(int32_t *gate) {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) {
+        asm volatile("fence.acq_rel.gpu;" ::: "memory");
+        asm volatile("red.relaxed.gpu.global.add.s32 [%0], 1;" ::"l"(gate) : "memory");
+    }
+}
+struct gate_keeper {
+    int32_t *gate, target;
+    __device__ __forceinline__ void wait() {
+        target += (int32_t)gridDim.x;
+        if (threadIdx.x % 32 == 0) {
+            int32_t come;
+            do asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(come) : "l"(gate) : "memory");
+            while (come < target);
+        }
+        __syncwarp();
+    }
+};
+
+/* Numbers 0 .. size - 1 in turn, and the parity of the round. */
+struct round_robin {
+    int32_t at = 0;
+    uint32_t parity = 0;
+    __device__ __forceinline__ void next(int32_t size) {
+        if (++at == size) at = 0, parity ^= 1;
+    }
+};
+
+/* ---- products ---- */
+
+struct work { int32_t tiles, cols; };
+
+/* Number i of the run. */
+template <typename F> static __device__ __forceinline__ work work_of(const stream_args<F> &a, int32_t i) {
+    const rv_stream_layer &l = a.layer[i / PRODUCTS];
+    switch (i % PRODUCTS) {
+    case IN: return { (a.q_width + (l.q_norm ? 0 : 2 * a.kv_width)) / TILE, a.hidden };
+    case O: return { a.hidden / TILE, a.q_width };
+    case GATE_UP: return { 2 * a.ffn / TILE, a.hidden };
+    default: return { a.hidden / TILE, a.ffn };
+    }
+}
+
+static __device__ __forceinline__ int32_t mark(int32_t k) { return (k / hand::SLOTS + 1 & 127) << 24; }
+static __device__ __forceinline__ void begin(hand &h, int32_t stages) {
+    for (int32_t k = 0; k < hand::SLOTS; k++) h.of[k] = 0;
+    for (int32_t s = 0; s < stages; s++) {
+        barrier_open(&h.full[s], 1);
+        barrier_open(&h.empty[s], WARPS);
+    }
+    for (int32_t s = 0; s < SUMS; s++) {
+        barrier_open(&h.left[s], THREADS);
+        barrier_open(&h.taken[s], 32);
+    }
+    barriers_opened();
+}
+static __device__ __forceinline__ void say(hand &h, int32_t k, int32_t place) { atomicExch(&h.of[k % hand::SLOTS], mark(k) | place); }
+/* The place of a block's k-th tile, once it is known. */
+static __device__ __forceinline__ int32_t known(hand &h, int32_t k) {
+    int32_t v = 0;
+    if (threadIdx.x % 32 == 0)
+        do v = atomicOr(&h.of[k % hand::SLOTS], 0);
+        while ((v & 127 << 24) != mark(k));
+    return __shfl_sync(~0u, v, 0) & ((1 << 24) - 1);
+}
+/* All lanes have read what the barrier is about. */
+static __device__ __forceinline__ void warp_arrive(uint64_t *bar) {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) barrier_arrive(bar);
+}
+
+/* One thread: the weights of all tiles that this block draws. */
+template <typename F> static __device__ __forceinline__ void ask(const stream_args<F> &a, hand &h, char *ring, char *beside) {
+    enum { LATE = 2 };                   /* steps before a tile's end: when the next one is drawn */
+    const uint64_t policy = read_once();
+    int32_t i = 0, first = 0, place = (int32_t)blockIdx.x, ahead = F::ASKED;
+    round_robin stage, landed;
+    work p = work_of(a, 0);
+    say(h, 0, place);
+#pragma unroll 1
+    for (int32_t k = 0;; k++) {
+        while (place - first >= p.tiles) {
+            first += p.tiles;
+            if (++i == a.layers * PRODUCTS) return;
+            p = work_of(a, i);
+        }
+        const int32_t steps = F::steps(p.cols);
+        int32_t drawn = 0;
+#pragma unroll 1
+        for (int32_t step = 0; step < steps; step++) {
+            if (step == (steps > LATE ? steps - LATE : 0)) drawn = (int32_t)gridDim.x + atomicAdd(a.gate + 2, 1);
+            if (ahead) ahead--;
+            else {
+                barrier_wait(&h.full[landed.at], landed.parity);
+                landed.next(a.stages);
+            }
+            barrier_wait(&h.empty[stage.at], stage.parity ^ 1);
+            F::copy(a.weights, i / PRODUCTS, i % PRODUCTS, place - first, step, ring + stage.at * F::STEP, beside + stage.at * F::BESIDE, &h.full[stage.at], policy);
+            stage.next(a.stages);
+        }
+        place = drawn;
+        say(h, k + 1, place);
+    }
+}
+
+/* All warps' pieces of a step: 128 bytes of each of 8 slices, 16 rows of them, slice after slice, swizzled by 128 bytes. */
+static __device__ __forceinline__ void copy_slices(void *to, const CUtensorMap *map, int32_t column, int32_t row, uint64_t *bar, uint64_t policy) {
+    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, %3, %4}], [%5], %6;"
+                 ::"r"(shared_address(to)), "l"(map), "r"(column), "r"(row), "r"(0), "r"(shared_address(bar)), "l"(policy) : "memory");
+}
+
+/* Bytes that follow one another, 16 times something; to and from aligned as much. */
+static __device__ __forceinline__ void copy_bytes(void *to, const void *from, int32_t bytes, uint64_t *bar, uint64_t policy) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;"
+                 ::"r"(shared_address(to)), "l"(from), "r"(bytes), "r"(shared_address(bar)), "l"(policy) : "memory");
+}
+
+/* Of product number i: its rows, as norm_rows (where there is a norm) and share_rows take them. */
+template <typename F> static __device__ __forceinline__ args rows_of(const stream_args<F> &a, int32_t i) {
+    const rv_stream_layer &l = a.layer[i / PRODUCTS];
+    const int32_t kind = i % PRODUCTS;
+    args e = {};
+    e.n = a.n;
+    if (kind == IN || kind == GATE_UP) {
+        e.x = anew(a.x);
+        e.x_ld = a.x_ld;
+        e.cols = a.hidden;
+        e.norm = kind == IN ? l.norm1 : l.norm2;
+        e.eps = a.eps;
+        return e;
+    }
+    e.x = anew(kind == O ? a.attend[0].out : a.ff);
+    e.x_ld = kind == O ? a.attend[0].out_ld : a.ff_ld;
+    e.cols = kind == O ? a.q_width : a.ffn;
+    return e;
+}
+
+/* The number of a warp among the eight that share a tile. */
+static __device__ __forceinline__ int32_t multiplier() { return (int32_t)threadIdx.x / 32; }
+
+/* A lane's sums of rows g and g + 8; those of both rows of activations are in every fourth lane. */
+static __device__ __forceinline__ void leave_sums(tile_sums &to, float2 above, float2 below) {
+    const int32_t lane = (int32_t)threadIdx.x % 32;
+    if (lane % 4) return;
+    to.of[multiplier()][lane / 4] = above;
+    to.of[multiplier()][lane / 4 + 8] = below;
+}
+
+/* What a lane of the warp that finishes makes of a tile. */
+struct output {
+    int32_t i, in_tile, row, n;          /* the product; row of the tile, of the weight (SwiGLU: gate's), of activations */
+    bool mine;
+    template <typename F> __device__ __forceinline__ output(const stream_args<F> &a, int32_t number, int32_t tile) : i(number) {
+        const int32_t lane = (int32_t)threadIdx.x % 32, rows = is(GATE_UP) ? (int32_t)RV_CUDA_GATE_BLOCK : (int32_t)TILE;
+        in_tile = lane % rows;
+        row = tile * TILE + in_tile;
+        n = lane / rows;
+        mine = n < a.n;
+    }
+    __device__ __forceinline__ bool is(int32_t kind) const { return i % PRODUCTS == kind; }
+    /* What v is added to, asked for early. */
+    template <typename F> __device__ __forceinline__ float old(const stream_args<F> &a) const {
+        return mine && (is(O) || is(DOWN)) ? __ldcg(a.x + n * a.x_ld + row) : 0.f;
+    }
+    template <typename F> __device__ __forceinline__ void write(const stream_args<F> &a, float v, float up, float before) const {
+        typedef typename F::T T;
+        const rv_stream_layer &l = a.layer[i / PRODUCTS];
+        args e = {};
+        if (!mine) return;
+        if (is(GATE_UP)) {
+            e.out = a.ff;
+            e.out_ld = a.ff_ld;
+            finish_one<T, T, rv_few::RV_FEW_SWIGLU>(e, row, n, v, up, 0);
+        } else if (is(IN)) {
+            e.out = a.qkv;
+            e.out_ld = a.qkv_ld;
+            finish_one<T, T, rv_few::RV_FEW_STORE>(e, row, n, v, 0, 0);
+        } else {
+            e.out = a.x;
+            e.out_ld = a.x_ld;
+            e.scale = is(O) ? l.attn_gate : l.mlp_gate;
+            e.row_scale = is(DOWN) && l.q_norm ? a.row_on : NULL;
+            finish_one<T, float, rv_few::RV_FEW_ADD>(e, row, n, v, 0, before);
+        }
+    }
+};
+
+/* Where sums are floats. */
+template <typename F> struct float_finisher {
+    const stream_args<F> &a;
+    const output at;
+    const float old;
+    float sum[2];
+    __device__ __forceinline__ float_finisher(const stream_args<F> &args, const stream_rooms<F> &, int32_t i, int32_t tile)
+        : a(args), at(args, i, tile), old(at.old(args)) {}
+    __device__ __forceinline__ void read(const tile_sums &sums) {
+        sum[0] = sums.sum(at.in_tile, at.n);
+        sum[1] = at.is(GATE_UP) ? sums.sum(at.in_tile + RV_CUDA_GATE_BLOCK, at.n) : 0.f;
+    }
+    __device__ __forceinline__ void write() { at.write(a, sum[0], sum[1], old); }
+};
+
+/* Eight warps. */
+template <typename F> static __device__ __forceinline__ void multiply(const stream_args<F> &a, const char *ring, const char *beside, const stream_rooms<F> &rooms) {
+    hand &h = *rooms.h;
+    int32_t first = 0, k = 0, place = known(h, 0);
+    round_robin stage, room;
+#pragma unroll 1
+    for (int32_t i = 0; i < a.layers * PRODUCTS; i++) {
+        const work p = work_of(a, i);
+        const int32_t steps = F::steps(p.cols);
+        F::bring(a, i, rooms, [i] { if (i) await<GO, GO_THREADS>(); });
+        typename F::product m(a, i, p.cols, rooms);
+#pragma unroll 1
+        for (; place - first < p.tiles; place = known(h, ++k)) {
+            m.begin();
+#pragma unroll 1
+            for (int32_t step = 0; step < steps; step++) {
+                m.load(step);
+                barrier_wait(&h.full[stage.at], stage.parity);
+                m.multiply(ring + stage.at * F::STEP, beside + stage.at * F::BESIDE, step, [&] { warp_arrive(&h.empty[stage.at]); });
+                stage.next(a.stages);
+            }
+            barrier_wait(&h.taken[room.at], room.parity ^ 1);
+            m.leave(rooms.sums[room.at]);
+            barrier_arrive(&h.left[room.at]);
+            room.next(SUMS);
+        }
+        first += p.tiles;
+        if (i % PRODUCTS == DOWN && i + 1 < a.layers * PRODUCTS) arrive<FREE, FREE_THREADS>();
+    }
+}
+
+/* One warp: makes results of what they leave.  The last block to leave, for which nobody waits any more, leaves all counters zero. */
+template <typename F> static __device__ __forceinline__ void finish(const stream_args<F> &a, const stream_rooms<F> &rooms) {
+    hand &h = *rooms.h;
+    int32_t first = 0, k = 0, place = known(h, 0);
+    round_robin room;
+#pragma unroll 1
+    for (int32_t i = 0; i < a.layers * PRODUCTS; i++) {
+        const work p = work_of(a, i);
+        if (i) await<GO, GO_THREADS>();
+#pragma unroll 1
+        for (; place - first < p.tiles; place = known(h, ++k)) {
+            typename F::finisher f(a, rooms, i, place - first);
+            barrier_wait(&h.left[room.at], room.parity);
+            f.read(rooms.sums[room.at]);
+            barrier_arrive(&h.taken[room.at]);
+            f.write();
+            room.next(SUMS);
+        }
+        first += p.tiles;
+        if (i + 1 < a.layers * PRODUCTS) arrive_at_gate(a.gate);
+    }
+    __syncwarp();
+    if (threadIdx.x % 32 == 0 && atomicAdd(a.gate + 1, 1) == (int32_t)gridDim.x - 1) a.gate[0] = a.gate[1] = a.gate[2] = 0;
+}
+#endif
+#endif

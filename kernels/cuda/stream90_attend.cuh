@@ -1,0 +1,136 @@
+/* stream90_attend.cuh - attention between the products of one launch, and the gates between these.
+ *
+ * The one idea: decode.cuh's places, shared out over all blocks; keys are asked for before the gate behind which queries are.
+ */
+#ifndef RV_KERNELS_CUDA_STREAM90_ATTEND_CUH
+#define RV_KERNELS_CUDA_STREAM90_ATTEND_CUH
+#include "kernels/cuda/stream90.cuh"
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+/* One thread of each warp. */
+template <typename F> static __device__ __forceinline__ void tell(const stream_args<F> &a, const rv_stream_layer &l, attention_told<typename F::T> &to) {
+    typedef typename F::T T;
+    const int32_t cross = l.q_norm != NULL;
+    to.args = a.attend[cross];
+    to.args.k = (const T *)l.k;
+    to.args.v = (const T *)l.v;
+    to.most_splits = a.most_splits[cross];
+    rope_args<T> o;
+    o.norm = l.q_norm;
+    o.eps = a.q_eps;
+    if (!cross) {
+        o.k = a.qkv + a.q_width;
+        o.v = o.k + a.kv_width;
+        o.to_k = (T *)l.k;
+        o.to_v = (T *)l.v;
+        o.ld_k = o.ld_v = a.qkv_ld;
+        o.cos_sin = a.cos_sin;
+        o.pos = a.pos;
+    }
+    to.rope = o;
+}
+
+/* The u-th place of all rows'; false: there are not so many. */
+template <typename T> static __device__ __forceinline__ bool place_of(const attend_args<T> &a, int32_t u, int32_t *row, int32_t *y, int32_t *split) {
+    const int32_t blocks = head_blocks(a);
+    for (*row = 0; *row < a.rows; ++*row) {
+        const int32_t first = a.first ? a.first[*row] : 0, last = a.last[*row];
+        const int32_t places = blocks * (last < first ? 1 : last / SPLIT - first / SPLIT + 1);
+        if (u < places) {
+            *y = u % blocks;
+            *split = first / SPLIT + u / blocks;
+            return true;
+        }
+        u -= places;
+    }
+    return false;
+}
+
+/* A block's u-th place; false: it has not so many.  *keys: whether it has any. */
+template <typename T> static __device__ __forceinline__ bool block_place(const attention_told<T> &t, int32_t u, decode_place *p, bool *keys) {
+    int32_t row, y, split;
+    if (!place_of(t.args, (int32_t)blockIdx.x + u * (int32_t)gridDim.x, &row, &y, &split)) return false;
+    *keys = find_place(t.args, t.rope, row, y, split, *p);
+    return true;
+}
+
+/* Joins the rows whose last place was one of the block's: as many at once as a warp has lanes. */
+template <typename F, typename T, int D>
+static __device__ __forceinline__ void join_rows(const stream_args<F> &a, const attention_told<T> &t, attention_room<T, D> &room, int32_t places) {
+    const int32_t lane = decode_thread() % 32;
+    decode_place p;
+    bool keys;
+#pragma unroll 1
+    for (int32_t from = 0; from < places; from += 32) {
+        decode_meet();
+        if (decode_warp() == 0) {
+            bool last = from + lane < places && block_place(t, from + lane, &p, &keys) && p.splits > 1 && is_last(p, a.partial);
+            const uint32_t all = __ballot_sync(~0u, last);
+            if (lane == 0) atomicExch(&room.last, all);
+        }
+        decode_meet();
+#pragma unroll 1
+        for (uint32_t left = atomicOr(&room.last, 0u); left; left &= left - 1) {
+            block_place(t, from + __ffs((int32_t)left) - 1, &p, &keys);
+            merge_splits(room.keys, p, parts_of<D>(t.args, p, a.partial, t.most_splits), t.most_splits);
+            decode_meet();               /* the room is free again */
+        }
+    }
+}
+
+/* A block's places of a layer. */
+template <typename F, typename T, int D, typename R>
+static __device__ __forceinline__ void attend_layer(const stream_args<F> &a, const rv_stream_layer &l, attention_room<T, D> &room, R ready) {
+    bool waited = false, keys = false, more_keys = false;
+    auto once = [&] {
+        if (!waited) ready();
+        waited = true;
+    };
+    attention_told<T> &t = room.told[decode_warp()];
+    decode_place p, more;
+    int32_t places = 0;
+    if (decode_thread() % 32 == 0) tell(a, l, t);
+    __syncwarp();
+    bool here = block_place(t, 0, &p, &keys);
+    if (here && keys) look_up(t.args, room.keys, p, 0);
+#pragma unroll 1
+    while (here) {
+        here = block_place(t, ++places, &more, &more_keys);
+        if (here && more_keys) look_up(t.args, room.keys, more, places % 2);
+        if (keys) attend_place(t.args, t.rope, room.keys, p, a.partial, t.most_splits, once, [&] { if (here && more_keys) ask_keys(t.args, room.keys, more); });
+        else attend_nothing<T, D>(t.args, p);
+        decode_meet();                   /* but for keys, the room is free again */
+        p = more;
+        keys = more_keys;
+    }
+    once();
+    if (places) join_rows(a, t, room, places);
+}
+
+template <typename F, typename T, int D> static __device__ __forceinline__ void attend_and_keep(const stream_args<F> &a, attention_room<T, D> &room) {
+    const bool keeps = decode_warp() == 0;
+    gate_keeper gate = { a.gate, 0 };
+    auto next_product = [&] {
+        gate.wait();
+        arrive<GO, GO_THREADS>();
+    };
+#pragma unroll 1
+    for (int32_t i = 0; i < a.layers; i++) {
+        if (i) await<FREE, FREE_THREADS>();
+        attend_layer(a, a.layer[i], room, [&] {
+            if (keeps) gate.wait();
+            decode_meet();
+        });
+        decode_meet();                   /* all have stored what they computed */
+        if (keeps) {
+            arrive_at_gate(a.gate);
+            next_product();
+            if (i + 1 == a.layers) let_next_start();
+            next_product();
+            next_product();
+            if (i + 1 < a.layers) next_product();
+        }
+    }
+}
+#endif
+#endif

@@ -1,0 +1,145 @@
+/* stream90_launch.cuh - the kernel of decoder layers in one launch, for any format (stream90.cuh), and its launch. */
+#ifndef RV_KERNELS_CUDA_STREAM90_LAUNCH_CUH
+#define RV_KERNELS_CUDA_STREAM90_LAUNCH_CUH
+#include "kernels/cuda/stream90_attend.cuh"
+
+/* ---- the kernel ---- */
+
+/* Shared memory: narrow rows, weights, sums, what lies between warps, wide rows or attention's room. */
+template <typename F, int D> static __global__ void __launch_bounds__(ALL_THREADS, 1) stream90_kernel(const __grid_constant__ stream_args<F> a) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    extern __shared__ uint4 memory[];
+    stream_rooms<F> rooms;
+    rooms.narrow = memory;
+    char *ring = (char *)memory + a.narrow;
+    ring += (1024 - shared_address(ring) % 1024) % 1024;
+    char *beside = ring + a.stages * F::STEP;
+    rooms.sums = (typename F::sums *)(beside + a.stages * F::BESIDE);
+    rooms.h = (hand *)(rooms.sums + SUMS);
+    rooms.wide = (uint4 *)(rooms.h + 1);
+    rooms.wide += (128 - shared_address(rooms.wide) % 128) % 128 / 16;
+    if (threadIdx.x == 0) begin(*rooms.h, a.stages);
+    __syncthreads();
+    if (threadIdx.x < THREADS) {
+        give_registers<120>();
+        multiply(a, ring, beside, rooms);
+    } else if (threadIdx.x < THREADS + ATTENDING) {
+        take_registers<232>();
+        attend_and_keep(a, *(attention_room<typename F::T, D> *)rooms.wide);
+    } else {
+        give_registers<40>();
+        if (threadIdx.x < THREADS + ATTENDING + 32) finish(a, rooms);
+        else if (threadIdx.x == THREADS + ATTENDING + 32) ask(a, *rooms.h, ring, beside);
+    }
+#endif
+}
+
+/* ---- launching ---- */
+
+template <typename F> static stream_args<F> args_of(const rv_stream *p) {
+    typedef typename F::T T;
+    const rv_attention *any = p->self.q.rows ? &p->self : &p->cross;
+    stream_args<F> a;
+    a.x = (float *)p->x.data;
+    a.qkv = (T *)p->qkv.data;
+    a.ff = (T *)p->ff.data;
+    a.x_ld = p->x.ld;
+    a.qkv_ld = p->qkv.ld;
+    a.ff_ld = p->ff.ld;
+    a.attend[0] = args_of<T>(p->self.q.rows ? &p->self : any);
+    a.attend[1] = args_of<T>(p->cross.q.rows ? &p->cross : any);
+    a.most_splits[0] = splits_of(p->self.longest);
+    a.most_splits[1] = splits_of(p->cross.longest);
+    a.cos_sin = p->cos_sin;
+    a.row_on = p->row_on;
+    a.pos = p->pos;
+    a.partial = p->partial;
+    a.gate = (int32_t *)p->partial + RV_CUDA_ATTEND_COUNTERS;
+    a.eps = p->eps;
+    a.q_eps = p->q_eps;
+    a.n = p->x.rows;
+    a.layers = p->n;
+    a.hidden = p->x.cols;
+    a.q_width = any->q.cols;
+    a.kv_width = any->kv.k.cols;
+    a.ffn = p->ff.cols;
+    memcpy(a.layer, p->layer, sizeof a.layer);
+    return a;
+}
+
+/* Shares shared memory out: rows and rooms, and as many stages as then fit (a.stages; 0: too few).  Bytes of all. */
+template <typename F> static int32_t share_out(stream_args<F> *a) {
+    typedef typename F::T T;
+    const int32_t attention = a->attend[0].head_dim == 64 ? (int32_t)sizeof(attention_room<T, 64>) : (int32_t)sizeof(attention_room<T, 128>);
+    const int32_t ffn = F::wide_bytes(a->n, a->ffn);
+    int32_t room = 0;
+    int device = 0, together = 0;
+    a->narrow = F::narrow_bytes(a->n, a->hidden, a->q_width, a->ffn);
+    a->wide = ffn > attention ? ffn : attention;
+    a->stages = 0;
+    const int32_t fixed = 1024 + 128 + (int32_t)sizeof(hand) + SUMS * (int32_t)sizeof(typename F::sums) + a->narrow + a->wide;
+    if (room_of(false, &room) || cudaGetDevice(&device) || cudaDeviceGetAttribute(&together, cudaDevAttrCooperativeLaunch, device) || !together) return 0;
+    const int32_t fit = (room - fixed) / (F::STEP + F::BESIDE), most = fit < MOST_AHEAD ? fit : MOST_AHEAD;
+    a->stages = most >= 4 ? most : 0;
+    return fixed + a->stages * (F::STEP + F::BESIDE);
+}
+
+/* Weights as copy_slices sees them: columns of a slice, rows, slices. */
+static cudaError_t describe_one(encode_function encode, CUtensorMap *map, CUtensorMapDataType type, int32_t element, const void *w, int32_t rows, int32_t cols) {
+    const cuuint64_t slice = (cuuint64_t)cols / WARPS, size[3] = { slice, (cuuint64_t)rows, WARPS };
+    const cuuint64_t stride[2] = { (cuuint64_t)(cols * element), slice * (cuuint64_t)element };
+    const cuuint32_t box[3] = { (cuuint32_t)(128 / element), TILE, WARPS }, steps[3] = { 1, 1, 1 };
+    CUresult r = encode(map, type, 3, (void *)w, size, stride, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                        CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    return r == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
+template <typename F>
+static cudaError_t describe_slices(const rv_stream *p, const stream_args<F> &a, CUtensorMapDataType type, int32_t element, CUtensorMap (*map)[PRODUCTS]) {
+    void *found = NULL;
+    cudaDriverEntryPointQueryResult how;
+#if CUDART_VERSION >= 12050
+    cudaError_t e = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &how);
+#else
+    cudaError_t e = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &found, cudaEnableDefault, &how);
+#endif
+    if (!e && !found) e = cudaErrorNotSupported;
+    for (int32_t i = 0; i < p->n * PRODUCTS && !e; i++) {
+        const rv_stream_layer *l = &p->layer[i / PRODUCTS];
+        const int32_t kind = i % PRODUCTS, in = a.q_width + (l->q_norm ? 0 : 2 * a.kv_width);
+        e = describe_one((encode_function)found, &map[i / PRODUCTS][kind], type, element, l->w[kind], kind == IN ? in : kind == GATE_UP ? 2 * a.ffn : a.hidden,
+                            kind == O ? a.q_width : kind == DOWN ? a.ffn : a.hidden);
+    }
+    return e;
+}
+
+template <typename F, int D> static cudaError_t launch(const stream_args<F> &a, int32_t bytes, int32_t multiprocessors, cudaStream_t stream) {
+    static_assert(sizeof a <= 32764, "a kernel's parameters");
+    auto kernel = stream90_kernel<F, D>;
+    cudaLaunchAttribute together;
+    cudaLaunchConfig_t config = {};
+    together.id = cudaLaunchAttributeCooperative;
+    together.val.cooperative = 1;
+    config.gridDim = dim3((unsigned)multiprocessors);
+    config.blockDim = dim3(ALL_THREADS);
+    config.dynamicSmemBytes = (size_t)bytes;
+    config.stream = stream;
+    config.attrs = &together;
+    config.numAttrs = 1;
+    cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    if (!e) e = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
+    return e ? e : cudaLaunchKernelEx(&config, kernel, a);
+}
+
+template <typename F> static cudaError_t launch_of(const rv_stream *p, cudaStream_t stream) {
+    stream_args<F> a = args_of<F>(p);
+    const int32_t bytes = share_out(&a);
+    cudaError_t e = F::describe(p, a);
+    if (!e && !a.stages) e = cudaErrorInvalidValue;
+    return e ? e : a.attend[0].head_dim == 64 ? launch<F, 64>(a, bytes, p->multiprocessors, stream) : launch<F, 128>(a, bytes, p->multiprocessors, stream);
+}
+
+template <typename F> static bool has_room(const rv_stream *p) {
+    stream_args<F> a = args_of<F>(p);
+    return share_out(&a) && a.stages;
+}
+#endif
