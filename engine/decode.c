@@ -51,7 +51,7 @@ static void choose(rv_session *s, const rv_text *t, const rv_text_rows *rows, in
 
 void rv_decode_place(rv_session *s, const rv_config *config, const rv_backend *be, rv_arena *scratch) {
     uint64_t slots = (uint64_t)s->cache.slots;
-    s->runs_ahead = rv_can_run_ahead(be);
+    s->runs_ahead = rv_can_run_ahead(be) && !s->streams;         /* a recorded step could not wait for copies across its end */
     if (!s->runs_ahead) return;
     s->ahead.rows.device = rv_arena_take(scratch, slots * RV_ROW_ARRAYS * sizeof(int32_t));
     s->ahead.device_how = rv_arena_take(scratch, 2 * slots * sizeof *s->ahead.device_how);
@@ -98,6 +98,7 @@ void rv_decode_close(rv_session *s) {
     for (int i = 0; i < 2; i++) rv_tray_free(be, s->ahead.flights[i].tray);
     rv_text_rows_free(&s->ahead.rows);
     rv_places_free(s);
+    s->ahead = (rv_ahead){ 0 };
 }
 
 /* ---- flights ---- */

@@ -115,6 +115,8 @@ struct rv_session {
     rv_vision          vision;
     const rv_picture  *seeing;           /* whose states vision_scratch holds, half way through  */
     rv_text_rows       rows;
+    uint32_t           steps;            /* rv_steps: the model's, and its own                   */
+    bool               streams;          /* the model has layers in host memory                 */
     bool               runs_ahead;       /* tokens are chosen on the device: `ahead`; else on the host */
     rv_ahead           ahead;
     float             *logits;           /* host [slots x vocab]                                 */

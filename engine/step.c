@@ -30,6 +30,7 @@ static void end_job(rv_job *job, rv_job_state state) {
     job->stats.total_ms = (float)(rv_now_ms() - job->submitted_ms);
     job->stats.device_bytes = s->cache_bytes + s->scratch_bytes;
     job->stats.saturated = s->model->be->saturated;
+    job->stats.reduced = s->steps;
     rv_decode_forget(s, job);
     rv_guided_end(job);
     pthread_mutex_lock(&s->lock);

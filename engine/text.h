@@ -38,6 +38,7 @@ typedef struct rv_text {
     rv_backend       *be;
     rv_text_scratch  *scratch;
     rv_cache         *cache;
+    rv_streamed      *streamed;          /* NULL: every layer's weights stay on the device       */
     rv_reference      reference;
     rv_watch_fn       watch;             /* NULL, or sees x before layer 0, after each layer but the
                                             last, and the final norm's output (as HF's hidden_states) */

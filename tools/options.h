@@ -35,6 +35,7 @@ typedef struct option {
     const char *choices;     /* "auto|cpu|cuda"                                               */
     const char *value;       /* what stands for the value in help: "FILE"                     */
     const char *help;        /* lines are broken where it says "\n"                           */
+    bool        setting;     /* may also come from RV_NAME or --env-file: tools/settings.h    */
 } option;
 
 /* What --help says besides the options. */
