@@ -333,6 +333,7 @@ typedef struct rv_synth_options {
                                      so that padding tiles have to be computed in full         */
     int32_t         threads;      /* default one a core                                        */
     rv_progress_fn  progress;     void *progress_user;     /* on the calling thread            */
+    int32_t         sparse;       /* non-zero: headers and lengths alone, weights are holes and read as zero: for plans */
 } rv_synth_options;
 
 typedef struct rv_synth_info {

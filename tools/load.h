@@ -16,6 +16,7 @@ typedef struct load_choice {
     bool     threshold_given;
     bool     nf4_single;
     uint64_t device, threads, memory_limit, context;
+    const char *env_file;
     const char *cache;           /* a folder, or "off"; NULL: the user's                        */
     bool     verbose;
 } load_choice;
@@ -44,6 +45,8 @@ typedef struct load_choice {
       .help = "tokens of prompt and answer together\n(default 4096, or the model's limit if smaller)" },         \
     { OPTION_TEXT, .name = "cache", .setting = true, .to = &(c).cache, .value = "DIR|off",                                         \
       .help = "where quantised weights are kept for the next start (default\n$XDG_CACHE_HOME/rvengine, or ~/.cache/rvengine)" }, \
+    { OPTION_TEXT, .name = "env-file", .to = &(c).env_file, .value = "FILE",                                      \
+      .help = "settings as lines RV_MEMORY_LIMIT=12G; options win over RV_\nvariables, and these over the file (rvengine doctor checks them)" }, \
     { OPTION_GROUP, .name = "Numbers" },                                                                         \
     { OPTION_CHOICE, .name = "weights", .setting = true, .to = &(c).weights, .choices = "auto|16bit|int8|nf4",                    \
       .help = "how weights are held (default auto: as the model has them,\n16 bit where that fits, else int8, else nf4)" }, \
