@@ -89,6 +89,7 @@ static void cpu_features(char *out, size_t n) {
 /* ---- devices: the CPU first, then the GPUs ---- */
 
 #ifdef RV_CUDA
+enum { HAS_CUDA = 1 };
 static uint32_t gpu_count(void) { return (uint32_t)rv_cuda_count(); }
 
 static rv_status gpu_get(uint32_t i, rv_device *d, rv_error *err) {
@@ -103,6 +104,7 @@ static rv_status gpu_get(uint32_t i, rv_device *d, rv_error *err) {
     return RV_OK;
 }
 #else
+enum { HAS_CUDA = 0 };
 static uint32_t gpu_count(void) { return 0; }
 
 static rv_status gpu_get(uint32_t i, rv_device *d, rv_error *err) {
@@ -205,12 +207,7 @@ static rv_status resolve_profile(rv_load_options *o, rv_error *err) {
 
 /* `plans`: of a GPU that need not be there, so any build can. */
 static rv_status resolve_cuda(rv_dtype stored, rv_load_options *o, bool plans, rv_error *err) {
-#ifdef RV_CUDA
-    const bool can = true;
-#else
-    const bool can = plans && o->profile;
-#endif
-    if (!can) return rv_fail(err, RV_ERR_UNSUPPORTED, "backend cuda: this build has none; use the cpu backend, or build with: cmake --preset cuda");
+    if (!HAS_CUDA && !(plans && o->profile)) return rv_fail(err, RV_ERR_UNSUPPORTED, "backend cuda: this build has none; use the cpu backend, or build with: cmake --preset cuda");
     rv_status st = resolve_profile(o, err);
     if (st) return st;
     o->backend = RV_BACKEND_CUDA;

@@ -136,6 +136,16 @@ short_text count_text(uint64_t count) {
     return s;
 }
 
+steps_words steps_text(uint32_t steps) {
+    static const char *const names[] = { "large tables in host memory", "lm_head in int8", "fewer slots", "int8 weights", "NF4 weights",
+                                         "layers streamed from host memory", "on the CPU" };
+    steps_words w = { "" };
+    size_t at = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (steps >> i & 1) at += (size_t)snprintf(w.text + at, sizeof w.text - at, "%s%s", at ? ", " : "", names[i]);
+    return w;
+}
+
 const char *backend_name(rv_backend_id id) {
     return id == RV_BACKEND_CPU ? "cpu" : id == RV_BACKEND_CUDA ? "cuda" : "auto";
 }

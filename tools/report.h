@@ -43,6 +43,10 @@ typedef struct short_text { char text[32]; } short_text;
 short_text bytes_text(uint64_t bytes);
 short_text count_text(uint64_t count);
 
+/* rv_steps as text: "lm_head in int8, fewer slots"; "" for none. */
+typedef struct steps_words { char text[240]; } steps_words;
+steps_words steps_text(uint32_t steps);
+
 const char *backend_name(rv_backend_id id);
 const char *weights_name(rv_weight_format format);
 const char *embedding_name(rv_embedding embedding);

@@ -1,0 +1,125 @@
+/* projection.c - counts of the kernels, and what follows from them: see projection.h.
+ *
+ * Counts are of `rvengine run` on the 11B shape with a 4-tile image under Nsight Compute on an H100 (kernels run one after the
+ * other: --gpu-layers 39): smsp__inst_executed.sum, l1tex__data_pipe_lsu_wavefronts_mem_shared.sum and dram__bytes.sum, summed over a
+ * stage's kernels and divided by its weights or its FLOP.  Counts are the machine code's, so they hold on every GPU that runs the same set.
+ */
+#include "tools/projection.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ISSUE_SLOTS = 4 };                /* warp instructions a cycle and multiprocessor         */
+
+/* Decode: warp instructions and shared-memory passes for each 1,000 weights and step, of one row, and what a row more adds.
+ * Vision and prefill: for each 1,000,000 FLOP.  `reached`: the bound's time over the measured one. */
+typedef struct count { double issue, issue_row, shared, shared_row, reached; } count;
+
+/* [set][format: 16 bit, int8, NF4][stage] */
+static const count counts[2][3][STAGES] = {
+    { /* sm80; also for sm70, whose code is the same but for tensor instructions of a quarter the size */
+        { { 0.55, 0, 0.30, 0, 0.55 }, { 0.40, 0, 0.25, 0, 0.60 }, { 11, 0, 2.0, 0, 0.80 } },
+        { { 0.55, 0, 0.30, 0, 0.55 }, { 0.45, 0, 0.25, 0, 0.50 }, { 13, 4, 2.0, 0.5, 0.45 } },
+        { { 0.55, 0, 0.30, 0, 0.55 }, { 0.50, 0, 0.25, 0, 0.50 }, { 20, 3, 6.0, 0.5, 0.55 } },
+    },
+    { /* sm90 */
+        { { 0.30, 0, 0.20, 0, 0.71 }, { 0.40, 0, 0.25, 0, 0.60 }, { 11, 0, 2.0, 0, 0.89 } },
+        { { 0.30, 0, 0.20, 0, 0.66 }, { 0.45, 0, 0.25, 0, 0.50 }, { 13, 4, 2.0, 0.5, 0.45 } },
+        { { 0.30, 0, 0.20, 0, 0.68 }, { 0.50, 0, 0.25, 0, 0.50 }, { 20, 3, 6.0, 0.5, 0.45 } },
+    },
+};
+
+const char *projection_source(void) {
+    return "counts of sm80 and sm90 kernels by Nsight Compute on an H100; rates by datasheet; share of the bound as reached on that H100";
+}
+
+const char *limit_name(limit by) {
+    static const char *const names[] = { "memory", "issue slots", "shared memory", "tensor cores" };
+    return names[by];
+}
+
+const char *stage_name(stage s) {
+    static const char *const names[] = { "vision", "prefill", "decode step" };
+    return names[s];
+}
+
+/* ---- a model ---- */
+
+static double fact(const rv_model_info *info, const char *key) {
+    const char *text = rv_model_info_get(info, key);
+    return text ? strtod(text, NULL) : 0;
+}
+
+/* Tower (padding lanes computed once), projector and image keys. */
+static double vision_flop(const rv_model_info *info, uint32_t tiles, double output) {
+    double grid = fact(info, "tile") / fact(info, "patch"), tokens = grid * grid + 1, d = fact(info, "vision_hidden"), layers = fact(info, "vision_layers");
+    double rows = (tiles + (tiles < 4)) * tokens + 1, kv = fact(info, "kv_heads") * fact(info, "head_dim"), h = fact(info, "hidden");
+    double linears = 2 * rows * (4 * d * d + 8 * d * d), attention = 4 * rows * rows * d;
+    return layers * (linears + attention) + 2 * tiles * tokens * (output * h + fact(info, "cross_layers") * 2 * kv * h);
+}
+
+rv_status model_work_read(const char *model_dir, model_work *out, rv_error *err) {
+    rv_model_info *info;
+    const rv_part_info *part;
+    rv_status st = rv_inspect(model_dir, &info, err);
+    if (st) return st;
+    *out = (model_work){ 0 };
+    double embedding = (fact(info, "vocab") + 8) * fact(info, "hidden"), kv = 2 * 2 * fact(info, "kv_heads") * fact(info, "head_dim");
+    double cross = fact(info, "cross_layers"), grid = fact(info, "tile") / fact(info, "patch"), image_keys = cross * kv / 2 * fact(info, "hidden");
+    double output = fact(info, "vision_hidden") * 6, flop = 0;
+    for (uint32_t i = 0, n = rv_model_info_parts(info, &part); i < n; i++, part = (const rv_part_info *)(const void *)((const char *)part + part->size)) {
+        if (strcmp(part->name, "text") == 0) {
+            const uint64_t bytes[] = { 0, part->bytes_16bit, part->bytes_int8, part->bytes_nf4 };
+            const double a_weight[] = { 0, 2, 1, 0.516 };
+            for (int f = RV_WEIGHTS_16BIT; f <= RV_WEIGHTS_NF4; f++) out->text_bytes[f] = (double)bytes[f] - 2 * embedding - image_keys * a_weight[f];
+            out->text_weights += (double)part->parameters - embedding - image_keys;
+        } else if (strcmp(part->name, "lm_head") == 0) {
+            out->head_bytes = (double)part->bytes_16bit;
+            out->text_weights += (double)part->parameters;
+        } else out->vision_bytes += (double)part->bytes_16bit;
+    }
+    for (uint32_t tiles = 1; tiles <= 4; tiles++) out->vision_flop[tiles] = flop = vision_flop(info, tiles, output);
+    out->token_bytes = (fact(info, "layers") - cross) * kv;
+    out->tile_bytes = cross * kv * (grid * grid + 1);
+    rv_model_info_free(info);
+    (void)flop;
+    return RV_OK;
+}
+
+stage_work stage_work_of(const model_work *m, rv_weight_format weights, const page_work *p, stage s) {
+    const double read = m->text_bytes[weights] + m->head_bytes, keys = p->tiles * m->tile_bytes + (p->prompt + p->answer / 2.0) * m->token_bytes;
+    if (s == STAGE_VISION) return (stage_work){ p->tiles ? m->vision_bytes : 0, p->tiles ? m->vision_flop[p->tiles] : 0 };
+    if (s == STAGE_PREFILL) return (stage_work){ read + keys, 2 * m->text_weights * p->prompt };
+    return (stage_work){ read + p->rows * keys, 2 * m->text_weights * p->rows };
+}
+
+/* ---- a GPU ---- */
+
+static const count *count_of(const rv_profile *p, rv_weight_format weights, stage s) { return &counts[p->kernels == 90][weights - RV_WEIGHTS_16BIT][s]; }
+
+double bound_ms(const rv_profile *p, rv_weight_format weights, stage s, const stage_work *w, double rows, limit *by) {
+    const count *c = count_of(p, weights, s);
+    const double sms = p->multiprocessors * p->clock_hz, pieces = s == STAGE_DECODE ? w->flop / 2 / rows / 1e3 : w->flop / 1e6, more = s == STAGE_DECODE ? rows - 1 : 0;
+    const double size = p->kernels == 70 ? 4 : 1;        /* m8n8k4 does a quarter of m16n8k16's work in an instruction, by a quad pair */
+    double seconds[LIMITS] = {
+        [LIMIT_MEMORY] = p->read_bytes_s > 0 ? w->bytes / p->read_bytes_s : 0,
+        [LIMIT_ISSUE] = sms > 0 ? pieces * (c->issue + more * c->issue_row) * (s == STAGE_DECODE ? 1 : size) / (sms * ISSUE_SLOTS) : 0,
+        [LIMIT_SHARED] = sms > 0 ? pieces * (c->shared + more * c->shared_row) / sms : 0,
+        [LIMIT_TENSOR] = p->flop16_s > 0 ? w->flop / p->flop16_s : 0,
+    };
+    *by = LIMIT_MEMORY;
+    for (limit l = LIMIT_MEMORY; l < LIMITS; l++)
+        if (seconds[l] > seconds[*by]) *by = l;
+    return seconds[*by] * 1e3;
+}
+
+projected project(const rv_profile *p, const model_work *m, rv_weight_format weights, const page_work *page) {
+    projected r = { 0 };
+    for (stage s = STAGE_VISION; s < STAGES; s++) {
+        stage_work w = stage_work_of(m, weights, page, s);
+        if (w.flop > 0) r.ms[s] = bound_ms(p, weights, s, &w, page->rows, &r.by[s]) / count_of(p, weights, s)->reached;
+    }
+    r.page_ms = r.ms[STAGE_VISION] + r.ms[STAGE_PREFILL] + r.ms[STAGE_DECODE] * page->answer / page->rows;
+    if (p->host_bytes_s > 0) r.load_s = (m->text_bytes[RV_WEIGHTS_16BIT] + 2 * m->head_bytes + m->vision_bytes) / p->host_bytes_s;
+    return r;
+}
