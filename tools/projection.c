@@ -33,7 +33,7 @@ const char *projection_source(void) {
     return "counts of sm80 and sm90 kernels by Nsight Compute on an H100; rates by datasheet; share of the bound as reached on that H100";
 }
 
-const char *limit_name(limit by) {
+const char *limit_name(limiter by) {
     static const char *const names[] = { "memory", "issue slots", "shared memory", "tensor cores" };
     return names[by];
 }
@@ -97,7 +97,7 @@ stage_work stage_work_of(const model_work *m, rv_weight_format weights, const pa
 
 static const count *count_of(const rv_profile *p, rv_weight_format weights, stage s) { return &counts[p->kernels == 90][weights - RV_WEIGHTS_16BIT][s]; }
 
-double bound_ms(const rv_profile *p, rv_weight_format weights, stage s, const stage_work *w, double rows, limit *by) {
+double bound_ms(const rv_profile *p, rv_weight_format weights, stage s, const stage_work *w, double rows, limiter *by) {
     const count *c = count_of(p, weights, s);
     const double sms = p->multiprocessors * p->clock_hz, pieces = s == STAGE_DECODE ? w->flop / 2 / rows / 1e3 : w->flop / 1e6, more = s == STAGE_DECODE ? rows - 1 : 0;
     const double size = p->kernels == 70 ? 4 : 1;        /* m8n8k4 does a quarter of m16n8k16's work in an instruction, by a quad pair */
@@ -108,7 +108,7 @@ double bound_ms(const rv_profile *p, rv_weight_format weights, stage s, const st
         [LIMIT_TENSOR] = p->flop16_s > 0 ? w->flop / p->flop16_s : 0,
     };
     *by = LIMIT_MEMORY;
-    for (limit l = LIMIT_MEMORY; l < LIMITS; l++)
+    for (limiter l = LIMIT_MEMORY; l < LIMITS; l++)
         if (seconds[l] > seconds[*by]) *by = l;
     return seconds[*by] * 1e3;
 }

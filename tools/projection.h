@@ -10,7 +10,7 @@
 #include "engine/rvprofile.h"
 
 typedef enum { STAGE_VISION, STAGE_PREFILL, STAGE_DECODE, STAGES } stage;
-typedef enum { LIMIT_MEMORY, LIMIT_ISSUE, LIMIT_SHARED, LIMIT_TENSOR, LIMITS } limit;
+typedef enum { LIMIT_MEMORY, LIMIT_ISSUE, LIMIT_SHARED, LIMIT_TENSOR, LIMITS } limiter;
 
 /* What a stage has to do: bytes of device memory, and multiplications and additions. */
 typedef struct stage_work { double bytes, flop; } stage_work;
@@ -34,15 +34,15 @@ stage_work stage_work_of(const model_work *m, rv_weight_format weights, const pa
 
 typedef struct projected {
     double ms[STAGES];               /* vision and prefill of one page; one decode step         */
-    limit  by[STAGES];
+    limiter by[STAGES];
     double page_ms;                  /* vision, prefill and the page's share of its steps       */
     double load_s;                   /* weights over PCIe from the page cache                    */
 } projected;
 projected project(const rv_profile *p, const model_work *m, rv_weight_format weights, const page_work *page);
 /* Of a measured stage: time over the bound's time on that GPU, to set beside the table's own. */
-double bound_ms(const rv_profile *p, rv_weight_format weights, stage s, const stage_work *w, double rows, limit *by);
+double bound_ms(const rv_profile *p, rv_weight_format weights, stage s, const stage_work *w, double rows, limiter *by);
 
-const char *limit_name(limit by);
+const char *limit_name(limiter by);
 const char *stage_name(stage s);
 /* One line: where the counts come from. */
 const char *projection_source(void);
