@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,6 +76,8 @@ int report(const char *command, const rv_error *err) {
     return exit_code(err->code);
 }
 
+static bool on_terminal;      /* where a worker's output ends, too: its own stdout is a pipe */
+
 /* ---- stdout ------------------------------------------------------------------------------- */
 
 void stdout_prepare(void) {
@@ -86,6 +89,7 @@ void stdout_prepare(void) {
             close(got);
         }
     }
+    on_terminal = isatty(STDOUT_FILENO);
 }
 
 int stdout_check(const char *command) {
@@ -103,7 +107,7 @@ int stdout_finish(const char *command) {
 }
 
 void print_text(const char *text, size_t bytes) {
-    if (!isatty(STDOUT_FILENO)) {
+    if (!on_terminal) {
         fwrite(text, 1, bytes, stdout);
         return;
     }
