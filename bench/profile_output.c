@@ -107,7 +107,7 @@ static bool is_here(const profile_run *p) { return !p->no_gpu && strcmp(p->profi
 static void print_phase(const profile_run *p, const phase *f) {
     const rv_memory *m = &f->plan;
     printf("\n%s\n  %s weights, %s products, sm%d kernels, %u sequence%s of %u tokens; plan %.2f GB of %.2f GB%s%s\n", f->title, weights_name(m->weights_format),
-           compute_name(m->compute), m->kernels, m->slots, m->slots == 1 ? "" : "s", m->context, (double)m->total / 1e9, (double)m->available / 1e9,
+           compute_name(m->compute), f->measured ? f->model.kernels : m->kernels, m->slots, m->slots == 1 ? "" : "s", m->context, (double)m->total / 1e9, (double)m->available / 1e9,
            m->steps ? "; to make it fit: " : "", steps_text(m->steps).text);
     if (f->measured) {
         printf("  measured on %s:\n", p->r->device.name);
@@ -165,7 +165,7 @@ static json_t *projected_json(const profile_run *p, const phase *f) {
 static json_t *phase_json(const profile_run *p, const phase *f) {
     const rv_memory *m = &f->plan;
     return json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I, s:I, s:s, s:o, s:o}", "name", f->name, "title", f->title, "weights", weights_name(m->weights_format), "compute",
-                     compute_name(m->compute), "kernels", (int)m->kernels, "slots", (int)m->slots, "context", (int)m->context, "planned_bytes", (json_int_t)m->total,
+                     compute_name(m->compute), "kernels", (int)(f->measured ? f->model.kernels : m->kernels), "slots", (int)m->slots, "context", (int)m->context, "planned_bytes", (json_int_t)m->total,
                      "limit_bytes", (json_int_t)m->available, "steps", steps_text(m->steps).text, "measured", measured_json(p, f), "projection", projected_json(p, f));
 }
 

@@ -177,7 +177,7 @@ rv_status rv_load_climb(const rv_files *files, rv_backend *be, const rv_load_opt
     if (st) return st;
     *rung = rungs[*at < n ? *at : n - 1];
     rv_rung_apply(rung, o);
-    return rv_load_settle_compute(files, asked, o, err);
+    return rv_load_settle_compute(files, asked, o, !opened, err);
 }
 
 void rv_slots_settle(const rv_config *config, const rv_backend *be, const rv_load_options *load, const rv_profile *p, rv_session_options *o, bool streams,

@@ -250,7 +250,9 @@ static rv_status open_both(rv_model *m, const char *dir, rv_error *err) {
 
 /* A profile's usable memory is a limit like any other, where none was given. */
 static rv_status settle_profile(rv_load_options *o, rv_profile *out, rv_error *err) {
+    rv_device gpu = { .size = sizeof gpu };
     rv_status st = rv_load_profile(o, out, err);
+    if (st == RV_OK && !o->kernels && (st = rv_device_get(RV_BACKEND_CUDA, (uint32_t)o->device, &gpu, err)) == RV_OK) o->kernels = gpu.arch;
     if (st || !o->profile || !*o->profile || o->memory_limit) return st;
     uint64_t there = rv_load_available(o);
     o->memory_limit = out->usable < there ? out->usable : there;
@@ -316,7 +318,7 @@ rv_status rv_model_memory(const rv_model *m, rv_memory *out, rv_error *err) {
                      .compute = m->options.compute, .backend = m->options.backend,
                      .host = m->be->load_bytes + m->host_bytes, .host_weights = m->host_bytes, .embedding = m->options.embedding,
                      .steps = m->steps, .gpu_layers = m->rung.gpu_layers, .streamed = m->streamed.host_bytes,
-                     .kernels = m->options.kernels ? m->options.kernels : m->profile.kernels };
+                     .kernels = m->options.kernels };
     is.scratch = m->be->own_bytes;
     is.total = is.weights + is.scratch;
     return rv_abi_write(out, &is, sizeof is, "rv_memory", err);

@@ -67,7 +67,7 @@ uint64_t  rv_load_available(const rv_load_options *options);
 rv_status rv_load_measure(const rv_files *files, rv_backend *be, rv_load_options *options, uint64_t available,
                           uint64_t *device, uint64_t *host, uint64_t *mapped, rv_error *err);
 /* Compute once more, after the weights' format has changed. */
-rv_status rv_load_settle_compute(const rv_files *files, const rv_load_options *asked, rv_load_options *options, rv_error *err);
+rv_status rv_load_settle_compute(const rv_files *files, const rv_load_options *asked, rv_load_options *options, bool plans, rv_error *err);
 /* Whether the checkpoint holds quantised weights already. */
 bool      rv_files_quantised(const rv_files *files);
 /* The profile that options name, else of the GPU they choose. */

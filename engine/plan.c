@@ -192,13 +192,20 @@ rv_status rv_load_profile(const rv_load_options *o, rv_profile *out, rv_error *e
     return st ? st : rv_profile_of(&gpu, out, err);
 }
 
+/* Whether kernels of that set are in this build: one older than those compiled is not. */
+static bool has_set(int32_t set) {
+    char name[16];
+    snprintf(name, sizeof name, "sm_%d", set);
+    return strstr(rv_build_info(), name) != NULL;
+}
+
 /* A profile brings its kernels, where nobody named others, and its 16-bit type. */
-static rv_status resolve_profile(rv_load_options *o, rv_error *err) {
+static rv_status resolve_profile(rv_load_options *o, bool plans, rv_error *err) {
     rv_profile p;
     if (!o->profile || !*o->profile) return RV_OK;
     rv_status st = rv_load_profile(o, &p, err);
     if (st) return st;
-    if (!o->kernels) o->kernels = p.kernels;
+    if (!o->kernels) o->kernels = plans || has_set(p.kernels) ? p.kernels : 0;       /* 0: the newest that there are */
     if (p.has_bf16) return RV_OK;
     if (o->compute == RV_COMPUTE_BF16) return rv_fail(err, RV_ERR_UNSUPPORTED, "compute bf16: a %s has no bf16: use f16, or leave it out", p.title);
     if (o->compute == RV_COMPUTE_AUTO) o->compute = RV_COMPUTE_F16;
@@ -208,7 +215,7 @@ static rv_status resolve_profile(rv_load_options *o, rv_error *err) {
 /* `plans`: of a GPU that need not be there, so any build can. */
 static rv_status resolve_cuda(rv_dtype stored, rv_load_options *o, bool plans, rv_error *err) {
     if (!HAS_CUDA && !(plans && o->profile)) return rv_fail(err, RV_ERR_UNSUPPORTED, "backend cuda: this build has none; use the cpu backend, or build with: cmake --preset cuda");
-    rv_status st = resolve_profile(o, err);
+    rv_status st = resolve_profile(o, plans, err);
     if (st) return st;
     o->backend = RV_BACKEND_CUDA;
     if (o->compute == RV_COMPUTE_F32)
@@ -294,9 +301,9 @@ static rv_status resolve(const rv_files *files, rv_load_options *o, bool plans, 
 
 rv_status rv_load_resolve(const rv_files *files, rv_load_options *o, rv_error *err) { return resolve(files, o, false, err); }
 
-rv_status rv_load_settle_compute(const rv_files *files, const rv_load_options *asked, rv_load_options *o, rv_error *err) {
+rv_status rv_load_settle_compute(const rv_files *files, const rv_load_options *asked, rv_load_options *o, bool plans, rv_error *err) {
     o->compute = asked->compute;
-    return resolve_cuda(files->config.dtype, o, true, err);
+    return resolve_cuda(files->config.dtype, o, plans, err);
 }
 
 rv_placing rv_load_placing(const rv_files *f, const rv_load_options *o, rv_modules *modules) {

@@ -166,7 +166,7 @@ rv_status rv_profile_of(const rv_device *device, rv_profile *out, rv_error *err)
 const char *rv_package_for(int32_t capability, const char **why) {
     *why = NULL;
     if (capability < 70)
-        return *why = "compute capability below 7.0 has no tensor cores, and Pascal's f16 sums are 16 bit: the kernels need 7.0 (V100) or newer", NULL;
+        return *why = "compute capability below 7.0 has no tensor cores, and Pascal's f16 sums are 16 bit: the kernels need 7.0 or newer", NULL;
     if (capability < 75) return "the CUDA 11.8 or 12.x package (sm70 + sm80 kernels): CUDA 13 no longer targets 7.0";
     if (capability < 80) return "the CUDA 11.8 or 12.x package (sm70 + sm80 kernels)";
     return capability == 90 ? "the CUDA 13 package (sm80 + sm90 kernels)" : "the CUDA 13 package (sm80 + sm90 kernels), or the one of CUDA 12.x";
