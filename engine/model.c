@@ -108,6 +108,7 @@ done:
 /* What a rung that failed had taken. */
 static void give_back(rv_model *m) {
     if (!m->be) return;
+    rv_streamed_drain(&m->streamed, m->be);
     rv_weights_free(&m->files.config, m->be, &m->weights);
     rv_device_release(m->be, m->memory);
     rv_host_release(m->be, m->host_memory);
@@ -140,6 +141,8 @@ done:
 /* Where weights are read in place, and where there is no ladder. */
 static rv_status place_on_cpu(rv_model *m, const char *model_dir, const rv_load_options *asked, rv_error *err) {
     uint64_t available = rv_load_available(&m->options);
+    if (asked->gpu_layers)
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "gpu_layers: the CPU backend reads weights where they lie; leave it out, or use the cuda backend");
     if (asked->memory_limit) available -= m->be->own_bytes < available ? m->be->own_bytes : available;
     rv_status st = rv_load_measure(&m->files, m->be, &m->options, available, &m->memory_bytes, &m->table_bytes, &m->mapped_bytes, err);
     m->host_bytes = m->table_bytes;
@@ -163,7 +166,7 @@ static void say_steps(const rv_model *m, const char *why) {
 /* The backend computes in what the options say now. */
 static rv_status reopen(rv_model *m, rv_error *err) {
     const rv_dtype act = m->options.compute == RV_COMPUTE_F16 ? RV_F16 : RV_BF16;
-    if (m->be->act == act) return RV_OK;
+    if (m->be->act == act || m->options.backend != RV_BACKEND_CUDA) return RV_OK;
     rv_backend_close(m->be);
     m->be = NULL;
     return rv_load_backend(&m->options, false, &m->be, err);
@@ -262,8 +265,8 @@ static rv_status settle_profile(rv_load_options *o, rv_profile *out, rv_error *e
 static rv_status load_on(rv_model *m, const char *model_dir, const rv_load_options *asked, rv_error *err) {
     rv_load_options with_limit = *asked;
     rv_status st = open_both(m, model_dir, err);
-    if (st || m->options.backend == RV_BACKEND_CPU) return st ? st : place_on_cpu(m, model_dir, asked, err);
-    TRY(settle_profile(&m->options, &m->profile, err));
+    if (st || !rv_has_host_memory(m->be)) return st ? st : place_on_cpu(m, model_dir, asked, err);
+    if (m->options.backend == RV_BACKEND_CUDA) TRY(settle_profile(&m->options, &m->profile, err));
     with_limit.memory_limit = m->options.memory_limit;
     st = place_on_gpu(m, model_dir, &with_limit, err);
 done:

@@ -176,7 +176,6 @@ static rv_status resolve_cpu(rv_dtype stored, rv_load_options *o, rv_error *err)
     if (o->embedding == RV_EMBEDDING_HOST)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "embedding host: the CPU backend reads its tables where they lie in the files; leave it out, or use the cuda backend");
     if (o->profile) return rv_fail(err, RV_ERR_UNSUPPORTED, "GPU profile %.40s: the CPU backend has none; leave it out, or use the cuda backend", o->profile);
-    if (o->gpu_layers) return rv_fail(err, RV_ERR_UNSUPPORTED, "gpu_layers: the CPU backend reads weights where they lie; leave it out, or use the cuda backend");
     if (o->compute == RV_COMPUTE_F16)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "compute f16: the CPU backend computes in f32 or bf16");
     if (o->compute == RV_COMPUTE_AUTO)
@@ -302,8 +301,12 @@ static rv_status resolve(const rv_files *files, rv_load_options *o, bool plans, 
 rv_status rv_load_resolve(const rv_files *files, rv_load_options *o, rv_error *err) { return resolve(files, o, false, err); }
 
 rv_status rv_load_settle_compute(const rv_files *files, const rv_load_options *asked, rv_load_options *o, bool plans, rv_error *err) {
-    o->compute = asked->compute;
-    return resolve_cuda(files->config.dtype, o, plans, err);
+    rv_load_options again = *o;
+    again.compute = asked->compute;
+    again.embedding = RV_EMBEDDING_AUTO;
+    rv_status st = o->backend == RV_BACKEND_CPU ? resolve_cpu(files->config.dtype, &again, err) : resolve_cuda(files->config.dtype, &again, plans, err);
+    o->compute = again.compute;
+    return st;
 }
 
 rv_placing rv_load_placing(const rv_files *f, const rv_load_options *o, rv_modules *modules) {
@@ -410,6 +413,8 @@ static rv_status plan_weights(planning *p, const rv_session_options *session, rv
     rv_taking taking = { 0 };
     int32_t at = 0;
     rv_status st = RV_OK;
+    if (!rv_has_host_memory(p->be) && p->load.gpu_layers)
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "gpu_layers: the CPU backend reads weights where they lie; leave it out, or use the cuda backend");
     if (!rv_has_host_memory(p->be)) {
         st = rv_load_measure(p->files, p->be, &p->load, out->available - own, &weights, &out->host_weights, &out->mapped, err);
         out->weights = weights + out->mapped;

@@ -164,7 +164,7 @@ static uint64_t room_of(rv_model *m) {
 static rv_status take_slots(rv_session *s, rv_error *err) {
     rv_model *m = s->model;
     const rv_session_options asked = s->options;
-    const bool open = m->options.backend == RV_BACKEND_CUDA && m->options.on_oom != RV_OOM_FAIL && (!asked.slots || m->options.on_oom == RV_OOM_DEGRADE);
+    const bool open = rv_has_host_memory(m->be) && m->options.on_oom != RV_OOM_FAIL && (!asked.slots || m->options.on_oom == RV_OOM_DEGRADE);
     rv_status st = RV_OK;
     rv_slots_settle(&m->files.config, m->be, &m->options, &m->profile, &s->options, s->streams, room_of(m), &s->steps);
     for (uint32_t slots = s->options.slots;; slots /= 2) {

@@ -60,3 +60,12 @@ void rv_streamed_used(rv_streamed *s, rv_backend *be, int32_t layer, int32_t the
     rv_spent(be, lane_of(s, layer));
     if (then >= 0 && then != layer) fetch(s, be, then);
 }
+
+void rv_streamed_drain(rv_streamed *s, rv_backend *be) {
+    if (!s->host) return;
+    for (int32_t lane = 0; lane < RV_LANES; lane++) {
+        rv_brought(be, lane);
+        rv_spent(be, lane);
+    }
+    rv_finish(be, NULL);
+}

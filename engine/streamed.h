@@ -39,4 +39,6 @@ void rv_streamed_finish(rv_streamed *s, rv_backend *be);
 void rv_streamed_use(rv_streamed *s, rv_backend *be, int32_t layer);
 /* What needed them is queued; `then` (-1: none), which has the same buffer, may come behind it. */
 void rv_streamed_used(rv_streamed *s, rv_backend *be, int32_t layer, int32_t then);
+/* Waits for what is on its way, before memory goes. */
+void rv_streamed_drain(rv_streamed *s, rv_backend *be);
 #endif
