@@ -97,7 +97,7 @@ static void on_log(void *user, rv_log_level level, const char *line) {
 }
 
 static rv_load_options with(rv_weight_format weights, int32_t gpu_layers, uint64_t limit) {
-    return (rv_load_options){ .size = sizeof(rv_load_options), .backend = RV_BACKEND_CPU, .threads = 2, .weights = weights, .gpu_layers = gpu_layers, .memory_limit = limit, .log = on_log };
+    return (rv_load_options){ .size = sizeof(rv_load_options), .backend = RV_BACKEND_CPU, .threads = 1, .weights = weights, .gpu_layers = gpu_layers, .memory_limit = limit, .log = on_log };
 }
 
 static rv_model *loaded(const rv_load_options *o) {
