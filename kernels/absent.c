@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 enum { PITCH = 16, FOUR_ROWS = 16, FOUR_COLS = 256, CHUNK_ROWS = 1024 };
-static const uint64_t OWN_BYTES = UINT64_C(112 * 1024 + 16) * 1024;     /* the matrix library's room, attention's, sums */
+static const uint64_t OWN_BYTES = (UINT64_C(112) * 1024 + 16) * 1024;     /* the matrix library's room, attention's, sums */
 static const uint64_t LOAD_BYTES = UINT64_C(128) << 20;                              /* the loader's pinned ring      */
 
 static uint64_t up(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
