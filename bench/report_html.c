@@ -8,7 +8,7 @@
 
 #include "bench/report.h"
 
-enum { WIDTH = 720, LABELS = 250, BAR = 20, GAP = 8, CURVE_HEIGHT = 260, CURVE_POINTS = 120, COLOURS = 6 };
+enum { WIDTH = 600, LABELS = 200, VALUES = 135, BAR = 20, GAP = 8, CURVE_HEIGHT = 260, CURVE_POINTS = 120, COLOURS = 6 };
 
 static const char STYLE[] =
     ":root{--page:#fcfcfb;--ink:#22221f;--soft:#6b6a63;--line:#dddcd5;--c0:#2a6fbb;--c1:#c2571a;--c2:#2f8f5b;--c3:#8a4fb0;--c4:#a8841a;--c5:#b03a5b}\n"
@@ -17,7 +17,7 @@ static const char STYLE[] =
     "h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2rem}p,figcaption{color:var(--soft)}figure{margin:1rem 0}\n"
     "table{border-collapse:collapse;width:100%;font-size:13px;font-variant-numeric:tabular-nums}div.wide{overflow-x:auto}\n"
     "th,td{border-bottom:1px solid var(--line);padding:.3rem .5rem;text-align:right;white-space:nowrap}th:first-child,td:first-child{text-align:left}\n"
-    "svg{width:100%;height:auto;max-width:760px}svg text{fill:var(--ink);font:12px system-ui,sans-serif}svg .soft{fill:var(--soft)}svg .axis{stroke:var(--line)}\n";
+    "div.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(440px,1fr));gap:0 2rem}svg{width:100%;height:auto;max-width:760px}svg text{fill:var(--ink);font:12px system-ui,sans-serif}svg .soft{fill:var(--soft)}svg .axis{stroke:var(--line)}\n";
 
 static void escaped(FILE *to, const char *text) {
     for (; *text; text++) {
@@ -63,7 +63,7 @@ static void bars(FILE *to, const comparison *c, const char *phase, const plot *p
             WIDTH, n * (BAR + GAP), p->title);
     for (size_t i = 0; i < c->n; i++) {
         const entry *e = &c->entries[i];
-        const double v = p->value(e), width = (WIDTH - LABELS - 90) * v / most;
+        const double v = p->value(e), width = (WIDTH - LABELS - VALUES) * v / most;
         if (strcmp(e->phase, phase) || v <= 0) continue;
         fprintf(to, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">", LABELS - 8, y + 15);
         escaped(to, e->gpu);
@@ -176,8 +176,9 @@ void report_html(const comparison *c, FILE *to) {
     fprintf(to, "<h1>Pages read, GPU by GPU</h1>\n<p>rvengine %s, Llama-3.2-11B-Vision shape unless a model was named. Filled bars were measured on the GPU they are labelled with, under the "
                 "profile's kernels, formats and memory limit. Hatched bars are projections for a GPU that was not there: counted work over its rates.</p>\n", rv_version());
     for (size_t i = 0; i < sizeof phases / sizeof *phases; i++) {
-        fprintf(to, "<h2>%s</h2>\n<p>%s</p>\n", phases[i].title, phases[i].text);
+        fprintf(to, "<h2>%s</h2>\n<p>%s</p>\n<div class=\"plots\">\n", phases[i].title, phases[i].text);
         for (size_t k = 0; k < sizeof plots / sizeof *plots; k++) bars(to, c, phases[i].name, &plots[k]);
+        fputs("</div>\n", to);
     }
     fputs("<h2>Phase 3: cost and power</h2>\n<p>Of each file the GPU of its profile, at its best.</p>\n", to);
     curve(to, c);
