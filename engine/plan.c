@@ -191,11 +191,10 @@ rv_status rv_load_profile(const rv_load_options *o, rv_profile *out, rv_error *e
     return st ? st : rv_profile_of(&gpu, out, err);
 }
 
-/* Whether kernels of that set are in this build: one older than those compiled is not. */
-static bool has_set(int32_t set) {
-    char name[16];
-    snprintf(name, sizeof name, "sm_%d", set);
-    return strstr(rv_build_info(), name) != NULL;
+/* A set runs on its own GPUs and on newer ones. */
+static bool runs_set(const rv_load_options *o, int32_t set) {
+    rv_device gpu = { .size = sizeof gpu };
+    return rv_device_get(RV_BACKEND_CUDA, (uint32_t)o->device, &gpu, NULL) == RV_OK && gpu.arch >= set;
 }
 
 /* A profile brings its kernels, where nobody named others, and its 16-bit type. */
@@ -204,7 +203,7 @@ static rv_status resolve_profile(rv_load_options *o, bool plans, rv_error *err) 
     if (!o->profile || !*o->profile) return RV_OK;
     rv_status st = rv_load_profile(o, &p, err);
     if (st) return st;
-    if (!o->kernels) o->kernels = plans || has_set(p.kernels) ? p.kernels : 0;       /* 0: the newest that there are */
+    if (!o->kernels) o->kernels = plans || runs_set(o, p.kernels) ? p.kernels : 0;   /* 0: the newest that there are */
     if (p.has_bf16) return RV_OK;
     if (o->compute == RV_COMPUTE_BF16) return rv_fail(err, RV_ERR_UNSUPPORTED, "compute bf16: a %s has no bf16: use f16, or leave it out", p.title);
     if (o->compute == RV_COMPUTE_AUTO) o->compute = RV_COMPUTE_F16;
