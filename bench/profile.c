@@ -162,10 +162,9 @@ static rv_status measure(profile_run *p, phase *f, rv_error *err) {
     if (st == RV_OK) st = one_page(p, f, false, err);
     for (uint64_t i = 0; st == RV_OK && i < r->o.repeat; i++) st = one_page(p, f, true, err);
     sample(p, f);
-    uint32_t pages = PAGES_A_SLOT * f->session.slots, held = f->session.images;
+    uint32_t pages = PAGES_A_SLOT * f->session.slots;
     if (pages < LEAST_PAGES) pages = LEAST_PAGES;
     f->pages = pages > MOST_PAGES ? MOST_PAGES : pages;
-    (void)held;
     if (st == RV_OK) st = many_pages(p, f, err);
     sample(p, f);
     if (st == RV_OK) st = rv_model_cost(r->model, r->tiles, r->prompt_tokens + (uint32_t)r->o.tokens / 2, &cost, err);

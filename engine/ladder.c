@@ -87,7 +87,7 @@ static rv_status measure(const rv_files *files, rv_backend *be, const rv_load_op
     return st;
 }
 
-rv_status rv_rung_measure(const rv_files *files, rv_backend *be, const rv_load_options *options, rv_rung *rung, uint64_t room, uint64_t host_room, rv_taking *out,
+rv_status rv_rung_measure(const rv_files *files, rv_backend *be, const rv_load_options *options, rv_rung *rung, uint64_t room, rv_taking *out,
                           rv_error *err) {
     const int32_t layers = files->config.text.layers;
     if (!rung->streams || options->gpu_layers) {
@@ -105,7 +105,6 @@ rv_status rv_rung_measure(const rv_files *files, rv_backend *be, const rv_load_o
     }
     rung->gpu_layers = few;
     if (st == RV_OK) st = measure(files, be, options, rung, out, err);
-    (void)host_room;
     return st;
 }
 
@@ -118,7 +117,7 @@ rv_status rv_ladder_first(const rv_files *files, rv_backend *be, const rv_load_o
     for (int with_session = 1; with_session >= 0; with_session--) {
         const uint64_t left = !with_session ? room : room > rest ? room - rest : 0;
         for (*at = from; *at < n; ++*at) {
-            rv_status st = rv_rung_measure(files, be, options, &rungs[*at], left, host_room, out, err);
+            rv_status st = rv_rung_measure(files, be, options, &rungs[*at], left, out, err);
             if (st || fits(out, left, host_room)) return st;
         }
     }
@@ -191,11 +190,18 @@ void rv_slots_settle(const rv_config *config, const rv_backend *be, const rv_loa
 
 /* ---- words ---- */
 
-void rv_steps_text(rv_steps steps, char *out, size_t bytes) {
+const char *rv_step_name(rv_steps step) {
     static const char *const names[] = { "large tables in host memory", "lm_head in int8", "fewer slots", "int8 weights", "NF4 weights",
                                          "layers streamed from host memory", "on the CPU" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (step == UINT32_C(1) << i) return names[i];
+    return NULL;
+}
+
+void rv_steps_text(rv_steps steps, char *out, size_t bytes) {
+    const char *name;
     size_t at = 0;
     if (bytes) *out = '\0';
-    for (size_t i = 0; i < sizeof names / sizeof *names && at < bytes; i++)
-        if (steps >> i & 1) at += (size_t)snprintf(out + at, bytes - at, "%s%s", at ? ", " : "", names[i]);
+    for (rv_steps one = 1; at < bytes && (name = rv_step_name(one)); one <<= 1)
+        if (steps & one) at += (size_t)snprintf(out + at, bytes - at, "%s%s", at ? ", " : "", name);
 }

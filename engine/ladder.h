@@ -28,9 +28,9 @@ typedef struct rv_taking { uint64_t device, host, mapped; rv_streamed streamed; 
 void rv_ladder_rungs(const struct rv_files *files, const rv_load_options *asked, const rv_load_options *resolved, rv_rung out[RV_MOST_RUNGS],
                      int32_t *n);
 
-/* Measures a rung in `room` device bytes (which decide how many layers have to stream) and `host_room` pinned ones. */
-rv_status rv_rung_measure(const struct rv_files *files, rv_backend *be, const rv_load_options *options, rv_rung *rung, uint64_t room, uint64_t host_room,
-                          rv_taking *out, rv_error *err);
+/* Measures a rung in `room` device bytes, which decide how many layers have to stream. */
+rv_status rv_rung_measure(const struct rv_files *files, rv_backend *be, const rv_load_options *options, rv_rung *rung, uint64_t room, rv_taking *out,
+                          rv_error *err);
 
 /* The first of `rungs` from *at on that leaves `rest` bytes of the room for a session; else, if none does, the first that fits without one.
  * *at: which; RV_MOST_RUNGS: none fits, and *out is the last one's. */

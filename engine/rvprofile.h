@@ -27,6 +27,8 @@ enum { RV_STEP_TABLES = 1,        /* embedding and tile positions in host memory
        RV_STEP_INT8 = 8, RV_STEP_NF4 = 16,
        RV_STEP_STREAM = 32,       /* text layers in host memory, streamed over PCIe            */
        RV_STEP_CPU = 64 };        /* on the CPU after all                                      */
+/* "lm_head in int8" for RV_STEP_HEAD; NULL for what is no single step. */
+RV_API const char *rv_step_name(rv_steps step);
 
 /* How much of its memory is left to others. */
 typedef int32_t rv_gpu_class;

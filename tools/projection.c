@@ -66,7 +66,7 @@ rv_status model_work_read(const char *model_dir, model_work *out, rv_error *err)
     *out = (model_work){ 0 };
     double embedding = (fact(info, "vocab") + 8) * fact(info, "hidden"), kv = 2 * 2 * fact(info, "kv_heads") * fact(info, "head_dim");
     double cross = fact(info, "cross_layers"), grid = fact(info, "tile") / fact(info, "patch"), image_keys = cross * kv / 2 * fact(info, "hidden");
-    double output = fact(info, "vision_hidden") * 6, flop = 0;
+    const double output = fact(info, "vision_hidden") * 6;   /* the last states and five taps */
     for (uint32_t i = 0, n = rv_model_info_parts(info, &part); i < n; i++, part = (const rv_part_info *)(const void *)((const char *)part + part->size)) {
         if (strcmp(part->name, "text") == 0) {
             const uint64_t bytes[] = { 0, part->bytes_16bit, part->bytes_int8, part->bytes_nf4 };
@@ -78,11 +78,10 @@ rv_status model_work_read(const char *model_dir, model_work *out, rv_error *err)
             out->text_weights += (double)part->parameters;
         } else out->vision_bytes += (double)part->bytes_16bit;
     }
-    for (uint32_t tiles = 1; tiles <= 4; tiles++) out->vision_flop[tiles] = flop = vision_flop(info, tiles, output);
+    for (uint32_t tiles = 1; tiles <= 4; tiles++) out->vision_flop[tiles] = vision_flop(info, tiles, output);
     out->token_bytes = (fact(info, "layers") - cross) * kv;
     out->tile_bytes = cross * kv * (grid * grid + 1);
     rv_model_info_free(info);
-    (void)flop;
     return RV_OK;
 }
 

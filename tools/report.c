@@ -141,12 +141,11 @@ short_text count_text(uint64_t count) {
 }
 
 steps_words steps_text(uint32_t steps) {
-    static const char *const names[] = { "large tables in host memory", "lm_head in int8", "fewer slots", "int8 weights", "NF4 weights",
-                                         "layers streamed from host memory", "on the CPU" };
     steps_words w = { "" };
+    const char *name;
     size_t at = 0;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (steps >> i & 1) at += (size_t)snprintf(w.text + at, sizeof w.text - at, "%s%s", at ? ", " : "", names[i]);
+    for (rv_steps one = 1; at < sizeof w.text && (name = rv_step_name(one)); one <<= 1)
+        if (steps & one) at += (size_t)snprintf(w.text + at, sizeof w.text - at, "%s%s", at ? ", " : "", name);
     return w;
 }
 

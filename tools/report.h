@@ -8,7 +8,7 @@
 #define RV_TOOLS_REPORT_H
 #include <jansson.h>
 
-#include "engine/rvengine.h"
+#include "engine/rvprofile.h"
 
 /* Stable. From 3 up they are the library's error numbers without their sign, see exit_code. */
 enum {
