@@ -125,10 +125,8 @@ static rv_status load(profile_run *p, phase *f, rv_error *err) {
     watcher w = { p, f, 0 };
     rv_load_options o = options_of(p, f, &w);
     uint32_t most = f->slots_asked ? f->slots_asked : 64;
-    rv_session_options room = { .size = sizeof room, .slots = f->slots_asked, .queue = PAGES_A_SLOT * most + LEAST_PAGES, .context = r->context,
-                                .images = PAGES_A_SLOT * (f->slots_asked ? f->slots_asked : 1) };
+    rv_session_options room = { .size = sizeof room, .slots = f->slots_asked, .queue = PAGES_A_SLOT * most + LEAST_PAGES, .context = r->context };
     f->plan.size = f->model.size = f->session.size = sizeof f->plan;
-    if (!f->slots_asked) room.images = 0;
     rv_status st = rv_memory_plan(r->o.load.model, &o, &room, &f->plan, err);
     if (st) return st;
     double start = now_ms();
