@@ -98,6 +98,7 @@ static parse_result parse(run_options *o, int argc, char **argv) {
         { OPTION_FLAG, .name = "ignore-stop", .to = &o->ignore_stop,
           .help = "go on past the model's stop tokens (benchmarks)" },
         LOAD_OPTIONS(o->load),
+        { OPTION_GROUP, .name = "The process" },
         { OPTION_CHOICE, .name = "worker", .to = &o->worker, .choices = "auto|on|off",
           .help = "compute in a process of its own, which is started once more\nwhen the GPU fails (default auto: with a GPU)" },
         { OPTION_END },
