@@ -104,8 +104,7 @@ int profile_work(run *r) {
     find_gpu(p);
     check_power(p);
     rv_status st = prepare(p, &err);
-    if (st == RV_OK) st = p->no_gpu ? plan_phases(p, &err) : rv_measure_ceilings(&(rv_load_options){ .size = sizeof(rv_load_options), .backend = RV_BACKEND_CUDA, .device = (int32_t)r->o.load.device }, &r->before, &err);
-    if (st == RV_OK && !p->no_gpu) st = profile_measure(p, &err);
+    if (st == RV_OK) st = p->no_gpu ? plan_phases(p, &err) : profile_measure(p, &err);
     if (interrupted()) st = fail(&err, RV_ERR_CANCELLED, "interrupted");
     int code = st ? report(NAME, &err) : tell(p);
     power_close(p->power);

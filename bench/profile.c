@@ -171,8 +171,15 @@ static rv_status measure(profile_run *p, phase *f, rv_error *err) {
     return st;
 }
 
+/* What is there can do at most; before the phases, so that nothing else is on it. */
+static rv_status measure_device(run *r, rv_error *err) {
+    rv_load_options load = { .size = sizeof load, .backend = RV_BACKEND_CUDA, .device = (int32_t)r->o.load.device };
+    r->before.size = sizeof r->before;
+    return rv_measure_ceilings(&load, &r->before, err);
+}
+
 rv_status profile_measure(profile_run *p, rv_error *err) {
-    rv_status st = RV_OK;
+    rv_status st = measure_device(p->r, err);
     for (int i = 0; st == RV_OK && i < PHASES; i++) {
         say("rvbench: %s ..", p->phases[i].title);
         st = measure(p, &p->phases[i], err);
