@@ -61,7 +61,7 @@ static void row(const char *name, double value, int digits, const char *unit, co
 
 static void print_measured(const profile_run *p, const phase *f) {
     char note[160];
-    snprintf(note, sizeof note, "%u pages, %u sequences together", f->pages, f->session.slots);
+    snprintf(note, sizeof note, "%u pages, %u at a time", f->pages, f->session.slots);
     row("time per page", page_ms(f), 1, "ms", note);
     row("pages a minute", page_ms(f) > 0 ? 6e4 / page_ms(f) : 0, 1, "", "");
     row("total batch time", f->batch_ms / 1e3, 2, "s", "");
@@ -86,7 +86,7 @@ static void print_projected(const profile_run *p, const phase *f) {
     projected_phase r = project_phase(p, f);
     char note[160];
     printf("  projection for %s (nothing was measured on one):\n", p->profile.title);
-    snprintf(note, sizeof note, "%u sequences together", f->plan.slots);
+    snprintf(note, sizeof note, "%u at a time", f->plan.slots);
     row("  time per page", r.page_ms, 1, "ms", note);
     row("  pages a minute", r.page_ms > 0 ? 6e4 / r.page_ms : 0, 1, "", "");
     row("  one page alone", r.page_alone_ms, 1, "ms", "");

@@ -6,7 +6,7 @@
  *     rv_model *model;  rv_session *session;  rv_job *job;
  *
  *     rv_load_options    load = { .size = sizeof load };       // zero means default, everywhere
- *     rv_session_options opts = { .size = sizeof opts };
+ *     rv_session_options opts = { .size = sizeof opts, .slots = 1 };
  *     if (rv_model_load("/models/mllama", &load, &model, &err))    return report(&err);
  *     if (rv_session_new(model, &opts, &session, &err))            return report(&err);
  *
