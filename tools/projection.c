@@ -1,8 +1,8 @@
 /* projection.c - counts of the kernels, and what follows from them: see projection.h.
  *
- * Counts are of `rvengine run` on the 11B shape with a 4-tile image under Nsight Compute on an H100 (kernels run one after the
- * other: --gpu-layers 39): smsp__inst_executed.sum, l1tex__data_pipe_lsu_wavefronts_mem_shared.sum and dram__bytes.sum, summed over a
- * stage's kernels and divided by its weights or its FLOP.  Counts are the machine code's, so they hold on every GPU that runs the same set.
+ * Counts: of the sm70 set from its machine code, instructions of the busiest unit for a weight (bench/LOG.md, 2026-11-28); of NF4 in the sm80
+ * set by Nsight Compute (bench/LOG.md, 2026-11-24: 2.5 instructions a weight, 187 passes through shared memory for 4,096).  0: not
+ * counted; then bytes and tensor arithmetic alone bound the stage.
  */
 #include "tools/projection.h"
 
@@ -11,26 +11,32 @@
 
 enum { ISSUE_SLOTS = 4 };                /* warp instructions a cycle and multiprocessor         */
 
-/* Decode: warp instructions and shared-memory passes for each 1,000 weights and step, of one row, and what a row more adds.
- * Vision and prefill: for each 1,000,000 FLOP.  `reached`: the bound's time over the measured one. */
+/* Decode: issue slots (a unit of half the rate counts twice) and shared-memory passes for each 1,000 weights and step, of one row, and what a row
+ * more adds.  `reached`: the bound's time over the stage's, as measured on an H100 (sm80, sm90: bench/LOG.md), as counted for sm70. */
 typedef struct count { double issue, issue_row, shared, shared_row, reached; } count;
 
-/* [set][format: 16 bit, int8, NF4][stage] */
-static const count counts[2][3][STAGES] = {
-    { /* sm80; also for sm70, whose code is the same but for tensor instructions of a quarter the size */
-        { { 0.55, 0, 0.30, 0, 0.55 }, { 0.40, 0, 0.25, 0, 0.60 }, { 11, 0, 2.0, 0, 0.80 } },
-        { { 0.55, 0, 0.30, 0, 0.55 }, { 0.45, 0, 0.25, 0, 0.50 }, { 13, 4, 2.0, 0.5, 0.45 } },
-        { { 0.55, 0, 0.30, 0, 0.55 }, { 0.50, 0, 0.25, 0, 0.50 }, { 20, 3, 6.0, 0.5, 0.55 } },
+/* [set][format: 16 bit, int8, NF4][stage: vision, prefill, decode] */
+static const count counts[3][3][STAGES] = {
+    { /* sm70 */
+        { { 0, 0, 0, 0, 0.49 }, { 0, 0, 0, 0, 0.60 }, { 125, 62, 0, 0, 0.75 } },
+        { { 0, 0, 0, 0, 0.49 }, { 0, 0, 0, 0, 0.60 }, { 16, 16, 0, 0, 0.70 } },
+        { { 0, 0, 0, 0, 0.49 }, { 0, 0, 0, 0, 0.60 }, { 180, 0, 0, 0, 0.60 } },
+    },
+    { /* sm80 */
+        { { 0, 0, 0, 0, 0.30 }, { 0, 0, 0, 0, 0.50 }, { 0, 0, 0, 0, 0.80 } },
+        { { 0, 0, 0, 0, 0.30 }, { 0, 0, 0, 0, 0.16 }, { 0, 0, 0, 0, 0.42 } },
+        { { 0, 0, 0, 0, 0.30 }, { 0, 0, 0, 0, 0.14 }, { 78, 0, 46, 0, 0.43 } },
     },
     { /* sm90 */
-        { { 0.30, 0, 0.20, 0, 0.71 }, { 0.40, 0, 0.25, 0, 0.60 }, { 11, 0, 2.0, 0, 0.89 } },
-        { { 0.30, 0, 0.20, 0, 0.66 }, { 0.45, 0, 0.25, 0, 0.50 }, { 13, 4, 2.0, 0.5, 0.45 } },
-        { { 0.30, 0, 0.20, 0, 0.68 }, { 0.50, 0, 0.25, 0, 0.50 }, { 20, 3, 6.0, 0.5, 0.45 } },
+        { { 0, 0, 0, 0, 0.51 }, { 0, 0, 0, 0, 0.50 }, { 0, 0, 0, 0, 0.83 } },
+        { { 0, 0, 0, 0, 0.41 }, { 0, 0, 0, 0, 0.16 }, { 0, 0, 0, 0, 0.42 } },
+        { { 0, 0, 0, 0, 0.48 }, { 0, 0, 0, 0, 0.14 }, { 78, 0, 46, 0, 0.43 } },
     },
 };
 
 const char *projection_source(void) {
-    return "counts of sm80 and sm90 kernels by Nsight Compute on an H100; rates by datasheet; share of the bound as reached on that H100";
+    return "rates by datasheet; instructions of sm70 counted in its machine code, of NF4 by Nsight Compute, the others by bytes and tensor work alone; share of "
+           "the bound as an H100 reached it, for sm70 as counted";
 }
 
 const char *limit_name(limiter by) {
@@ -94,15 +100,14 @@ stage_work stage_work_of(const model_work *m, rv_weight_format weights, const pa
 
 /* ---- a GPU ---- */
 
-static const count *count_of(const rv_profile *p, rv_weight_format weights, stage s) { return &counts[p->kernels == 90][weights - RV_WEIGHTS_16BIT][s]; }
+static const count *count_of(const rv_profile *p, rv_weight_format weights, stage s) { return &counts[p->kernels == 90 ? 2 : p->kernels == 70 ? 0 : 1][weights - RV_WEIGHTS_16BIT][s]; }
 
 double bound_ms(const rv_profile *p, rv_weight_format weights, stage s, const stage_work *w, double rows, limiter *by) {
     const count *c = count_of(p, weights, s);
     const double sms = p->multiprocessors * p->clock_hz, pieces = s == STAGE_DECODE ? w->flop / 2 / rows / 1e3 : w->flop / 1e6, more = s == STAGE_DECODE ? rows - 1 : 0;
-    const double size = p->kernels == 70 ? 4 : 1;        /* m8n8k4 does a quarter of m16n8k16's work in an instruction, by a quad pair */
     double seconds[LIMITS] = {
         [LIMIT_MEMORY] = p->read_bytes_s > 0 ? w->bytes / p->read_bytes_s : 0,
-        [LIMIT_ISSUE] = sms > 0 ? pieces * (c->issue + more * c->issue_row) * (s == STAGE_DECODE ? 1 : size) / (sms * ISSUE_SLOTS) : 0,
+        [LIMIT_ISSUE] = sms > 0 ? pieces * (c->issue + more * c->issue_row) / (sms * ISSUE_SLOTS) : 0,
         [LIMIT_SHARED] = sms > 0 ? pieces * (c->shared + more * c->shared_row) / sms : 0,
         [LIMIT_TENSOR] = p->flop16_s > 0 ? w->flop / p->flop16_s : 0,
     };

@@ -71,7 +71,7 @@ static json_t *stats_json(const run *r, const rv_stats *s) {
                      "answer_tokens", (int)s->answer_tokens, "load_ms", json_ms(r->load_ms), "image_ms",
                      json_ms((double)s->image_ms), "vision_ms", json_ms((double)s->vision_ms), "tower_ms", json_ms((double)s->tower_ms), "prefill_ms",
                      json_ms((double)s->prefill_ms), "decode_ms", json_ms((double)s->decode_ms), "total_ms",
-                     json_ms((double)s->total_ms), "saturated", (json_int_t)s->saturated, "reduced", steps_text(s->steps).text, "worker_restarts", r->restarts);
+                     json_ms((double)s->total_ms), "saturated", (json_int_t)s->saturated, "reduced", steps_text(s->reduced).text, "worker_restarts", r->restarts);
 }
 
 static json_t *model_json(const run *r, const rv_memory *m, const rv_stats *s) {
