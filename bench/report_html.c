@@ -8,7 +8,7 @@
 
 #include "bench/report.h"
 
-enum { WIDTH = 600, LABELS = 200, VALUES = 135, BAR = 20, GAP = 8, CURVE_HEIGHT = 260, CURVE_POINTS = 120, COLOURS = 6 };
+enum { WIDTH = 600, LABELS = 225, VALUES = 135, BAR = 20, GAP = 8, CURVE_HEIGHT = 260, CURVE_POINTS = 120, COLOURS = 6 };
 
 static const char STYLE[] =
     ":root{--page:#fcfcfb;--ink:#22221f;--soft:#6b6a63;--line:#dddcd5;--c0:#2a6fbb;--c1:#c2571a;--c2:#2f8f5b;--c3:#8a4fb0;--c4:#a8841a;--c5:#b03a5b}\n"
@@ -67,7 +67,7 @@ static void bars(FILE *to, const comparison *c, const char *phase, const plot *p
         if (strcmp(e->phase, phase) || v <= 0) continue;
         fprintf(to, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">", LABELS - 8, y + 15);
         escaped(to, e->gpu);
-        fputs("</text>", to);
+        fprintf(to, "%s%s</text>", e->projection ? "" : ", as ", e->projection ? "" : e->profile);
         fprintf(to, "<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"%d\" rx=\"3\" fill=\"%s%d%s\"%s%d%s/>", LABELS, y, fmax(width, 1), BAR, e->projection ? "url(#h" : "var(--c",
                 e->source % COLOURS, ")", e->projection ? " stroke=\"var(--c" : " stroke=\"var(--c", e->source % COLOURS, ")\"");
         fprintf(to, "<text x=\"%.1f\" y=\"%d\">%.*f</text><text class=\"soft\" x=\"%.1f\" y=\"%d\">%s</text>\n", LABELS + width + 6, y + 15, p->digits, v,
