@@ -9,20 +9,26 @@
 #include <string.h>
 
 #include "bench/commands.h"
+#include "bench/profile.h"
 #include "bench/run.h"
+#include "tools/synth_shape.h"
 
 static const char NAME[] = "run";
 enum { DEFAULT_REPEAT = 5, DEFAULT_TOKENS = 128, DEFAULT_PROMPT = 200, DEFAULT_LONG = 2048, MOST_BATCH = 64 };
 
 static const command_help help = {
     .command = "run",
-    .usage = "rvbench run --model DIR [options]",
+    .usage = "rvbench run --model DIR [options]\n"
+             "       rvbench [run] --gpu-profile NAME [--model DIR] [options]",
     .about = "Loads a model, sends it requests about a drawn page, and prints how long every stage took:\n"
              "median, spread, and percent of what this device allows, measured in the same run.\n"
-             "Any model will do, also one with random weights (rvengine synth).",
+             "Any model will do, also one with random weights (rvengine synth).\n"
+             "With --gpu-profile: pages read with that GPU's kernels, formats and memory on the GPU that is there, what they\n"
+             "cost in time, energy and dollars, and a projection for the GPU that is not; without --model the 11B shape.",
     .after = "examples:\n"
              "  rvbench run -m /tmp/11b\n"
              "  rvbench run -m /tmp/11b --batch 1,8,32 --json now.json\n"
+             "  rvbench --gpu-profile v100 --json v100.json && rvbench report v100.json h100.json\n"
              "  python3 tools/reference/hf_bench.py /tmp/11b --json hf.json && rvbench run -m /tmp/11b --hf hf.json\n\n"
              "What each line means: bench/README.md",
 };
@@ -44,6 +50,8 @@ static parse_result parse(run_options *o, int argc, char **argv) {
         { OPTION_WHOLE, .name = "repeat", .to = &o->repeat, .min = 1, .max = MOST_REPEATS, .value = "N", .help = "default 5" },
         { OPTION_FLAG, .name = "cold", .to = &o->cold,
           .help = "also load once with the files dropped from the page\ncache, beside reading them once in order: twice what\nthe disk takes for them" },
+        { OPTION_REAL, .name = "price", .to = &o->price, .max = 1000, .value = "DOLLARS",
+          .help = "with --gpu-profile: of an hour of that GPU (default: the\nprofile's)" },
         { OPTION_GROUP, .name = "What is told" },
         { OPTION_TEXT, .name = "json", .to = &o->json, .value = "FILE", .help = "everything as JSON, whole or not at all; -: stdout, and no table" },
         { OPTION_TEXT, .name = "hf", .to = &o->hf, .value = "FILE", .help = "what tools/reference/hf_bench.py measured, for comparison" },
@@ -111,21 +119,46 @@ static rv_status make_images(run *r, rv_error *err) {
     return RV_OK;
 }
 
-static rv_status prepare(run *r, rv_error *err) {
-    rv_load_options load = load_options(&r->o.load);
+static rv_status prepare_inputs(run *r, rv_error *err) {
     rv_status st = RV_OK;
     if (!r->o.load.model) return fail(err, RV_ERR_ARGUMENT, "--model is missing: give the model's folder");
     if ((st = number_list_read(r->o.batch, "batch", MOST_BATCH, &r->batches, err))) return st;
     if (r->o.json && strcmp(r->o.json, "-") != 0 && (st = output_check(r->o.json, err))) return st;
     if (r->o.hf && (st = run_read_hf(r, err))) return st;
     if ((st = rv_inspect(r->o.load.model, &r->info, err))) return st;
-    if ((st = choose_context(r, err)) || (st = make_images(r, err))) return st;
+    if (!r->o.load.profile && (st = choose_context(r, err))) return st;
+    return make_images(r, err);
+}
+
+static rv_status prepare(run *r, rv_error *err) {
+    rv_load_options load = load_options(&r->o.load);
+    rv_status st = prepare_inputs(r, err);
+    if (st) return st;
     rv_session_options room = run_room(r, 1);
     r->memory.plan.size = sizeof r->memory.plan;
     if ((st = rv_memory_plan(r->o.load.model, &load, &room, &r->memory.plan, err))) return st;
     r->device.size = sizeof r->device;
     rv_backend_id backend = r->memory.plan.backend;
     return rv_device_get(backend, backend == RV_BACKEND_CUDA ? (uint32_t)r->o.load.device : 0, &r->device, err);
+}
+
+/* --gpu-profile: without --model random weights of the published shape, of which plans need the headers alone. */
+static int work_profile(run *r) {
+    rv_error err = { 0 };
+    char folder[4096];
+    bool holes = false;
+    rv_status st = RV_OK;
+    if (stdout_check(NAME)) return EXIT_IO;
+    if (!r->o.load.model) {
+        holes = rv_device_count(RV_BACKEND_CUDA) == 0;
+        st = holes ? shape_make("11b", folder, sizeof folder, &err) : profile_model(folder, sizeof folder, &err);
+        r->o.load.model = folder;
+    }
+    r->context = (uint32_t)r->o.load.context;
+    if (st == RV_OK) st = prepare_inputs(r, &err);
+    int code = st ? report(NAME, &err) : profile_work(r);
+    if (holes) shape_drop(folder);
+    return code;
 }
 
 /* ---- the run ---------------------------------------------------------------------------------- */
@@ -179,7 +212,7 @@ int cmd_run(int argc, char **argv) {
     r->second = (second_process){ .ask = -1, .answer = -1 };
     parse_result parsed = parse(&r->o, argc, argv);
     if (!r->o.load.cache) r->o.load.cache = "off";       /* nothing is to be written beside what is measured */
-    int code = parsed == PARSE_OK ? work(r) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
+    int code = parsed == PARSE_OK ? (r->o.load.profile ? work_profile : work)(r) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
     rv_model_info_free(r->info);
     weight_files_free(&r->files);
     page_free(&r->page);

@@ -4,4 +4,5 @@
 
 int cmd_run(int argc, char **argv);
 int cmd_ops(int argc, char **argv);
+int cmd_report(int argc, char **argv);
 #endif

@@ -10,12 +10,14 @@ rv_ceilings better_of(const rv_ceilings *a, const rv_ceilings *b) {
     rv_ceilings c = b->flop_s > a->flop_s ? *b : *a;
     c.read_bytes_s = larger(a->read_bytes_s, b->read_bytes_s);
     c.copy_bytes_s = larger(a->copy_bytes_s, b->copy_bytes_s);
+    c.host_bytes_s = larger(a->host_bytes_s, b->host_bytes_s);
     return c;
 }
 
 json_t *ceilings_json(const rv_ceilings *c) {
-    return json_pack("{s:f, s:f, s:f, s:I, s:i}", "read_bytes_s", c->read_bytes_s, "copy_bytes_s", c->copy_bytes_s, "flop_s", c->flop_s,
-                     "buffer_bytes", (json_int_t)c->buffer_bytes, "product_side", (int)c->product_side);
+    return json_pack("{s:f, s:f, s:f, s:I, s:i, s:f}", "read_bytes_s", c->read_bytes_s, "copy_bytes_s", c->copy_bytes_s, "flop_s", c->flop_s,
+                     "buffer_bytes", (json_int_t)c->buffer_bytes, "product_side", (int)c->product_side,
+                     "host_bytes_s", c->host_bytes_s);
 }
 
 short_text rate_text(double a_second, const char *what) {

@@ -18,6 +18,7 @@ typedef struct run_options {
     load_choice load;
     const char *image, *batch, *json, *hf;
     uint64_t    repeat, tokens, prompt, long_prompt;
+    double      price;                            /* --gpu-profile: dollars an hour; 0: the profile's */
     int32_t     tiles;                            /* choice: place of 1|2|4                      */
     bool        cold;
 } run_options;

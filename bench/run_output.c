@@ -48,11 +48,29 @@ static void print_result(const result *r, bool with_hf) {
     putchar('\n');
 }
 
+/* Bytes of streamed layers a second, while one sequence decodes: every step needs them all once. */
+static double streaming_rate(const run *r) {
+    for (size_t i = 0; i < r->n_results; i++)
+        if (strcmp(r->results[i].name, "decode_1") == 0) return (double)r->memory.plan.streamed * series_median(&r->results[i].values);
+    return 0;
+}
+
+static void print_streaming(const run *r) {
+    const double rate = streaming_rate(r), most = r->ceilings.host_bytes_s;
+    if (!r->memory.plan.streamed) return;
+    printf("           and %s of text layers in host memory, all but %d: they stream at %s while one sequence decodes", bytes_text(r->memory.plan.streamed).text,
+           (int)r->memory.plan.gpu_layers, rate_text(rate, "B").text);
+    if (most > 0) printf(", %.0f %% of the %s of a pinned copy", 100 * rate / most, rate_text(most, "B").text);
+    putchar('\n');
+}
+
 static void print_memory(const run *r) {
     const memory_use *m = &r->memory;
     printf("\nmemory     planned %s: weights %s, cache %s, scratch %s\n", bytes_text(m->plan.total).text, bytes_text(m->plan.weights).text,
            bytes_text(m->plan.cache).text, bytes_text(m->plan.scratch).text);
-    if (m->plan.host_weights) printf("           and %s of tables in host memory\n", bytes_text(m->plan.host_weights).text);
+    if (m->plan.host_weights > m->plan.streamed)
+        printf("           and %s of tables in host memory\n", bytes_text(m->plan.host_weights - m->plan.streamed).text);
+    print_streaming(r);
     if (m->free_before <= m->free_after || !m->free_after) return;
     uint64_t ready = m->free_before - m->free_ready, after = m->free_before - m->free_after;
     printf("           taken   %s with the session ready, %s after all requests (planned %+.1f MiB)\n", bytes_text(ready).text, bytes_text(after).text,
@@ -80,6 +98,7 @@ static json_t *memory_json(const memory_use *m) {
         json_object_set_new(root, "taken_ready", json_integer((json_int_t)(m->free_before - m->free_ready)));
         json_object_set_new(root, "taken_after", json_integer((json_int_t)(m->free_before - m->free_after)));
     }
+    if (root && m->plan.streamed) json_object_set_new(root, "streamed", json_integer((json_int_t)m->plan.streamed));
     if (root && m->context) json_object_set_new(root, "context", json_integer((json_int_t)m->context));
     return root;
 }

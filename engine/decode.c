@@ -34,11 +34,19 @@ static void pad_rows(rv_text_rows *rows, int32_t n) {
     rows->n = n;
 }
 
-static void set_bounds(const rv_session *s, rv_text_rows *rows, bool images) {
-    rows->images = images;
+static int32_t all_keys(const rv_session *s) { return s->cache.tile_pages * s->model->files.config.vision.tokens; }
+
+static int32_t share_keys(const rv_session *s) { return (s->cache.images + s->cache.slots - 1) / s->cache.slots * (all_keys(s) / s->cache.images); }
+
+static rv_sees sees_of(const rv_session *s, const rv_text_rows *rows) {
+    return !rows->images ? RV_SEES_NONE : rows->longest_image <= share_keys(s) ? RV_SEES_SHARE : RV_SEES_ALL;
+}
+
+static void set_bounds(const rv_session *s, rv_text_rows *rows, rv_sees sees) {
+    rows->images = sees != RV_SEES_NONE;
     rows->apart = true;
     rows->longest_self = s->cache.context;
-    rows->longest_image = s->cache.tile_pages * s->model->files.config.vision.tokens;
+    rows->longest_image = sees == RV_SEES_SHARE ? share_keys(s) : all_keys(s);
 }
 
 static void choose(rv_session *s, const rv_text *t, const rv_text_rows *rows, int32_t from, int32_t n, rv_choice *how) {
@@ -51,7 +59,7 @@ static void choose(rv_session *s, const rv_text *t, const rv_text_rows *rows, in
 
 void rv_decode_place(rv_session *s, const rv_config *config, const rv_backend *be, rv_arena *scratch) {
     uint64_t slots = (uint64_t)s->cache.slots;
-    s->runs_ahead = rv_can_run_ahead(be);
+    s->runs_ahead = rv_can_run_ahead(be) && !s->streams;         /* a recorded step could not wait for copies across its end */
     if (!s->runs_ahead) return;
     s->ahead.rows.device = rv_arena_take(scratch, slots * RV_ROW_ARRAYS * sizeof(int32_t));
     s->ahead.device_how = rv_arena_take(scratch, 2 * slots * sizeof *s->ahead.device_how);
@@ -59,14 +67,14 @@ void rv_decode_place(rv_session *s, const rv_config *config, const rv_backend *b
     s->ahead.seen = rv_arena_take(scratch, slots * (uint64_t)config->text.vocab);
 }
 
-static rv_status record(rv_session *s, int32_t n, bool images, rv_error *err) {
+static rv_status record(rv_session *s, int32_t n, rv_sees sees, rv_error *err) {
     rv_backend *be = s->model->be;
     rv_text_rows rows = { .n = n, .device = s->ahead.rows.device };
-    set_bounds(s, &rows, images);
+    set_bounds(s, &rows, sees);
     rv_record_tape(be);
     rv_text_queue(&s->text, &rows, 0, n);
     choose(s, &s->text, &rows, 0, n, s->ahead.device_how);
-    s->ahead.tapes[size_index(n)][images] = rv_recorded(be);
+    s->ahead.tapes[size_index(n)][sees] = rv_recorded(be);
     return rv_finish(be, err);
 }
 
@@ -82,7 +90,8 @@ rv_status rv_decode_open(rv_session *s, rv_error *err) {
     for (int i = 0; i < 2; i++) s->ahead.flights[i].tray = rv_tray_new(be, (uint64_t)s->cache.slots * sizeof(rv_best));
     TRY(rv_finish(be, err));
     for (int32_t i = 0; i <= size_index(s->cache.slots); i++)
-        for (int images = 0; images < 2; images++) TRY(record(s, padded(s, 1 << i), images, err));
+        for (rv_sees sees = RV_SEES_NONE; sees < RV_SIGHTS; sees++)
+            if (sees != RV_SEES_ALL || share_keys(s) < all_keys(s)) TRY(record(s, padded(s, 1 << i), sees, err));
 done:
     if (st) rv_forgive(be);              /* the model's other sessions go on                     */
     pthread_mutex_unlock(&s->model->device);
@@ -94,10 +103,11 @@ void rv_decode_close(rv_session *s) {
     if (!s->runs_ahead) return;
     rv_finish(be, NULL);                 /* a step that nobody waits for may still run           */
     for (int32_t i = 0; i < RV_TAPE_SIZES; i++)
-        for (int images = 0; images < 2; images++) rv_erase(be, s->ahead.tapes[i][images]);
+        for (rv_sees sees = RV_SEES_NONE; sees < RV_SIGHTS; sees++) rv_erase(be, s->ahead.tapes[i][sees]);
     for (int i = 0; i < 2; i++) rv_tray_free(be, s->ahead.flights[i].tray);
     rv_text_rows_free(&s->ahead.rows);
     rv_places_free(s);
+    s->ahead = (rv_ahead){ 0 };
 }
 
 /* ---- flights ---- */
@@ -120,7 +130,7 @@ static rv_choice choice_of(const rv_job *job) {
 static rv_status play(rv_session *s, rv_job *const *jobs, int32_t n, rv_error *err) {
     rv_backend *be = s->model->be;
     rv_flight *f = &s->ahead.flights[s->ahead.flying];
-    rv_play(be, s->ahead.tapes[size_index(n)][s->ahead.rows.images]);
+    rv_play(be, s->ahead.tapes[size_index(n)][s->ahead.sees]);
     rv_fetch(be, f->tray, s->text_scratch.best, (uint64_t)n * sizeof(rv_best));
     if (be->error.code) {
         *err = be->error;
@@ -136,8 +146,9 @@ rv_status rv_decode_launch(rv_session *s, rv_job *const *jobs, rv_error *err) {
     rv_ahead *a = &s->ahead;
     int32_t n = a->rows.n;
     for (int32_t r = 0; r < n; r++) a->how[r] = choice_of(jobs[r]);
+    a->sees = sees_of(s, &a->rows);
     pad_rows(&a->rows, padded(s, n));
-    set_bounds(s, &a->rows, a->rows.images);
+    set_bounds(s, &a->rows, a->sees);
     pthread_mutex_lock(&s->model->device);
     rv_text_upload(&s->text, &a->rows);
     rv_upload(s->model->be, a->device_how, a->how, (uint64_t)n * sizeof *a->how);

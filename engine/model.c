@@ -68,18 +68,24 @@ static rv_status check_fits(const rv_model *m, const rv_load_options *asked, uin
     return RV_OK;
 }
 
-/* Memory for what was measured. */
+/* Memory for what was measured.  Buffers of streamed layers lie behind the arena. */
 static rv_status take_memory(rv_model *m, rv_error *err) {
+    rv_streamed *s = &m->streamed;
     m->memory = rv_device_alloc(m->be, m->memory_bytes);
-    if (m->host_bytes && !m->host_memory) m->host_memory = rv_host_alloc(m->be, m->host_bytes);
-    if (m->memory && (m->host_memory || !m->host_bytes)) return RV_OK;
+    if (m->table_bytes && !m->host_memory) m->host_memory = rv_host_alloc(m->be, m->table_bytes);
+    if (s->host_bytes && !s->host) s->host = rv_host_alloc(m->be, s->host_bytes);
+    for (int i = 0; i < RV_LANES && m->memory && s->host_bytes; i++) s->buffer[i] = (char *)m->memory + m->memory_bytes - (uint64_t)(RV_LANES - i) * s->buffer_bytes;
+    if (m->memory && (m->host_memory || !m->table_bytes) && (s->host || !s->host_bytes)) return RV_OK;
     rv_status st = rv_finish(m->be, err);
     return st ? st : rv_fail_memory(err, "weights");
 }
 
 static rv_status place_in_memory(rv_model *m, rv_placing *how, rv_error *err) {
-    rv_arena arena = { m->memory, 0, m->memory_bytes }, host = { m->host_memory, 0, m->host_bytes };
-    how->host = m->host_bytes ? &host : NULL;
+    const uint64_t buffers = m->streamed.host_bytes ? RV_LANES * m->streamed.buffer_bytes : 0;
+    rv_arena arena = { m->memory, 0, m->memory_bytes - buffers }, host = { m->host_memory, 0, m->table_bytes };
+    how->host = m->table_bytes ? &host : NULL;
+    how->streamed = m->streamed.host_bytes ? &m->streamed : NULL;
+    if (how->streamed) rv_streamed_begin(&m->streamed, m->streamed.first, m->streamed.end);
     rv_status st = rv_weights_place(&m->files.config, m->files.checkpoint, m->be, &arena, how, &m->weights, &m->mapped_bytes, err);
     how->host = NULL;
     return st;
@@ -111,24 +117,126 @@ done:
     return st;
 }
 
+/* What a rung that failed had taken. */
+static void give_back(rv_model *m) {
+    if (!m->be) return;
+    rv_streamed_drain(&m->streamed, m->be);
+    rv_weights_free(&m->files.config, m->be, &m->weights);
+    rv_device_release(m->be, m->memory);
+    rv_host_release(m->be, m->host_memory);
+    rv_host_release(m->be, m->streamed.host);
+    m->memory = m->host_memory = NULL;
+    m->streamed = (rv_streamed){ 0 };
+    m->memory_bytes = m->table_bytes = m->host_bytes = m->mapped_bytes = 0;
+}
+
+/* m->options, its memory's sizes and m->rung are settled. */
 static rv_status place_weights(rv_model *m, const char *model_dir, const rv_load_options *asked, rv_error *err) {
     rv_modules modules;
     rv_placing how = rv_load_placing(&m->files, &m->options, &modules);
-    uint64_t available = rv_load_available(&m->options), mapped = 0;
     rv_status st = RV_OK;
-    if (asked->memory_limit) available -= m->be->own_bytes < available ? m->be->own_bytes : available;
-    TRY(rv_load_measure(&m->files, m->be, &m->options, available, &m->memory_bytes, &m->host_bytes, &mapped, err));
-    if (m->host_bytes && asked->embedding == RV_EMBEDDING_AUTO)
-        rv_model_log(m, RV_LOG_WARNING, "the weights do not fit on the device with the embedding: %.1f MB of tables stay in host memory", (double)m->host_bytes / 1e6);
-    TRY(check_fits(m, asked, m->memory_bytes, mapped, err));
+    how.head_int8 = m->rung.head_int8;
+    TRY(check_fits(m, asked, m->memory_bytes, m->mapped_bytes, err));
     TRY(rv_checkpoint_recheck(m->files.checkpoint, err));
-    m->cache = rv_weight_cache_open(m, model_dir, &how);
+    if (!m->streamed.host_bytes) m->cache = rv_weight_cache_open(m, model_dir, &how);
     TRY(fill_memory(m, &how, err));
     atomic_store(&m->taken, m->memory_bytes + m->mapped_bytes + m->be->own_bytes);
     if (m->cache && how.filled) {
         rv_weight_cache_close(m->cache);
         m->cache = NULL;
     } else if (m->cache) rv_weight_cache_write(m->cache);
+done:
+    if (st && m->cache) rv_weight_cache_close(m->cache), m->cache = NULL;
+    return st;
+}
+
+/* Where weights are read in place, and where there is no ladder. */
+static rv_status place_on_cpu(rv_model *m, const char *model_dir, const rv_load_options *asked, rv_error *err) {
+    uint64_t available = rv_load_available(&m->options);
+    if (asked->gpu_layers)
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "gpu_layers: the CPU backend reads weights where they lie; leave it out, or use the cuda backend");
+    if (asked->memory_limit) available -= m->be->own_bytes < available ? m->be->own_bytes : available;
+    rv_status st = rv_load_measure(&m->files, m->be, &m->options, available, &m->memory_bytes, &m->table_bytes, &m->mapped_bytes, err);
+    m->host_bytes = m->table_bytes;
+    return st ? st : place_weights(m, model_dir, asked, err);
+}
+
+/* ---- down the ladder ---- */
+
+static bool is_memory(rv_status st) { return st == RV_ERR_DEVICE_MEMORY || st == RV_ERR_MEMORY; }
+
+static void say_steps(const rv_model *m, const char *why) {
+    char steps[200];
+    if (!m->steps) return;
+    rv_steps_text(m->steps, steps, sizeof steps);
+    rv_model_log(m, RV_LOG_WARNING, "memory: %s, so that it fits: %s%s%s", why ? "reduced after a refusal" : "reduced", steps, why ? ": " : "", why ? why : "");
+    if (m->streamed.host_bytes)
+        rv_model_log(m, RV_LOG_WARNING, "memory: the weights of %d text layers (%.2f GB) stay in host memory and stream over PCIe: every step waits for them",
+                     m->streamed.end - m->streamed.first, (double)m->streamed.host_bytes / 1e9);
+}
+
+/* The backend computes in what the options say now. */
+static rv_status reopen(rv_model *m, rv_error *err) {
+    const rv_dtype act = m->options.compute == RV_COMPUTE_F16 ? RV_F16 : RV_BF16;
+    if (m->be->act == act || m->options.backend != RV_BACKEND_CUDA) return RV_OK;
+    rv_backend_close(m->be);
+    m->be = NULL;
+    return rv_load_backend(&m->options, false, &m->be, err);
+}
+
+static rv_status place_rung(rv_model *m, const char *model_dir, const rv_load_options *asked, const rv_taking *taking, rv_error *err) {
+    rv_status st = reopen(m, err);
+    if (st) return st;
+    m->steps = m->rung.steps;
+    m->memory_bytes = taking->device;
+    m->mapped_bytes = taking->mapped;
+    m->host_bytes = taking->host;
+    m->table_bytes = taking->host - taking->streamed.host_bytes;
+    m->streamed = taking->streamed;
+    return place_weights(m, model_dir, asked, err);
+}
+
+/* One rung after the other until the memory for one is there. */
+static rv_status place_on_gpu(rv_model *m, const char *model_dir, const rv_load_options *asked, rv_error *err) {
+    rv_error why = { 0 };
+    rv_status st = RV_OK;
+    for (int32_t at = 0;; at++) {
+        rv_taking taking;
+        TRY(rv_load_climb(&m->files, m->be, asked, &m->options, &m->profile, NULL, true, &at, &m->rung, &taking, err));
+        if (at >= RV_MOST_RUNGS && why.code) {           /* nothing smaller is left              */
+            *err = why;
+            return why.code;
+        }
+        st = place_rung(m, model_dir, asked, &taking, err);
+        if (st == RV_OK) say_steps(m, why.code ? why.message : NULL);
+        if (!is_memory(st) || asked->on_oom == RV_OOM_FAIL || at >= RV_MOST_RUNGS || !m->be) break;
+        why = *err;
+        give_back(m);
+        rv_forgive(m->be);
+    }
+done:
+    return st;
+}
+
+/* The CPU, where nobody asked for the GPU by name. */
+static rv_status fall_to_cpu(rv_model *m, const char *model_dir, const rv_load_options *asked, rv_error *err) {
+    const rv_error why = *err;
+    rv_load_options cpu = *asked;
+    rv_status st = RV_OK;
+    cpu.backend = RV_BACKEND_CPU;
+    cpu.device = cpu.gpu_layers = cpu.kernels = 0;
+    cpu.profile = NULL;
+    cpu.embedding = RV_EMBEDDING_AUTO;
+    give_back(m);
+    rv_backend_close(m->be);
+    m->be = NULL;
+    m->rung = (rv_rung){ 0 };
+    m->options = cpu;
+    TRY(rv_load_resolve(&m->files, &m->options, err));
+    TRY(rv_load_backend(&m->options, false, &m->be, err));
+    m->steps = RV_STEP_CPU;
+    rv_model_log(m, RV_LOG_WARNING, "memory: the model runs on the CPU after all, which is many times slower: %s", why.message);
+    st = place_on_cpu(m, model_dir, &cpu, err);
 done:
     return st;
 }
@@ -169,9 +277,34 @@ static void sum_times(rv_model *m, double start) {
                  (double)t->pin, (double)t->read, (double)t->check, (double)t->queue, (double)t->bus);
 }
 
+/* A profile's usable memory is a limit like any other, where none was given. */
+static rv_status settle_profile(rv_load_options *o, rv_profile *out, rv_error *err) {
+    rv_device gpu = { .size = sizeof gpu };
+    rv_status st = rv_load_profile(o, out, err);
+    if (st == RV_OK && !o->kernels && (st = rv_device_get(RV_BACKEND_CUDA, (uint32_t)o->device, &gpu, err)) == RV_OK) o->kernels = gpu.arch;
+    if (st || !o->profile || !*o->profile || o->memory_limit) return st;
+    uint64_t there = rv_load_available(o);
+    o->memory_limit = out->usable < there ? out->usable : there;
+    return RV_OK;
+}
+
+static rv_status load_on(rv_model *m, const char *model_dir, const rv_load_options *asked, rv_error *err) {
+    rv_load_options with_limit = *asked;
+    rv_status st = open_both(m, model_dir, err);
+    m->times.device = lap(m);
+    if (st || !rv_has_host_memory(m->be)) return st ? st : place_on_cpu(m, model_dir, asked, err);
+    if (m->options.backend == RV_BACKEND_CUDA) TRY(settle_profile(&m->options, &m->profile, err));
+    with_limit.memory_limit = m->options.memory_limit;
+    st = place_on_gpu(m, model_dir, &with_limit, err);
+done:
+    return st;
+}
+
 rv_status rv_model_load(const char *model_dir, const rv_load_options *options, rv_model **out, rv_error *err) {
     rv_status st = RV_OK;
+    rv_error own = { 0 };
     if (!model_dir || !out) return rv_fail(err, RV_ERR_ARGUMENT, "rv_model_load: %s is NULL", model_dir ? "out" : "model_dir");
+    if (!err) err = &own;                                /* the ladder says why it was needed     */
     rv_model *m = calloc(1, sizeof *m);
     if (!m) return rv_fail_memory(err, "model");
     pthread_mutex_init(&m->device, NULL);
@@ -183,9 +316,11 @@ rv_status rv_model_load(const char *model_dir, const rv_load_options *options, r
     TRY(rv_files_open(model_dir, false, &m->files, err));
     m->times.files = lap(m);
     TRY(rv_load_resolve(&m->files, &m->options, err));
-    TRY(open_both(m, model_dir, err));
-    m->times.device = lap(m);
-    TRY(place_weights(m, model_dir, &asked, err));
+    st = load_on(m, model_dir, &asked, err);
+    if (is_memory(st) && m->options.backend == RV_BACKEND_CUDA && asked.backend == RV_BACKEND_AUTO && asked.on_oom != RV_OOM_FAIL && !asked.profile)
+        st = fall_to_cpu(m, model_dir, &asked, err);
+    if (st) goto done;
+    m->options.profile = NULL;                           /* the caller's                         */
     sum_times(m, start);
     rv_model_log(m, RV_LOG_INFO, "model loaded: %.1f MB mapped, %.1f MB taken, padding tiles computed %s",
                  (double)m->mapped_bytes / 1e6, (double)m->memory_bytes / 1e6, m->weights.pads_are_equal ? "once" : "in full");
@@ -201,9 +336,7 @@ void rv_model_free(rv_model *m) {
     if (!m || atomic_fetch_sub(&m->refs, 1) > 1) return;
     rv_weight_cache_close(m->cache);                     /* reads the memory that goes next      */
     if (m->be) {
-        rv_weights_free(&m->files.config, m->be, &m->weights);
-        rv_device_release(m->be, m->memory);
-        rv_host_release(m->be, m->host_memory);
+        give_back(m);
         rv_backend_close(m->be);
     }
     rv_files_close(&m->files);
@@ -216,7 +349,9 @@ rv_status rv_model_memory(const rv_model *m, rv_memory *out, rv_error *err) {
     rv_memory is = { .weights = m->memory_bytes + m->mapped_bytes, .mapped = m->mapped_bytes,
                      .available = rv_load_available(&m->options), .fits = 1, .weights_format = m->options.weights,
                      .compute = m->options.compute, .backend = m->options.backend,
-                     .host = m->be->load_bytes + m->host_bytes, .host_weights = m->host_bytes, .embedding = m->options.embedding };
+                     .host = m->be->load_bytes + m->host_bytes, .host_weights = m->host_bytes, .embedding = m->options.embedding,
+                     .steps = m->steps, .gpu_layers = m->rung.gpu_layers, .streamed = m->streamed.host_bytes,
+                     .kernels = m->options.kernels };
     is.scratch = m->be->own_bytes;
     is.total = is.weights + is.scratch;
     return rv_abi_write(out, &is, sizeof is, "rv_memory", err);

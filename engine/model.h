@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include "engine/config.h"
+#include "engine/ladder.h"
 #include "engine/modules.h"
 #include "engine/prompt.h"
 #include "engine/weights.h"
@@ -30,7 +31,11 @@ struct rv_model {
     rv_load_options  options;            /* as resolved: backend, compute, weights, memory_limit are set */
     rv_backend      *be;
     void            *memory, *host_memory;    /* the weights' arenas                            */
-    uint64_t         memory_bytes, mapped_bytes, host_bytes;
+    uint64_t         memory_bytes, mapped_bytes, host_bytes, table_bytes;    /* host_bytes: tables and streamed layers */
+    rv_streamed      streamed;           /* layers in host memory; its host bytes are in host_bytes */
+    rv_profile       profile;            /* GPU backends                                        */
+    rv_rung          rung;               /* of the ladder, GPU backends                         */
+    rv_steps         steps;              /* what the model was reduced by                       */
     rv_weights       weights;
     struct rv_weight_cache *cache;       /* the file that is being written; NULL: none          */
     pthread_mutex_t  device;             /* held while a session uses `be`                      */
@@ -63,6 +68,13 @@ uint64_t  rv_load_available(const rv_load_options *options);
  * `embedding` is settled by it. */
 rv_status rv_load_measure(const rv_files *files, rv_backend *be, rv_load_options *options, uint64_t available,
                           uint64_t *device, uint64_t *host, uint64_t *mapped, rv_error *err);
-/* Fills AUTO fields of session options and checks their ranges. */
+/* Compute once more, after the weights' format has changed. */
+rv_status rv_load_settle_compute(const rv_files *files, const rv_load_options *asked, rv_load_options *options, bool plans, rv_error *err);
+/* Whether the checkpoint holds quantised weights already. */
+bool      rv_files_quantised(const rv_files *files);
+/* The profile that options name, else of the GPU they choose. */
+rv_status rv_load_profile(const rv_load_options *options, rv_profile *out, rv_error *err);
+rv_status rv_session_check(const rv_config *config, const rv_session_options *options, rv_error *err);
+/* Fills AUTO fields of session options (slots: 1) and checks their ranges. */
 rv_status rv_session_resolve(const rv_config *config, rv_session_options *options, rv_error *err);
 #endif

@@ -10,6 +10,7 @@
 #include "engine/abi.h"
 #include "engine/base/file.h"
 #include "engine/session.h"
+#include "kernels/absent.h"
 #include "loader/bnb.h"
 
 static const float INT8_THRESHOLD = 6.f;     /* bitsandbytes' own */
@@ -88,6 +89,7 @@ static void cpu_features(char *out, size_t n) {
 /* ---- devices: the CPU first, then the GPUs ---- */
 
 #ifdef RV_CUDA
+enum { HAS_CUDA = 1 };
 static uint32_t gpu_count(void) { return (uint32_t)rv_cuda_count(); }
 
 static rv_status gpu_get(uint32_t i, rv_device *d, rv_error *err) {
@@ -102,6 +104,7 @@ static rv_status gpu_get(uint32_t i, rv_device *d, rv_error *err) {
     return RV_OK;
 }
 #else
+enum { HAS_CUDA = 0 };
 static uint32_t gpu_count(void) { return 0; }
 
 static rv_status gpu_get(uint32_t i, rv_device *d, rv_error *err) {
@@ -155,6 +158,9 @@ static rv_status check_options(const rv_load_options *o, rv_error *err) {
     TRY(in_range(o->resize, RV_RESIZE_TV, "resize", err));
     TRY(in_range(o->attention, RV_ATTENTION_PLAIN, "attention", err));
     TRY(in_range(o->embedding, RV_EMBEDDING_HOST, "embedding", err));
+    TRY(in_range(o->on_oom, RV_OOM_DEGRADE, "on_oom", err));
+    if (o->kernels != 0 && o->kernels != 70 && o->kernels != 80 && o->kernels != 90)
+        TRY(rv_fail(err, RV_ERR_ARGUMENT, "rv_load_options.kernels: must be 0, 70, 80 or 90, is %d", o->kernels));
 done:
     return st;
 }
@@ -169,6 +175,7 @@ static rv_status resolve_cpu(rv_dtype stored, rv_load_options *o, rv_error *err)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "attention plain: the CPU backend has one kind of attention; leave it out, or use the cuda backend");
     if (o->embedding == RV_EMBEDDING_HOST)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "embedding host: the CPU backend reads its tables where they lie in the files; leave it out, or use the cuda backend");
+    if (o->profile) return rv_fail(err, RV_ERR_UNSUPPORTED, "GPU profile %.40s: the CPU backend has none; leave it out, or use the cuda backend", o->profile);
     if (o->compute == RV_COMPUTE_F16)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "compute f16: the CPU backend computes in f32 or bf16");
     if (o->compute == RV_COMPUTE_AUTO)
@@ -176,17 +183,43 @@ static rv_status resolve_cpu(rv_dtype stored, rv_load_options *o, rv_error *err)
     return RV_OK;
 }
 
-static rv_status resolve_cuda(rv_dtype stored, rv_load_options *o, rv_error *err) {
-#ifdef RV_CUDA
+rv_status rv_load_profile(const rv_load_options *o, rv_profile *out, rv_error *err) {
+    rv_device gpu = { .size = sizeof gpu };
+    *out = (rv_profile){ .size = sizeof *out };
+    if (o->profile && *o->profile) return rv_profile_find(o->profile, out, err);
+    rv_status st = rv_device_get(RV_BACKEND_CUDA, (uint32_t)o->device, &gpu, err);
+    return st ? st : rv_profile_of(&gpu, out, err);
+}
+
+/* A set runs on its own GPUs and on newer ones. */
+static bool runs_set(const rv_load_options *o, int32_t set) {
+    rv_device gpu = { .size = sizeof gpu };
+    return rv_device_get(RV_BACKEND_CUDA, (uint32_t)o->device, &gpu, NULL) == RV_OK && gpu.arch >= set;
+}
+
+/* A profile brings its kernels, where nobody named others, and its 16-bit type. */
+static rv_status resolve_profile(rv_load_options *o, bool plans, rv_error *err) {
+    rv_profile p;
+    if (!o->profile || !*o->profile) return RV_OK;
+    rv_status st = rv_load_profile(o, &p, err);
+    if (st) return st;
+    if (!o->kernels) o->kernels = plans || runs_set(o, p.kernels) ? p.kernels : 0;   /* 0: the newest that there are */
+    if (p.has_bf16) return RV_OK;
+    if (o->compute == RV_COMPUTE_BF16) return rv_fail(err, RV_ERR_UNSUPPORTED, "compute bf16: a %s has no bf16: use f16, or leave it out", p.title);
+    if (o->compute == RV_COMPUTE_AUTO) o->compute = RV_COMPUTE_F16;
+    return RV_OK;
+}
+
+/* `plans`: of a GPU that need not be there, so any build can. */
+static rv_status resolve_cuda(rv_dtype stored, rv_load_options *o, bool plans, rv_error *err) {
+    if (!HAS_CUDA && !(plans && o->profile)) return rv_fail(err, RV_ERR_UNSUPPORTED, "backend cuda: this build has none; use the cpu backend, or build with: cmake --preset cuda");
+    rv_status st = resolve_profile(o, plans, err);
+    if (st) return st;
     o->backend = RV_BACKEND_CUDA;
     if (o->compute == RV_COMPUTE_F32)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "compute f32: the CUDA backend computes in bf16 or f16");
     if (o->compute == RV_COMPUTE_AUTO) o->compute = stored == RV_F16 || quantised(o) ? RV_COMPUTE_F16 : RV_COMPUTE_BF16;
     return RV_OK;
-#else
-    (void)stored, (void)o;
-    return rv_fail(err, RV_ERR_UNSUPPORTED, "backend cuda: this build has none; use the cpu backend, or build with: cmake --preset cuda");
-#endif
 }
 
 /* ---- what weights are kept as ---- */
@@ -203,6 +236,8 @@ static rv_format stored_format(const rv_files *f) {
     }
     return RV_FORMAT_PLAIN;
 }
+
+bool rv_files_quantised(const rv_files *f) { return stored_format(f) != RV_FORMAT_PLAIN; }
 
 typedef struct sizing { const rv_modules *modules; const rv_checkpoint *c; rv_format format; bool nested, in_place; uint64_t bytes; } sizing;
 
@@ -252,14 +287,25 @@ static rv_status resolve_weights(const rv_files *f, rv_load_options *o, rv_error
     return RV_OK;
 }
 
-rv_status rv_load_resolve(const rv_files *files, rv_load_options *o, rv_error *err) {
+static rv_status resolve(const rv_files *files, rv_load_options *o, bool plans, rv_error *err) {
     const rv_dtype stored = files ? files->config.dtype : RV_BF16;
     rv_status st = check_options(o, err);
     if (st) return st;
-    if (o->backend == RV_BACKEND_AUTO) o->backend = gpu_count() > 0 ? RV_BACKEND_CUDA : RV_BACKEND_CPU;
+    if (o->backend == RV_BACKEND_AUTO) o->backend = gpu_count() > 0 || (plans && o->profile) ? RV_BACKEND_CUDA : RV_BACKEND_CPU;
     if (!files) o->weights = RV_WEIGHTS_16BIT;
     else if ((st = resolve_weights(files, o, err))) return st;
-    return o->backend == RV_BACKEND_CUDA ? resolve_cuda(stored, o, err) : resolve_cpu(stored, o, err);
+    return o->backend == RV_BACKEND_CUDA ? resolve_cuda(stored, o, plans, err) : resolve_cpu(stored, o, err);
+}
+
+rv_status rv_load_resolve(const rv_files *files, rv_load_options *o, rv_error *err) { return resolve(files, o, false, err); }
+
+rv_status rv_load_settle_compute(const rv_files *files, const rv_load_options *asked, rv_load_options *o, bool plans, rv_error *err) {
+    rv_load_options again = *o;
+    again.compute = asked->compute;
+    again.embedding = RV_EMBEDDING_AUTO;
+    rv_status st = o->backend == RV_BACKEND_CPU ? resolve_cpu(files->config.dtype, &again, err) : resolve_cuda(files->config.dtype, &again, plans, err);
+    o->compute = again.compute;
+    return st;
 }
 
 rv_placing rv_load_placing(const rv_files *f, const rv_load_options *o, rv_modules *modules) {
@@ -269,11 +315,14 @@ rv_placing rv_load_placing(const rv_files *f, const rv_load_options *o, rv_modul
 }
 
 rv_status rv_load_backend(const rv_load_options *o, bool plans, rv_backend **out, rv_error *err) {
+#ifndef RV_CUDA
+    if (o->backend == RV_BACKEND_CUDA) return rv_absent_open(o->compute == RV_COMPUTE_F16 ? RV_F16 : RV_BF16, out, err);
+#endif
     const rv_int8_rules int8 = { o->int8_threshold == 0 ? INT8_THRESHOLD : o->int8_threshold < 0 ? 0 : o->int8_threshold,
                                  o->int8_parity == RV_INT8_BY_CALL };
 #ifdef RV_CUDA
     if (o->backend == RV_BACKEND_CUDA) {
-        rv_cuda_options cuda = { .device = o->device, .act = o->compute == RV_COMPUTE_F16 ? RV_F16 : RV_BF16,
+        rv_cuda_options cuda = { .device = o->device, .arch = o->kernels, .act = o->compute == RV_COMPUTE_F16 ? RV_F16 : RV_BF16,
                                  .plain_attention = o->attention == RV_ATTENTION_PLAIN, .plans = plans, .int8 = int8 };
         return rv_cuda_open(&cuda, out, err);
     }
@@ -289,6 +338,12 @@ uint64_t rv_load_available(const rv_load_options *o) {
     if (o->backend == RV_BACKEND_CUDA) unused = gpu_get((uint32_t)o->device, &gpu, NULL) ? 0 : gpu.memory_free;
     else cpu_memory(&total, &unused);
     return unused - unused / 20;
+}
+
+/* Ranges of what was given; zeros stay. */
+rv_status rv_session_check(const rv_config *config, const rv_session_options *o, rv_error *err) {
+    rv_session_options resolved = *o;
+    return rv_session_resolve(config, &resolved, err);
 }
 
 rv_status rv_session_resolve(const rv_config *config, rv_session_options *o, rv_error *err) {
@@ -335,29 +390,78 @@ rv_status rv_load_measure(const rv_files *files, rv_backend *be, rv_load_options
     return st;
 }
 
-/* out->available is set. */
-static rv_status measure(const rv_files *files, rv_load_options *load, rv_backend *be, const rv_session_options *session, rv_memory *out, rv_error *err) {
+uint64_t rv_host_room(const rv_load_options *o) {
+    uint64_t total, unused;
+    if (o->host_memory) return o->host_memory;
+    cpu_memory(&total, &unused);
+    return unused / 2;
+}
+
+/* ---- the plan ---- */
+
+typedef struct planning {
+    const rv_files *files;
+    rv_load_options asked, load;
+    rv_profile      profile;             /* GPU backends                                        */
+    rv_backend     *be;
+    rv_rung         rung;
+} planning;
+
+static rv_status plan_weights(planning *p, const rv_session_options *session, rv_memory *out, rv_error *err) {
+    uint64_t own = p->be->own_bytes < out->available ? p->be->own_bytes : out->available, weights = 0;
+    rv_taking taking = { 0 };
+    int32_t at = 0;
+    rv_status st = RV_OK;
+    if (!rv_has_host_memory(p->be) && p->load.gpu_layers)
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "gpu_layers: the CPU backend reads weights where they lie; leave it out, or use the cuda backend");
+    if (!rv_has_host_memory(p->be)) {
+        st = rv_load_measure(p->files, p->be, &p->load, out->available - own, &weights, &out->host_weights, &out->mapped, err);
+        out->weights = weights + out->mapped;
+        return st;
+    }
+    st = rv_load_climb(p->files, p->be, &p->asked, &p->load, &p->profile, session, false, &at, &p->rung, &taking, err);
+    out->weights = taking.device + taking.mapped;
+    out->mapped = taking.mapped;
+    out->host_weights = taking.host;
+    out->streamed = taking.streamed.host_bytes;
+    out->steps = p->rung.steps;
+    out->gpu_layers = p->rung.gpu_layers;
+    return st;
+}
+
+static rv_status plan_session(planning *p, const rv_session_options *session, rv_memory *out, rv_error *err) {
+    const rv_config *config = &p->files->config;
+    rv_session_options so = *session;
     rv_arena cache = { 0 }, scratch = { 0 };
-    uint64_t weights = 0, own = be->own_bytes < out->available ? be->own_bytes : out->available;
     rv_session *s = calloc(1, sizeof *s);
+    const uint64_t room = rv_load_room(&p->load, &p->profile), taken = out->weights + p->be->own_bytes;
     rv_status st = RV_OK;
     if (!s) TRY(rv_fail_memory(err, "memory plan"));
-    TRY(rv_load_measure(files, be, load, out->available - own, &weights, &out->host_weights, &out->mapped, err));
-    out->weights = weights + out->mapped;
-    out->host = be->load_bytes + out->host_weights;
-    out->cache_per_token = rv_cache_bytes_per_token(&files->config, be->act);
-    out->cache_per_tile = rv_cache_bytes_per_tile(&files->config, be->act);
-    if (session) {
-        s->options = *session;
-        TRY(rv_session_resolve(&files->config, &s->options, err));
-        rv_session_place(s, &files->config, be, &cache, &scratch);
-        out->cache = cache.used;
-        out->scratch = scratch.used;
-    }
-    out->scratch += be->own_bytes;
-    out->total = out->weights + out->cache + out->scratch;
+    s->streams = out->streamed > 0;
+    rv_slots_settle(config, p->be, &p->load, &p->profile, &so, s->streams, room > taken ? room - taken : 0, &out->steps);
+    TRY(rv_session_resolve(config, &so, err));
+    s->options = so;
+    rv_session_place(s, config, p->be, &cache, &scratch);
+    out->cache = cache.used;
+    out->scratch = scratch.used;
+    out->slots = so.slots;
+    out->context = so.context;
+    out->images = so.images;
 done:
     free(s);
+    return st;
+}
+
+/* out->available is set. */
+static rv_status measure(planning *p, const rv_session_options *session, rv_memory *out, rv_error *err) {
+    rv_status st = plan_weights(p, session, out, err);
+    if (st) return st;
+    out->host = p->be->load_bytes + out->host_weights;
+    out->cache_per_token = rv_cache_bytes_per_token(&p->files->config, p->be->act);
+    out->cache_per_tile = rv_cache_bytes_per_tile(&p->files->config, p->be->act);
+    if (session) st = plan_session(p, session, out, err);
+    out->scratch += p->be->own_bytes;
+    out->total = out->weights + out->cache + out->scratch;
     return st;
 }
 
@@ -365,26 +469,32 @@ rv_status rv_memory_plan(const char *model_dir, const rv_load_options *load, con
                          rv_memory *out, rv_error *err) {
     if (!model_dir || !out) return rv_fail(err, RV_ERR_ARGUMENT, "rv_memory_plan: %s is NULL", model_dir ? "out" : "model_dir");
     rv_files files = { 0 };
-    rv_backend *be = NULL;
-    rv_load_options o;
+    planning p = { .files = &files };
     rv_session_options so;
     rv_memory plan = { 0 };
     rv_status st = RV_OK;
-    TRY(rv_abi_read(&o, sizeof o, load, "rv_load_options", err));
+    TRY(rv_abi_read(&p.asked, sizeof p.asked, load, "rv_load_options", err));
     TRY(rv_abi_read(&so, sizeof so, session, "rv_session_options", err));
     TRY(rv_files_open(model_dir, false, &files, err));
-    TRY(rv_load_resolve(&files, &o, err));
-    plan.available = rv_load_available(&o);
-    TRY(rv_load_backend(&o, true, &be, err));            /* a plan needs no pool; sizes do not depend on it */
-    TRY(measure(&files, &o, be, session ? &so : NULL, &plan, err));
+    p.load = p.asked;
+    if (p.load.profile && !p.load.memory_limit) {
+        TRY(rv_load_profile(&p.load, &p.profile, err));
+        p.load.memory_limit = p.profile.usable;
+    }
+    TRY(resolve(&files, &p.load, true, err));
+    if (p.load.backend == RV_BACKEND_CUDA) TRY(rv_load_profile(&p.load, &p.profile, err));
+    plan.available = rv_load_available(&p.load);
+    TRY(rv_load_backend(&p.load, true, &p.be, err));     /* a plan needs no pool; sizes do not depend on it */
+    TRY(measure(&p, session ? &so : NULL, &plan, err));
     plan.fits = plan.total <= plan.available;
-    plan.weights_format = o.weights;
-    plan.compute = o.compute;
-    plan.backend = o.backend;
-    plan.embedding = o.embedding;
+    plan.weights_format = p.load.weights;
+    plan.compute = p.load.compute;
+    plan.backend = p.load.backend;
+    plan.embedding = p.load.embedding;
+    plan.kernels = p.load.backend != RV_BACKEND_CUDA ? 0 : p.load.kernels ? p.load.kernels : p.profile.kernels;
     st = rv_abi_write(out, &plan, sizeof plan, "rv_memory", err);
 done:
-    rv_backend_close(be);
+    rv_backend_close(p.be);
     rv_files_close(&files);
     return st;
 }

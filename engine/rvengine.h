@@ -6,7 +6,7 @@
  *     rv_model *model;  rv_session *session;  rv_job *job;
  *
  *     rv_load_options    load = { .size = sizeof load };       // zero means default, everywhere
- *     rv_session_options opts = { .size = sizeof opts };
+ *     rv_session_options opts = { .size = sizeof opts, .slots = 1 };
  *     if (rv_model_load("/models/mllama", &load, &model, &err))    return report(&err);
  *     if (rv_session_new(model, &opts, &session, &err))            return report(&err);
  *
@@ -190,11 +190,18 @@ typedef struct rv_load_options {
                                      made again by a thread that rv_model_free waits for; nothing about it fails a load.  What became
                                      of it is logged, on the threads inside rv_model_load and the last rv_model_free */
     rv_embedding     embedding;   /* GPU backends                                             */
+    const char      *profile;     /* a row of engine/rvprofile.h: its kernels, formats and usable memory, also of a GPU that is not there
+                                     (rv_memory_plan); NULL: the GPU's own                    */
+    int32_t          on_oom;      /* rv_on_oom of engine/rvprofile.h: what may be done when memory is short */
+    int32_t          kernels;     /* kernel set 70, 80, 90; 0: the newest that the GPU runs   */
+    int32_t          gpu_layers;  /* so many text layers stay on the GPU, the rest streams from host memory as they are
+                                     needed; 0: all, unless they must; negative: none         */
+    uint64_t         host_memory; /* pinned host bytes for that; default: half of what is available */
 } rv_load_options;
 
 typedef struct rv_session_options {
     size_t   size;
-    uint32_t slots;               /* sequences computed together; default 1, at most 64       */
+    uint32_t slots;               /* sequences computed together, at most 64; 0: as many as fit and gain (CPU: 1)  */
     uint32_t queue;               /* requests that may wait; default 4 per slot               */
     uint32_t context;             /* tokens per sequence, prompt and answer; default 4096, or
                                      the model's own limit where that is smaller              */
@@ -218,6 +225,11 @@ typedef struct rv_memory {
     uint64_t cache_per_tile;            /* cross-attention K/V bytes a tile of an image       */
     uint64_t host_weights;              /* GPU backends: tables in pinned host memory; not in `weights` */
     rv_embedding embedding;             /* what RV_EMBEDDING_AUTO resolved to                 */
+    uint32_t slots, context, images;    /* of the session, as resolved                        */
+    uint32_t steps;                     /* rv_steps of engine/rvprofile.h: what was done so that it fits */
+    int32_t  gpu_layers;                /* text layers whose weights stay on the device       */
+    uint64_t streamed;                  /* of `host_weights`: bytes of the others             */
+    int32_t  kernels;                   /* GPU backends: the kernel set                       */
 } rv_memory;
 
 /* Reads config.json and the tensor headers only.  On a GPU it asks the driver what is free (which makes a CUDA context) and takes nothing.
@@ -236,6 +248,7 @@ typedef struct rv_ceilings {
     double        flop_s;               /* square matrix products of `compute`, f32 sums       */
     uint64_t      buffer_bytes;         /* how much was read a time: more than any cache       */
     uint32_t      product_side;         /* rows and columns of those matrices                  */
+    double        host_bytes_s;         /* GPU backends: copying pinned host memory to the device */
 } rv_ceilings;
 
 /* Of `load` only backend, device, compute and threads count; NULL: the defaults.  Takes up to 2 GiB of
@@ -320,6 +333,7 @@ typedef struct rv_synth_options {
                                      so that padding tiles have to be computed in full         */
     int32_t         threads;      /* default one a core                                        */
     rv_progress_fn  progress;     void *progress_user;     /* on the calling thread            */
+    int32_t         sparse;       /* non-zero: headers and lengths alone, weights are holes and read as zero: for plans */
 } rv_synth_options;
 
 typedef struct rv_synth_info {
@@ -574,6 +588,7 @@ typedef struct rv_stats {
     float    tower_ms;             /* of vision_ms: the tower alone, before projector and image keys */
     uint32_t forced_tokens;        /* of answer_tokens: appended by the constraint              */
     uint32_t steps;                /* passes behind the prompt that this answer took            */
+    uint32_t reduced;              /* rv_steps: what model and session were reduced by         */
 } rv_stats;
 
 RV_API rv_job_state rv_job_get_state(const rv_job *job);                                /* [any]  */

@@ -100,7 +100,7 @@ static rv_status check_alive(rv_model *m, rv_error *err) {
 static void start(rv_session *s) {
     rv_model *m = s->model;
     for (int32_t i = 0; i < s->cache.tile_pages; i++) s->free_pages[s->n_free++] = s->cache.tile_pages - 1 - i;
-    s->text = (rv_text){ .config = &m->files.config, .weights = &m->weights, .be = m->be, .scratch = &s->text_scratch,
+    s->text = (rv_text){ .streamed = s->streams ? &m->streamed : NULL, .config = &m->files.config, .weights = &m->weights, .be = m->be, .scratch = &s->text_scratch,
                          .cache = &s->cache, .reference = m->options.reference };
     s->reader = s->text;
     s->reader.scratch = &s->chunk_scratch;
@@ -108,10 +108,85 @@ static void start(rv_session *s) {
                              .cache = &s->cache, .taps = m->options.taps, .reference = m->options.reference };
 }
 
+static void give_back(rv_session *s) {
+    rv_model *m = s->model;
+    pthread_mutex_lock(&m->device);
+    rv_decode_close(s);
+    rv_device_release(m->be, s->cache_memory);
+    rv_device_release(m->be, s->scratch_memory);
+    pthread_mutex_unlock(&m->device);
+    atomic_fetch_sub(&m->taken, s->cache_bytes + s->scratch_bytes);
+    free(s->slots);
+    free(s->logits);
+    free(s->seen);
+    free(s->room);
+    free(s->free_pages);
+    free(s->vision_scratch.host);
+    rv_text_rows_free(&s->rows);
+    s->cache_memory = s->scratch_memory = NULL;
+    s->cache_bytes = s->scratch_bytes = 0;
+    s->slots = NULL;
+    s->logits = NULL;
+    s->seen = NULL;
+    s->room = NULL;
+    s->free_pages = NULL;
+    s->n_free = 0;
+    s->vision_scratch.host = NULL;
+}
+
+/* Cache and scratch for the options as they are now, and everything else that a session needs. */
+static rv_status take(rv_session *s, rv_error *err) {
+    rv_model *m = s->model;
+    rv_arena cache = { 0 }, scratch = { 0 };
+    rv_status st = RV_OK;
+    rv_session_place(s, &m->files.config, m->be, &cache, &scratch);
+    TRY(reserve(m, cache.used + scratch.used, err));
+    s->cache_bytes = cache.used;
+    s->scratch_bytes = scratch.used;
+    TRY(take_device(s, err));
+    start(s);
+    TRY(rv_decode_open(s, err));
+done:
+    return st;
+}
+
+/* What can be had now: of the limit, or of what is free and usable. */
+static uint64_t room_of(rv_model *m) {
+    uint64_t room = rv_load_room(&m->options, &m->profile), taken = atomic_load(&m->taken);
+    if (!m->options.memory_limit && m->profile.usable) {
+        uint64_t available = rv_load_available(&m->options), left = m->profile.usable > taken ? m->profile.usable - taken : 0;
+        return available < left ? available : left;
+    }
+    return room > taken ? room - taken : 0;
+}
+
+/* As many slots as were asked for; where their number is open, or may be reduced, as many as there is memory for. */
+static rv_status take_slots(rv_session *s, rv_error *err) {
+    rv_model *m = s->model;
+    const rv_session_options asked = s->options;
+    const bool open = rv_has_host_memory(m->be) && m->options.on_oom != RV_OOM_FAIL && (!asked.slots || m->options.on_oom == RV_OOM_DEGRADE);
+    rv_status st = RV_OK;
+    rv_slots_settle(&m->files.config, m->be, &m->options, &m->profile, &s->options, s->streams, room_of(m), &s->steps);
+    for (uint32_t slots = s->options.slots;; slots /= 2) {
+        s->options = asked;
+        s->options.slots = slots;
+        TRY(rv_session_resolve(&m->files.config, &s->options, err));
+        if (asked.slots && s->options.slots < asked.slots) s->steps |= RV_STEP_SLOTS;
+        st = take(s, err);
+        if ((st != RV_ERR_DEVICE_MEMORY && st != RV_ERR_MEMORY) || !open || s->options.slots < 2) break;
+        rv_model_log(m, RV_LOG_WARNING, "memory: a session of %u slots was refused, one of %u is tried: %s", s->options.slots, slots / 2, err ? err->message : "");
+        give_back(s);
+        s->steps |= RV_STEP_SLOTS;
+    }
+    if (st == RV_OK && s->steps & RV_STEP_SLOTS)
+        rv_model_log(m, RV_LOG_WARNING, "memory: fewer slots, so that the session fits: %u", s->options.slots);
+done:
+    return st;
+}
+
 rv_status rv_session_new(rv_model *model, const rv_session_options *options, rv_session **out, rv_error *err) {
     if (!model || !out) return rv_fail(err, RV_ERR_ARGUMENT, "rv_session_new: %s is NULL", model ? "out" : "model");
     rv_status st = RV_OK;
-    rv_arena cache = { 0 }, scratch = { 0 };
     pthread_condattr_t clock;
     rv_session *s = calloc(1, sizeof *s);
     if (!s) return rv_fail_memory(err, "session");
@@ -126,15 +201,11 @@ rv_status rv_session_new(rv_model *model, const rv_session_options *options, rv_
     s->model = model;
     rv_model_retain(model);
     TRY(rv_abi_read(&s->options, sizeof s->options, options, "rv_session_options", err));
-    TRY(rv_session_resolve(&model->files.config, &s->options, err));
+    TRY(rv_session_check(&model->files.config, &s->options, err));
     TRY(check_alive(model, err));
-    rv_session_place(s, &model->files.config, model->be, &cache, &scratch);
-    TRY(reserve(model, cache.used + scratch.used, err));
-    s->cache_bytes = cache.used;
-    s->scratch_bytes = scratch.used;
-    TRY(take_device(s, err));
-    start(s);
-    TRY(rv_decode_open(s, err));
+    s->streams = model->streamed.host_bytes > 0;
+    s->steps = model->steps;
+    TRY(take_slots(s, err));
 done:
     if (st) rv_session_free(s);
     else *out = s;
@@ -151,22 +222,6 @@ void rv_session_release(rv_session *s) {
     pthread_cond_destroy(&s->work);
     pthread_mutex_destroy(&s->lock);
     free(s);
-}
-
-static void give_back(rv_session *s) {
-    rv_model *m = s->model;
-    pthread_mutex_lock(&m->device);
-    rv_decode_close(s);
-    rv_device_release(m->be, s->cache_memory);
-    rv_device_release(m->be, s->scratch_memory);
-    pthread_mutex_unlock(&m->device);
-    atomic_fetch_sub(&m->taken, s->cache_bytes + s->scratch_bytes);
-    free(s->slots);
-    free(s->logits);
-    free(s->seen);
-    free(s->room);
-    free(s->vision_scratch.host);
-    rv_text_rows_free(&s->rows);
 }
 
 void rv_session_free(rv_session *s) {
@@ -191,7 +246,8 @@ rv_status rv_session_memory(const rv_session *s, rv_memory *out, rv_error *err) 
                      .weights_format = s->model->options.weights, .compute = s->model->options.compute,
                      .backend = s->model->options.backend,
                      .cache_per_token = rv_cache_bytes_per_token(config, s->model->be->act),
-                     .cache_per_tile = rv_cache_bytes_per_tile(config, s->model->be->act) };
+                     .cache_per_tile = rv_cache_bytes_per_tile(config, s->model->be->act),
+                     .slots = s->options.slots, .context = s->options.context, .images = s->options.images, .steps = s->steps };
     return rv_abi_write(out, &is, sizeof is, "rv_memory", err);
 }
 

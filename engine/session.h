@@ -16,6 +16,10 @@
 
 enum { RV_TAPE_SIZES = 7 };              /* 1 << 0 .. 1 << 6 = RV_FEW_ROWS                       */
 
+/* How many images a recorded step's rows may see: none, a sequence's share of the session's, or all of them.  Attention
+ * is cut and given room for what a row may see, so that many slots would pay for what one request hardly ever has. */
+typedef enum { RV_SEES_NONE, RV_SEES_SHARE, RV_SEES_ALL, RV_SIGHTS } rv_sees;
+
 typedef enum { RV_PICTURE_NEW, RV_PICTURE_HELD, RV_PICTURE_READY } rv_picture_state;
 
 struct rv_picture {
@@ -77,7 +81,8 @@ typedef struct rv_placed { rv_constraint *constraint; rv_guide guide; uint32_t u
 
 /* Where the backend can: recorded steps, and the answering rows as they stand on the device. */
 typedef struct rv_ahead {
-    rv_tape     *tapes[RV_TAPE_SIZES][2];/* steps of 1, 2, 4 .. rows; without and with images   */
+    rv_tape     *tapes[RV_TAPE_SIZES][RV_SIGHTS];    /* steps of 1, 2, 4 .. rows                 */
+    rv_sees      sees;                   /* of the rows that are on the device                  */
     rv_text_rows rows;                   /* as last uploaded; the device has moved on since      */
     rv_choice    how[RV_FEW_ROWS];       /* host                                                */
     rv_choice   *device_how;             /* [2 * slots]; the second half for passes that are waited for */
@@ -115,6 +120,8 @@ struct rv_session {
     rv_vision          vision;
     const rv_picture  *seeing;           /* whose states vision_scratch holds, half way through  */
     rv_text_rows       rows;
+    uint32_t           steps;            /* rv_steps: the model's, and its own                   */
+    bool               streams;          /* the model has layers in host memory                 */
     bool               runs_ahead;       /* tokens are chosen on the device: `ahead`; else on the host */
     rv_ahead           ahead;
     float             *logits;           /* host [slots x vocab]                                 */

@@ -252,7 +252,8 @@ static int shard_open(const rv_shards *s, const rv_shard *file, rv_error *err) {
     free(path);
     bool good = fd >= 0;
     /* Some file systems have no fallocate: then writing finds out whether there is room. */
-    if (good && fallocate(fd, 0, 0, (off_t)(file->header.bytes + file->bytes)) && (errno == ENOSPC || errno == EFBIG)) good = false;
+    const off_t bytes = (off_t)(file->header.bytes + file->bytes);
+    if (good && (s->sparse ? ftruncate(fd, bytes) : fallocate(fd, 0, 0, bytes)) && (s->sparse || errno == ENOSPC || errno == EFBIG)) good = false;
     if (good) good = write_at(fd, file->header.data, file->header.bytes, 0);
     if (!good) fail_write(s, file->name, err);
     if (!good && fd >= 0) close(fd), fd = -1;

@@ -38,6 +38,7 @@ typedef struct rv_shards {
     rv_shard        *files;
     size_t           n_files;
     uint64_t         bytes, file_bytes;  /* bytes: of all tensors                               */
+    int32_t          sparse;             /* non-zero: files get their length, not their bytes   */
     const char      *dir;                /* while writing                                       */
     int              fd[RV_SHARDS_AT_ONCE];
     size_t           first_open;         /* fd[k] is that of file first_open + k                */

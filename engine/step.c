@@ -32,6 +32,7 @@ static void end_job(rv_job *job, rv_job_state state) {
     pthread_mutex_lock(&s->model->device);
     job->stats.saturated = rv_saturated(s->model->be);
     pthread_mutex_unlock(&s->model->device);
+    job->stats.reduced = s->steps;
     rv_decode_forget(s, job);
     rv_guided_end(job);
     pthread_mutex_lock(&s->lock);

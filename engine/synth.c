@@ -51,7 +51,7 @@ static rv_status write_folder(const char *dir, const rv_synth_model *model, rv_s
     bool made = false;
     rv_status st = rv_folder_take(dir, &made, err);
     if (st) return st;
-    TRY(rv_folder_check_room(dir, set->files.file_bytes, err));
+    if (!o->sparse) TRY(rv_folder_check_room(dir, set->files.file_bytes, err));
     TRY(rv_synth_set_write(set, dir, o->progress, o->progress_user, err));
     TRY(rv_synth_write_configs(model, dir, err));
     TRY(rv_synth_write_tokenizer(model, o->seed, dir, err));
@@ -81,6 +81,7 @@ rv_status rv_synthesise(const char *out_dir, const rv_synth_options *options, rv
     TRY(rv_synth_model_open(o.shape ? o.shape : "11b", &spec.type, model, err));
     plant_outliers(&spec, o.outliers, model->config.text.hidden);
     TRY(rv_synth_set_plan(&model->config, &spec, &set, err));
+    set.files.sparse = o.sparse;
     if (out_dir) TRY(write_folder(out_dir, model, &set, &o, err));
     if (out) {
         rv_synth_info info = { .tensors = (uint32_t)set.files.n, .files = (uint32_t)set.files.n_files, .parameters = set.parameters,

@@ -49,7 +49,7 @@ void rv_synth_set_free(rv_synth_set *set) {
 
 static uint32_t units_of(void *user, size_t i) {
     const rv_synth_set *set = user;
-    return (uint32_t)((set->want[i].elements + PIECE - 1) / PIECE);
+    return set->files.sparse ? 0 : (uint32_t)((set->want[i].elements + PIECE - 1) / PIECE);
 }
 
 static rv_status run(void *user, rv_shards *files, size_t i, uint32_t unit, void *memory, rv_error *err) {

@@ -194,12 +194,32 @@ static bool many_layers(const pass *p, int32_t first, int32_t *next) {
     rv_decoder_block blocks[RV_BLOCKS_AT_ONCE];
     int32_t n = 0, i = first;
     if (!p->apart || t->watch) return false;
-    for (; i < c->layers && n < RV_BLOCKS_AT_ONCE; i++) {
+    for (; i < c->layers && n < RV_BLOCKS_AT_ONCE && !rv_streams(t->streamed, i); i++) {
         const rv_text_layer *w = &t->weights->text[i];
         if (layer_runs(p, i)) blocks[n++] = c->cross[i] ? cross_block(p, w, t->cache->cross[i]) : self_block(p, w, t->cache->self[i]);
     }
     *next = i;
     return n > 0 && rv_decoder_layers(t->be, blocks, n);
+}
+
+/* The layer that gets this one's buffer next in a pass of this kind, or the first that had it: then for the next pass. */
+static int32_t streamed_after(const pass *p, int32_t i) {
+    const rv_streamed *s = p->t->streamed;
+    for (int32_t k = i + RV_LANES; k < s->end; k += RV_LANES)
+        if (layer_runs(p, k)) return k;
+    for (int32_t k = s->first + (i - s->first) % RV_LANES; k < i; k += RV_LANES)
+        if (layer_runs(p, k)) return k;
+    return -1;
+}
+
+static void one_layer(const pass *p, int32_t i);
+
+static void streamed_layer(const pass *p, int32_t i) {
+    const rv_text *t = p->t;
+    if (!layer_runs(p, i)) return;
+    rv_streamed_use(t->streamed, t->be, i);
+    one_layer(p, i);
+    rv_streamed_used(t->streamed, t->be, i, streamed_after(p, i));
 }
 
 static void one_layer(const pass *p, int32_t i) {
@@ -246,7 +266,7 @@ void rv_text_queue(const rv_text *t, const rv_text_rows *rows, int32_t logits_fr
     if (t->watch) t->watch(t->watch_user, 0, p.x);
     for (int32_t i = 0, next; i < c->layers; i = next)
         if (!many_layers(&p, i, &next)) {
-            one_layer(&p, i);
+            (rv_streams(t->streamed, i) ? streamed_layer : one_layer)(&p, i);
             next = i + 1;
         }
     if (logits_n == 0) return;

@@ -42,6 +42,7 @@ typedef struct rv_text {
     rv_watch_fn       watch;             /* NULL, or sees x before layer 0, after each layer but the
                                             last, and the final norm's output (as HF's hidden_states) */
     void             *watch_user;
+    rv_streamed      *streamed;          /* NULL: every layer's weights stay on the device       */
 } rv_text;
 
 void rv_text_place(rv_text_scratch *s, const rv_config *config, rv_dtype act, int32_t rows, int32_t logit_rows,

@@ -185,6 +185,14 @@ static void forget_parts(const place *p) {
     }
 }
 
+/* Where the weight at p->destination goes on the device. */
+static rv_arena *arena_of(place *p) {
+    const size_t from = offsetof(rv_weights, text), layer = p->destination < from ? SIZE_MAX : (p->destination - from) / sizeof(rv_text_layer);
+    if (layer >= RV_MAX_LAYERS || !rv_streams(p->how->streamed, (int32_t)layer)) return p->arena;
+    const bool image_keys = p->destination == offsetof(rv_weights, text[0].kv) + layer * sizeof(rv_text_layer);
+    return image_keys ? p->arena : rv_streamed_arena(p->how->streamed, p->be, (int32_t)layer);
+}
+
 static rv_status finish_weight(place *p, rv_error *err) {
     rv_weight_spec *s = &p->spec;
     if (s->n_parts == 0) return RV_OK;
@@ -196,7 +204,7 @@ static rv_status finish_weight(place *p, rv_error *err) {
         if (p->format[i] != s->format || !codes != !first || (codes && !codes->nested != !first->nested)) s->format = RV_FORMAT_PLAIN;
     }
     uint64_t bytes = rv_weight_bytes(p->be, s);
-    void *memory = rv_arena_take(s->on_host ? p->how->host : p->arena, bytes);
+    void *memory = rv_arena_take(s->on_host ? p->how->host : arena_of(p), bytes);
     if (bytes == 0) p->mapped += p->spec_bytes;
     if (p->arena->base) *(rv_weight **)(void *)((char *)p->out + p->destination) = rv_weight_new(p->be, s, memory);
     if (p->arena->base && bytes && !rv_loading(p->be)) forget_parts(p);
@@ -230,6 +238,7 @@ static rv_status read_part(place *p, const rv_tensor_want *want, const rv_tensor
         *format = rv_modules_format(p->how->modules, want->name, p->how->format);
         if (*format >= RV_FORMAT_NF4 && cols % RV_BLOCK4) *format = RV_FORMAT_PLAIN;
     }
+    if (p->how->head_int8 && want->row->part == RV_IN_HEAD && !part->codes) *format = RV_FORMAT_INT8;
     return RV_OK;
 }
 
@@ -309,6 +318,11 @@ rv_status rv_weights_place(const rv_config *config, const rv_checkpoint *c, rv_b
     }
     rv_status st = rv_weights_each(config, place_one, &p, err);
     if (st == RV_OK) st = finish_weight(&p, err);
+    if (how->streamed) rv_streamed_finish(how->streamed, be);
+    if (st == RV_OK && be->error.code) {
+        if (err) *err = be->error;
+        st = be->error.code;
+    }
     if (st == RV_OK && arena->base && !how->filled) out->pads_are_equal = rv_weights_pads_equal(config, c);
     *mapped = p.mapped;
     free(p.staging);

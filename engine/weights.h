@@ -8,6 +8,7 @@
 #define RV_ENGINE_WEIGHTS_H
 #include "engine/base/arena.h"
 #include "engine/config.h"
+#include "engine/streamed.h"
 #include "kernels/backend.h"
 #include "loader/checkpoint.h"
 
@@ -160,6 +161,8 @@ typedef struct rv_placing {
                                             pads_are_equal is the caller's to fill in           */
     rv_arena           *host;            /* NULL, or where the large tables go instead that few rows are read of; its memory is
                                             rv_host_alloc's.  Never filled                     */
+    rv_streamed        *streamed;        /* NULL, or the layers whose weights pass through its buffers */
+    bool                head_int8;       /* lm_head in int8, whatever `format` is               */
     rv_weights_progress progress;
 } rv_placing;
 

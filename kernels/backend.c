@@ -330,3 +330,17 @@ bool rv_can_fill(const rv_backend *be) { return be->ops->fill && be->layout[0]; 
 void rv_fill_memory(rv_backend *be, void *dst, const rv_fill *from) {
     if (!failed(be) && from->bytes) be->ops->fill(be, dst, from);
 }
+
+bool rv_can_bring(const rv_backend *be) { return be->ops->bring && be->ops->host_alloc; }
+
+void rv_bring(rv_backend *be, int32_t lane, void *dst, const void *host, uint64_t bytes) {
+    if (!failed(be) && bytes) be->ops->bring(be, lane, dst, host, bytes);
+}
+
+void rv_brought(rv_backend *be, int32_t lane) {
+    if (!failed(be)) be->ops->brought(be, lane);
+}
+
+void rv_spent(rv_backend *be, int32_t lane) {
+    if (!failed(be)) be->ops->spent(be, lane);
+}

@@ -32,6 +32,7 @@ extern "C" {
 
 enum { RV_FEW_ROWS = 64,         /* the decode kernels' most rows                             */
        RV_WEIGHT_PARTS = 3,
+       RV_LANES = 2,
        RV_BLOCKS_AT_ONCE = 40 };
 
 typedef enum { RV_ACT_NONE, RV_ACT_GELU /* exact, with erf */ } rv_act;
@@ -228,6 +229,11 @@ typedef struct rv_backend_ops {
     void  (*fill)       (rv_backend *, void *dst, const rv_fill *);
     bool  (*loading)    (rv_backend *);
     uint64_t (*saturated)(rv_backend *);                              /* values clamped by what has run        */
+    /* optional, all or none: copies of host_alloc's memory beside what is queued, on one of RV_LANES lanes.  bring: behind the last `spent`
+     * of the lane; brought: what is queued next waits for it; spent: what was queued needs the lane's bytes no longer. */
+    void  (*bring)      (rv_backend *, int32_t lane, void *dst, const void *host, uint64_t bytes);
+    void  (*brought)    (rv_backend *, int32_t lane);
+    void  (*spent)      (rv_backend *, int32_t lane);
 } rv_backend_ops;
 
 /* Where the threads that load weights spent their time, a mean over them. */
@@ -409,6 +415,11 @@ const void *rv_fetched(rv_backend *be, rv_tray *tray, rv_error *err);
 /* Queued like weight_new, one at a time: all of it is there, and every piece was seen, after finish. */
 void        rv_fill_memory(rv_backend *be, void *dst, const rv_fill *from);
 bool        rv_can_fill(const rv_backend *be);
+/* Weights that come when they are needed: see the table. */
+void        rv_bring(rv_backend *be, int32_t lane, void *dst, const void *host, uint64_t bytes);
+void        rv_brought(rv_backend *be, int32_t lane);
+void        rv_spent(rv_backend *be, int32_t lane);
+bool        rv_can_bring(const rv_backend *be);
 
 #ifdef __cplusplus
 }

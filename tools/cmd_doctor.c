@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "tools/commands.h"
+#include "tools/doctor_checks.h"
 #include "tools/files.h"
 #include "tools/options.h"
 #include "tools/report.h"
@@ -18,11 +19,13 @@ static const char NAME[] = "doctor";
 
 static const command_help help = {
     .command = "doctor",
-    .usage = "rvengine doctor [--json]",
+    .usage = "rvengine doctor [--env-file FILE] [--json]",
     .about = "Version and build, devices, memory, and checks of what the engine relies on. Nothing is loaded\n"
-             "or changed. No environment variable changes what rvengine does;\n"
+             "or changed. Settings (RV_ variables, --env-file) are checked, not taken.\n"
              "XDG_CACHE_HOME and HOME say where the user's cache folder is.\n"
-             "Exit code 0 when a model can run here, 5 when no device is usable.",
+             "Exit code 0 when a model can run here, 5 when no device is usable, 2 when a setting is\n"
+             "unknown or malformed.",
+    .reports_settings = true,
 };
 
 /* What was found, gathered once and then printed as text or JSON. */
@@ -37,6 +40,8 @@ static void add_check(findings *f, const char *name, bool good, const char *form
     va_end(args);
     json_array_append_new(f->checks, json_pack("{s:s, s:b, s:o}", "name", name, "good", good, "text", json_textz(text)));
 }
+
+static void take_finding(void *user, const char *name, bool good, const char *text) { add_check(user, name, good, "%s", text); }
 
 /* ---- checks --------------------------------------------------------------------------------- */
 
@@ -183,19 +188,24 @@ static int work(bool as_json) {
     check_limits(&f);
     add_devices(&f);
     check_gpu(&f);
+    doctor_profiles(take_finding, &f);
+    doctor_libraries(take_finding, &f);
+    int wrong = doctor_settings(take_finding, &f);
     bool usable = json_array_size(f.devices) > 0;
     if (!as_json) print_findings(&f);
     json_t *root = json_pack("{s:s, s:o, s:o, s:o}", "version", rv_version(), "build", f.build, "devices", f.devices,
                              "checks", f.checks);
     int code = as_json ? json_print(NAME, root, 0) : stdout_finish(NAME);
     if (!as_json) json_decref(root);
-    return code ? code : usable ? EXIT_OK : EXIT_UNSUPPORTED;
+    return code ? code : !usable ? EXIT_UNSUPPORTED : wrong ? EXIT_USAGE : EXIT_OK;
 }
 
 int cmd_doctor(int argc, char **argv) {
     bool as_json = false;
+    const char *env_file;
     const option table[] = {
         { OPTION_GROUP, .name = "Options" },
+        { OPTION_TEXT, .name = "env-file", .to = &env_file, .value = "FILE", .help = "check the settings in it too" },
         { OPTION_FLAG, .name = "json", .to = &as_json, .help = "one JSON object" },
         { OPTION_END },
     };

@@ -10,6 +10,7 @@
 
 #include "tools/commands.h"
 #include "tools/run.h"
+#include "tools/worker.h"
 
 /* Reads a receipt with any model that follows instructions; the demo model was trained on it. */
 #define DEFAULT_PROMPT "Extract the receipt as KEY: VALUE lines."
@@ -97,6 +98,9 @@ static parse_result parse(run_options *o, int argc, char **argv) {
         { OPTION_FLAG, .name = "ignore-stop", .to = &o->ignore_stop,
           .help = "go on past the model's stop tokens (benchmarks)" },
         LOAD_OPTIONS(o->load),
+        { OPTION_GROUP, .name = "The process" },
+        { OPTION_CHOICE, .name = "worker", .to = &o->worker, .choices = "auto|on|off",
+          .help = "compute in a process of its own, which is started once more\nwhen the GPU fails (default auto: with a GPU)" },
         { OPTION_END },
     };
     return options_parse(&help, table, argc, argv, NULL);
@@ -296,12 +300,9 @@ static int finish(run *r) {
     return run_print_answer(r);
 }
 
-static int work(run *r) {
+static int compute(run *r) {
     rv_error err = { 0 };
-    rv_status st = check(&r->o, &err);
-    if (st == RV_OK && r->o.output) st = output_check(r->o.output, &err);
-    else if (st == RV_OK && stdout_check(NAME)) return EXIT_IO;
-    if (st == RV_OK) st = read_inputs(r, &err);
+    rv_status st = read_inputs(r, &err);
     if (st == RV_OK) st = load(r, &err);
     if (st == RV_OK && r->o.load.verbose) run_say_memory(r);
     if (st == RV_OK) st = generate(r, &err);
@@ -312,17 +313,50 @@ static int work(run *r) {
     return report(NAME, &err);
 }
 
+static void clear(run *r) {
+    rv_job_free(r->job);
+    rv_constraint_free(r->form);
+    rv_session_free(r->session);
+    rv_model_free(r->model);
+    conversation_free(&r->talk);
+    input_free(&r->text);
+    text_list_free(&r->o.images);
+    text_list_free(&r->o.stop);
+}
+
+/* In a worker process: what it holds ends with it, but for files that are still being written. */
+static int compute_apart(void *user, int restarts) {
+    run *r = user;
+    r->restarts = restarts;
+    int code = compute(r);
+    clear(r);
+    return code;
+}
+
+static bool reads_stdin(const run_options *o) {
+    const char *files[] = { o->prompt_file, o->messages, o->raw_file };
+    bool is = false;
+    for (size_t i = 0; i < 3; i++) is |= files[i] && strcmp(files[i], "-") == 0;
+    for (size_t i = 0; i < o->images.count; i++) is |= strcmp(o->images.items[i], "-") == 0;
+    return is;
+}
+
+static int work(run *r) {
+    enum { AUTO, ON };
+    rv_error err = { 0 };
+    rv_status st = check(&r->o, &err);
+    if (st == RV_OK && r->o.output) st = output_check(r->o.output, &err);
+    else if (st == RV_OK && stdout_check(NAME)) return EXIT_IO;
+    if (st) return report(NAME, &err);
+    if (r->o.worker != ON && (r->o.worker != AUTO || !worker_pays(r->o.load.backend))) return compute(r);
+    worker w = { .command = NAME, .streams = r->o.stream, .reads_stdin = reads_stdin(&r->o), .work = compute_apart, .user = r };
+    return worker_run(&w);
+}
+
 int cmd_run(int argc, char **argv) {
     run r = { .o = { .max_tokens = DEFAULT_MAX_TOKENS, .max_tiles = 2 } };
     parse_result parsed = parse(&r.o, argc, argv);
     int code = parsed == PARSE_OK ? work(&r) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
-    rv_job_free(r.job);
-    rv_constraint_free(r.form);
-    rv_session_free(r.session);
-    rv_model_free(r.model);
-    conversation_free(&r.talk);
-    input_free(&r.text);
-    text_list_free(&r.o.images);
-    text_list_free(&r.o.stop);
+    clear(&r);
     return code;
 }

@@ -25,7 +25,7 @@ typedef struct synth_options {
     const char *shape;
     uint64_t    seed, shard_size, outliers, threads;
     int32_t     type, names;
-    bool        outliers_given, padding, dry_run, json;
+    bool        outliers_given, padding, dry_run, sparse, json;
 } synth_options;
 
 static parse_result parse(synth_options *o, int argc, char **argv, text_list *plain) {
@@ -46,6 +46,8 @@ static parse_result parse(synth_options *o, int argc, char **argv, text_list *pl
           .help = "fill the unused slots of the tile tables too, so that\npadding tiles must be computed in full" },
         { OPTION_GROUP, .name = "How" },
         { OPTION_WHOLE, .name = "threads", .to = &o->threads, .min = 1, .max = 1024, .value = "N", .help = "default: one a core" },
+        { OPTION_FLAG, .name = "sparse", .to = &o->sparse,
+          .help = "headers and lengths alone, no bytes on the disk: for plans\n(every weight reads as zero)" },
         { OPTION_FLAG, .name = "dry-run", .to = &o->dry_run, .help = "only say what would be written" },
         { OPTION_FLAG, .name = "json", .to = &o->json, .help = "as a JSON object" },
         { OPTION_END },
@@ -85,7 +87,7 @@ static int work(const synth_options *o, const text_list *plain) {
     rv_synth_options options = { .size = sizeof options, .shape = o->shape, .seed = o->seed, .type = o->type, .names = o->names,
                                  .shard_bytes = o->shard_size, .padding_nonzero = o->padding, .threads = (int32_t)o->threads,
                                  .outliers = !o->outliers_given ? 0 : o->outliers ? (int32_t)o->outliers : -1,
-                                 .progress = progress_writing };
+                                 .sparse = o->sparse, .progress = progress_writing };
     double start = now();
     rv_status st = rv_synthesise(dir, &options, &info, &err);
     progress_end();

@@ -38,6 +38,15 @@ void signals_prepare(void) {
     sigaction(SIGPIPE, &ignore, NULL);
 }
 
+void signals_worker(void) {
+    struct sigaction stop = { .sa_handler = on_signal }, ignore = { .sa_handler = SIG_IGN };
+    sigemptyset(&stop.sa_mask);
+    sigemptyset(&ignore.sa_mask);
+    sigaction(SIGUSR1, &stop, NULL);
+    sigaction(SIGINT, &ignore, NULL);                    /* a terminal sends it to all of its processes */
+    sigaction(SIGTERM, &ignore, NULL);
+}
+
 bool interrupted(void) { return stop_asked != 0; }
 
 /* ---- in ------------------------------------------------------------------------------------ */

@@ -32,5 +32,7 @@ rv_status fail(rv_error *err, rv_status code, const char *format, ...) __attribu
 
 /* Ctrl-C and SIGTERM set a flag (the second one kills); SIGPIPE becomes a write error. */
 void signals_prepare(void);
+/* In a worker process: SIGUSR1 instead, which the process that the user sees sends on. */
+void signals_worker(void);
 bool interrupted(void);
 #endif

@@ -1,5 +1,6 @@
 /* main.c - rvengine: its subcommands. */
 #include "tools/commands.h"
+#include "tools/plan_profile.h"
 #include "tools/program.h"
 
 static const command commands[] = {
@@ -23,6 +24,8 @@ static const program rvengine = {
     .about = "rvengine reads documents with Llama-3.2-Vision models (HF \"Mllama\" folders).",
     .commands = commands,
     .n_commands = sizeof commands / sizeof *commands,
+    .topic = "profiles",
+    .print_topic = profiles_print,
     .examples = "  rvengine run --model /models/Llama-3.2-11B-Vision-Instruct --image receipt.jpg\n"
                 "  rvengine plan --model /models/Llama-3.2-11B-Vision-Instruct --weights int8",
 };

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "tools/report.h"
+#include "tools/settings.h"
 
 enum { WORD_MAX = 40, HELP_COLUMN = 27 };
 
@@ -97,12 +98,15 @@ static void print_help(const command_help *help, const option *table) {
     if (help->after) printf("\n%s\n", help->after);
 }
 
-/* ---- values ------------------------------------------------------------------------------ */
-
-static parse_result wrong_value(const command_help *help, const option *o, const char *value, const char *must) {
-    say_error("%s: --%s: must be %s, is \"%s\"", help->command, o->name, must, value);
-    return PARSE_WRONG;
+static const option *find(const option *table, const char *name, size_t length, char letter) {
+    for (const option *o = table; o->kind != OPTION_END; o++) {
+        if (o->kind == OPTION_GROUP) continue;
+        if (letter ? o->letter == letter : strlen(o->name) == length && memcmp(o->name, name, length) == 0) return o;
+    }
+    return NULL;
 }
+
+/* ---- values ------------------------------------------------------------------------------ */
 
 static bool parse_whole(const char *text, uint64_t *out) {
     if (*text < '0' || *text > '9') return false;              /* strtoull takes signs and blanks */
@@ -136,74 +140,109 @@ static bool parse_bytes(const char *text, uint64_t *out) {
     return true;
 }
 
-static parse_result take_whole(const command_help *help, const option *o, const char *value) {
+enum { MUST_BYTES = 96 };
+
+static bool take_whole(const option *o, const char *value, char must[MUST_BYTES]) {
     uint64_t v;
-    if (parse_whole(value, &v) && (double)v >= o->min && (o->max == 0 || (double)v <= o->max)) {
-        *(uint64_t *)o->to = v;
-        return PARSE_OK;
-    }
-    char must[96];
-    if (o->max != 0) snprintf(must, sizeof must, "a whole number from %.0f to %.0f", o->min, o->max);
-    else snprintf(must, sizeof must, "a whole number, at least %.0f", o->min);
-    return wrong_value(help, o, value, must);
+    if (parse_whole(value, &v) && (double)v >= o->min && (o->max == 0 || (double)v <= o->max)) return *(uint64_t *)o->to = v, true;
+    if (o->max != 0) snprintf(must, MUST_BYTES, "a whole number from %.0f to %.0f", o->min, o->max);
+    else snprintf(must, MUST_BYTES, "a whole number, at least %.0f", o->min);
+    return false;
 }
 
-static parse_result take_real(const command_help *help, const option *o, const char *value) {
-    char *end, must[96];
+static bool take_real(const option *o, const char *value, char must[MUST_BYTES]) {
+    char *end;
     double v;
-    if (parse_real(value, &end, &v) && *end == '\0' && v >= o->min && v <= o->max) {
-        *(double *)o->to = v;
-        return PARSE_OK;
-    }
-    snprintf(must, sizeof must, "a number from %g to %g", o->min, o->max);
-    return wrong_value(help, o, value, must);
+    if (parse_real(value, &end, &v) && *end == '\0' && v >= o->min && v <= o->max) return *(double *)o->to = v, true;
+    snprintf(must, MUST_BYTES, "a number from %g to %g", o->min, o->max);
+    return false;
 }
 
-static parse_result take_choice(const command_help *help, const option *o, const char *value) {
+static bool take_choice(const option *o, const char *value, char must[MUST_BYTES]) {
     size_t n = strlen(value);
     int32_t place = 0;
     for (const char *c = o->choices; n > 0; place++) {
         size_t length = strcspn(c, "|");
-        if (length == n && memcmp(c, value, n) == 0) {
-            *(int32_t *)o->to = place;
-            return PARSE_OK;
-        }
+        if (length == n && memcmp(c, value, n) == 0) return *(int32_t *)o->to = place, true;
         if (c[length] == '\0') break;
         c += length + 1;
     }
-    char must[96];
-    snprintf(must, sizeof must, "one of %s", o->choices);
-    return wrong_value(help, o, value, must);
+    snprintf(must, MUST_BYTES, "one of %s", o->choices);
+    return false;
+}
+
+/* A flag of the command line has no value, one that is a setting says yes or no. */
+static bool take_flag(const option *o, const char *value, char must[MUST_BYTES]) {
+    static const char *const words[] = { "0", "1", "no", "yes", "off", "on", "false", "true" };
+    for (size_t i = 0; i < sizeof words / sizeof *words && value; i++)
+        if (strcmp(value, words[i]) == 0) return *(bool *)o->to = i % 2, true;
+    if (!value) return *(bool *)o->to = true;
+    snprintf(must, MUST_BYTES, "1 or 0, yes or no, on or off, true or false");
+    return false;
+}
+
+/* False: `must` says what the value has to be. */
+static bool take_value(const option *o, const char *value, char must[MUST_BYTES]) {
+    switch (o->kind) {
+    case OPTION_FLAG: return take_flag(o, value, must);
+    case OPTION_TEXT: return *(const char **)o->to = value, true;
+    case OPTION_LIST:
+        snprintf(must, MUST_BYTES, "short enough: the machine is out of memory");
+        return list_add(o->to, value);
+    case OPTION_WHOLE: return take_whole(o, value, must);
+    case OPTION_REAL: return take_real(o, value, must);
+    case OPTION_BYTES:
+        snprintf(must, MUST_BYTES, "a size such as 12G, 500M or 1.5G");
+        return parse_bytes(value, o->to);
+    case OPTION_CHOICE: return take_choice(o, value, must);
+    default: return false;
+    }
 }
 
 static parse_result take(const command_help *help, const option *o, const char *value) {
+    char must[MUST_BYTES] = "";
     if (o->given) *o->given = true;
-    switch (o->kind) {
-    case OPTION_FLAG: *(bool *)o->to = true; return PARSE_OK;
-    case OPTION_TEXT: *(const char **)o->to = value; return PARSE_OK;
-    case OPTION_LIST:
-        if (list_add(o->to, value)) return PARSE_OK;
-        say_error("%s: out of memory", help->command);
-        return PARSE_WRONG;
-    case OPTION_WHOLE: return take_whole(help, o, value);
-    case OPTION_REAL: return take_real(help, o, value);
-    case OPTION_BYTES:
-        if (parse_bytes(value, o->to)) return PARSE_OK;
-        return wrong_value(help, o, value, "a size such as 12G, 500M or 1.5G");
-    case OPTION_CHOICE: return take_choice(help, o, value);
-    default: return PARSE_WRONG;
-    }
+    if (take_value(o, value, must)) return PARSE_OK;
+    say_error("%s: --%s: must be %s, is \"%s\"", help->command, o->name, must, value);
+    return PARSE_WRONG;
 }
 
-/* ---- the line ---------------------------------------------------------------------------- */
+/* ---- settings ---- */
 
-static const option *find(const option *table, const char *name, size_t length, char letter) {
-    for (const option *o = table; o->kind != OPTION_END; o++) {
-        if (o->kind == OPTION_GROUP) continue;
-        if (letter ? o->letter == letter : strlen(o->name) == length && memcmp(o->name, name, length) == 0) return o;
+bool option_accepts(const option *o, const char *value, char *must, size_t bytes) {
+    char text[MUST_BYTES] = "";
+    bool good = take_value(o, value, text);
+    snprintf(must, bytes, "%s", text);
+    return good;
+}
+
+/* The value of --env-file, before anything else is looked at. */
+static const char *env_file_of(const option *table, int argc, char **argv) {
+    static const char NAME[] = "--env-file";
+    if (!find(table, NAME + 2, sizeof NAME - 3, 0)) return NULL;
+    for (int i = 1; i < argc && strcmp(argv[i], "--"); i++) {
+        if (strcmp(argv[i], NAME) == 0) return i + 1 < argc ? argv[i + 1] : NULL;
+        if (strncmp(argv[i], NAME, sizeof NAME - 1) == 0 && argv[i][sizeof NAME - 1] == '=') return argv[i] + sizeof NAME;
     }
     return NULL;
 }
+
+static parse_result take_settings(const command_help *help, const option *table, int argc, char **argv) {
+    rv_error err;
+    if (settings_read(env_file_of(table, argc, argv), &err)) return say_error("%s: --env-file: %s", help->command, err.message), PARSE_WRONG;
+    for (const option *o = table; o->kind != OPTION_END; o++) {
+        const char *from, *value = o->setting && !help->reports_settings ? setting_of(o, &from) : NULL;
+        char must[MUST_BYTES] = "";
+        if (!value) continue;
+        if (o->given) *o->given = true;
+        if (take_value(o, value, must)) continue;
+        say_error("%s: %s: must be %s, is \"%s\" (%s)", help->command, setting_name_of(o->name).text, must, value, from);
+        return PARSE_WRONG;
+    }
+    return PARSE_OK;
+}
+
+/* ---- the line ---------------------------------------------------------------------------- */
 
 static parse_result unknown(const command_help *help, const option *table, const char *arg, const char *name, size_t n) {
     char word[WORD_MAX + 1];
@@ -248,6 +287,8 @@ static parse_result parse_option(const command_help *help, const option *table, 
 
 parse_result options_parse(const command_help *help, const option *table, int argc, char **argv, text_list *plain) {
     bool only_plain = false;
+    parse_result settled = take_settings(help, table, argc, argv);
+    if (settled != PARSE_OK) return settled;
     for (int i = 1; i < argc; i++) {
         const char *arg = argv[i];
         parse_result result = PARSE_OK;

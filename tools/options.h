@@ -35,6 +35,7 @@ typedef struct option {
     const char *choices;     /* "auto|cpu|cuda"                                               */
     const char *value;       /* what stands for the value in help: "FILE"                     */
     const char *help;        /* lines are broken where it says "\n"                           */
+    bool        setting;     /* may also come from RV_NAME or --env-file: tools/settings.h    */
 } option;
 
 /* What --help says besides the options. */
@@ -43,6 +44,7 @@ typedef struct command_help {
     const char *usage;       /* lines after "usage: "; each starts with the program           */
     const char *about;
     const char *after;       /* examples and the like; may be NULL                            */
+    bool        reports_settings;   /* the command names settings instead of taking them       */
 } command_help;
 
 typedef enum { PARSE_OK, PARSE_HELP, PARSE_WRONG } parse_result;
@@ -51,6 +53,9 @@ typedef enum { PARSE_OK, PARSE_HELP, PARSE_WRONG } parse_result;
  * PARSE_HELP: help was printed to stdout; PARSE_WRONG: the reason was printed to stderr. Lists
  * are the caller's to free in every case. */
 parse_result options_parse(const command_help *help, const option *table, int argc, char **argv, text_list *plain);
+
+/* Whether an option would take that value; if not, `must` says what it has to be. Writes what is behind `to`. */
+bool option_accepts(const option *o, const char *value, char *must, size_t bytes);
 
 /* The word of `words` (n of them) that `text` most likely meant, or NULL. */
 const char *nearest_word(const char *text, const char *const *words, size_t n);

@@ -15,9 +15,10 @@ static int print_help(const program *p) {
     printf("%s\n\nusage: %s COMMAND [options]\n\ncommands:\n", p->about, p->name);
     for (size_t i = 0; i < p->n_commands; i++) printf("  %-10s %s\n", p->commands[i].name, p->commands[i].about);
     printf("\n  %s help COMMAND       its options, with defaults and examples\n"
-           "  %s help exit-codes    what the exit codes mean\n"
-           "  %s --version\n\n"
-           "examples:\n%s\n", p->name, p->name, p->name, p->examples);
+           "  %s help exit-codes    what the exit codes mean\n", p->name, p->name);
+    if (p->topic) printf("  %s help %s      the GPUs that --gpu-profile knows\n", p->name, p->topic);
+    printf("  %s --version\n\n"
+           "examples:\n%s\n", p->name, p->examples);
     return stdout_finish("help");
 }
 
@@ -40,6 +41,7 @@ static const command *find(const program *p, const char *name) {
 
 static int help(const program *p, const char *topic) {
     if (!topic) return print_help(p);
+    if (p->topic && strcmp(topic, p->topic) == 0) return p->print_topic(), stdout_finish("help");
     if (strcmp(topic, "exit-codes") == 0) {
         printf("exit codes of every command:\n%s\n", exit_codes_text());
         return stdout_finish("help");
@@ -80,5 +82,6 @@ int program_main(const program *p, int argc, char **argv) {
     }
     const command *c = find(p, word);
     if (c) return c->run(argc - 1, argv + 1);
+    if (p->fallback && word[0] == '-' && word[1]) return find(p, p->fallback)->run(argc, argv);
     return unknown(p, word[0] == '-' ? "option" : "command", word);
 }

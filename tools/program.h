@@ -12,6 +12,9 @@ typedef struct program {
     const char    *name, *about;             /* "rvengine"; one sentence                        */
     const command *commands;
     size_t         n_commands;
+    const char    *fallback;                 /* the command of a line that begins with an option; NULL: none */
+    const char    *topic;                    /* of `help`, besides commands and exit-codes; NULL: none */
+    void         (*print_topic)(void);
     const char    *examples;                 /* lines of --help                                 */
 } program;
 

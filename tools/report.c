@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,6 +76,8 @@ int report(const char *command, const rv_error *err) {
     return exit_code(err->code);
 }
 
+static bool on_terminal;      /* where a worker's output ends, too: its own stdout is a pipe */
+
 /* ---- stdout ------------------------------------------------------------------------------- */
 
 void stdout_prepare(void) {
@@ -86,6 +89,7 @@ void stdout_prepare(void) {
             close(got);
         }
     }
+    on_terminal = isatty(STDOUT_FILENO);
 }
 
 int stdout_check(const char *command) {
@@ -103,7 +107,7 @@ int stdout_finish(const char *command) {
 }
 
 void print_text(const char *text, size_t bytes) {
-    if (!isatty(STDOUT_FILENO)) {
+    if (!on_terminal) {
         fwrite(text, 1, bytes, stdout);
         return;
     }
@@ -134,6 +138,15 @@ short_text count_text(uint64_t count) {
     short_text s;
     snprintf(s.text, sizeof s.text, unit == 0 ? "%.0f%s" : v < 10 ? "%.2f%s" : "%.1f%s", v, units[unit]);
     return s;
+}
+
+steps_words steps_text(uint32_t steps) {
+    steps_words w = { "" };
+    const char *name;
+    size_t at = 0;
+    for (rv_steps one = 1; at < sizeof w.text && (name = rv_step_name(one)); one <<= 1)
+        if (steps & one) at += (size_t)snprintf(w.text + at, sizeof w.text - at, "%s%s", at ? ", " : "", name);
+    return w;
 }
 
 const char *backend_name(rv_backend_id id) {

@@ -8,7 +8,7 @@
 #define RV_TOOLS_REPORT_H
 #include <jansson.h>
 
-#include "engine/rvengine.h"
+#include "engine/rvprofile.h"
 
 /* Stable. From 3 up they are the library's error numbers without their sign, see exit_code. */
 enum {
@@ -42,6 +42,10 @@ void print_text(const char *text, size_t bytes);
 typedef struct short_text { char text[32]; } short_text;
 short_text bytes_text(uint64_t bytes);
 short_text count_text(uint64_t count);
+
+/* rv_steps as text: "lm_head in int8, fewer slots"; "" for none. */
+typedef struct steps_words { char text[240]; } steps_words;
+steps_words steps_text(uint32_t steps);
 
 const char *backend_name(rv_backend_id id);
 const char *weights_name(rv_weight_format format);

@@ -14,6 +14,7 @@ typedef struct run_options {
     bool        temperature_given, top_k_given, top_p_given, seed_given;
     bool        sample, stream, json, logprobs, no_exif, control_tokens, double_bos, ignore_stop;
     int32_t     max_tiles, chat_template;      /* choices: places of 1|2|4 and auto|A|B */
+    int32_t     worker;                        /* auto|on|off                            */
 } run_options;
 
 /* One run: everything that is freed at its end. */
@@ -26,6 +27,7 @@ typedef struct run {
     rv_constraint *form;                       /* --json-schema             */
     rv_job      *job;
     double       load_ms;
+    int          restarts;                     /* of the worker process, before this one */
     int          failed;                       /* --stream: stdout could not be written */
 } run;
 

@@ -66,12 +66,12 @@ static json_t *images_json(const run *r) {
 }
 
 static json_t *stats_json(const run *r, const rv_stats *s) {
-    return json_pack("{s:i, s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I}", "images", (int)s->images, "tiles",
+    return json_pack("{s:i, s:i, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:s, s:i}", "images", (int)s->images, "tiles",
                      (int)s->tiles, "image_tokens", (int)s->image_tokens, "prompt_tokens", (int)s->prompt_tokens,
                      "answer_tokens", (int)s->answer_tokens, "load_ms", json_ms(r->load_ms), "image_ms",
                      json_ms((double)s->image_ms), "vision_ms", json_ms((double)s->vision_ms), "tower_ms", json_ms((double)s->tower_ms), "prefill_ms",
                      json_ms((double)s->prefill_ms), "decode_ms", json_ms((double)s->decode_ms), "total_ms",
-                     json_ms((double)s->total_ms), "saturated", (json_int_t)s->saturated);
+                     json_ms((double)s->total_ms), "saturated", (json_int_t)s->saturated, "reduced", steps_text(s->reduced).text, "worker_restarts", r->restarts);
 }
 
 static json_t *model_json(const run *r, const rv_memory *m, const rv_stats *s) {

@@ -32,8 +32,8 @@ static void take(rv_cuda *c) {
 }
 
 rv_status rv_cuda_open(const rv_cuda_options *o, rv_backend **out, rv_error *err) {
-    rv_cuda_device_info info;
-    rv_status st = rv_cuda_device(o->device, &info, err);
+    rv_cuda_device_info info = { .arch = o->arch };      /* planning for a GPU that need not be there    */
+    rv_status st = o->plans && o->arch ? RV_OK : rv_cuda_device(o->device, &info, err);
     if (st) return st;
     int32_t arch = o->arch ? o->arch : info.arch;
     if (info.arch == 0 || arch > info.arch)
@@ -63,6 +63,7 @@ void rv_cuda_close(rv_backend *be) {
     rv_cuda *c = (rv_cuda *)be;
     rv_loader_close(c->loader);
     rv_cuda_four_loaded(c);
+    rv_cuda_lanes_close(c);
     if (c->stream) cudaStreamSynchronize(c->stream);
     if (c->lt) cublasLtDestroy(c->lt);
     rv_cuda_give_back(c, c->sums);

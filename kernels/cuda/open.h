@@ -48,6 +48,7 @@ typedef struct rv_cuda {
     struct rv_four_rooms *four_rooms;    /* nf4.c: while loading                                 */
     rv_gemm_plan     plans[RV_GEMM_CACHE];
     uint32_t         next_plan;
+    struct rv_lanes *lanes;              /* bring.c; NULL until weights are streamed             */
 } rv_cuda;
 
 /* Records the first failure as the backend's sticky error. */
@@ -86,6 +87,11 @@ rv_tray    *rv_cuda_tray_new(rv_backend *be, uint64_t bytes);
 void        rv_cuda_tray_free(rv_backend *be, rv_tray *tray);
 void        rv_cuda_fetch(rv_backend *be, rv_tray *tray, const void *src, uint64_t bytes);
 const void *rv_cuda_fetched(rv_backend *be, rv_tray *tray);
+/* bring.c: host memory to the device beside `stream`; the table's entries, and what is left at the end. */
+void rv_cuda_bring(rv_backend *be, int32_t lane, void *dst, const void *host, uint64_t bytes);
+void rv_cuda_brought(rv_backend *be, int32_t lane);
+void rv_cuda_spent(rv_backend *be, int32_t lane);
+void rv_cuda_lanes_close(rv_cuda *c);
 /* gemm.c: D [m x n] = alpha * x [m x k] w^T + (add ? D : 0) + bias; D act or f32; bias: f32, with an f32 D only; NULL: none. */
 void rv_cuda_gemm(rv_cuda *c, rv_mat out, rv_mat x, const rv_weight *w, float alpha, bool add, const float *bias);
 

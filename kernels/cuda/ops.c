@@ -319,7 +319,9 @@ void rv_cuda_fill(rv_backend *be, rv_dtype act) {
         .mark = op_mark, .marked_ms = op_marked_ms, .host_alloc = op_host_alloc, .host_release = op_host_release,
         .decoder_block = op_decoder_block, .decoder_blocks = rv_cuda_layers, .vision_block = op_vision_block, .best = op_best,
         .record = rv_cuda_record, .recorded = rv_cuda_recorded, .play = rv_cuda_play, .erase = rv_cuda_erase,
-        .choose = op_choose, .tray_new = rv_cuda_tray_new, .tray_free = rv_cuda_tray_free, .fetch = rv_cuda_fetch, .fetched = rv_cuda_fetched, .fill = op_fill, .loading = op_loading, .saturated = op_saturated,
+        .choose = op_choose, .tray_new = rv_cuda_tray_new, .tray_free = rv_cuda_tray_free, .fetch = rv_cuda_fetch, .fetched = rv_cuda_fetched, .fill = op_fill,
+        .loading = op_loading, .saturated = op_saturated,
+        .bring = rv_cuda_bring, .brought = rv_cuda_brought, .spent = rv_cuda_spent,
     };
     be->ops = &ops;
     be->act = act;

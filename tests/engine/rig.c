@@ -78,7 +78,7 @@ void rig_open(rig *r, const rig_options *o) {
     must(rv_finish(r->be, &err), &err);
     free(rotary);
     r->vision = (rv_vision){ &r->config, &r->weights, r->be, &r->vision_scratch, &r->cache, o->taps, o->reference };
-    r->text = (rv_text){ &r->config, &r->weights, r->be, &r->text_scratch, &r->cache, o->reference, keep_hidden, r };
+    r->text = (rv_text){ &r->config, &r->weights, r->be, &r->text_scratch, &r->cache, o->reference, keep_hidden, r, NULL };
     if (o->full_padding) r->weights.pads_are_equal = false;
     must(rv_finish(r->be, &err), &err);
 }

@@ -5,6 +5,7 @@
  */
 #include "tests/support/folder.h"
 
+#include "engine/rvprofile.h"
 #include "engine/session.h"
 #include "engine/synth.h"
 
@@ -49,7 +50,8 @@ static uint64_t scratch_of_11b(rv_backend *be) {
 static rv_model *load_where(uint64_t limit, rv_embedding embedding) {
     rv_error err;
     rv_model *model;
-    rv_load_options o = { .size = sizeof o, .backend = BACKEND, .memory_limit = limit, .embedding = embedding };
+    rv_load_options o = { .size = sizeof o, .backend = BACKEND, .memory_limit = limit, .embedding = embedding,
+                          .on_oom = RV_OOM_FAIL };       /* the limit is for the weights alone          */
     if (rv_model_load(model_dir, &o, &model, &err)) fail_msg("%s", err.message);
     return model;
 }
@@ -182,6 +184,29 @@ static void tables_in_host_memory_leave_every_bit_as_it_is(void **state) {
     rv_model_free(far);
 }
 
+static void streamed_layers_leave_every_bit_as_it_is(void **state) {
+    (void)state;
+    rv_error err;
+    for (rv_weight_format w = RV_WEIGHTS_16BIT; w <= RV_WEIGHTS_NF4; w++) {
+        rv_model *m[2];
+        rv_session *s[2];
+        for (int i = 0; i < 2; i++) {
+            rv_load_options o = { .size = sizeof o, .backend = BACKEND, .weights = w, .gpu_layers = i ? 1 : 0 };
+            if (rv_model_load(model_dir, &o, &m[i], &err)) fail_msg("%s", err.message);
+            s[i] = opened(m[i]);
+        }
+        assert_true(memory_of(m[1]).streamed > 0 && memory_of(m[1]).weights < memory_of(m[0]).weights + memory_of(m[1]).streamed);
+        for (int round = 0; round < 3; round++) {
+            rv_job *job[2] = { answered(s[0]), answered(s[1]) };
+            const int32_t *ids[2];
+            for (int i = 0; i < 2; i++) assert_int_equal(rv_job_tokens(job[i], &ids[i], NULL), 8);
+            assert_memory_equal(ids[0], ids[1], 8 * sizeof *ids[0]);
+            for (int i = 0; i < 2; i++) rv_job_free(job[i]);
+        }
+        for (int i = 0; i < 2; i++) rv_session_free(s[i]), rv_model_free(m[i]);
+    }
+}
+
 static void a_model_that_fits_without_its_tables_keeps_them_in_host_memory(void **state) {
     (void)state;
     rv_model *whole = load(0);
@@ -281,6 +306,7 @@ int main(void) {
         cmocka_unit_test(what_was_planned_is_taken_and_every_byte_given_back),
         cmocka_unit_test(tables_in_host_memory_leave_every_bit_as_it_is),
         cmocka_unit_test(a_model_that_fits_without_its_tables_keeps_them_in_host_memory),
+        cmocka_unit_test(streamed_layers_leave_every_bit_as_it_is),
 #else
         cmocka_unit_test(scratch_of_the_11b_shape_is_at_most_240_megabytes),
         cmocka_unit_test(tables_go_to_host_memory_when_asked_or_when_the_weights_would_not_fit),

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "kernels/absent.h"
 #include "kernels/cuda/open.h"
 
 static rv_error verdict(cudaError_t e, int32_t count, int32_t driver) {
@@ -62,6 +63,32 @@ static void each_gpu_gets_the_newest_kernels_that_it_runs(void **state) {
     assert_int_equal(rv_cuda_set(120, true), 80);
 }
 
+/* A build without CUDA plans for a GPU by sizes of its own: the backend's, but for some rounding in 4 bits. */
+static void sizes_for_a_gpu_that_is_not_there_are_the_backends(void **state) {
+    (void)state;
+    static const rv_format formats[] = { RV_FORMAT_PLAIN, RV_FORMAT_INT8, RV_FORMAT_NF4 };
+    static const int32_t shapes[][2] = { { 4096, 4096 }, { 6144, 4096 }, { 28672, 4096 }, { 4096, 14336 }, { 128256, 4096 }, { 1280, 1280 }, { 5120, 1280 } };
+    rv_error err;
+    rv_backend *absent, *planning;
+    assert_int_equal(rv_absent_open(RV_F16, &absent, &err), RV_OK);
+    rv_cuda_options o = { .arch = 80, .act = RV_F16, .plans = true };
+    if (rv_cuda_open(&o, &planning, &err)) fail_msg("%s", err.message);
+    assert_int_equal(absent->own_bytes, planning->own_bytes);
+    assert_int_equal(absent->chunk_rows, planning->chunk_rows);
+    for (size_t f = 0; f < 3; f++)
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+            for (int mixed = 0; mixed < 2; mixed++) {
+                const int32_t rows = shapes[i][0], parts = mixed ? 2 : 1;
+                rv_weight_spec s = { .name = "a weight", .rows = rows, .cols = shapes[i][1], .n_parts = parts, .use = RV_USE_TEXT, .format = formats[f], .nested = true,
+                                     .part = { { .rows = rows / parts }, { .rows = rows / parts } }, .order = mixed ? RV_ORDER_GATE_UP : RV_ORDER_STACKED };
+                uint64_t one = rv_weight_bytes(absent, &s), other = rv_weight_bytes(planning, &s);
+                if (formats[f] != RV_FORMAT_NF4) assert_int_equal(one, other);
+                else assert_in_range(one, other - other / 100 - 4096, other + other / 100 + 4096);
+            }
+    rv_backend_close(absent);
+    rv_backend_close(planning);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_gpu_and_a_driver_are_enough),
@@ -69,6 +96,7 @@ int main(void) {
         cmocka_unit_test(a_driver_without_a_gpu_says_where_it_may_hide),
         cmocka_unit_test(a_broken_installation_is_named_with_its_remedy),
         cmocka_unit_test(each_gpu_gets_the_newest_kernels_that_it_runs),
+        cmocka_unit_test(sizes_for_a_gpu_that_is_not_there_are_the_backends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

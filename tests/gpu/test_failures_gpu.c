@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "engine/model.h"
+#include "engine/rvprofile.h"
 #include "kernels/cuda/open.h"
 #include "tests/engine/demo.h"
 #include "tests/gpu/fault.h"
@@ -66,8 +67,11 @@ static void *take_all_but(uint64_t left) {
 static demo_receipt receipts[DEMO_RECEIPTS];
 static const uint64_t no_limit = UINT64_C(1) << 40;
 
+/* With nothing that may be reduced; with_less: as users have it. */
+static rv_on_oom on_oom = RV_OOM_FAIL;
+
 static rv_status load(rv_backend_id backend, uint64_t limit, rv_model **out, rv_error *err) {
-    rv_load_options o = { .size = sizeof o, .backend = backend, .memory_limit = limit };
+    rv_load_options o = { .size = sizeof o, .backend = backend, .memory_limit = limit, .on_oom = on_oom };
     *out = NULL;
     *err = (rv_error){ 0 };
     return rv_model_load(RV_TEST_DEMO "/model", &o, out, err);
@@ -218,6 +222,41 @@ static void each_allocation_that_fails_is_an_error_and_leaks_nothing(void **stat
     assert_true(done_without <= 1);
 }
 
+/* What may be reduced is: each refusal is answered by something smaller, on the CPU at last, or by an error. */
+static void each_allocation_that_fails_is_answered_with_less(void **state) {
+    (void)state;
+    uint64_t before = free_memory();
+    int reduced = 0, refused = 0;
+    for (long n = 1;; n++) {
+        rv_model *m;
+        rv_session *s = NULL;
+        rv_error err;
+        on_oom = RV_OOM_AUTO;
+        driver.fail_at = n;
+        rv_status st = load(RV_BACKEND_AUTO, 0, &m, &err);
+        const rv_session_options open = { .size = sizeof open, .context = 512, .queue = 16 };
+        if (!st) st = rv_session_new(m, &open, &s, &err);
+        bool was_refused = driver.fail_at == 0;
+        driver.fail_at = 0;
+        on_oom = RV_OOM_FAIL;
+        if (st && !was_refused) fail_msg("%s", err.message);
+        if (st) assert_true(st == RV_ERR_DEVICE_MEMORY || st == RV_ERR_MEMORY);
+        if (was_refused) st ? refused++ : reduced++;
+        if (s && n % 4 == 1) {                           /* and it works: some text comes            */
+            rv_job *job = submitted(s, 1, 0);
+            finish_all(s);
+            assert_int_equal(rv_job_get_error(job, &err), RV_OK);
+            rv_job_free(job);
+        }
+        rv_session_free(s);
+        rv_model_free(m);
+        if (free_memory() != before) fail_msg("allocation %ld: %.2f MB were not given back", n, (double)(int64_t)(before - free_memory()) / 1e6);
+        if (!was_refused) break;
+    }
+    print_message("%d refusals answered with less, %d with an error\n", reduced, refused);
+    assert_true(reduced >= 10);
+}
+
 static void a_model_that_does_not_fit_is_refused_with_numbers(void **state) {
     (void)state;
     rv_model *m;
@@ -346,6 +385,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_thousand_requests_pass_when_every_later_allocation_is_refused),
         TEST(each_allocation_that_fails_is_an_error_and_leaks_nothing),
+        TEST(each_allocation_that_fails_is_answered_with_less),
         TEST(a_model_that_does_not_fit_is_refused_with_numbers),
         TEST(a_session_that_does_not_fit_is_refused_and_the_others_go_on),
         TEST(plain_attention_reads_the_same),

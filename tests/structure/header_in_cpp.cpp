@@ -3,6 +3,7 @@
 #include "engine/rvconstraint.h"
 #include "engine/rvdocument.h"
 #include "engine/rvextract.h"
+#include "engine/rvprofile.h"
 
 #include <cstdio>
 #include <cstring>

@@ -24,7 +24,7 @@ int main(int argc, char **argv) {
     rv_job *job = NULL;
     rv_status st = RV_ERR_IO;
     rv_load_options load = { .size = sizeof load };            /* zero means default, everywhere */
-    rv_session_options room = { .size = sizeof room };
+    rv_session_options room = { .size = sizeof room, .slots = 1 };
     if (argc < 3) return fputs("usage: embed MODEL_DIR IMAGE [PROMPT]\n", stderr), 2;
 
     rv_image page = { .size = sizeof page };

@@ -1,0 +1,150 @@
+/* report.c - reading runs, and comparing them: see report.h. */
+#include "bench/report.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "tools/files.h"
+
+/* ---- reading ---- */
+
+static double number(const json_t *o, const char *key) { return json_number_value(json_object_get(o, key)); }
+
+static const char *text(const json_t *o, const char *key) {
+    const char *t = json_string_value(json_object_get(o, key));
+    return t ? t : "";
+}
+
+static void add(comparison *c, int source, const char *file, const json_t *profile, const json_t *phase, const char *kind) {
+    const json_t *o = json_object_get(phase, kind);
+    if (!json_is_object(o) || c->n == MOST_ENTRIES) return;
+    entry *e = &c->entries[c->n++];
+    *e = (entry){ .file = file, .source = source, .profile = text(profile, "name"), .gpu = text(o, "gpu"), .phase = text(phase, "name"), .weights = text(phase, "weights"),
+                  .kernels = (int)number(phase, "kernels"), .slots = (int)number(phase, "slots"), .projection = strcmp(kind, "projection") == 0,
+                  .page_ms = number(o, "page_ms"), .pages_minute = number(o, "pages_minute"), .alone_ms = number(o, "alone_ms"), .first_token_ms = number(o, "first_token_ms"),
+                  .vision_ms = number(o, "vision_ms"), .prefill_ms = number(o, "prefill_ms"), .decode_tokens_s = number(o, "decode_tokens_s"), .batch_ms = number(o, "batch_ms"),
+                  .peak_gb = number(o, "peak_bytes") / 1e9, .limit_gb = number(profile, "memory_bytes") / 1e9, .planned_gb = number(phase, "planned_bytes") / 1e9,
+                  .bandwidth_percent = number(o, "bandwidth_percent"), .watts = number(o, "watts") > 0 ? number(o, "watts") : number(o, "watts_at_most"),
+                  .joules_page = number(o, "joules_page") > 0 ? number(o, "joules_page") : number(o, "joules_page_at_most"), .dollars_hour = number(o, "dollars_hour"),
+                  .dollars_1000 = number(o, "dollars_1000_pages") };
+}
+
+static rv_status read_one(comparison *c, const char *path, rv_error *err) {
+    json_error_t why;
+    input in;
+    rv_status st = input_read(path, &in, err);
+    if (st) return st;
+    json_t *root = json_loadb(in.data, in.bytes, 0, &why);
+    input_free(&in);
+    if (!root) return fail(err, RV_ERR_FORMAT, "%s: not JSON: %s (line %d)", path, why.text, why.line);
+    const int source = (int)c->n_files;
+    c->roots[c->n_files++] = root;
+    if (strcmp(text(root, "command"), "profile") || !json_is_array(json_object_get(root, "phases")))
+        return fail(err, RV_ERR_FORMAT, "%s: not what rvbench --gpu-profile NAME --json writes", path);
+    size_t i;
+    json_t *phase;
+    json_array_foreach(json_object_get(root, "phases"), i, phase) {
+        add(c, source, path, json_object_get(root, "profile"), phase, "measured");
+        add(c, source, path, json_object_get(root, "profile"), phase, "projection");
+    }
+    return RV_OK;
+}
+
+rv_status comparison_read(const char *const *paths, size_t n, comparison *out, rv_error *err) {
+    *out = (comparison){ .n = 0 };
+    if (n > MOST_FILES) return fail(err, RV_ERR_ARGUMENT, "%zu files: at most %d go on one page", n, MOST_FILES);
+    for (size_t i = 0; i < n; i++) {
+        rv_status st = read_one(out, paths[i], err);
+        if (st) return st;
+    }
+    if (out->n == 0) return fail(err, RV_ERR_FORMAT, "the files hold no numbers");
+    return RV_OK;
+}
+
+void comparison_free(comparison *c) {
+    for (size_t i = 0; i < c->n_files; i++) json_decref(c->roots[i]);
+    *c = (comparison){ .n = 0 };
+}
+
+/* ---- comparing ---- */
+
+const entry *best_of(const comparison *c, int source) {
+    const entry *found = NULL;
+    for (size_t i = 0; i < c->n; i++) {
+        const entry *e = &c->entries[i];
+        if (e->source == source && strcmp(e->phase, "best") == 0 && e->page_ms > 0) found = e;      /* the projection stands behind what was measured, and is there only for another GPU */
+    }
+    return found;
+}
+
+static double pages_a_month(const entry *e) { return HOURS_A_MONTH * 3.6e6 / e->page_ms; }
+
+double month_cost(const entry *e, double pages) { return ceil(pages / pages_a_month(e)) * e->dollars_hour * HOURS_A_MONTH; }
+
+double break_even(const entry *a, const entry *b) {
+    if (b->dollars_hour <= a->dollars_hour) return 1;
+    for (double n = 0; n < 1000; n++) {
+        double pages = n * pages_a_month(a) + 1;
+        if (month_cost(b, pages) <= month_cost(a, pages)) return pages;
+    }
+    return 0;
+}
+
+/* ---- plain forms ---- */
+
+static const char *kind(const entry *e) { return e->projection ? "projection" : "measured"; }
+
+void report_csv(const comparison *c, FILE *to) {
+    fprintf(to, "file,profile,gpu,kind,phase,weights,kernels,sequences,page_ms,pages_minute,alone_ms,first_token_ms,vision_ms,prefill_ms,decode_tokens_s,batch_ms,peak_gb,"
+                "planned_gb,limit_gb,bandwidth_percent,watts,joules_page,dollars_hour,dollars_1000_pages\r\n");
+    for (size_t i = 0; i < c->n; i++) {
+        const entry *e = &c->entries[i];
+        const double numbers[] = { e->page_ms, e->pages_minute, e->alone_ms, e->first_token_ms, e->vision_ms, e->prefill_ms, e->decode_tokens_s, e->batch_ms, e->peak_gb,
+                                   e->planned_gb, e->limit_gb, e->bandwidth_percent, e->watts, e->joules_page, e->dollars_hour, e->dollars_1000 };
+        const char *texts[] = { e->file, e->profile, e->gpu, kind(e), e->phase, e->weights };
+        for (size_t k = 0; k < sizeof texts / sizeof *texts; k++) {
+            fputc('"', to);
+            for (const char *t = texts[k]; *t; t++) fprintf(to, *t == '"' ? "\"\"" : "%c", *t);
+            fputs("\",", to);
+        }
+        fprintf(to, "sm%d,%d", e->kernels, e->slots);
+        for (size_t k = 0; k < sizeof numbers / sizeof *numbers; k++) {
+            if (numbers[k] > 0) fprintf(to, ",%.6g", numbers[k]);
+            else fputc(',', to);
+        }
+        fputs("\r\n", to);
+    }
+}
+
+static void cell(FILE *to, double value, int digits) {
+    if (value > 0) fprintf(to, " %.*f |", digits, value);
+    else fputs(" - |", to);
+}
+
+void report_markdown(const comparison *c, FILE *to) {
+    fprintf(to, "| GPU | profile | | phase | weights | sequences | ms a page | pages a minute | first token, ms | tok/s | peak GB | bandwidth %% | W | J a page | $ for 1,000 pages |\n"
+                "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+    for (size_t i = 0; i < c->n; i++) {
+        const entry *e = &c->entries[i];
+        fprintf(to, "| %s | %s | %s | %s | %s | %d |", e->gpu, e->profile, kind(e), e->phase, e->weights, e->slots);
+        cell(to, e->page_ms, 1);
+        cell(to, e->pages_minute, 1);
+        cell(to, e->first_token_ms, 1);
+        cell(to, e->decode_tokens_s, 1);
+        cell(to, e->peak_gb, 2);
+        cell(to, e->bandwidth_percent, 1);
+        cell(to, e->watts, 0);
+        cell(to, e->joules_page, 1);
+        cell(to, e->dollars_1000, 3);
+        fputc('\n', to);
+    }
+    fputs("\nWatts and joules of a projection are those of the board's limit: no more than that.\n", to);
+    for (size_t i = 0; i < c->n_files; i++)
+        for (size_t k = 0; k < c->n_files; k++) {
+            const entry *a = best_of(c, (int)i), *b = best_of(c, (int)k);
+            if (i == k || !a || !b || a->dollars_hour <= 0 || b->dollars_hour <= a->dollars_hour) continue;
+            double pages = break_even(a, b);
+            if (pages > 0) fprintf(to, "\nBreak-even: from %.0f pages a month on, %s costs no more than %s.\n", pages, b->gpu, a->gpu);
+            else fprintf(to, "\nBreak-even: %s never costs less than %s.\n", b->gpu, a->gpu);
+        }
+}
