@@ -138,6 +138,12 @@ enum { RV_ATTENTION_FLASH = 0, RV_ATTENTION_PLAIN = 1 };
 typedef int32_t rv_embedding;
 enum { RV_EMBEDDING_AUTO = 0, RV_EMBEDDING_DEVICE = 1, RV_EMBEDDING_HOST = 2 };
 
+/* Which of a GPU's kernels run: those of its own generation, or an older one's, to compare with (results differ in the last
+ * bits) and to try what an older GPU does.  SM70: V100, T4; f16 only.  SM80: A100, A10, L40S and what is newer.  SM90: H100, H200.
+ * A set that this GPU cannot run is refused, and so is any on the CPU backend. */
+typedef int32_t rv_kernel_set;
+enum { RV_KERNELS_AUTO = 0, RV_KERNELS_SM70 = 1, RV_KERNELS_SM80 = 2, RV_KERNELS_SM90 = 3 };
+
 typedef int32_t rv_log_level;
 enum { RV_LOG_ERROR = 0, RV_LOG_WARNING = 1, RV_LOG_INFO = 2, RV_LOG_DEBUG = 3 };
 typedef void    (*rv_log_fn)(void *user, rv_log_level level, const char *line);
@@ -153,6 +159,7 @@ typedef struct rv_device {
     char          features[128];  /* CPU: "avx2 avx512 avx512_bf16 amx_bf16 ..."; GPU: "compute_90 driver_13.0";
                                      may be ""                                                */
     uint64_t      memory_total, memory_free;
+    char          problem[256];   /* why no kernels of this build run on it, and which package's do; "": they do */
 } rv_device;
 
 RV_API uint32_t  rv_device_count(rv_backend_id backend);       /* [any] AUTO counts them all  */
@@ -190,6 +197,7 @@ typedef struct rv_load_options {
                                      made again by a thread that rv_model_free waits for; nothing about it fails a load.  What became
                                      of it is logged, on the threads inside rv_model_load and the last rv_model_free */
     rv_embedding     embedding;   /* GPU backends                                             */
+    rv_kernel_set    kernels;     /* GPU backends                                             */
 } rv_load_options;
 
 typedef struct rv_session_options {

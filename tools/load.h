@@ -6,7 +6,7 @@
 
 typedef struct load_choice {
     const char *model;
-    int32_t  backend, weights, compute, attention, embedding, taps, reference, resize, modules, parity;     /* the library's numbers */
+    int32_t  backend, weights, compute, attention, embedding, kernels, taps, reference, resize, modules, parity;     /* the library's numbers */
     const char *skip, *keep;
     double   threshold;
     bool     threshold_given;
@@ -49,6 +49,8 @@ typedef struct load_choice {
       .help = "what matrix products are rounded to (default auto: the\nmodel's own type where this device has it)" }, \
     { OPTION_CHOICE, .name = "attention", .to = &(c).attention, .choices = "flash|plain",                        \
       .help = "attention kernels of a GPU: fast ones (default), or plain\nloops to compare with" },               \
+    { OPTION_CHOICE, .name = "kernels", .to = &(c).kernels, .choices = "auto|sm70|sm80|sm90",                    \
+      .help = "which of a GPU's kernels run (default auto: its own), e.g. those\nof a V100 on a newer one" },      \
     { OPTION_CHOICE, .name = "embedding", .to = &(c).embedding, .choices = "auto|device|host",                  \
       .help = "where a GPU's model keeps its large tables: host memory saves\ntheir bytes on the GPU (default auto: there if it must)" }, \
     { OPTION_CHOICE, .name = "taps", .to = &(c).taps, .choices = "entering|leaving",                             \

@@ -67,6 +67,9 @@ static __device__ __forceinline__ uint32_t pack_weights(float a, float b, __nv_b
 }
 /* Saturates, and keeps NaN, as rv_f32_to_f16. */
 static __device__ __forceinline__ uint32_t pack_weights(float a, float b, __half) {
+#if __CUDA_ARCH__ < 800
+    return pack2(a, b, __half());
+#else
     uint32_t v;
 #if __CUDACC_VER_MAJOR__ >= 13
     asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(v) : "f"(b), "f"(a));
@@ -79,6 +82,7 @@ static __device__ __forceinline__ uint32_t pack_weights(float a, float b, __half
         "cvt.rn.f16x2.f32 %0, x, y; }" : "=r"(v) : "f"(b), "f"(a));
 #endif
     return v;
+#endif
 }
 
 /* 8 weights of one block and row, columns in order.  at: this lane's copy, 8 bytes times its number. */

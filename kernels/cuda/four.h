@@ -55,6 +55,7 @@ cudaError_t rv_cuda_four_read(const rv_four *q, void *out, rv_dtype act, int32_t
 
 /* ---- few4.cu: products with 1 to 64 rows; p->w does not count ---- */
 cudaError_t rv_cuda_few4(const rv_few *p, const rv_four *q, bool overlap, cudaStream_t stream);
+cudaError_t rv_cuda_few4_70(const rv_few *p, const rv_four *q, cudaStream_t stream);       /* few4_70.cu: the same for Volta, with act f16 */
 
 #ifdef __cplusplus
 }

@@ -18,7 +18,7 @@ enum { QUANTISERS = 256,                 /* threads                             
 /* Two neighbours, cast to f16. */
 static __device__ __forceinline__ float2 through_f16(uint32_t pair, __half) { return __half22float2(*(const __half2 *)&pair); }
 static __device__ __forceinline__ float2 through_f16(uint32_t pair, __nv_bfloat16) {
-    return __half22float2(__float22half2_rn(__bfloat1622float2(*(const __nv_bfloat162 *)&pair)));
+    return __half22float2(__float22half2_rn(make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u))));
 }
 
 /* Largest over the block, in every thread. */
@@ -143,7 +143,11 @@ static __device__ __forceinline__ int8_row quantise_row(P piece, V value, S seen
 /* To f16 and back, beyond +-65504 clamped and counted in `clamped`; NaN stays. */
 static __device__ __forceinline__ float clamp16(float x, int32_t &clamped) {
     clamped += fabsf(x) > 65504.f;
+#if __CUDA_ARCH__ >= 800
     asm("min.NaN.f32 %0, %0, 0f477fe000;\n\tmax.NaN.f32 %0, %0, 0fc77fe000;" : "+f"(x));
+#else
+    x = x > 65504.f ? 65504.f : x < -65504.f ? -65504.f : x;
+#endif
     return __half2float(__float2half_rn(x));
 }
 static __device__ __forceinline__ void count_clamped(int32_t n) {

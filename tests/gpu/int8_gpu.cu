@@ -257,7 +257,7 @@ static std::vector<float> run(const case_ &c, const operands &o, const loaded &l
         if (c.tile) MUST(rv_cuda_int8_90(&q, cuda->overlap, cuda->stream));
         else
 #endif
-        MUST(rv_cuda_few8(&q, cuda->overlap, cuda->stream));
+        MUST(cuda->arch == 70 ? rv_cuda_few8_70(&q, cuda->stream) : rv_cuda_few8(&q, cuda->overlap, cuda->stream));
     } else if (c.how == rv_few::RV_FEW_ADD) rv_linear_add(be, out, x, l.w, bias, 0.5f, o.row_scale + from);
     else rv_linear(be, out, x, l.w, bias, c.how == rv_few::RV_FEW_GELU ? RV_ACT_GELU : RV_ACT_NONE);
     const size_t all = (size_t)n * (size_t)out_cols;
@@ -494,13 +494,13 @@ int main(int argc, char **argv) {
     const bool small = argc > 1 && !strcmp(argv[1], "small");
     if (rv_cuda_count() == 0) return puts("skipped: no GPU"), 77;
     for (rv_dtype type : { RV_BF16, RV_F16 })
-        for (int32_t arch : { 80, 0 }) {
+        for (int32_t arch : { 70, 80, 0 }) {
             rv_cuda_options options = {};
             rv_error err = {};
             options.act = type;
             options.arch = arch;
             options.int8.threshold = 6;
-            if (small && (arch == 80 || type == RV_F16)) continue;
+            if (arch == 70 ? type != RV_F16 : small && (arch == 80 || type == RV_F16)) continue;
             if (rv_cuda_open(&options, &be, &err)) return printf("FAILED: %s\n", err.message), 1;
             cuda = (rv_cuda *)be;
             if (arch == 0) check_weights();

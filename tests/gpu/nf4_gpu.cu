@@ -316,7 +316,7 @@ static std::vector<float> run(const weight &w, const product &p, const operands 
     f.row_scale = add ? o.d_row_scale + from : NULL;
     f.turn = take ? rv_cuda_turn(cuda->partial, cuda->turn++) : NULL;
     rv_four q = rv_four_of(&w.spec, w.memory);
-    MUST(rv_cuda_few4(&f, &q, cuda->overlap, cuda->stream));
+    MUST(cuda->arch == 70 ? rv_cuda_few4_70(&f, &q, cuda->stream) : rv_cuda_few4(&f, &q, cuda->overlap, cuda->stream));
     std::vector<char> after = from_device<char>(o.d_out, bytes.size());
     std::vector<float> out;
     for (int32_t r = 0; r < MOST_N; r++)
@@ -505,9 +505,10 @@ static void all_of_it(bool small) {
 
 int main(int argc, char **argv) {
     if (rv_cuda_count() == 0) return puts("skipped: no GPU"), 77;
-    for (rv_dtype act : { RV_BF16, RV_F16 }) {
+    for (int32_t i = 0; i < 3; i++) {        /* the GPU's own kernels in both types, and sm70's      */
         rv_cuda_options options = {};
-        options.act = act;
+        options.act = i == 0 ? RV_BF16 : RV_F16;
+        options.arch = i == 2 ? 70 : 0;
         rv_error err = {};
         if (rv_cuda_open(&options, &be, &err)) return printf("FAILED: %s\n", err.message), 1;
         cuda = (rv_cuda *)be;

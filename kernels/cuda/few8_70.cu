@@ -1,0 +1,182 @@
+/* few8_70.cu - int8 products with 1 to 64 rows for Volta, at the speed of the memory that holds the codes.
+ *
+ * The one idea: four codes are multiplied and added to an integer by one dp4a.  Integer sums are exact in any order, so a warp has rows of
+ * weights to itself, over their whole depth, and no barrier holds it up: while one adds up and finishes, the others read.
+ *
+ * Activations come quantised (int8.cu).  By count a V100 reads 7.4 codes a clock and multiprocessor and multiplies 256 in that time: the
+ * memory's speed up to some 25 rows; more take turns of 16, the weights coming from the L2 cache again.
+ */
+#include "kernels/cuda/few.cuh"
+#include "kernels/cuda/int8.cuh"
+#include "kernels/cuda/volta.cuh"
+
+enum { STRIDE = 512,                     /* codes of a warp's step                              */
+       LIST_MORE = 8,                    /* what a row's list has room for beyond its columns (rv_cuda_int8_room) */
+       AT_ONCE = 8 };                    /* outliers whose weights are asked for together       */
+
+struct args8_70 {
+    args a;                              /* w: codes; no bias                                   */
+    const float *w_scale, *bias;
+    const int8_t *codes;                 /* of the activations [n x pitch]                      */
+    const int8_row *rows;
+    const uint32_t *list;
+    int32_t pitch, shared_pitch;
+};
+
+/* The outliers of an activation row times a row of weights, in ascending order of columns. */
+static __device__ __forceinline__ float outliers70(const uint32_t *list, int32_t outliers, const int8_t *w, float scb) {
+    float sum = 0;
+#pragma unroll 1
+    for (int32_t i = 0; i < outliers; i += AT_ONCE) {
+        uint32_t entry[AT_ONCE];
+        int32_t code[AT_ONCE];
+#pragma unroll
+        for (int32_t j = 0; j < AT_ONCE; j++) entry[j] = i + j < outliers ? list[i + j] : 0u;
+#pragma unroll
+        for (int32_t j = 0; j < AT_ONCE; j++) code[j] = w[entry[j] & 0xffff];
+#pragma unroll
+        for (int32_t j = 0; j < AT_ONCE; j++) {
+            const uint16_t bits = (uint16_t)(entry[j] >> 16);
+            sum = __fmaf_rn(to_f32(*(const __half *)&bits), to_f32(int8_weight<__half>(code[j], scb)), sum);
+        }
+    }
+    return sum;
+}
+
+/* A result before it is stored. */
+static __device__ __forceinline__ float value70(const args8_70 &g, int32_t row, int32_t n, int32_t sum, float scb) {
+    const int8_row x = g.rows[n];
+    int32_t clamped = 0;
+    float y = int8_value<__half>(sum, x.scale, scb, g.bias ? g.bias[row] : 0.f, clamped);
+    count_clamped(clamped);
+    if (x.outliers)
+        y = to_f32(to_act<__half>(y + outliers70(g.list + (int64_t)n * (g.pitch + LIST_MORE), x.outliers, (const int8_t *)g.a.w + (int64_t)row * g.pitch, scb)));
+    return y;
+}
+
+/* The i-th of a warp's R x N results: row r 8 + warp of the tile, activation row n; a gate's neighbour is its up. */
+template <int R> struct spot70 {
+    int32_t row, n;
+    __device__ __forceinline__ spot70(int32_t tile, int32_t n0, int32_t i)
+        : row((tile * R + i % R) * WARPS + (int32_t)threadIdx.x / 32), n(n0 + i / R) {}
+};
+
+/* acc: what this lane has of the warp's sums. */
+template <typename O, int HOW, int R, int N>
+static __device__ __forceinline__ void finish8_70(const args8_70 &g, const int32_t (&acc)[R * N], const float (&scb)[shares<R * N>::MINE], int32_t tile, int32_t n0) {
+    constexpr int MINE = shares<R * N>::MINE, SAME = shares<R * N>::SAME;
+    constexpr bool pairs = HOW == rv_few::RV_FEW_SWIGLU;
+    const int32_t lane = (int32_t)threadIdx.x % 32, i = shares<R * N>::first(lane);
+    float y[MINE];
+#pragma unroll
+    for (int32_t j = 0; j < MINE; j++) {
+        const spot70<R> at(tile, n0, i + j);
+        const bool mine = lane % SAME == 0 && at.row < g.a.rows && at.n < g.a.n;
+        y[j] = mine ? value70(g, at.row, at.n, acc[j], scb[j]) : 0.f;
+    }
+    if (pairs && MINE == 1) __syncwarp();
+#pragma unroll
+    for (int32_t j = 0; j < MINE; j += pairs && MINE > 1 ? 2 : 1) {
+        const spot70<R> at(tile, n0, i + j);
+        float up = 0, old = 0;
+        if (pairs) up = MINE > 1 ? y[(j + 1) % MINE] : __shfl_xor_sync(~0u, y[0], SAME % 32);
+        if (lane % SAME || at.row >= g.a.rows || at.n >= g.a.n || (pairs && (i + j) % 2)) continue;
+        if (HOW == rv_few::RV_FEW_ADD) old = ((const float *)g.a.out)[at.n * g.a.out_ld + at.row];
+        finish_one<__half, O, HOW>(g.a, at.row, at.n, y[j], up, old);
+    }
+}
+
+/* R: rows of weights a warp has at a time; N: activation rows.  SHARED: the activations' codes are copied to shared memory. */
+template <typename O, int HOW, int R, int N, bool SHARED> static __global__ void __launch_bounds__(THREADS, 2) few8_70_kernel(const args8_70 g) {
+    extern __shared__ uint4 memory[];
+    const args &a = g.a;
+    const int32_t lane = (int32_t)threadIdx.x % 32, steps = g.pitch / STRIDE;
+    int8_t *shared = (int8_t *)memory;
+    if (SHARED) {
+        for (int32_t r = 0; r < a.n; r++)
+            for (int32_t i = (int32_t)threadIdx.x; i < g.pitch / 16; i += THREADS)
+                ((uint4 *)(shared + r * g.shared_pitch))[i] = ((const uint4 *)(g.codes + (int64_t)r * g.pitch))[i];
+        __syncthreads();
+    }
+    const int8_t *const x = (SHARED ? shared : g.codes) + lane * 16;
+    const int32_t x_ld = SHARED ? g.shared_pitch : g.pitch;
+    for (int32_t tile = (int32_t)blockIdx.x; tile < a.tiles; tile += (int32_t)gridDim.x)
+        for (int32_t n0 = 0; n0 < a.n; n0 += N) {
+            int32_t acc[R * N] = {};
+            float scb[shares<R * N>::MINE];
+#pragma unroll
+            for (int32_t j = 0; j < shares<R * N>::MINE; j++) {
+                const spot70<R> at(tile, n0, shares<R * N>::first(lane) + j);
+                scb[j] = at.row < a.rows ? __ldg(g.w_scale + at.row) : 0.f;
+            }
+            const int8_t *w[R];
+#pragma unroll
+            for (int32_t r = 0; r < R; r++) {
+                const int32_t row = spot70<R>(tile, 0, r).row;
+                w[r] = (const int8_t *)a.w + (int64_t)(row < a.rows ? row : a.rows - 1) * g.pitch + lane * 16;
+            }
+            auto multiply = [&](int32_t k) {
+                uint4 p[R];
+#pragma unroll
+                for (int32_t r = 0; r < R; r++) p[r] = load_passing(w[r] + k);
+#pragma unroll
+                for (int32_t n = 0; n < N; n++) {
+                    const uint4 v = n0 + n < a.n ? *(const uint4 *)(x + (n0 + n) * x_ld + k) : make_uint4(0, 0, 0, 0);
+#pragma unroll
+                    for (int32_t i = 0; i < 4; i++)
+#pragma unroll
+                        for (int32_t r = 0; r < R; r++) acc[n * R + r] = __dp4a((int32_t)(&p[r].x)[i], (int32_t)(&v.x)[i], acc[n * R + r]);
+                }
+            };
+#pragma unroll(N <= 2 ? 8 : N <= 4 ? 4 : N <= 8 ? 2 : 1)
+            for (int32_t step = 0; step < steps; step++) multiply(step * STRIDE);
+            if (lane * 16 < g.pitch % STRIDE) multiply(steps * STRIDE);
+            __syncwarp();
+            share_sums(acc);
+            finish8_70<O, HOW, R, N>(g, acc, scb, tile, n0);
+        }
+}
+
+/* ---- launching ---- */
+
+template <typename O, int HOW, int R, int N, bool SHARED> static cudaError_t launch(args8_70 g, int32_t multiprocessors, cudaStream_t stream) {
+    auto kernel = few8_70_kernel<O, HOW, R, N, SHARED>;
+    const int32_t bytes = SHARED ? g.a.n * g.shared_pitch : 0;
+    cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    g.a.tiles = (g.a.rows + WARPS * R - 1) / (WARPS * R);
+    const dim3 grid((unsigned)(g.a.tiles < 2 * multiprocessors ? g.a.tiles : 2 * multiprocessors));
+    return e ? e : launch_kernel(kernel, grid, THREADS, (size_t)bytes, false, stream, g);
+}
+
+template <typename O, int HOW, int R, int N> static cudaError_t launch_from(const args8_70 &g, int32_t multiprocessors, cudaStream_t stream) {
+    if (N <= 8 && g.a.n * g.shared_pitch <= SHARED_X) return launch<O, HOW, R, N, N <= 8>(g, multiprocessors, stream);
+    return launch<O, HOW, R, N, false>(g, multiprocessors, stream);
+}
+
+template <typename O, int HOW> static cudaError_t launch_rows(const args8_70 &g, int32_t multiprocessors, cudaStream_t stream) {
+    if (g.a.n == 1) return launch_from<O, HOW, 2, 1>(g, multiprocessors, stream);
+    if (g.a.n == 2) return launch_from<O, HOW, 2, 2>(g, multiprocessors, stream);
+    if (g.a.n <= 4) return launch_from<O, HOW, 2, 4>(g, multiprocessors, stream);
+    if (g.a.n <= 8) return launch_from<O, HOW, 2, 8>(g, multiprocessors, stream);
+    return launch_from<O, HOW, 4, 16>(g, multiprocessors, stream);
+}
+
+cudaError_t rv_cuda_few8_70(const rv_int8 *q, cudaStream_t stream) {
+    const rv_few *p = &q->p;
+    const int32_t n = p->x.rows, m = p->multiprocessors;
+    const rv_int8_room room = rv_cuda_int8_room(q->room, n, q->pitch);
+    const args8_70 g = { { NULL, p->w, p->out.data, 0, p->out.ld, NULL, p->row_scale, NULL, p->scale, 0, n, p->rows, p->cols, 0, 0, NULL },
+                         q->w_scale, p->bias, room.codes, (const int8_row *)room.rows, room.list, q->pitch, q->pitch };
+    cudaError_t e = p->act == RV_F16 ? rv_cuda_quantise(q, false, stream) : cudaErrorInvalidValue;
+    if (e) return e;
+    switch (p->how) {
+    case rv_few::RV_FEW_STORE:
+        return p->out.type == RV_F32 ? launch_rows<float, rv_few::RV_FEW_STORE>(g, m, stream) : launch_rows<__half, rv_few::RV_FEW_STORE>(g, m, stream);
+    case rv_few::RV_FEW_GELU: return launch_rows<__half, rv_few::RV_FEW_GELU>(g, m, stream);
+    case rv_few::RV_FEW_SWIGLU: return launch_rows<__half, rv_few::RV_FEW_SWIGLU>(g, m, stream);
+    case rv_few::RV_FEW_ADD: return launch_rows<float, rv_few::RV_FEW_ADD>(g, m, stream);
+    }
+    return cudaErrorInvalidValue;
+}
+
+RV_CUDA_CLAMPED(few8_70)
