@@ -156,7 +156,8 @@ static rv_status check_options(const rv_load_options *o, rv_error *err) {
     TRY(in_range(o->resize, RV_RESIZE_TV, "resize", err));
     TRY(in_range(o->attention, RV_ATTENTION_PLAIN, "attention", err));
     TRY(in_range(o->embedding, RV_EMBEDDING_HOST, "embedding", err));
-    TRY(in_range(o->kernels, RV_KERNELS_SM90, "kernels", err));
+    if (o->kernels != 0 && o->kernels != 70 && o->kernels != 80 && o->kernels != 90)
+        TRY(rv_fail(err, RV_ERR_ARGUMENT, "rv_load_options.kernels: must be 0, 70, 80 or 90, is %d", o->kernels));
 done:
     return st;
 }
@@ -172,7 +173,7 @@ static rv_status resolve_cpu(rv_dtype stored, rv_load_options *o, rv_error *err)
     if (o->embedding == RV_EMBEDDING_HOST)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "embedding host: the CPU backend reads its tables where they lie in the files; leave it out, or use the cuda backend");
     if (o->kernels)
-        return rv_fail(err, RV_ERR_UNSUPPORTED, "kernels: the CPU backend has no such sets; leave it out, or use the cuda backend");
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "kernels sm%d: the CPU backend has no such sets; leave it out, or use the cuda backend", o->kernels);
     if (o->compute == RV_COMPUTE_F16)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "compute f16: the CPU backend computes in f32 or bf16");
     if (o->compute == RV_COMPUTE_AUTO)
@@ -186,7 +187,7 @@ static rv_status resolve_cuda(rv_dtype stored, rv_load_options *o, rv_error *err
     if (o->compute == RV_COMPUTE_F32)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "compute f32: the CUDA backend computes in bf16 or f16");
     rv_device gpu = { .size = sizeof gpu };
-    const bool volta = o->kernels ? o->kernels == RV_KERNELS_SM70 : !gpu_get((uint32_t)o->device, &gpu, NULL) && gpu.arch == 70;
+    const bool volta = o->kernels ? o->kernels == 70 : !gpu_get((uint32_t)o->device, &gpu, NULL) && gpu.arch == 70;
     if (volta && o->compute == RV_COMPUTE_BF16)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "compute bf16: the sm70 kernels (V100) compute in f16, for Volta has no bf16; leave it out");
     if (o->compute == RV_COMPUTE_AUTO) o->compute = stored == RV_F16 || quantised(o) || volta ? RV_COMPUTE_F16 : RV_COMPUTE_BF16;
@@ -281,8 +282,7 @@ rv_status rv_load_backend(const rv_load_options *o, bool plans, rv_backend **out
                                  o->int8_parity == RV_INT8_BY_CALL };
 #ifdef RV_CUDA
     if (o->backend == RV_BACKEND_CUDA) {
-        static const int32_t sets[] = { [RV_KERNELS_SM70] = 70, [RV_KERNELS_SM80] = 80, [RV_KERNELS_SM90] = 90 };
-        rv_cuda_options cuda = { .device = o->device, .arch = sets[o->kernels], .act = o->compute == RV_COMPUTE_F16 ? RV_F16 : RV_BF16,
+        rv_cuda_options cuda = { .device = o->device, .arch = o->kernels, .act = o->compute == RV_COMPUTE_F16 ? RV_F16 : RV_BF16,
                                  .plain_attention = o->attention == RV_ATTENTION_PLAIN, .plans = plans, .int8 = int8 };
         return rv_cuda_open(&cuda, out, err);
     }

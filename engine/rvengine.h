@@ -138,12 +138,6 @@ enum { RV_ATTENTION_FLASH = 0, RV_ATTENTION_PLAIN = 1 };
 typedef int32_t rv_embedding;
 enum { RV_EMBEDDING_AUTO = 0, RV_EMBEDDING_DEVICE = 1, RV_EMBEDDING_HOST = 2 };
 
-/* Which of a GPU's kernels run: those of its own generation, or an older one's, to compare with (results differ in the last
- * bits) and to try what an older GPU does.  SM70: V100, T4; f16 only.  SM80: A100, A10, L40S and what is newer.  SM90: H100, H200.
- * A set that this GPU cannot run is refused, and so is any on the CPU backend. */
-typedef int32_t rv_kernel_set;
-enum { RV_KERNELS_AUTO = 0, RV_KERNELS_SM70 = 1, RV_KERNELS_SM80 = 2, RV_KERNELS_SM90 = 3 };
-
 typedef int32_t rv_log_level;
 enum { RV_LOG_ERROR = 0, RV_LOG_WARNING = 1, RV_LOG_INFO = 2, RV_LOG_DEBUG = 3 };
 typedef void    (*rv_log_fn)(void *user, rv_log_level level, const char *line);
@@ -197,7 +191,9 @@ typedef struct rv_load_options {
                                      made again by a thread that rv_model_free waits for; nothing about it fails a load.  What became
                                      of it is logged, on the threads inside rv_model_load and the last rv_model_free */
     rv_embedding     embedding;   /* GPU backends                                             */
-    rv_kernel_set    kernels;     /* GPU backends                                             */
+    int32_t          kernels;     /* kernel set 70, 80, 90; 0: the newest that the GPU runs.  An older GPU's, to try what it does (results
+                                     differ in the last bits).  70: V100 and T4, in f16 only; 80: A100, A10, L40S and what is newer; 90: H100,
+                                     H200.  What this GPU cannot run is refused, and so is any on the CPU backend */
 } rv_load_options;
 
 typedef struct rv_session_options {

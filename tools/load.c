@@ -73,7 +73,7 @@ rv_load_options load_options(const load_choice *c) {
         .compute = c->compute,
         .attention = c->attention,
         .embedding = c->embedding,
-        .kernels = c->kernels,
+        .kernels = c->kernels ? 60 + 10 * c->kernels : 0,
         .threads = (int32_t)c->threads,
         .memory_limit = c->memory_limit,
         .taps = c->taps,

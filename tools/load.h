@@ -6,7 +6,8 @@
 
 typedef struct load_choice {
     const char *model;
-    int32_t  backend, weights, compute, attention, embedding, kernels, taps, reference, resize, modules, parity;     /* the library's numbers */
+    int32_t  backend, weights, compute, attention, embedding, taps, reference, resize, modules, parity;     /* the library's numbers */
+    int32_t  kernels;            /* place in auto|sm70|sm80|sm90                                */
     const char *skip, *keep;
     double   threshold;
     bool     threshold_given;

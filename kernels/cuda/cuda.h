@@ -66,6 +66,7 @@ void *rv_cuda_clamped_rows(void);
 void *rv_cuda_clamped_decode(void);
 void *rv_cuda_clamped_few70(void);
 void *rv_cuda_clamped_few8_70(void);
+void *rv_cuda_clamped_many8_70(void);
 void *rv_cuda_clamped_few4_70(void);
 void *rv_cuda_clamped_decode70(void);
 void *rv_cuda_clamped_gemm90(void);      /* where these are built                               */

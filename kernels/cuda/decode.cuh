@@ -20,7 +20,11 @@
 
 enum { DECODE_WARPS = 4, DECODE_THREADS = 32 * DECODE_WARPS, SPLIT = RV_CUDA_SPLIT_KEYS, DECODE_TILE = 32, HEADS = 8,
        WARP_KEYS = SPLIT / DECODE_WARPS,   /* a warp's keys of a split: tiles w, w + DECODE_WARPS, .. */
-       MOST_SPLITS = 2048,                 /* of one row: what merging has room for                */
+#ifdef RV_CUDA_VOLTA
+       MOST_SPLITS = 1024,                 /* of one row: what merging has room for                */
+#else
+       MOST_SPLITS = 2048,
+#endif
        COUNTERS = RV_CUDA_COUNTERS };      /* at the start of `partial`: one per row and block of heads */
 
 /* What the fused forms add: rotate q, rotate and store k, store v; or norm q. */
@@ -34,14 +38,17 @@ template <typename T> struct rope_args {
     float eps = 0;
 };
 
-/* Under 99 KB, for SM86 and SM89, and three times in an SM80's or SM90's memory. */
+/* Under 99 KB, for SM86 and SM89, and three times in an SM80's or SM90's memory; Volta's under 48, as its keys make room for the values. */
 template <int D> struct decode_room {
+#ifdef RV_CUDA_VOLTA
+    struct tile { union { uint4 k[DECODE_TILE][D / 8], v[DECODE_TILE][D / 8]; }; };
+    struct tile_sums { float o[HEADS][D + 4]; };
+#else
     struct tile { uint4 k[DECODE_TILE][D / 8], v[DECODE_TILE][D / 8]; };
+    struct tile_sums { uint4 k[DECODE_TILE][D / 8]; float o[HEADS][D + 4]; };       /* a warp's follow its values: keys of its next place may come */
+#endif
     union {
-        union {
-            tile x;
-            struct { uint4 k[DECODE_TILE][D / 8]; float o[HEADS][D + 4]; } sums;       /* a warp's follow its values: keys of its next place may come */
-        } warp[DECODE_WARPS];
+        union { tile x; tile_sums sums; } warp[DECODE_WARPS];
         float weight[HEADS][MOST_SPLITS];                          /* merging splits: theirs follow */
     };
     uint4 own_k[D / 8], own_v[D / 8];      /* the fused form's own key and value                  */
@@ -373,6 +380,13 @@ template <typename T, int D> static __device__ __forceinline__ void ask_keys(con
     copies_commit();
 }
 
+/* Volta copies a tile's keys last, when values have been added, others their values: theirs have places of their own. */
+#ifdef RV_CUDA_VOLTA
+enum { KEYS_LAST = true };
+#else
+enum { KEYS_LAST = false };
+#endif
+
 /* One warp's tiles of the block's split.  ready: called once by every warp, before it reads what the launch or phase before wrote. */
 template <typename T, int D, typename R>
 static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const rope_args<T> &o, decode_room<D> &room,
@@ -407,7 +421,7 @@ static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const
             score<T, D>(room, x, q, s);
             __syncwarp();
         }
-        if (i + 1 < to && (i >= from || !p.asked)) copy_tile<false>(a, room, p, warp, i + 1);
+        if (KEYS_LAST ? i >= from : i + 1 < to && (i >= from || !p.asked)) copy_tile<KEYS_LAST>(a, room, p, warp, KEYS_LAST ? i : i + 1);
         copies_commit();
         if (i >= from) {
             const decode_by by = weigh(a.scale * RV_LOG2E, bias, p.first - tile_key(p, warp, i), p.last - tile_key(p, warp, i), f, s);
@@ -418,7 +432,7 @@ static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const
             add_values<T, D>(room, x, s, by, f);
             __syncwarp();
         }
-        if (i + 1 < to) copy_tile<true>(a, room, p, warp, i + 1);
+        if (i + 1 < to) copy_tile<!KEYS_LAST>(a, room, p, warp, i + 1);
         copies_commit();
         if (i < from) {
             ready();

@@ -192,10 +192,19 @@ template <typename O, int HOW, int G, bool SHARED> static __global__ void __laun
 
 /* ---- launching ---- */
 
+enum { FIXED = (int)(2 * sizeof(room70) + sizeof(maps70)) };
+
+/* Whether a block may have what G groups take: 7.5 has 64 KB. */
+template <int G> static bool has_room() {
+    int device = 0, most = 0;
+    if (cudaGetDevice(&device) || cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device)) return false;
+    return most >= FIXED + WARPS * G * STAGED * (int)sizeof(__half);
+}
+
 template <typename O, int HOW, int G, bool SHARED> static cudaError_t launch(args4_70 of, int32_t multiprocessors, cudaStream_t stream) {
     auto kernel = few4_70_kernel<O, HOW, G, SHARED>;
     const int32_t blocks = (G == 1 ? 2 : 1) * multiprocessors;
-    const int32_t bytes = (int32_t)(2 * sizeof(room70) + sizeof(maps70)) + (SHARED ? of.a.n * of.a.cols : WARPS * G * STAGED) * (int32_t)sizeof(__half);
+    const int32_t bytes = FIXED + (SHARED ? of.a.n * of.a.cols : WARPS * G * STAGED) * (int32_t)sizeof(__half);
     cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     of.a.tiles = (of.a.rows + TILE - 1) / TILE;
     const dim3 grid((unsigned)(of.a.tiles < blocks ? of.a.tiles : blocks));
@@ -205,7 +214,7 @@ template <typename O, int HOW, int G, bool SHARED> static cudaError_t launch(arg
 template <typename O, int HOW> static cudaError_t launch_rows(const args4_70 &of, int32_t multiprocessors, cudaStream_t stream) {
     const int32_t n = of.a.n;
     if (of.a.norm || n * of.a.cols * (int32_t)sizeof(__half) <= SHARED_X) return launch<O, HOW, 1, true>(of, multiprocessors, stream);
-    if (n <= 8) return launch<O, HOW, 1, false>(of, multiprocessors, stream);
+    if (n <= 8 || !has_room<2>()) return launch<O, HOW, 1, false>(of, multiprocessors, stream);
     return launch<O, HOW, 2, false>(of, multiprocessors, stream);
 }
 

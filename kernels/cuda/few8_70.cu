@@ -1,58 +1,14 @@
-/* few8_70.cu - int8 products with 1 to 64 rows for Volta, at the speed of the memory that holds the codes.
+/* few8_70.cu - int8 products with 1 to 16 rows for Volta, at the speed of the memory that holds the codes.
  *
  * The one idea: four codes are multiplied and added to an integer by one dp4a.  Integer sums are exact in any order, so a warp has rows of
  * weights to itself, over their whole depth, and no barrier holds it up: while one adds up and finishes, the others read.
  *
  * Activations come quantised (int8.cu).  By count a V100 reads 7.4 codes a clock and multiprocessor and multiplies 256 in that time: the
- * memory's speed up to some 25 rows; more take turns of 16, the weights coming from the L2 cache again.
+ * memory's speed up to some 25 rows.  More than 16 go to many8_70.cu, whose tensor cores do twice as many.
  */
-#include "kernels/cuda/few.cuh"
-#include "kernels/cuda/int8.cuh"
-#include "kernels/cuda/volta.cuh"
+#include "kernels/cuda/few8_70.cuh"
 
-enum { STRIDE = 512,                     /* codes of a warp's step                              */
-       LIST_MORE = 8,                    /* what a row's list has room for beyond its columns (rv_cuda_int8_room) */
-       AT_ONCE = 8 };                    /* outliers whose weights are asked for together       */
-
-struct args8_70 {
-    args a;                              /* w: codes; no bias                                   */
-    const float *w_scale, *bias;
-    const int8_t *codes;                 /* of the activations [n x pitch]                      */
-    const int8_row *rows;
-    const uint32_t *list;
-    int32_t pitch, shared_pitch;
-};
-
-/* The outliers of an activation row times a row of weights, in ascending order of columns. */
-static __device__ __forceinline__ float outliers70(const uint32_t *list, int32_t outliers, const int8_t *w, float scb) {
-    float sum = 0;
-#pragma unroll 1
-    for (int32_t i = 0; i < outliers; i += AT_ONCE) {
-        uint32_t entry[AT_ONCE];
-        int32_t code[AT_ONCE];
-#pragma unroll
-        for (int32_t j = 0; j < AT_ONCE; j++) entry[j] = i + j < outliers ? list[i + j] : 0u;
-#pragma unroll
-        for (int32_t j = 0; j < AT_ONCE; j++) code[j] = w[entry[j] & 0xffff];
-#pragma unroll
-        for (int32_t j = 0; j < AT_ONCE; j++) {
-            const uint16_t bits = (uint16_t)(entry[j] >> 16);
-            sum = __fmaf_rn(to_f32(*(const __half *)&bits), to_f32(int8_weight<__half>(code[j], scb)), sum);
-        }
-    }
-    return sum;
-}
-
-/* A result before it is stored. */
-static __device__ __forceinline__ float value70(const args8_70 &g, int32_t row, int32_t n, int32_t sum, float scb) {
-    const int8_row x = g.rows[n];
-    int32_t clamped = 0;
-    float y = int8_value<__half>(sum, x.scale, scb, g.bias ? g.bias[row] : 0.f, clamped);
-    count_clamped(clamped);
-    if (x.outliers)
-        y = to_f32(to_act<__half>(y + outliers70(g.list + (int64_t)n * (g.pitch + LIST_MORE), x.outliers, (const int8_t *)g.a.w + (int64_t)row * g.pitch, scb)));
-    return y;
-}
+enum { STRIDE = 512 };                   /* codes of a warp's step                              */
 
 /* The i-th of a warp's R x N results: row r 8 + warp of the tile, activation row n; a gate's neighbour is its up. */
 template <int R> struct spot70 {
@@ -158,7 +114,7 @@ template <typename O, int HOW> static cudaError_t launch_rows(const args8_70 &g,
     if (g.a.n == 2) return launch_from<O, HOW, 2, 2>(g, multiprocessors, stream);
     if (g.a.n <= 4) return launch_from<O, HOW, 2, 4>(g, multiprocessors, stream);
     if (g.a.n <= 8) return launch_from<O, HOW, 2, 8>(g, multiprocessors, stream);
-    return launch_from<O, HOW, 4, 16>(g, multiprocessors, stream);
+    return launch_from<O, HOW, 2, 16>(g, multiprocessors, stream);
 }
 
 cudaError_t rv_cuda_few8_70(const rv_int8 *q, cudaStream_t stream) {
@@ -169,6 +125,7 @@ cudaError_t rv_cuda_few8_70(const rv_int8 *q, cudaStream_t stream) {
                          q->w_scale, p->bias, room.codes, (const int8_row *)room.rows, room.list, q->pitch, q->pitch };
     cudaError_t e = p->act == RV_F16 ? rv_cuda_quantise(q, false, stream) : cudaErrorInvalidValue;
     if (e) return e;
+    if (n > 16) return many8_70(p, g, stream);
     switch (p->how) {
     case rv_few::RV_FEW_STORE:
         return p->out.type == RV_F32 ? launch_rows<float, rv_few::RV_FEW_STORE>(g, m, stream) : launch_rows<__half, rv_few::RV_FEW_STORE>(g, m, stream);

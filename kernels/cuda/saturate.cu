@@ -36,7 +36,7 @@ static RV_CUDA_CLAMPED(here)
 /* of: what a set's files return. */
 cudaError_t rv_cuda_clamped(uint64_t *sum, int32_t capability, cudaStream_t stream) {
     static void *(*const of[])(void) = { rv_cuda_clamped_int8, rv_cuda_clamped_rows, rv_cuda_clamped_here, rv_cuda_clamped_few70, rv_cuda_clamped_few4_70,
-                                         rv_cuda_clamped_few8_70, rv_cuda_clamped_decode70 };
+                                         rv_cuda_clamped_few8_70, rv_cuda_clamped_many8_70, rv_cuda_clamped_decode70 };
     static void *(*const of80[])(void) = { rv_cuda_clamped_few, rv_cuda_clamped_few4, rv_cuda_clamped_few8, rv_cuda_clamped_decode,
 #if RV_CUDA_SM90
                                            rv_cuda_clamped_gemm90, rv_cuda_clamped_int8_90, rv_cuda_clamped_stream90,
