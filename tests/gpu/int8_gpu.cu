@@ -4,7 +4,7 @@
  * must be those to the bit; with outliers, which are added up in f32, a result may be two steps of its type away from
  * an f64 sum, at the larger of the two addends; and a row's bits never depend on the rows beside it.
  *
- *     int8_gpu [check | small] [FILE]     small: a few cases, for compute-sanitizer; FILE: bitsandbytes' own numbers
+ *     int8_gpu [check | small | sm70] [FILE]     small: a few cases, for compute-sanitizer; sm70: V100's kernels alone; FILE: bitsandbytes' own numbers
  *                                         (tests/data/golden/bnb/int8.safetensors)
  *     exit code 1: something failed; 77: no GPU
  */
@@ -491,7 +491,7 @@ static void check_products(bool small) {
 
 int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0);
-    const bool small = argc > 1 && !strcmp(argv[1], "small");
+    const bool small = argc > 1 && !strcmp(argv[1], "small"), volta = argc > 1 && !strcmp(argv[1], "sm70");
     if (rv_cuda_count() == 0) return puts("skipped: no GPU"), 77;
     for (rv_dtype type : { RV_BF16, RV_F16 })
         for (int32_t arch : { 70, 80, 0 }) {
@@ -500,7 +500,7 @@ int main(int argc, char **argv) {
             options.act = type;
             options.arch = arch;
             options.int8.threshold = 6;
-            if (arch == 70 ? type != RV_F16 : small && (arch == 80 || type == RV_F16)) continue;
+            if (arch == 70 ? type != RV_F16 : volta || (small && (arch == 80 || type == RV_F16))) continue;
             if (rv_cuda_open(&options, &be, &err)) return printf("FAILED: %s\n", err.message), 1;
             cuda = (rv_cuda *)be;
             if (arch == 0) check_weights();

@@ -4,7 +4,7 @@
  * reading of kernels/cuda/four.h's layout; products are held against f64, where their error may be at most twice that of a
  * naive kernel in the same types, and against themselves with other numbers of rows, bit for bit.
  *
- *     nf4_gpu [check | small]     small: a few cases, for compute-sanitizer
+ *     nf4_gpu [check | small | sm70]     small: a few cases, for compute-sanitizer; sm70: V100's kernels alone
  *     exit code 1: something failed; 77: no GPU
  */
 #include <float.h>
@@ -505,7 +505,7 @@ static void all_of_it(bool small) {
 
 int main(int argc, char **argv) {
     if (rv_cuda_count() == 0) return puts("skipped: no GPU"), 77;
-    for (int32_t i = 0; i < 3; i++) {        /* the GPU's own kernels in both types, and sm70's      */
+    for (int32_t i = argc > 1 && !strcmp(argv[1], "sm70") ? 2 : 0; i < 3; i++) {        /* the GPU's own kernels in both types, and sm70's */
         rv_cuda_options options = {};
         options.act = i == 0 ? RV_BF16 : RV_F16;
         options.arch = i == 2 ? 70 : 0;
