@@ -14,9 +14,10 @@ enum { LIST_MORE = 8,                    /* what a row's list has room for beyon
 struct args8_70 {
     args a;                              /* w: codes; no bias                                   */
     const float *w_scale, *bias;
-    const int8_t *codes;                 /* of the activations [n x pitch]                      */
-    const int8_row *rows;
-    const uint32_t *list;
+    int8_t *codes;                       /* of the activations [n x pitch], where they come quantised */
+    int8_row *rows;
+    uint32_t *list;                      /* [n x (pitch + LIST_MORE)]                           */
+    float threshold;
     int32_t pitch, shared_pitch;
 };
 
@@ -40,9 +41,9 @@ static __device__ __forceinline__ float outliers70(const uint32_t *list, int32_t
     return sum;
 }
 
-/* A result before it is stored. */
-static __device__ __forceinline__ float value70(const args8_70 &g, int32_t row, int32_t n, int32_t sum, float scb) {
-    const int8_row x = g.rows[n];
+/* A result before it is stored.  rows: of the activations. */
+static __device__ __forceinline__ float value70(const args8_70 &g, const int8_row *rows, int32_t row, int32_t n, int32_t sum, float scb) {
+    const int8_row x = rows[n];
     int32_t clamped = 0;
     float y = int8_value<__half>(sum, x.scale, scb, g.bias ? g.bias[row] : 0.f, clamped);
     count_clamped(clamped);

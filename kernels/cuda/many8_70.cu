@@ -82,9 +82,9 @@ template <typename O, int HOW> static __device__ __forceinline__ void finish_blo
     for (int32_t i = (int32_t)threadIdx.x; i < outputs * g.a.n; i += THREADS) {
         const int32_t n = i / outputs, o = i % outputs, r = pairs ? o / RV_CUDA_GATE_BLOCK * 2 * RV_CUDA_GATE_BLOCK + o % RV_CUDA_GATE_BLOCK : o, row = row0 + r;
         if (row >= g.a.rows) continue;
-        const float v = value70(g, row, n, sums[n * SUM_PITCH + r], g.w_scale[row]);
+        const float v = value70(g, g.rows, row, n, sums[n * SUM_PITCH + r], g.w_scale[row]);
         float up = 0, old = 0;
-        if (pairs) up = value70(g, row + RV_CUDA_GATE_BLOCK, n, sums[n * SUM_PITCH + r + RV_CUDA_GATE_BLOCK], g.w_scale[row + RV_CUDA_GATE_BLOCK]);
+        if (pairs) up = value70(g, g.rows, row + RV_CUDA_GATE_BLOCK, n, sums[n * SUM_PITCH + r + RV_CUDA_GATE_BLOCK], g.w_scale[row + RV_CUDA_GATE_BLOCK]);
         if (HOW == rv_few::RV_FEW_ADD) old = ((const float *)g.a.out)[n * g.a.out_ld + row];
         finish_one<__half, O, HOW>(g.a, row, n, v, up, old);
     }
