@@ -175,7 +175,7 @@ static void op_linear_add(rv_backend *be, rv_mat x, rv_mat h, const rv_weight *w
         return;
     }
     if (!row_scale) {
-        const bool inside = scale == 1;    /* cuBLASLt does not scale a bias                      */
+        const bool inside = scale == 1 && c->arch != 70;     /* cuBLASLt does not scale a bias, and need not have one for Volta */
         rv_cuda_gemm(c, x, h, w, scale, true, inside ? bias : NULL);
         if (bias && !inside) check(be, rv_cuda_add_scaled(x, none, bias, scale, NULL, c->stream), "bias");
         return;
