@@ -123,7 +123,7 @@ static __device__ __forceinline__ void leave(const float (&acc)[2][8], float (&t
     }
 }
 
-/* G: groups of 8 activation rows at a time.  SHARED: one or two rows, normed or copied into shared memory as a whole first. */
+/* G: groups of 8 activation rows at a time.  SHARED: up to 8 rows, normed or copied into shared memory as a whole first. */
 template <typename O, int HOW, int G, bool SHARED> static __global__ void __launch_bounds__(THREADS, G == 1 ? 2 : 1) few4_70_kernel(const __grid_constant__ args4_70 of) {
     extern __shared__ uint4 memory[];
     const args &a = of.a;
@@ -213,7 +213,7 @@ template <typename O, int HOW, int G, bool SHARED> static cudaError_t launch(arg
 
 template <typename O, int HOW> static cudaError_t launch_rows(const args4_70 &of, int32_t multiprocessors, cudaStream_t stream) {
     const int32_t n = of.a.n;
-    if (of.a.norm || n * of.a.cols * (int32_t)sizeof(__half) <= SHARED_X) return launch<O, HOW, 1, true>(of, multiprocessors, stream);
+    if (of.a.norm || (n <= 8 && n * of.a.cols * (int32_t)sizeof(__half) <= SHARED_X)) return launch<O, HOW, 1, true>(of, multiprocessors, stream);
     if (n <= 8 || !has_room<2>()) return launch<O, HOW, 1, false>(of, multiprocessors, stream);
     return launch<O, HOW, 2, false>(of, multiprocessors, stream);
 }
