@@ -45,17 +45,23 @@ template <typename O, int HOW, int N, bool SHARED> static __global__ void __laun
             for (int32_t r0 = 0; r0 < TILE; r0 += R) {
                 float acc[R * N] = {};
                 const __half *const first = (const __half *)a.w + (int64_t)(tile * TILE + r0) * a.cols + lane * 8;
-#pragma unroll(N == 1 ? 2 : 1)
-                for (int32_t step = from; step < to; step++) {
-                    const int32_t k = step * STRIDE;
-                    const bool in = k + lane * 8 < a.cols;
-                    uint4 w[R], v[N];
+                uint4 next[R];
+                auto load = [&](int32_t step) {        /* the weights of a step: while one is multiplied the next is on its way */
+                    const bool in = step < to && step * STRIDE + lane * 8 < a.cols;
 #pragma unroll
                     for (int32_t r = 0; r < R; r++)
-                        w[r] = in && tile * TILE + r0 + r < a.rows ? load_passing(first + (int64_t)r * a.cols + k) : make_uint4(0, 0, 0, 0);
+                        next[r] = in && tile * TILE + r0 + r < a.rows ? load_passing(first + (int64_t)r * a.cols + step * STRIDE) : make_uint4(0, 0, 0, 0);
+                };
+                load(from);
+#pragma unroll 1
+                for (int32_t step = from; step < to; step++) {
+                    const int32_t k = step * STRIDE + lane * 8;
+                    uint4 w[R], v[N];
 #pragma unroll
-                    for (int32_t n = 0; n < N; n++)
-                        v[n] = in && n0 + n < a.n ? *(const uint4 *)(x + (n0 + n) * x_ld + k + lane * 8) : make_uint4(0, 0, 0, 0);
+                    for (int32_t r = 0; r < R; r++) w[r] = next[r];
+                    load(step + 1);
+#pragma unroll
+                    for (int32_t n = 0; n < N; n++) v[n] = k < a.cols && n0 + n < a.n ? *(const uint4 *)(x + (n0 + n) * x_ld + k) : make_uint4(0, 0, 0, 0);
                     multiply<R, N>(acc, w, v);
                 }
                 share_sums(acc);
