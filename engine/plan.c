@@ -100,7 +100,8 @@ static rv_status gpu_get(uint32_t i, rv_device *d, rv_error *err) {
                       .memory_total = g.memory_total, .memory_free = g.memory_free };
     snprintf(d->name, sizeof d->name, "%s", g.name);
     snprintf(d->features, sizeof d->features, "compute_%d driver_%d.%d%s", g.capability, g.driver / 1000, g.driver % 1000 / 10,
-             g.arch ? "" : " (too old for this build)");
+             g.arch ? "" : " (no kernels in this build)");
+    snprintf(d->problem, sizeof d->problem, "%s", g.problem);
     return RV_OK;
 }
 #else
@@ -176,6 +177,8 @@ static rv_status resolve_cpu(rv_dtype stored, rv_load_options *o, rv_error *err)
     if (o->embedding == RV_EMBEDDING_HOST)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "embedding host: the CPU backend reads its tables where they lie in the files; leave it out, or use the cuda backend");
     if (o->profile) return rv_fail(err, RV_ERR_UNSUPPORTED, "GPU profile %.40s: the CPU backend has none; leave it out, or use the cuda backend", o->profile);
+    if (o->kernels)
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "kernels sm%d: the CPU backend has no such sets; leave it out, or use the cuda backend", o->kernels);
     if (o->compute == RV_COMPUTE_F16)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "compute f16: the CPU backend computes in f32 or bf16");
     if (o->compute == RV_COMPUTE_AUTO)
@@ -218,7 +221,11 @@ static rv_status resolve_cuda(rv_dtype stored, rv_load_options *o, bool plans, r
     o->backend = RV_BACKEND_CUDA;
     if (o->compute == RV_COMPUTE_F32)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "compute f32: the CUDA backend computes in bf16 or f16");
-    if (o->compute == RV_COMPUTE_AUTO) o->compute = stored == RV_F16 || quantised(o) ? RV_COMPUTE_F16 : RV_COMPUTE_BF16;
+    rv_device gpu = { .size = sizeof gpu };
+    const bool volta = o->kernels ? o->kernels == 70 : !gpu_get((uint32_t)o->device, &gpu, NULL) && gpu.arch == 70;
+    if (volta && o->compute == RV_COMPUTE_BF16)
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "compute bf16: the sm70 kernels (V100) compute in f16, for Volta has no bf16; leave it out");
+    if (o->compute == RV_COMPUTE_AUTO) o->compute = stored == RV_F16 || quantised(o) || volta ? RV_COMPUTE_F16 : RV_COMPUTE_BF16;
     return RV_OK;
 }
 

@@ -153,6 +153,7 @@ typedef struct rv_device {
     char          features[128];  /* CPU: "avx2 avx512 avx512_bf16 amx_bf16 ..."; GPU: "compute_90 driver_13.0";
                                      may be ""                                                */
     uint64_t      memory_total, memory_free;
+    char          problem[256];   /* why no kernels of this build run on it, and which package's do; "": they do */
 } rv_device;
 
 RV_API uint32_t  rv_device_count(rv_backend_id backend);       /* [any] AUTO counts them all  */
@@ -193,7 +194,7 @@ typedef struct rv_load_options {
     const char      *profile;     /* a row of engine/rvprofile.h: its kernels, formats and usable memory, also of a GPU that is not there
                                      (rv_memory_plan); NULL: the GPU's own                    */
     int32_t          on_oom;      /* rv_on_oom of engine/rvprofile.h: what may be done when memory is short */
-    int32_t          kernels;     /* kernel set 70, 80, 90; 0: the newest that the GPU runs   */
+    int32_t          kernels;     /* kernel set 70 (V100, T4; f16), 80, 90; 0: the newest that the GPU runs, which may run older sets, to try what they do */
     int32_t          gpu_layers;  /* so many text layers stay on the GPU, the rest streams from host memory as they are
                                      needed; 0: all, unless they must; negative: none         */
     uint64_t         host_memory; /* pinned host bytes for that; default: half of what is available */

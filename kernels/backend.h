@@ -284,8 +284,8 @@ const char *rv_cpu_library(void);  /* the matrix library, "oneDNN 2.6.3", or "no
 /* ---- CUDA (only in builds that have it: RV_CUDA) ---- */
 typedef struct rv_cuda_options {
     int32_t  device;
-    int32_t  arch;               /* kernel set 80 or 90; 0: the newest that the GPU runs        */
-    rv_dtype act;                /* RV_BF16 or RV_F16                                           */
+    int32_t  arch;               /* kernel set 70, 80 or 90; 0: the newest that the GPU runs    */
+    rv_dtype act;                /* RV_BF16 or RV_F16; with set 70 RV_F16                       */
     bool     plain_attention;    /* for comparison: simple attention kernels                    */
     bool     plans;              /* nothing is taken of the GPU: only for rv_weight_bytes and what the struct says */
     rv_int8_rules int8;
@@ -293,7 +293,8 @@ typedef struct rv_cuda_options {
 
 typedef struct rv_cuda_device_info {
     char     name[64];
-    int32_t  capability, arch, multiprocessors;   /* arch 0: too old for every kernel set here  */
+    int32_t  capability, arch, multiprocessors;   /* arch 0: this build has no kernels for it, and `problem` says why */
+    char     problem[256];
     int32_t  driver;             /* the newest CUDA it supports: 13000 is 13.0                  */
     uint64_t memory_total, memory_free;
 } rv_cuda_device_info;

@@ -140,7 +140,7 @@ static void check_gpu(findings *f) {
         if (!rv_device_get(RV_BACKEND_CUDA, i, &d, &err))
             {
             if (d.arch) add_check(f, "GPU", true, "%u runs the sm%d kernels", i, d.arch);
-            else add_check(f, "GPU", false, "%u: this build has no kernels for it", i);
+            else add_check(f, "GPU", false, "%u (%s): %s", i, d.name, d.problem);
         }
 }
 

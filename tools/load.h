@@ -34,7 +34,7 @@ typedef struct load_choice {
     { OPTION_TEXT, .name = "gpu-profile", .to = &(c).profile, .value = "NAME", .setting = true,                   \
       .help = "as on that GPU: its kernels, formats and usable memory\n(rvengine help profiles lists them)" },   \
     { OPTION_CHOICE, .name = "kernels", .to = &(c).kernels, .choices = "auto|sm70|sm80|sm90", .setting = true,    \
-      .help = "which kernels a GPU runs (default auto: its newest)" },                                           \
+      .help = "which kernels a GPU runs (default auto: its newest), e.g. those\nof a V100 on a newer one" },                                         \
     { OPTION_CHOICE, .name = "on-oom", .to = &(c).on_oom, .choices = "auto|fail|degrade", .setting = true,        \
       .help = "when memory is short: settle what was left open (auto, the\ndefault), refuse, or reduce also what was asked for" }, \
     { OPTION_WHOLE, .name = "gpu-layers", .to = &(c).gpu_layers, .given = &(c).gpu_layers_given, .max = 1000, .value = "N", .setting = true, \

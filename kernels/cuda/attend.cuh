@@ -70,7 +70,16 @@ __device__ __forceinline__ float exp2_fast(float x) {
 __device__ __forceinline__ float most_weight(__nv_bfloat16) { return 0x1p32f; }
 __device__ __forceinline__ float most_weight(__half) { return 0x1p15f; }
 
-/* Copies in the background, zeros where !valid; done after copies_commit and copies_wait. */
+/* Copies in the background, zeros where !valid; done after copies_commit and copies_wait.  Volta has none: there they are done when
+ * the thread goes on, and seen by others after the barrier that follows any wait. */
+#ifdef RV_CUDA_VOLTA
+__device__ __forceinline__ void copy16(uint32_t to, const void *from, bool valid) {
+    const uint4 v = valid ? *(const uint4 *)from : make_uint4(0, 0, 0, 0);
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+}
+__device__ __forceinline__ void copies_commit() {}
+template <int N> __device__ __forceinline__ void copies_wait() {}
+#else
 __device__ __forceinline__ void copy16(uint32_t to, const void *from, bool valid) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0) : "memory");
 }
@@ -79,6 +88,7 @@ __device__ __forceinline__ void copy4(uint32_t to, const void *from, bool valid)
 }
 __device__ __forceinline__ void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int N> __device__ __forceinline__ void copies_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
+#endif
 
 /* Four 8 x 8 matrices of 16-bit elements, lane 8 i + r giving the address of row r of matrix i. */
 __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t from) {

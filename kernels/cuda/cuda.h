@@ -55,14 +55,20 @@ cudaError_t rv_cuda_choose(const rv_answering *a, rv_mat logits, bool overlap, c
  * large products leave.  Not counted: attention's weights and means, which stay in range, and weights while loading. */
 /* x f16, as a product stored it: infinities become +-65504. */
 cudaError_t rv_cuda_clamp(rv_mat x, cudaStream_t stream);
-/* *sum: clamped by this process on this GPU. Waits for `stream`, which may be any. */
-cudaError_t rv_cuda_clamped(uint64_t *sum, cudaStream_t stream);
+/* *sum: clamped by this process on this GPU. Waits for `stream`, which may be any. capability: of the GPU, which may be
+ * too old for a set's files. */
+cudaError_t rv_cuda_clamped(uint64_t *sum, int32_t capability, cudaStream_t stream);
 void *rv_cuda_clamped_few(void);         /* a file's counter (device), NULL on an error         */
 void *rv_cuda_clamped_few8(void);
 void *rv_cuda_clamped_int8(void);
 void *rv_cuda_clamped_few4(void);
 void *rv_cuda_clamped_rows(void);
 void *rv_cuda_clamped_decode(void);
+void *rv_cuda_clamped_few70(void);
+void *rv_cuda_clamped_few8_70(void);
+void *rv_cuda_clamped_many8_70(void);
+void *rv_cuda_clamped_few4_70(void);
+void *rv_cuda_clamped_decode70(void);
 void *rv_cuda_clamped_gemm90(void);      /* where these are built                               */
 void *rv_cuda_clamped_int8_90(void);
 void *rv_cuda_clamped_four90(void);
@@ -101,6 +107,9 @@ static inline int32_t *rv_cuda_turn(void *partial, uint32_t number) {
     return (int32_t *)partial + RV_CUDA_COUNTERS - 2 * RV_CUDA_TURNS + number % RV_CUDA_TURNS * 2;
 }
 
+/* ---- few70.cu: the same for Volta, with act f16; `turn` and `w`'s alignment as there ---- */
+cudaError_t rv_cuda_few70(const rv_few *p, cudaStream_t stream);
+
 /* ---- LLM.int8 (engine/base/quant.h says what the numbers are) ----
  * int8.cu: weights and activations as codes.  few8.cu: products with 1 to 64 rows.  int8_90.cu: with more, on 9.0.
  * p.w: codes int8 [rows x pitch], pitch = cols rounded up to a multiple of 16, zeros behind cols.  x of any alignment. */
@@ -116,6 +125,7 @@ typedef struct rv_int8 {
     void         *room, *marks;          /* device: RV_CUDA_PARTIAL_BYTES, RV_CUDA_MARKS_BYTES  */
 } rv_int8;
 cudaError_t rv_cuda_few8(const rv_int8 *q, bool overlap, cudaStream_t stream);
+cudaError_t rv_cuda_few8_70(const rv_int8 *q, cudaStream_t stream);          /* few8_70.cu: the same for Volta, with act f16 */
 
 /* What lies in `room` for n rows of few8.cu: of each a list with room for RV_CUDA_INT8_CLOSE entries more than columns, and (starts) which of its entries
  * begins each of RV_CUDA_INT8_SLICES slices of columns, if there are any. */
@@ -166,7 +176,7 @@ bool rv_cuda_gemm90_pays(const rv_few *p);       /* faster than cuBLASLt and wha
 cudaError_t rv_cuda_gemm90(const rv_few *p, bool overlap, cudaStream_t stream);
 
 /* ---- attention ----
- * flash.cu: many rows; head_dim 64, 80, 128 on tensor cores, any other (<= 256) by plain loops.
+ * flash.cu: many rows; head_dim 64, 80, 128 on tensor cores, any other (<= 256) by plain.cu's loops.  flash70.cu: the same for Volta, in f16.
  * flash90.cu: many rows on a GPU of kernel set 90, called by rv_cuda_flash where it is the faster one.  Without pages all keys below
  * `longest` must hold numbers, whether a row sees them or not.
  * It cuts what does not fill a round of the GPU's multiprocessors along the keys, through `partial`
@@ -186,6 +196,7 @@ typedef enum {
 } rv_cuda_order;
 cudaError_t rv_cuda_flash(const rv_attention *a, void *partial, int32_t multiprocessors, int32_t arch, cudaStream_t stream);
 cudaError_t rv_cuda_flash90(const rv_attention *a, void *partial, int32_t multiprocessors, cudaStream_t stream);
+cudaError_t rv_cuda_flash70(const rv_attention *a, void *partial, int32_t multiprocessors, cudaStream_t stream);
 cudaError_t rv_cuda_attend_plain(const rv_attention *a, cudaStream_t stream);
 cudaError_t rv_cuda_decode(const rv_attention *a, void *partial, rv_cuda_order order, cudaStream_t stream);
 cudaError_t rv_cuda_decode_rope(const rv_attention *a, rv_mat k, rv_mat v, const float *cos_sin, const int32_t *pos, void *partial,
@@ -193,6 +204,11 @@ cudaError_t rv_cuda_decode_rope(const rv_attention *a, rv_mat k, rv_mat v, const
 /* RMS norm of q, a head at a time, and decode in one launch, to the bits of rv_cuda_norm and rv_cuda_decode.  a->q holds
  * the rows before the norm and may be normed in place. */
 cudaError_t rv_cuda_decode_norm(const rv_attention *a, rv_norm n, void *partial, rv_cuda_order order, cudaStream_t stream);
+/* decode70.cu: the three for Volta, in f16. */
+cudaError_t rv_cuda_decode70(const rv_attention *a, void *partial, rv_cuda_order order, cudaStream_t stream);
+cudaError_t rv_cuda_decode_rope70(const rv_attention *a, rv_mat k, rv_mat v, const float *cos_sin, const int32_t *pos, void *partial,
+                                  rv_cuda_order order, cudaStream_t stream);
+cudaError_t rv_cuda_decode_norm70(const rv_attention *a, rv_norm n, void *partial, rv_cuda_order order, cudaStream_t stream);
 uint64_t    rv_cuda_decode_bytes(int32_t rows, int32_t heads, int32_t head_dim, int32_t longest);
 
 /* ---- stream90.cu, stream8_90.cu: decoder layers of one or two rows, many in one launch ----

@@ -20,7 +20,11 @@
 
 enum { DECODE_WARPS = 4, DECODE_THREADS = 32 * DECODE_WARPS, SPLIT = RV_CUDA_SPLIT_KEYS, DECODE_TILE = 32, HEADS = 8,
        WARP_KEYS = SPLIT / DECODE_WARPS,   /* a warp's keys of a split: tiles w, w + DECODE_WARPS, .. */
-       MOST_SPLITS = 2048,                 /* of one row: what merging has room for                */
+#ifdef RV_CUDA_VOLTA
+       MOST_SPLITS = 1024,                 /* of one row: what merging has room for                */
+#else
+       MOST_SPLITS = 2048,
+#endif
        COUNTERS = RV_CUDA_COUNTERS };      /* at the start of `partial`: one per row and block of heads */
 
 /* What the fused forms add: rotate q, rotate and store k, store v; or norm q. */
@@ -34,25 +38,36 @@ template <typename T> struct rope_args {
     float eps = 0;
 };
 
-/* Under 99 KB, for SM86 and SM89, and three times in an SM80's or SM90's memory. */
+/* Under 99 KB, for SM86 and SM89, and three times in an SM80's or SM90's memory; Volta's under 48, as its keys make room for the values. */
 template <int D> struct decode_room {
+#ifdef RV_CUDA_VOLTA
+    struct tile { union { uint4 k[DECODE_TILE][D / 8], v[DECODE_TILE][D / 8]; }; };
+    struct tile_sums { float o[HEADS][D + 4]; };
+#else
     struct tile { uint4 k[DECODE_TILE][D / 8], v[DECODE_TILE][D / 8]; };
+    struct tile_sums { uint4 k[DECODE_TILE][D / 8]; float o[HEADS][D + 4]; };       /* a warp's follow its values: keys of its next place may come */
+#endif
     union {
-        union {
-            tile x;
-            struct { uint4 k[DECODE_TILE][D / 8]; float o[HEADS][D + 4]; } sums;       /* a warp's follow its values: keys of its next place may come */
-        } warp[DECODE_WARPS];
+        union { tile x; tile_sums sums; } warp[DECODE_WARPS];
         float weight[HEADS][MOST_SPLITS];                          /* merging splits: theirs follow */
     };
     uint4 own_k[D / 8], own_v[D / 8];      /* the fused form's own key and value                  */
     float4 table[DECODE_WARPS][D / 4];            /* the row's cos and sin, or the weights of the queries' norm */
     int32_t key_rows[2][DECODE_WARPS][WARP_KEYS];      /* of a place, and of the next one       */
     float m[DECODE_WARPS][HEADS], l[DECODE_WARPS][HEADS], sum[HEADS];
+#ifdef RV_CUDA_VOLTA
+    uint4 q[DECODE_WARPS][HEADS][D / 8];   /* as operands                                        */
+    uint2 weights[DECODE_WARPS][HEADS][DECODE_TILE / 4 + 2];
+#endif
     bool merge;
 };
 
-/* Where 16-byte column c of a key lies in its tile's row, so that no two lanes meet in a bank. */
+/* Where 16-byte column c of a key lies in its tile's row, so that no two lanes meet in a bank (Volta's: four at most). */
+#ifdef RV_CUDA_VOLTA
+static __device__ __forceinline__ int32_t k_column(int32_t key, int32_t c) { return c ^ (key & 7); }
+#else
 static __device__ __forceinline__ int32_t k_column(int32_t key, int32_t c) { return c ^ (key & 1) * 4; }
+#endif
 static __device__ __forceinline__ int32_t v_column(int32_t key, int32_t c) { return c ^ (key & 7); }
 
 /* A block's place in the call. */
@@ -91,81 +106,11 @@ static __device__ __forceinline__ void copy_tile(const attend_args<T> &a, decode
     }
 }
 
-/* ---- one warp's sums over its tiles: scores of head g, values of heads 2t and 2t + 1 ---- */
-
-template <int D> struct decode_sums { float o[D / 16][4], m, l; };
-
-/* s[i]: scores of head g and keys 8i + 2t, 8i + 2t + 1 (and two unused). */
-template <typename T, int D>
-static __device__ __forceinline__ void score(const typename decode_room<D>::tile &x, const uint4 (&q)[D / 32], float (&s)[DECODE_TILE / 8][4]) {
-    int32_t lane = (int32_t)threadIdx.x % 32;
-    float odd[DECODE_TILE / 8][4];
-#pragma unroll
-    for (int32_t i = 0; i < DECODE_TILE / 8; i++)
-#pragma unroll
-        for (int32_t e = 0; e < 4; e++) s[i][e] = odd[i][e] = 0;
-#pragma unroll
-    for (int32_t c = 0; c < D / 32; c++)
-#pragma unroll
-        for (int32_t i = 0; i < DECODE_TILE / 8; i++) {
-            int32_t key = lane / 4 + 8 * i;
-            uint4 k = x.k[key][k_column(key, 4 * c + lane % 4)];
-            mma(s[i], q[c].x, 0u, q[c].y, 0u, k.x, k.y, T());
-            mma(odd[i], q[c].z, 0u, q[c].w, 0u, k.z, k.w, T());
-        }
-#pragma unroll
-    for (int32_t i = 0; i < DECODE_TILE / 8; i++) {
-        s[i][0] += odd[i][0];
-        s[i][1] += odd[i][1];
-    }
-}
-
-/* s becomes exp2(scale s + bias - max) for the tile's keys first .. last, 0 for others; by: what o must be scaled by. */
-template <int D>
-static __device__ __forceinline__ float weigh(float scale, const float (&bias)[DECODE_TILE / 4], int32_t first, int32_t last, decode_sums<D> &f,
-                                              float (&s)[DECODE_TILE / 8][4]) {
-    int32_t lane = (int32_t)threadIdx.x % 32;
-    float m = f.m;
-#pragma unroll
-    for (int32_t e = 0; e < DECODE_TILE / 4; e++) {
-        int32_t key = e / 2 * 8 + lane % 4 * 2 + e % 2;
-        float y = fmaf(s[e / 2][e % 2], scale, bias[e]);
-        s[e / 2][e % 2] = key >= first && key <= last ? y : minus_infinity();
-        m = fmaxf(m, s[e / 2][e % 2]);
-    }
-    m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
-    m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
-    float base = m == minus_infinity() ? 0.f : m, by = exp2_fast(f.m - base), l = 0;
-#pragma unroll
-    for (int32_t e = 0; e < DECODE_TILE / 4; e++) {
-        s[e / 2][e % 2] = exp2_fast(s[e / 2][e % 2] - base);
-        l += s[e / 2][e % 2];
-    }
-    f.m = m;
-    f.l = fmaf(f.l, by, l);
-    return by;
-}
-
-template <typename T, int D>
-static __device__ __forceinline__ void add_values(const typename decode_room<D>::tile &x, const float (&s)[DECODE_TILE / 8][4], float by, decode_sums<D> &f) {
-    int32_t lane = (int32_t)threadIdx.x % 32;
-    float by0 = __shfl_sync(~0u, by, lane % 4 * 8), by1 = __shfl_sync(~0u, by, lane % 4 * 8 + 4);
-#pragma unroll
-    for (int32_t n = 0; n < D / 16; n++)
-#pragma unroll
-        for (int32_t e = 0; e < 4; e++) f.o[n][e] *= e % 2 ? by1 : by0;
-#pragma unroll
-    for (int32_t k = 0; k < DECODE_TILE / 16; k++) {
-        uint32_t p0 = pack2(s[2 * k][0], s[2 * k][1], T()), p1 = pack2(s[2 * k + 1][0], s[2 * k + 1][1], T());
-        int32_t key = 16 * k + lane % 8 + lane / 16 * 8;
-#pragma unroll
-        for (int32_t n = 0; n < D / 16; n++) {
-            uint32_t v[4];
-            load_matrices_transposed(v, shared_address(&x.v[key][v_column(key, 2 * n + lane / 8 % 2)]));
-            mma(f.o[n], v[0], v[1], v[2], v[3], p0, p1, T());
-        }
-    }
-}
+#ifdef RV_CUDA_VOLTA
+#include "kernels/cuda/decode70.cuh"
+#else
+#include "kernels/cuda/decode80.cuh"
+#endif
 
 /* ---- the fused form ---- */
 
@@ -242,22 +187,6 @@ static __device__ __forceinline__ void store_own(const attend_args<T> &a, const 
 }
 
 /* ---- from warps to a block, from blocks to a row ---- */
-
-template <int D> static __device__ __forceinline__ void keep_sums(decode_room<D> &room, int32_t warp, const decode_sums<D> &f) {
-    int32_t lane = (int32_t)threadIdx.x % 32;
-    float l = f.l;
-    l += __shfl_xor_sync(~0u, l, 1);
-    l += __shfl_xor_sync(~0u, l, 2);
-    if (lane % 4 == 0) {
-        room.m[warp][lane / 4] = f.m;
-        room.l[warp][lane / 4] = l;
-    }
-#pragma unroll
-    for (int32_t n = 0; n < D / 16; n++)
-#pragma unroll
-        for (int32_t e = 0; e < 4; e++)
-            room.warp[warp].sums.o[lane % 4 * 2 + e % 2][16 * n + lane / 4 + e / 2 * 8] = f.o[n][e];
-}
 
 static __device__ __forceinline__ void add_scaled(float4 &to, float by, float4 x) {
     to.x = fmaf(by, x.x, to.x);
@@ -451,6 +380,13 @@ template <typename T, int D> static __device__ __forceinline__ void ask_keys(con
     copies_commit();
 }
 
+/* Volta copies a tile's keys last, when values have been added, others their values: theirs have places of their own. */
+#ifdef RV_CUDA_VOLTA
+enum { KEYS_LAST = true };
+#else
+enum { KEYS_LAST = false };
+#endif
+
 /* One warp's tiles of the block's split.  ready: called once by every warp, before it reads what the launch or phase before wrote. */
 template <typename T, int D, typename R>
 static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const rope_args<T> &o, decode_room<D> &room,
@@ -468,38 +404,40 @@ static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const
 #pragma unroll 1
     for (int32_t i = from - 1; i < to; i++) {
         typename decode_room<D>::tile &x = room.warp[warp].x;
-        float s[DECODE_TILE / 8][4], bias[DECODE_TILE / 4];
+        decode_scores s;
+        float bias[BIASES];
         int32_t own = p.own - tile_key(p, warp, i);
         bool here = i >= from && owner && own >= 0 && own < DECODE_TILE && lane < D / 8;
         if (i >= from) {
 #pragma unroll
-            for (int32_t e = 0; e < DECODE_TILE / 4; e++) {
-                int32_t row = room.key_rows[p.turn][warp][i * DECODE_TILE + e / 2 * 8 + lane % 4 * 2 + e % 2];
+            for (int32_t e = 0; e < BIASES; e++) {
+                int32_t row = room.key_rows[p.turn][warp][i * DECODE_TILE + bias_key(lane, e)];
                 bias[e] = a.bias && row >= 0 ? a.bias[row] * RV_LOG2E : 0.f;
             }
             copies_wait<1>();
             __syncwarp();                  /* another lane's copy made zeros of the row's own key */
             if (here) x.k[own][k_column(own, lane)] = room.own_k[lane];
             __syncwarp();
-            score<T, D>(x, q, s);
+            score<T, D>(room, x, q, s);
             __syncwarp();
         }
-        if (i + 1 < to && (i >= from || !p.asked)) copy_tile<false>(a, room, p, warp, i + 1);
+        if (KEYS_LAST ? i >= from : i + 1 < to && (i >= from || !p.asked)) copy_tile<KEYS_LAST>(a, room, p, warp, KEYS_LAST ? i : i + 1);
         copies_commit();
         if (i >= from) {
-            float by = weigh(a.scale * RV_LOG2E, bias, p.first - tile_key(p, warp, i), p.last - tile_key(p, warp, i), f, s);
+            const decode_by by = weigh(a.scale * RV_LOG2E, bias, p.first - tile_key(p, warp, i), p.last - tile_key(p, warp, i), f, s);
             copies_wait<1>();
             __syncwarp();
             if (here) x.v[own][v_column(own, lane)] = room.own_v[lane];
             __syncwarp();
-            add_values<T, D>(x, s, by, f);
+            add_values<T, D>(room, x, s, by, f);
             __syncwarp();
         }
-        if (i + 1 < to) copy_tile<true>(a, room, p, warp, i + 1);
+        if (i + 1 < to) copy_tile<!KEYS_LAST>(a, room, p, warp, i + 1);
         copies_commit();
         if (i < from) {
             ready();
             load_queries<T, D>(a, o, room, p, q);
+            keep_queries(room, q);
             if (owner) store_own(a, o, p, room);
         }
     }
@@ -512,10 +450,6 @@ static __device__ __forceinline__ row_parts<T> attend_place(const attend_args<T>
                                                     int32_t most_splits, R ready, N next) {
     int32_t warp = decode_warp();
     decode_sums<D> f;
-#pragma unroll
-    for (int32_t n = 0; n < D / 16; n++) f.o[n][0] = f.o[n][1] = f.o[n][2] = f.o[n][3] = 0;
-    f.m = minus_infinity();
-    f.l = 0;
     walk_tiles(a, o, room, p, warp, ready, f);
     next();
     keep_sums(room, warp, f);

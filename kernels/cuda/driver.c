@@ -1,6 +1,6 @@
 /* driver.c - what the machine has to offer, and what to say where that is not enough.
  *
- * The one idea: the verdict (rv_cuda_verdict, rv_cuda_set) is a pure function of what the runtime reports, so that
+ * The one idea: the verdict (rv_cuda_verdict, rv_cuda_choose_set) is a pure function of what the runtime reports, so that
  * old drivers and foreign GPUs can be tested on a machine that has none.
  */
 #include "kernels/cuda/open.h"
@@ -38,9 +38,26 @@ rv_status rv_cuda_verdict(cudaError_t e, int32_t count, int32_t driver, int32_t 
     return rv_fail(err, RV_ERR_UNSUPPORTED, "no usable NVIDIA GPU: %s (%s): %s", cudaGetErrorString(e), cudaGetErrorName(e), what ? what : "use the cpu backend");
 }
 
-int32_t rv_cuda_set(int32_t capability, bool has_sm90) {
-    /* 9.0's own instructions run nowhere else; what is newer runs the sm80 set. */
-    return capability == 90 && has_sm90 ? 90 : capability >= 80 ? 80 : 0;
+const rv_cuda_built rv_cuda_this_build = { RV_CUDA_OLDEST, RV_CUDA_SM90 };
+
+rv_status rv_cuda_choose_set(int32_t capability, int32_t wanted, rv_cuda_built built, int32_t *set, rv_error *err) {
+    const int32_t major = capability / 10, minor = capability % 10;
+    *set = 0;
+    if (capability < 70)
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "a GPU of compute capability %d.%d has no tensor cores, which all kernels need: use one of 7.0 (V100) or newer, "
+                       "or the cpu backend", major, minor);
+    if (capability < built.oldest)
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "this package has no code for a GPU of compute capability %d.%d, only for %d.%d and newer: install the package for "
+                       "V100 and newer, built with CUDA 11.8 or 12.x (RV_CUDA_ARCHS=\"70;80;86;89\"), or use the cpu backend", major, minor, built.oldest / 10, built.oldest % 10);
+    /* 9.0's own instructions run nowhere else; a set runs on its own GPUs and all newer ones. */
+    const int32_t newest = capability == 90 && built.sm90 ? 90 : capability >= 80 ? 80 : 70;
+    if (wanted == 90 && newest < 90)
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "kernels sm90: %s; leave it out for sm%d", capability == 90 ? "this package was built without them (CUDA 12.1 or newer, 90a in RV_CUDA_ARCHS)" :
+                       "they run on compute capability 9.0 alone", newest);
+    if (wanted > newest)
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "kernels sm%d: this GPU is of compute capability %d.%d; leave it out for sm%d", wanted, major, minor, newest);
+    *set = wanted ? wanted : newest;
+    return RV_OK;
 }
 
 int32_t rv_cuda_count(void) {
@@ -64,8 +81,10 @@ rv_status rv_cuda_device(int32_t i, rv_cuda_device_info *out, rv_error *err) {
         return rv_fail(err, e == cudaErrorMemoryAllocation ? RV_ERR_DEVICE_MEMORY : RV_ERR_DEVICE, "GPU %d: %s: %s", i, cudaGetErrorString(e), advice(e) ? advice(e) :
                        e == cudaErrorMemoryAllocation ? "other processes have taken nearly all of its memory: free it, or use another GPU" :
                        "restart the process to use the GPU again");
-    *out = (rv_cuda_device_info){ .capability = p.major * 10 + p.minor, .arch = rv_cuda_set(p.major * 10 + p.minor, RV_CUDA_SM90), .driver = driver,
+    *out = (rv_cuda_device_info){ .capability = p.major * 10 + p.minor, .driver = driver,
                                   .multiprocessors = p.multiProcessorCount, .memory_total = total, .memory_free = unused };
     snprintf(out->name, sizeof out->name, "%.*s", (int)sizeof out->name - 1, p.name);
+    rv_error why;
+    if (rv_cuda_choose_set(out->capability, 0, rv_cuda_this_build, &out->arch, &why)) snprintf(out->problem, sizeof out->problem, "%.*s", (int)sizeof out->problem - 1, why.message);
     return RV_OK;
 }

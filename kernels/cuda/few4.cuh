@@ -79,6 +79,9 @@ static __device__ __forceinline__ uint32_t pack_weights(float a, float b, __nv_b
 }
 /* Saturates, and keeps NaN, as rv_f32_to_f16. */
 static __device__ __forceinline__ uint32_t pack_weights(float a, float b, __half) {
+#if __CUDA_ARCH__ < 800
+    return pack2(a, b, __half());
+#else
     uint32_t v;
 #if __CUDACC_VER_MAJOR__ >= 13
     asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(v) : "f"(b), "f"(a));
@@ -91,6 +94,7 @@ static __device__ __forceinline__ uint32_t pack_weights(float a, float b, __half
         "cvt.rn.f16x2.f32 %0, x, y; }" : "=r"(v) : "f"(b), "f"(a));
 #endif
     return v;
+#endif
 }
 
 static __device__ __forceinline__ uint32_t permute(uint32_t a, uint32_t b, uint32_t select) {

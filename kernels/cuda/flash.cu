@@ -1,4 +1,4 @@
-/* flash.cu - attention with many rows: the tensor-core kernel for SM80 and newer, and the plain one.
+/* flash.cu - attention with many rows: the tensor-core kernel for SM80 and newer.
  *
  * The one idea: a block of 128 threads owns an item (parts.cuh), 64 or 128 rows of one head, and walks the key blocks that
  * any of them sees, scores in registers, softmax as it goes; the next key block is copied
@@ -9,7 +9,7 @@
  * Rows of different sequences in one tile: the tile's keys are walked once for each run of rows of
  * one sequence, the others masked.  Slow, and never the case in a prefill.
  */
-#include "kernels/cuda/parts.cuh"
+#include "kernels/cuda/flash.cuh"
 
 enum { WARPS = 4, THREADS = 32 * WARPS, KEYS = 64, HALF = KEYS / 2,
        BLOCKS = 2 };                       /* on a multiprocessor at a time                      */
@@ -23,9 +23,6 @@ static __device__ __forceinline__ int32_t thread_again() {
 
 /* ---- shared memory of one block ---- */
 
-/* The run of rows [from, to) of the tile that one walk over the keys serves: the keys that any and that all of them see. */
-struct flash_run { int32_t from, to, slot, lowest, highest, full_from, full_to; };
-
 /* Rows are padded by 16 bytes: an odd number of 16-byte columns, so 8 rows never meet in a bank. */
 template <typename T, int D, int MT> struct flash_room {
     enum { ROWS = 16 * MT * WARPS, LD = D + 8 };
@@ -36,32 +33,6 @@ template <typename T, int D, int MT> struct flash_room {
     flash_run run;
     bool merge;
 };
-
-/* The run that begins at row `from`, to room.run; returns where it ends. */
-template <typename T, int D, int MT>
-static __device__ __forceinline__ int32_t next_run(flash_room<T, D, MT> &room, bool slots, int32_t from, int32_t rows) {
-    int32_t r = (int32_t)threadIdx.x, big = 0x7fffffff, to = rows, slot = slots ? room.slot[from] : 0;
-    flash_run &run = room.run;
-    if (slots)
-        for (to = from + 1; to < rows && room.slot[to] == slot; to++) {}
-    __syncthreads();                       /* all are done with the run before                   */
-    if (r == 0) run = { from, to, slot, big, -1, -1, big };
-    __syncthreads();
-    bool sees = r >= from && r < to && room.last[r < room.ROWS ? r : 0] >= room.first[r < room.ROWS ? r : 0];
-    if (sees) {
-        atomicMin(&run.lowest, room.first[r]);
-        atomicMax(&run.full_from, room.first[r]);
-        atomicMax(&run.highest, room.last[r]);
-        atomicMin(&run.full_to, room.last[r]);
-    }
-    __syncthreads();
-    return to;
-}
-
-template <typename T>
-static __device__ __forceinline__ int32_t key_row_of(const attend_args<T> &a, const flash_run &run, int32_t key) {
-    return key >= run.lowest && key <= run.highest ? key_row(a, run.slot, key) : (int32_t)NO_KEY;
-}
 
 template <typename T, int D, int MT>
 static __device__ __forceinline__ void copy_keys(const attend_args<T> &a, flash_room<T, D, MT> &room, int32_t kv_column, int32_t stage) {
@@ -437,61 +408,4 @@ cudaError_t rv_cuda_flash(const rv_attention *a, void *partial, int32_t multipro
 #endif
     return a->q.type == RV_F16 ? flash_of<__half>(a, partial, multiprocessors, stream)
                                : flash_of<__nv_bfloat16>(a, partial, multiprocessors, stream);
-}
-
-/* ---- plain loops: any head of up to 256 columns ---- */
-
-enum { PLAIN_THREADS = 128, PLAIN_COLUMNS = 256 };
-
-/* The block's result of a sum or a maximum, in an order fixed by the thread numbers. */
-template <typename F> static __device__ float over_block(float x, float *room, F f) {
-    for (int32_t d = 16; d > 0; d /= 2) x = f(x, __shfl_xor_sync(~0u, x, d));
-    if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = x;
-    __syncthreads();
-    x = f(f(room[0], room[1]), f(room[2], room[3]));
-    __syncthreads();
-    return x;
-}
-
-/* One block: one row of one head. */
-template <typename T> static __global__ void plain_kernel(attend_args<T> a) {
-    __shared__ float q[PLAIN_COLUMNS], p[PLAIN_THREADS], room[PLAIN_THREADS / 32];
-    __shared__ int32_t key_rows[PLAIN_THREADS];
-    int32_t r = (int32_t)blockIdx.x, head = (int32_t)blockIdx.y, t = (int32_t)threadIdx.x, d = a.head_dim;
-    int32_t slot = a.slot ? a.slot[r] : 0, first = a.first ? a.first[r] : 0, last = a.last[r];
-    int64_t column = (int64_t)(head / a.group) * d;
-    float m = minus_infinity(), l = 0, o[2] = { 0, 0 };
-    for (int32_t c = t; c < d; c += PLAIN_THREADS) q[c] = to_f32(a.q[(int64_t)r * a.q_ld + (int64_t)head * d + c]);
-    for (int32_t key = first; key <= last; key += PLAIN_THREADS) {
-        int32_t n = last - key + 1 < PLAIN_THREADS ? last - key + 1 : (int32_t)PLAIN_THREADS;
-        float s = minus_infinity();
-        __syncthreads();
-        if (t < n) {
-            int32_t row = key_rows[t] = key_row(a, slot, key + t);
-            s = 0;
-            for (int32_t c = 0; c < d; c++) s += q[c] * to_f32(a.k[row * a.k_ld + column + c]);
-            s = s * a.scale + (a.bias ? a.bias[row] : 0.f);
-        }
-        float top = fmaxf(m, over_block(s, room, [](float x, float y) { return fmaxf(x, y); }));
-        float base = top == minus_infinity() ? 0.f : top, by = expf(m - base);
-        p[t] = expf(s - base);
-        l = l * by + over_block(p[t], room, [](float x, float y) { return x + y; });
-        m = top;
-        for (int32_t c = t, i = 0; c < d; c += PLAIN_THREADS, i++) {
-            o[i] *= by;
-            for (int32_t j = 0; j < n; j++)
-                o[i] += to_f32(to_act<T>(p[j])) * to_f32(a.v[key_rows[j] * a.v_ld + column + c]);
-        }
-    }
-    for (int32_t c = t, i = 0; c < d; c += PLAIN_THREADS, i++)
-        a.out[(int64_t)r * a.out_ld + (int64_t)head * d + c] = to_act<T>(l == 0 ? 0.f : o[i] / l);
-}
-
-cudaError_t rv_cuda_attend_plain(const rv_attention *a, cudaStream_t stream) {
-    if (a->q.rows == 0) return cudaSuccess;
-    if (a->q.cols / a->heads > PLAIN_COLUMNS) return cudaErrorInvalidValue;
-    dim3 grid((unsigned)a->q.rows, (unsigned)a->heads);
-    if (a->q.type == RV_F16) plain_kernel<__half><<<grid, PLAIN_THREADS, 0, stream>>>(args_of<__half>(a));
-    else plain_kernel<__nv_bfloat16><<<grid, PLAIN_THREADS, 0, stream>>>(args_of<__nv_bfloat16>(a));
-    return cudaGetLastError();
 }

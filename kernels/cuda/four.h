@@ -69,6 +69,7 @@ cudaError_t rv_cuda_few4(const rv_few *p, const rv_four *q, void *room, bool ove
 bool rv_cuda_four90_fits(const rv_few *p);
 /* room: for rows of x in another order, as many at a time as fit. */
 cudaError_t rv_cuda_four90(const rv_few *p, const rv_four *q, void *room, uint64_t room_bytes, bool overlap, cudaStream_t stream);
+cudaError_t rv_cuda_few4_70(const rv_few *p, const rv_four *q, cudaStream_t stream);       /* few4_70.cu: the same for Volta, with act f16 */
 
 #ifdef __cplusplus
 }

@@ -106,7 +106,7 @@ cudaError_t rv_cuda_int8_product(rv_cuda *c, const rv_few *p, const rv_weight *w
     for (int32_t from = 0; !e && from < p->x.rows; from += RV_FEW_ROWS) {
         const int32_t n = p->x.rows - from < RV_FEW_ROWS ? p->x.rows - from : RV_FEW_ROWS;
         const rv_int8 q = rows_of(c, p, w, from, n);
-        e = rv_cuda_few8(&q, c->overlap, c->stream);
+        e = c->arch == 70 ? rv_cuda_few8_70(&q, c->stream) : rv_cuda_few8(&q, c->overlap, c->stream);
     }
     return e;
 }

@@ -43,7 +43,7 @@ static __host__ __device__ __forceinline__ constexpr int32_t slice_start(int32_t
 /* Two neighbours, cast to f16. */
 static __device__ __forceinline__ float2 through_f16(uint32_t pair, __half) { return __half22float2(*(const __half2 *)&pair); }
 static __device__ __forceinline__ float2 through_f16(uint32_t pair, __nv_bfloat16) {
-    return __half22float2(__float22half2_rn(__bfloat1622float2(*(const __nv_bfloat162 *)&pair)));
+    return __half22float2(__float22half2_rn(make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u))));
 }
 
 /* Largest over the block, in every thread. */
@@ -179,14 +179,18 @@ static __device__ __forceinline__ void tell_starts(const uint32_t *marks, int32_
     const int32_t slice = (int32_t)threadIdx.x / 32, lane = (int32_t)threadIdx.x % 32, words = slice_start(steps, slice) * 4;
     int32_t n = 0;
     for (int32_t i = lane; i < words; i += 32) n += __popc(marks[i]);
-    n = __reduce_add_sync(~0u, n);
+    for (int m = 16; m; m >>= 1) n += __shfl_xor_sync(~0u, n, m);
     if (lane == 0) starts[slice] = (uint16_t)n;
 }
 
 /* To f16 and back, beyond +-65504 clamped and counted in `clamped`; NaN stays. */
 static __device__ __forceinline__ float clamp16(float x, int32_t &clamped) {
     clamped += fabsf(x) > 65504.f;
+#if __CUDA_ARCH__ >= 800
     asm("min.NaN.f32 %0, %0, 0f477fe000;\n\tmax.NaN.f32 %0, %0, 0fc77fe000;" : "+f"(x));
+#else
+    x = x > 65504.f ? 65504.f : x < -65504.f ? -65504.f : x;
+#endif
     return __half2float(__float2half_rn(x));
 }
 static __device__ __forceinline__ void count_clamped(int32_t n) {

@@ -20,7 +20,7 @@ static void take(rv_cuda *c) {
     cudaError_t e = cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking);
     for (int i = 0; !e && i < RV_MARKS; i++) e = cudaEventCreate(&c->marks[i]);
     if (!e && c->be.act == RV_F16) e = cudaStreamCreateWithFlags(&c->side, cudaStreamNonBlocking);
-    if (!e && c->be.act == RV_F16) e = rv_cuda_clamped(&c->clamped_before, c->side);
+    if (!e && c->be.act == RV_F16) e = rv_cuda_clamped(&c->clamped_before, c->capability, c->side);
     if (e) rv_cuda_failed(c, e, "opening");
     if (!c->be.error.code) c->workspace = rv_cuda_take(c, RV_CUDA_WORKSPACE_BYTES, "the matrix library's workspace");
     if (!c->be.error.code) c->partial = rv_cuda_take(c, RV_CUDA_PARTIAL_BYTES + RV_CUDA_MARKS_BYTES, "attention's workspace");
@@ -32,17 +32,21 @@ static void take(rv_cuda *c) {
 }
 
 rv_status rv_cuda_open(const rv_cuda_options *o, rv_backend **out, rv_error *err) {
-    rv_cuda_device_info info = { .arch = o->arch };      /* planning for a GPU that need not be there    */
-    rv_status st = o->plans && o->arch ? RV_OK : rv_cuda_device(o->device, &info, err);
+    const bool absent = o->plans && o->arch;             /* planning for a GPU that need not be there    */
+    rv_cuda_device_info info = { .arch = o->arch };
+    rv_status st = absent ? RV_OK : rv_cuda_device(o->device, &info, err);
     if (st) return st;
-    int32_t arch = o->arch ? o->arch : info.arch;
-    if (info.arch == 0 || arch > info.arch)
-        return rv_fail(err, RV_ERR_UNSUPPORTED, "GPU %d (%s) has compute capability %d.%d; %s", o->device, info.name, info.capability / 10,
-                       info.capability % 10, info.arch == 0 ? "this build runs on 8.0 and newer" : "it cannot run the kernels that were asked for");
+    int32_t arch = o->arch;
+    rv_error why;
+    if (!absent) st = rv_cuda_choose_set(info.capability, o->arch, rv_cuda_this_build, &arch, &why);
+    if (st) return rv_fail(err, st, "GPU %d (%s): %s", o->device, info.name, why.message);
+    if (arch == 70 && o->act != RV_F16)
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "GPU %d (%s): the sm70 kernels compute in f16, Volta has no bf16: ask for compute f16", o->device, info.name);
     rv_cuda *c = calloc(1, sizeof *c);
     if (!c) return rv_fail_memory(err, "GPU");
     c->device = o->device;
     c->arch = arch;
+    c->capability = info.capability;
     c->multiprocessors = info.multiprocessors;
     c->overlap = arch >= 90;
     c->plain_attention = o->plain_attention;

@@ -29,7 +29,7 @@ typedef struct rv_loader rv_loader;      /* load.c: readers, pinned ring, copies
 
 typedef struct rv_cuda {
     rv_backend       be;
-    int32_t          device, arch;       /* kernel set: 80 or 90                                 */
+    int32_t          device, arch, capability;       /* arch: the kernel set, 70, 80 or 90   */
     bool             overlap;            /* programmatic dependent launch                        */
     bool             plain_attention;
     rv_int8_rules    int8;
@@ -57,8 +57,12 @@ void rv_cuda_failed(rv_cuda *c, cudaError_t e, const char *doing);
 /* driver.c.  Whether what cudaGetDeviceCount returned (e, count) with a driver for CUDA `driver` (0: none) serves a
  * build for `runtime` (13000: 13.0): RV_OK, or RV_ERR_UNSUPPORTED with advice. */
 rv_status rv_cuda_verdict(cudaError_t e, int32_t count, int32_t driver, int32_t runtime, rv_error *err);
-/* The kernel set for a GPU: 90, 80, or 0: none. */
-int32_t   rv_cuda_set(int32_t capability, bool has_sm90);
+/* What a build was compiled for: the oldest GPU's capability, and whether the sm90 set is there. */
+typedef struct rv_cuda_built { int32_t oldest; bool sm90; } rv_cuda_built;
+extern const rv_cuda_built rv_cuda_this_build;
+/* *set: the kernel set (70, 80, 90) of a GPU with such a build, `wanted` or (0) the newest that it runs; else 0, and
+ * RV_ERR_UNSUPPORTED says why not, and which package has it. */
+rv_status rv_cuda_choose_set(int32_t capability, int32_t wanted, rv_cuda_built built, int32_t *set, rv_error *err);
 
 /* memory.c.  Zeroed device memory; NULL: the sticky error says how much was wanted and what is free. */
 void *rv_cuda_take(rv_cuda *c, uint64_t bytes, const char *what);

@@ -53,7 +53,7 @@ static double op_marked_ms(rv_backend *be, rv_mark from, rv_mark to) {
 static uint64_t op_saturated(rv_backend *be) {
     rv_cuda *c = cuda_of(be);
     uint64_t sum = 0;
-    if (be->act == RV_F16) check(be, rv_cuda_clamped(&sum, c->side), "counting clamped values");
+    if (be->act == RV_F16) check(be, rv_cuda_clamped(&sum, c->capability, c->side), "counting clamped values");
     return be->error.code || be->act != RV_F16 ? 0 : sum - c->clamped_before;
 }
 
@@ -125,6 +125,7 @@ static bool is_few(rv_mat x, const rv_weight *w) {
 static cudaError_t few(rv_cuda *c, const rv_few *p, const rv_weight *w) {
     const rv_four *four = rv_cuda_four(w);
     if (w->head.format == RV_FORMAT_INT8) return rv_cuda_int8_product(c, p, w);
+    if (c->arch == 70) return four ? rv_cuda_few4_70(p, four, c->stream) : rv_cuda_few70(p, c->stream);
     return four ? rv_cuda_few4(p, four, rv_cuda_four_room(c), c->overlap, c->stream) : rv_cuda_few(p, c->overlap, c->stream);
 }
 
@@ -175,7 +176,7 @@ static void op_linear_add(rv_backend *be, rv_mat x, rv_mat h, const rv_weight *w
         return;
     }
     if (!row_scale) {
-        const bool inside = scale == 1;    /* cuBLASLt does not scale a bias                      */
+        const bool inside = scale == 1 && c->arch != 70;     /* cuBLASLt does not scale a bias, and need not have one for Volta */
         rv_cuda_gemm(c, x, h, w, scale, true, inside ? bias : NULL);
         if (bias && !inside) check(be, rv_cuda_add_scaled(x, none, bias, scale, NULL, c->stream), "bias");
         return;
@@ -199,8 +200,10 @@ static void op_attend(rv_backend *be, const rv_attention *a) {
     bool fast = (dim == 64 || dim == 80 || dim == 128) && !c->plain_attention;
     uint64_t partial = rv_cuda_decode_bytes(a->q.rows, a->heads, dim, a->longest);
     if (fast && a->q.rows <= RV_FEW_ROWS && partial <= RV_CUDA_PARTIAL_BYTES)
-        check(be, rv_cuda_decode(a, c->partial, c->overlap ? RV_CUDA_OVERLAP : RV_CUDA_APART, c->stream), "attention");
-    else if (fast) check(be, rv_cuda_flash(a, c->partial, c->multiprocessors, c->arch, c->stream), "attention");
+        check(be, c->arch == 70 ? rv_cuda_decode70(a, c->partial, RV_CUDA_APART, c->stream)
+                                : rv_cuda_decode(a, c->partial, c->overlap ? RV_CUDA_OVERLAP : RV_CUDA_APART, c->stream), "attention");
+    else if (fast) check(be, c->arch == 70 ? rv_cuda_flash70(a, c->partial, c->multiprocessors, c->stream)
+                                           : rv_cuda_flash(a, c->partial, c->multiprocessors, c->arch, c->stream), "attention");
     else check(be, rv_cuda_attend_plain(a, c->stream), "attention");
 }
 
@@ -252,10 +255,10 @@ static bool op_decoder_block(rv_backend *be, const rv_decoder_block *b) {
     if (b->cos_sin) {
         rv_mat k = rv_cols(b->qkv, a->q.cols, a->kv.k.cols), v = rv_cols(b->qkv, a->q.cols + a->kv.k.cols, a->kv.v.cols);
         e = few_normed(c, b->qkv, b->x, b->h, b->norm1, b->in, RV_FEW_STORE);
-        if (!e) e = rv_cuda_decode_rope(a, k, v, b->cos_sin, b->pos, c->partial, order, s);
+        if (!e) e = (c->arch == 70 ? rv_cuda_decode_rope70 : rv_cuda_decode_rope)(a, k, v, b->cos_sin, b->pos, c->partial, order, s);
     } else {
         e = few_normed(c, a->q, b->x, b->h, b->norm1, b->in, RV_FEW_STORE);
-        if (!e) e = rv_cuda_decode_norm(a, b->q_norm, c->partial, order, s);
+        if (!e) e = (c->arch == 70 ? rv_cuda_decode_norm70 : rv_cuda_decode_norm)(a, b->q_norm, c->partial, order, s);
     }
     if (!e) e = few_added(c, b->x, a->out, b->o, b->attn_gate, NULL);
     if (!e) e = few_normed(c, b->ff, b->x, b->h, b->norm2, b->gate_up, RV_FEW_SWIGLU);

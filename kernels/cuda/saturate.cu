@@ -33,16 +33,20 @@ cudaError_t rv_cuda_clamp(rv_mat x, cudaStream_t stream) {
 
 static RV_CUDA_CLAMPED(here)
 
-cudaError_t rv_cuda_clamped(uint64_t *sum, cudaStream_t stream) {
-    void *const counters[] = { rv_cuda_clamped_few(), rv_cuda_clamped_few4(), rv_cuda_clamped_few8(), rv_cuda_clamped_int8(), rv_cuda_clamped_rows(), rv_cuda_clamped_decode(),
-                               rv_cuda_clamped_here(),
+/* of: what a set's files return. */
+cudaError_t rv_cuda_clamped(uint64_t *sum, int32_t capability, cudaStream_t stream) {
+    static void *(*const of[])(void) = { rv_cuda_clamped_int8, rv_cuda_clamped_rows, rv_cuda_clamped_here, rv_cuda_clamped_few70, rv_cuda_clamped_few4_70,
+                                         rv_cuda_clamped_few8_70, rv_cuda_clamped_many8_70, rv_cuda_clamped_decode70 };
+    static void *(*const of80[])(void) = { rv_cuda_clamped_few, rv_cuda_clamped_few4, rv_cuda_clamped_few8, rv_cuda_clamped_decode,
 #if RV_CUDA_SM90
-                               rv_cuda_clamped_gemm90(), rv_cuda_clamped_four90(), rv_cuda_clamped_int8_90(), rv_cuda_clamped_stream90(),
-                               rv_cuda_clamped_stream8_90(),
+                                           rv_cuda_clamped_gemm90, rv_cuda_clamped_four90, rv_cuda_clamped_int8_90, rv_cuda_clamped_stream90,
+                                           rv_cuda_clamped_stream8_90,
 #endif
     };
+    const size_t n_all = sizeof of / sizeof *of, n_80 = capability >= 80 ? sizeof of80 / sizeof *of80 : 0;
     *sum = 0;
-    for (void *counter : counters) {
+    for (size_t i = 0; i < n_all + n_80; i++) {
+        void *const counter = i < n_all ? of[i]() : of80[i - n_all]();
         uint64_t n = 0;
         if (!counter) return cudaErrorInvalidSymbol;
         cudaError_t e = cudaMemcpyAsync(&n, counter, sizeof n, cudaMemcpyDeviceToHost, stream);

@@ -193,6 +193,7 @@ static void unsupported_weights_and_devices_are_refused(void **state) {
     refuses(5, "attention plain: the CPU backend has one kind of attention; leave it out", "run", "-m", MODEL, "-p", "x", "--backend", "cpu",
             "--attention", "plain");
     refuses(5, "embedding host: the CPU backend reads its tables where they lie", "plan", "-m", MODEL, "--backend", "cpu", "--embedding", "host");
+    refuses(5, "kernels sm70: the CPU backend has no such sets", "plan", "-m", MODEL, "--backend", "cpu", "--kernels", "sm70");
     refuses(5, "attention plain", "plan", "-m", MODEL, "--backend", "cpu", "--attention", "plain");
 #ifndef RV_CUDA
     refuses(5, "backend cuda", "run", "-m", MODEL, "-p", "x", "--backend", "cuda");

@@ -73,7 +73,7 @@ void demo_free(demo_receipt receipts[DEMO_RECEIPTS]) {
 rv_model *demo_model(rv_compute compute) {
     rv_error err;
     rv_model *model;
-    rv_load_options load = { .size = sizeof load, .backend = DEMO_BACKEND, .compute = compute ? compute : DEMO_COMPUTE };
+    rv_load_options load = { .size = sizeof load, .backend = DEMO_BACKEND, .compute = compute ? compute : DEMO_COMPUTE, .kernels = DEMO_KERNELS };
     if (rv_model_load(RV_TEST_DEMO "/model", &load, &model, &err)) fail_msg("%s", err.message);
 #ifdef RV_TEST_LATE
     late_wrap(model->be);

@@ -293,6 +293,12 @@ static void the_sm80_kernels_are_as_exact_as_hfs(void **state) {
     check_gpu("g560", "a", RV_BF16, 80, false, false);
     check_gpu("g448", "a", RV_F16, 80, false, false);
 }
+static void the_sm70_kernels_are_as_exact_as_hfs(void **state) {
+    (void)state;
+    check_gpu("g560", "a", RV_F16, 70, false, false);
+    check_gpu("g448", "a", RV_F16, 70, false, false);
+    check_gpu("g448_f16", "a", RV_F16, 70, true, false);
+}
 static void padding_computed_in_full_is_as_exact_as_hfs(void **state) {
     (void)state;
     check_gpu("g560", "a", RV_BF16, 0, true, false);
@@ -357,6 +363,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(bf16_with_the_newest_kernels_is_as_exact_as_hfs),
         cmocka_unit_test(f16_is_as_exact_as_hfs),
         cmocka_unit_test(the_sm80_kernels_are_as_exact_as_hfs),
+        cmocka_unit_test(the_sm70_kernels_are_as_exact_as_hfs),
         cmocka_unit_test(padding_computed_in_full_is_as_exact_as_hfs),
         cmocka_unit_test(plain_attention_is_as_exact_as_hfs),
     };

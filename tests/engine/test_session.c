@@ -311,7 +311,7 @@ static void the_plan_is_what_is_taken(void **state) {
         rv_error err;
         rv_model *m;
         rv_session *s;
-        rv_load_options load = { .size = sizeof load, .backend = DEMO_BACKEND, .compute = compute };
+        rv_load_options load = { .size = sizeof load, .backend = DEMO_BACKEND, .compute = compute, .kernels = DEMO_KERNELS };
         rv_session_options o = { .size = sizeof o, .slots = 3, .context = 700, .images = 5 };
         rv_memory plan = { .size = sizeof plan }, has = { .size = sizeof has }, holds = { .size = sizeof holds };
         rv_status st = rv_memory_plan(RV_TEST_DEMO "/model", &load, &o, &plan, &err);

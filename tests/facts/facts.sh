@@ -45,12 +45,13 @@ for object in "$@"; do
             kernel && /^}/ { print "ptx", kernel, arch, threads, blocks, dynamic, mma, wgmma, copies, tma, f64; kernel = "" }' "$ptx"
     done
     if [ -n "${CUOBJDUMP-}" ]; then
-        # A line a kernel: name arch HMMA or IMMA, HGMMA or IGMMA, LDGSTS, DP
+        # A line a kernel: name arch HMMA or IMMA, HGMMA or IGMMA, LDGSTS, DP, HMMA.884
         "$CUOBJDUMP" -sass "$object" | awk '
-            function out() { if (kernel) print "sass", kernel, arch, hmma, hgmma, ldgsts, dp; kernel = "" }
+            function out() { if (kernel) print "sass", kernel, arch, hmma, hgmma, ldgsts, dp, volta; kernel = "" }
             /^arch = sm_/ { out(); arch = $3; sub("sm_", "", arch) }
-            /Function : / { out(); kernel = $NF; hmma = hgmma = ldgsts = dp = 0 }
+            /Function : / { out(); kernel = $NF; hmma = hgmma = ldgsts = dp = volta = 0 }
             / [HI]MMA\./ { hmma++ }
+            / HMMA\.884/ { volta++ }
             / [HI]GMMA\./ { hgmma++ }
             / LDGSTS/ { ldgsts++ }
             / D(ADD|MUL|FMA|SETP)/ { dp++ }
@@ -89,12 +90,16 @@ awk -v sass="${CUOBJDUMP-}" '
     }
     $1 == "ptxas" { registers[$2, $3] = $4; stack[$2, $3] = $5 > $6 ? $5 : $6; shared[$2, $3] = $7; seen[$2, $3] = 1; n++ }
     $1 == "ptx" { bound[$2, $3] = $4; blocks[$2, $3] = $5; dynamic[$2] = $6; ptx[$2, $3] = $7 " " $8 " " $9 " " $10 " " $11 }
-    $1 == "sass" { code[$2, $3] = $4 " " $5 " " $6 " " $7; machine++ }
+    $1 == "sass" { code[$2, $3] = $4 " " $5 " " $6 " " $7 " " $8; machine++ }
     END {
-        # What a block may have. 8.6 runs what was made for 8.0, and 8.9 has as much as 8.6.
+        # What a block may have. 7.5 runs what was made for 7.0, 8.6 what was made for 8.0, and 8.9 has as much as 8.6.
+        limit[70] = 96 * 1024
+        limit[75] = 64 * 1024
         limit[80] = 163 * 1024
         limit[86] = 99 * 1024
         limit[90] = 227 * 1024
+        gpus["70"] = "70 75"
+        gpus["75"] = "75"
         gpus["80"] = "80 86"
         gpus["86"] = gpus["89"] = "86"
         gpus["90"] = gpus["90a"] = "90"
@@ -117,6 +122,7 @@ awk -v sass="${CUOBJDUMP-}" '
             if (!(key in ptx)) { if (!sass) wrong(here ": no PTX was kept"); continue }
             split(ptx[key], is, " ")
             if (has(base, "mma") && !is[1]) wrong(here ": no mma.sync: " kernel)
+            if (has(base, "m8n8k4") && !is[1]) wrong(here ": no mma.sync: " kernel)
             if (has(base, "wgmma") && !is[2]) wrong(here ": no wgmma: " kernel)
             if (has(base, "cp.async") && !is[3]) wrong(here ": no cp.async: " kernel)
             if (has(base, "tma") && !is[4]) wrong(here ": no cp.async.bulk: " kernel)
@@ -125,6 +131,8 @@ awk -v sass="${CUOBJDUMP-}" '
             if (!(key in code)) { wrong(here ": no machine code was found: " kernel); continue }
             split(code[key], is, " ")
             if (has(base, "mma") && !is[1]) wrong(here ": no HMMA or IMMA: " kernel)
+            if (arch == 70 && has(base, "m8n8k4") && !is[5]) wrong(here ": no HMMA.884: " kernel)
+            if (arch == 70) volta_code++
             if (has(base, "wgmma") && !is[2]) wrong(here ": no HGMMA or IGMMA: " kernel)
             if (has(base, "cp.async") && !is[3]) wrong(here ": no LDGSTS: " kernel)
             if (is[4] && !has(base, "f64")) wrong(here ": double precision in machine code: " kernel)
@@ -136,6 +144,7 @@ awk -v sass="${CUOBJDUMP-}" '
         }
         for (base in top) if (top[base]) printf "%s: up to %d bytes of dynamic shared memory\n", base, top[base]
         printf "%d kernels (an instance and architecture each)%s\n", n, sass ? ", machine code of " machine : "; machine code not read: no cuobjdump"
+        print volta_code ? "machine code for 7.0: of " volta_code " kernels, with HMMA.884 where kernels.txt says m8n8k4" : "no machine code for 7.0 was read"
         if (n == 0) bad = 1
         exit bad
     }' "$work/names" "$kernels" "$launches" "$work/facts"

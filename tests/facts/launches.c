@@ -2,7 +2,7 @@
  *
  * The one idea: the linker puts this file between the backend and the runtime (--wrap): launches are written down instead
  * of run, so the backend's own operations, on matrices that do not exist, tell what they would ask of a GPU.
- * Prints a line a launch: launch KERNEL THREADS DYNAMIC_BYTES ALLOWED_BYTES GPU, the latter 80, 86 or 90.
+ * Prints a line a launch: launch KERNEL THREADS DYNAMIC_BYTES ALLOWED_BYTES GPU, the latter 70, 75, 80, 86 or 90.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +14,8 @@ enum { KERNELS = 4096, MOST_SEEN = 256, KIB = 1024 };
 
 /* The GPUs that are played: 8.6 stands for 8.9 too, which has as much shared memory. */
 typedef struct gpu { int capability, arch, multiprocessors, shared_all, shared_block; } gpu;
-static const gpu gpus[] = { { 80, 80, 108, 164 * KIB, 163 * KIB }, { 86, 80, 84, 100 * KIB, 99 * KIB }, { 90, 80, 132, 228 * KIB, 227 * KIB },
+static const gpu gpus[] = { { 70, 70, 80, 96 * KIB, 96 * KIB }, { 75, 70, 40, 64 * KIB, 64 * KIB }, { 80, 70, 108, 164 * KIB, 163 * KIB },
+                            { 86, 70, 84, 100 * KIB, 99 * KIB }, { 90, 70, 132, 228 * KIB, 227 * KIB }, { 80, 80, 108, 164 * KIB, 163 * KIB }, { 86, 80, 84, 100 * KIB, 99 * KIB }, { 90, 80, 132, 228 * KIB, 227 * KIB },
                             { 90, 90, 132, 228 * KIB, 227 * KIB } };
 static const gpu *played;
 static struct kernel { const void *host; const char *name; int allowed, n; struct { unsigned threads; size_t bytes; int gpu; } seen[MOST_SEEN]; } kernels[KERNELS];
@@ -220,6 +221,7 @@ int main(void) {
     for (size_t i = 0; i < sizeof gpus / sizeof *gpus; i++)
         for (int how = 0; how < 12; how++) {
             format = how < 4 ? RV_FORMAT_PLAIN : how < 8 ? RV_FORMAT_INT8 : RV_FORMAT_NF4;
+            if (gpus[i].arch == 70 && !(how & 1)) continue;          /* no bf16 */
             launch_all(&gpus[i], how & 1 ? RV_F16 : RV_BF16, how & 2);
         }
     return 0;

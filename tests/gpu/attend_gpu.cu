@@ -7,6 +7,7 @@
  *     attend_gpu            checks, then times
  *     attend_gpu check      only checks        (exit code 1: something failed; 77: no GPU)
  *     attend_gpu small      a few of them, for compute-sanitizer
+ *     attend_gpu sm70       those of V100's kernels
  *     attend_gpu time       only times
  */
 #include <math.h>
@@ -20,7 +21,7 @@
 #include "tests/gpu/gpu.h"
 
 static int failures = 0, arch = 0, multiprocessors = 0;
-static bool small = false;
+static bool small = false, only70 = false;
 
 /* ---- random numbers and 16-bit types on the host ---- */
 
@@ -259,17 +260,27 @@ static void *partial = nullptr;
 static const uint64_t PARTIAL_BYTES = 64ull << 20;
 
 /* A many-row kernel of a set, for so many multiprocessors (what it cuts along the keys follows from them); or decode. */
-enum { DECODE = 0 };
+enum { DECODE = 0, DECODE70 = 1 };
 struct kernel { const char *name; int arch, multiprocessors; };
 
 static std::vector<kernel> kernels() {
-    std::vector<kernel> k = { { "flash80", 80, multiprocessors }, { "of 5", 80, 5 }, { "of 997", 80, 997 } };
-    if (arch > 80) k.insert(k.end(), { { "flash90", arch, multiprocessors }, { "of 5", arch, 5 }, { "of 997", arch, 997 } });
-    k.push_back({ "decode", DECODE, 0 });
+    std::vector<kernel> k;
+    if (!only70) k = { { "flash80", 80, multiprocessors }, { "of 5", 80, 5 }, { "of 997", 80, 997 } };
+    if (!only70 && arch > 80) k.insert(k.end(), { { "flash90", arch, multiprocessors }, { "of 5", arch, 5 }, { "of 997", arch, 997 } });
+    if (!only70) k.push_back({ "decode", DECODE, 0 });
+    k.insert(k.end(), { { "flash70", 70, multiprocessors }, { "of 5", 70, 5 }, { "of 997", 70, 997 }, { "decode70", DECODE70, 0 } });
     return k;
 }
+/* Volta's know f16 alone; decode few rows. */
+static bool takes(const kernel &k, const spec &c) {
+    const bool decode = k.arch == DECODE || k.arch == DECODE70, volta = k.arch == 70 || k.arch == DECODE70;
+    return (!decode || c.rows <= RV_FEW_ROWS) && (!volta || c.type == RV_F16);
+}
+
 static cudaError_t run(const call &t, const kernel &k) {
     if (k.arch == DECODE) return rv_cuda_decode(&t.a, partial, RV_CUDA_APART, 0);
+    if (k.arch == DECODE70) return rv_cuda_decode70(&t.a, partial, RV_CUDA_APART, 0);
+    if (k.arch == 70) return rv_cuda_flash70(&t.a, partial, k.multiprocessors, 0);
     return rv_cuda_flash(&t.a, partial, k.multiprocessors, k.arch, 0);
 }
 
@@ -284,7 +295,7 @@ static void check(const spec &c) {
     printf("  plain %.2e", e_plain);
     bool ok = e_plain < limit;
     for (const kernel &k : kernels()) {
-        if (k.arch == DECODE && c.rows > RV_FEW_ROWS) continue;
+        if (!takes(k, c)) continue;
         /* A lane arrives at a barrier for the biases that its warp has left, behind __syncwarp: racecheck does not follow that. */
         if (small && k.arch >= 90 && c.bias) continue;
         poison(t);
@@ -314,7 +325,7 @@ static void check_neighbours(const spec &c) {
         if (i / (size_t)t.q_ld % 2) other[i] = pack(40.f + random_normal(), c.type);
     void *given = t.a.q.data, *d_other = to_device(other);
     for (const kernel &k : kernels()) {
-        if (k.arch == DECODE) continue;
+        if (k.arch == DECODE || !takes(k, c)) continue;
         poison(t);
         MUST(run(t, k));
         bits alone = result(t);
@@ -344,11 +355,12 @@ static void check_counters() {
 }
 
 /* A row's bits do not depend on how many rows the call has, nor on `longest`. */
-static void check_decode_bits(const spec &c) {
+static void check_decode_bits(const spec &c, bool volta = false) {
+    const auto decode = volta ? rv_cuda_decode70 : rv_cuda_decode;
     call t = make(c);
     static const int counts[] = { 1, 2, 7, 16, 33 };
     poison(t);
-    MUST(rv_cuda_decode(&t.a, partial, RV_CUDA_APART, 0));
+    MUST(decode(&t.a, partial, RV_CUDA_APART, 0));
     bits all = result(t);
     bool ok = true;
     for (int n : counts) {
@@ -362,7 +374,7 @@ static void check_decode_bits(const spec &c) {
             if (a.first) a.first += from;
             a.last += from;
             a.longest += n * 700;
-            MUST(rv_cuda_decode(&a, partial, RV_CUDA_APART, 0));
+            MUST(decode(&a, partial, RV_CUDA_APART, 0));
         }
         if (result(t) != all) ok = false;
     }
@@ -373,7 +385,9 @@ static void check_decode_bits(const spec &c) {
 }
 
 /* decode_rope = rope, kv_store, decode: output and cache, bit for bit. */
-static void check_fused(spec c) {
+static void check_fused(spec c, bool volta = false) {
+    const auto decode = volta ? rv_cuda_decode70 : rv_cuda_decode;
+    const auto decode_rope = volta ? rv_cuda_decode_rope70 : rv_cuda_decode_rope;
     c.ranges = ALL;
     c.slots = c.rows;
     c.mixed = true;
@@ -410,9 +424,9 @@ static void check_fused(spec c) {
             MUST(rv_cuda_rope(q, d_cs, d_pos, d, 0));
             MUST(rv_cuda_rope(k, d_cs, d_pos, d, 0));
             MUST(rv_cuda_kv_store(a.kv, k, v, a.slot, d_pos, 0));
-            MUST(rv_cuda_decode(&a, partial, RV_CUDA_APART, 0));
+            MUST(decode(&a, partial, RV_CUDA_APART, 0));
         } else {
-            MUST(rv_cuda_decode_rope(&a, k, v, d_cs, d_pos, partial, pass == 2 && arch >= 90 ? RV_CUDA_EARLY : RV_CUDA_APART, 0));
+            MUST(decode_rope(&a, k, v, d_cs, d_pos, partial, pass == 2 && arch >= 90 && !volta ? RV_CUDA_EARLY : RV_CUDA_APART, 0));
         }
         bits o = result(t), kv(t.k.size());
         MUST(cudaMemcpy(kv.data(), t.d_kv, kv.size() * 2, cudaMemcpyDeviceToHost));
@@ -437,7 +451,7 @@ static void check_small() {
     check({ 128, 2, 1, 3, 600, RANDOM, 64, 2, false, false, RV_BF16 });
     check({ 16, 2, 1, 3, 40, RANDOM, 16, 2, true, true, RV_BF16 });
     check_fused({ 128, 4, 1, 3, 600, ALL, 64, 1, false, false, RV_BF16 });
-    check_fused({ 64, 2, 1, 2, 300, ALL, 64, 1, true, false, RV_F16 });
+    for (bool volta : { false, true }) check_fused({ 64, 2, 1, 2, 300, ALL, 64, 1, true, false, RV_F16 }, volta);
 }
 
 static void check_all() {
@@ -486,11 +500,14 @@ static void check_all() {
     }
     check_counters();
     check_decode_bits({ 128, 32, 8, 64, 1300, RANDOM, 64, 8, false, true, RV_BF16 });
-    check_decode_bits({ 64, 8, 4, 64, 2100, RANDOM, 64, 8, true, true, RV_F16 });
+    check_decode_bits({ 128, 32, 8, 64, 1300, RANDOM, 64, 8, false, true, RV_F16 }, true);
+    for (bool volta : { false, true }) check_decode_bits({ 64, 8, 4, 64, 2100, RANDOM, 64, 8, true, true, RV_F16 }, volta);
     check_decode_bits({ 16, 4, 2, 64, 300, RANDOM, 64, 8, true, true, RV_BF16 });
     check_fused({ 128, 32, 8, 20, 1200, ALL, 64, 1, false, false, RV_BF16 });
-    check_fused({ 128, 16, 1, 5, 700, ALL, 64, 1, false, false, RV_F16 });
-    check_fused({ 64, 8, 2, 64, 600, ALL, 64, 1, true, false, RV_F16 });
+    for (bool volta : { false, true }) {
+        check_fused({ 128, 16, 1, 5, 700, ALL, 64, 1, false, false, RV_F16 }, volta);
+        check_fused({ 64, 8, 2, 64, 600, ALL, 64, 1, true, false, RV_F16 }, volta);
+    }
     check_fused({ 16, 4, 2, 10, 100, ALL, 64, 1, false, false, RV_BF16 });
 }
 
@@ -571,10 +588,11 @@ int main(int argc, char **argv) {
     MUST(cudaMalloc(&partial, PARTIAL_BYTES));
     MUST(set(partial, 0, PARTIAL_BYTES));
     small = !strcmp(only, "small");
+    only70 = !strcmp(only, "sm70");
     if (small) check_small();
     else {
         if (strcmp(only, "time")) check_all();
-        if (strcmp(only, "check")) time_all();
+        if (strcmp(only, "check") && !only70) time_all();
     }
     MUST(cudaFree(partial));
     printf("%d failed\n", failures);

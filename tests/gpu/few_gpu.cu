@@ -4,7 +4,7 @@
  * types, against itself with other numbers of rows, bit for bit, and on small integers, where it must be exact; a
  * layer's five launches are held against the operations they stand for, bit for bit.
  *
- *     few_gpu [check | small]     small: a few cases, for compute-sanitizer
+ *     few_gpu [check | small | sm70]     small: a few cases, for compute-sanitizer; sm70: V100's kernels alone
  *     exit code 1: something failed; 77: no GPU
  */
 #include <float.h>
@@ -98,7 +98,7 @@ static std::vector<float> run(const product &p, const operands &o, int32_t from,
     f.scale = p.integers ? 2.f : 0.7f;
     f.row_scale = add ? o.d_row_scale + from : NULL;
     f.turn = take ? rv_cuda_turn(cuda->partial, cuda->turn++) : NULL;
-    MUST(rv_cuda_few(&f, cuda->overlap, cuda->stream));
+    MUST(cuda->arch == 70 ? rv_cuda_few70(&f, cuda->stream) : rv_cuda_few(&f, cuda->overlap, cuda->stream));
     std::vector<char> after = from_device<char>(o.d_out, bytes.size());
     std::vector<float> out;
     for (int32_t r = 0; r < MOST_N; r++)
@@ -467,15 +467,15 @@ static void check_layers(bool small) {
 }
 
 int main(int argc, char **argv) {
-    const bool small = argc > 1 && !strcmp(argv[1], "small");
+    const bool small = argc > 1 && !strcmp(argv[1], "small"), volta = argc > 1 && !strcmp(argv[1], "sm70");
     if (rv_cuda_count() == 0) return puts("skipped: no GPU"), 77;
     for (rv_dtype type : { RV_BF16, RV_F16 })
-        for (int32_t arch : { 80, 0 }) {
+        for (int32_t arch : { 70, 80, 0 }) {
             rv_cuda_options options = {};
             rv_error err = {};
             options.act = type;
             options.arch = arch;
-            if (small && (arch == 80 || type == RV_F16)) continue;
+            if (arch == 70 ? type != RV_F16 : volta || (small && (arch == 80 || type == RV_F16))) continue;
             if (rv_cuda_open(&options, &be, &err)) return printf("FAILED: %s\n", err.message), 1;
             cuda = (rv_cuda *)be;
             check_products(type, small ? LITTLE : arch == 80 ? LESS : EVERYTHING);

@@ -4,7 +4,7 @@
  * must be those to the bit; with outliers, which are added up in f32, a result may be two steps of its type away from
  * an f64 sum, at the larger of the two addends; and a row's bits never depend on the rows beside it.
  *
- *     int8_gpu [check | small] [FILE]     small: a few cases, for compute-sanitizer; FILE: bitsandbytes' own numbers
+ *     int8_gpu [check | small | sm70] [FILE]     small: a few cases, for compute-sanitizer; sm70: V100's kernels alone; FILE: bitsandbytes' own numbers
  *                                         (tests/data/golden/bnb/int8.safetensors)
  *     int8_gpu check FILE bf16 | f16 80 | 90     one type and kernel set of the four
  *     exit code 1: something failed; 77: no GPU
@@ -258,7 +258,7 @@ static std::vector<float> run(const case_ &c, const operands &o, const loaded &l
         if (c.tile) MUST(rv_cuda_int8_90(&q, cuda->overlap, cuda->stream));
         else
 #endif
-        MUST(rv_cuda_few8(&q, cuda->overlap, cuda->stream));
+        MUST(cuda->arch == 70 ? rv_cuda_few8_70(&q, cuda->stream) : rv_cuda_few8(&q, cuda->overlap, cuda->stream));
     } else if (c.how == rv_few::RV_FEW_ADD) rv_linear_add(be, out, x, l.w, bias, 0.5f, o.row_scale + from);
     else rv_linear(be, out, x, l.w, bias, c.how == rv_few::RV_FEW_GELU ? RV_ACT_GELU : RV_ACT_NONE);
     const size_t all = (size_t)n * (size_t)out_cols;
@@ -493,17 +493,17 @@ static void check_products(bool small) {
 
 int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0);
-    const bool small = argc > 1 && !strcmp(argv[1], "small");
+    const bool small = argc > 1 && !strcmp(argv[1], "small"), volta = argc > 1 && !strcmp(argv[1], "sm70");
     if (rv_cuda_count() == 0) return puts("skipped: no GPU"), 77;
     for (rv_dtype type : { RV_BF16, RV_F16 })
-        for (int32_t arch : { 80, 0 }) {
+        for (int32_t arch : { 70, 80, 0 }) {
             if (argc > 4 && (strcmp(argv[3], type == RV_BF16 ? "bf16" : "f16") || (atoi(argv[4]) == 80) != (arch == 80))) continue;
             rv_cuda_options options = {};
             rv_error err = {};
             options.act = type;
             options.arch = arch;
             options.int8.threshold = 6;
-            if (small && (arch == 80 || type == RV_F16)) continue;
+            if (arch == 70 ? type != RV_F16 : volta || (small && (arch == 80 || type == RV_F16))) continue;
             if (rv_cuda_open(&options, &be, &err)) return printf("FAILED: %s\n", err.message), 1;
             cuda = (rv_cuda *)be;
             if (arch == 0) check_weights(small);

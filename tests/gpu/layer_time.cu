@@ -4,6 +4,8 @@
  * does, through the backend's coarse entry; what a row costs is the median over plays.
  *
  *     layer_time [int8 | outliers | nf4] [-k KEYS] [ROWS ..]      a table; without arguments for 1, 2, 8, 16, 32 and 64 rows that see 700 keys
+ *     layer_time sm70 [int8 | outliers | nf4] [ROWS ..]           the products of V100's kernels, in f16: f16 and int8 ones run on any GPU as they do there,
+ *                                 those of nf4 do not, for newer GPUs have no such tensor cores
  *     layer_time many ROWS ..     products of a layer with many rows, 16 bit, int8 and nf4
  *     int8, nf4: the layers' weights in int8 or nested nf4, the head in 16 bit; outliers: such that `down` reads some dozens of them
  */
@@ -25,6 +27,7 @@ static rv_backend *be;
 static rv_cuda *cuda;
 static double read_rate;                 /* bytes a microsecond */
 static int32_t self_keys = 700;
+static rv_dtype act = RV_BF16;
 
 static void done() {
     rv_error err = {};
@@ -68,13 +71,13 @@ template <typename F> static double played_us(F record) {
 
 /* ---- memory ---- */
 
-static __global__ void fill_kernel(__nv_bfloat16 *p, size_t n, uint64_t salt, float scale) {
+template <typename T> static __global__ void fill_kernel(T *p, size_t n, uint64_t salt, float scale) {
     for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < n; i += (size_t)gridDim.x * blockDim.x) {
         uint64_t z = (i + salt) * 0x9e3779b97f4a7c15ull;
         z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
         z ^= z >> 27;
         float x = ((float)(z & 0xffff) + (float)(z >> 16 & 0xffff) + (float)(z >> 32 & 0xffff) - 98304.f) / 32768.f;
-        p[i] = __float2bfloat16_rn(x * scale);
+        p[i] = to_act<T>(x * scale);
     }
 }
 /* Codes of both signs alike: a mean would make outliers of everything, layer by layer. */
@@ -89,7 +92,8 @@ static void *random_device(size_t elements, float scale) {
     static uint64_t salt = 1;
     void *p;
     MUST(cudaMalloc(&p, elements * 2));
-    fill_kernel<<<2112, 256, 0, cuda->stream>>>((__nv_bfloat16 *)p, elements, salt += elements, scale);
+    if (act == RV_F16) fill_kernel<<<2112, 256, 0, cuda->stream>>>((__half *)p, elements, salt += elements, scale);
+    else fill_kernel<<<2112, 256, 0, cuda->stream>>>((__nv_bfloat16 *)p, elements, salt += elements, scale);
     MUST(cudaGetLastError());
     return p;
 }
@@ -122,7 +126,7 @@ static rv_weight weight_of_four(int32_t rows, int32_t cols, rv_weight_order orde
     MUST(cudaMemcpyAsync(memory, &head, sizeof head, cudaMemcpyHostToDevice, cuda->stream));
     rv_four q = rv_four_of(&s, memory);
     for (int32_t i = 0; i < 2; i++) {
-        MUST(rv_cuda_four_quantise(&q, i, data, RV_BF16, 0, rows / 2, (float *)scratch, cuda->stream));
+        MUST(rv_cuda_four_quantise(&q, i, data, act, 0, rows / 2, (float *)scratch, cuda->stream));
         MUST(rv_cuda_four_nest(&q, i, (const float *)scratch, (double *)scratch + (size_t)rows / 2 * (size_t)cols / 64, cuda->stream));
     }
     MUST(cudaStreamSynchronize(cuda->stream));
@@ -142,7 +146,7 @@ static rv_weight weight(int32_t rows, int32_t cols, rv_weight_order order, bool 
         return c;
     }
     if (four && !plain) return weight_of_four(rows, cols, order);
-    rv_weight w = { { rows, cols, RV_USE_TEXT, order }, rv_mat_of(random_device((size_t)rows * (size_t)cols, 0.02f), rows, cols, RV_BF16) };
+    rv_weight w = { { rows, cols, RV_USE_TEXT, order }, rv_mat_of(random_device((size_t)rows * (size_t)cols, 0.02f), rows, cols, act) };
     return w;
 }
 
@@ -192,16 +196,16 @@ static void make_model(int32_t most) {
         down[i] = weight(HIDDEN, FFN, RV_ORDER_STACKED, false);
         rv_mat *k = i < SELF ? &self_k[i] : &cross_k[i - SELF], *v = i < SELF ? &self_v[i] : &cross_v[i - SELF];
         int32_t rows = i < SELF ? self_rows : image_rows;
-        *k = rv_mat_of(random_device((size_t)rows * KV, 1), rows, KV, RV_BF16);
-        *v = rv_mat_of(random_device((size_t)rows * KV, 1), rows, KV, RV_BF16);
+        *k = rv_mat_of(random_device((size_t)rows * KV, 1), rows, KV, act);
+        *v = rv_mat_of(random_device((size_t)rows * KV, 1), rows, KV, act);
     }
     head = weight(VOCAB, HIDDEN, RV_ORDER_STACKED, true);
     table = weight(64, HIDDEN, RV_ORDER_STACKED, true);
     x = scratch(HIDDEN, RV_F32);
-    h = scratch(HIDDEN, RV_BF16);
-    qkv = scratch(HIDDEN + 2 * KV, RV_BF16);
-    heads = scratch(HIDDEN, RV_BF16);
-    ff = scratch(FFN, RV_BF16);
+    h = scratch(HIDDEN, act);
+    qkv = scratch(HIDDEN + 2 * KV, act);
+    heads = scratch(HIDDEN, act);
+    ff = scratch(FFN, act);
     logits = scratch(VOCAB, RV_F32);
     norm_weight = to_device(std::vector<float>(HIDDEN, 1.f));
     cos_sin = to_device(std::vector<float>((size_t)CONTEXT * DIM, 0.7f));
@@ -323,7 +327,7 @@ static void time_layers(int32_t n) {
 }
 
 /* One kind of product over and over, every one with weights of its own. */
-static void time_product(const char *what, rv_weight *w, int32_t n, bool normed, rv_mat from, rv_mat to, int how) {
+static double time_product(const char *what, rv_weight *w, int32_t n, bool normed, rv_mat from, rv_mat to, int how) {
     double us = played_us([&] {
         rv_embed(be, rv_rows(x, 0, n), &table, ids);
         for (int32_t i = 0; i < 2 * SELF; i++) {
@@ -331,7 +335,7 @@ static void time_product(const char *what, rv_weight *w, int32_t n, bool normed,
             p.x = rv_rows(normed ? x : from, 0, n);
             p.norm = normed ? norm_weight : NULL;
             p.eps = 1e-5f;
-            p.act = RV_BF16;
+            p.act = act;
             p.multiprocessors = cuda->multiprocessors;
             p.w = w[i % SELF].w.data;
             p.rows = w[i % SELF].head.rows;
@@ -341,11 +345,22 @@ static void time_product(const char *what, rv_weight *w, int32_t n, bool normed,
             p.scale = 1e-3f;
             p.turn = rv_cuda_turn(cuda->partial, cuda->turn++);
             if (int8) MUST(rv_cuda_int8_product(cuda, &p, &w[i % SELF]));
+            else if (four && cuda->arch == 70) MUST(rv_cuda_few4_70(&p, rv_cuda_four(&w[i % SELF]), cuda->stream));
             else if (four) MUST(rv_cuda_few4(&p, rv_cuda_four(&w[i % SELF]), rv_cuda_four_room(cuda), cuda->overlap, cuda->stream));
+            else if (cuda->arch == 70) MUST(rv_cuda_few70(&p, cuda->stream));
             else MUST(rv_cuda_few(&p, cuda->overlap, cuda->stream));
         }
     }) / (2 * SELF);
-    print(what, n, us, weight_bytes(w[0]));
+    return print(what, n, us, weight_bytes(w[0]));
+}
+
+static void time_products(int32_t n) {
+    const bool normed = n <= RV_CUDA_NORM_ROWS;
+    double us = time_product("q, k, v", in, n, normed, h, qkv, rv_few::RV_FEW_STORE);
+    us += time_product("o", o, n, false, heads, x, rv_few::RV_FEW_ADD);
+    us += time_product("gate, up", gate_up, n, normed, h, ff, rv_few::RV_FEW_SWIGLU);
+    us += time_product("down", down, n, false, ff, x, rv_few::RV_FEW_ADD);
+    print("a layer's products", n, us, weight_bytes(in[0]) + weight_bytes(o[0]) + weight_bytes(gate_up[0]) + weight_bytes(down[0]));
 }
 
 /* ---- a layer's products with many rows, 16 bit and int8 ---- */
@@ -369,7 +384,7 @@ static void print_tilings(int which, rv_mat from, rv_mat to) {
             for (int32_t i = 0; i < SELF; i++) {
                 const rv_weight &one = w[which][i];
                 rv_int8 q = {};
-                q.p.x = from, q.p.act = RV_BF16, q.p.multiprocessors = cuda->multiprocessors, q.p.w = one.codes, q.p.rows = one.head.rows, q.p.cols = one.head.cols;
+                q.p.x = from, q.p.act = act, q.p.multiprocessors = cuda->multiprocessors, q.p.w = one.codes, q.p.rows = one.head.rows, q.p.cols = one.head.cols;
                 q.p.out = to, q.p.how = which % 2 ? rv_few::RV_FEW_ADD : rv_few::RV_FEW_STORE, q.p.scale = 0.5f;
                 q.w_scale = one.scale, q.pitch = one.pitch, q.rules = cuda->int8, q.call = from, q.tile = tile;
                 q.room = (char *)cuda->partial + RV_CUDA_COUNTERS * sizeof(int32_t), q.marks = (char *)cuda->partial + RV_CUDA_PARTIAL_BYTES;
@@ -402,7 +417,7 @@ static void time_many(int32_t n) {
         double all = 0;
         for (int which = 0; which < 4; which++) {
             const rv_weight &w = which == 0 ? in[0] : which == 1 ? o[0] : which == 2 ? gate_up[0] : down[0];
-            const rv_mat from = rv_mat_of(hidden, n, w.head.cols, RV_BF16), to = which % 2 ? rv_mat_of(sums, n, HIDDEN, RV_F32) : rv_mat_of(wide, n, w.head.rows, RV_BF16);
+            const rv_mat from = rv_mat_of(hidden, n, w.head.cols, act), to = which % 2 ? rv_mat_of(sums, n, HIDDEN, RV_F32) : rv_mat_of(wide, n, w.head.rows, act);
             const double us = many_us(which, from, to);
             printf("%-24s %-9s %5d rows  %8.2f us  %6.0f Tops", kept[kind], what[which], n, us, 2e-6 * n * w.head.rows * w.head.cols / us);
 #if RV_CUDA_SM90
@@ -419,8 +434,10 @@ static void time_many(int32_t n) {
 
 int main(int argc, char **argv) {
     rv_cuda_options options = {};
-    options.act = RV_BF16;
     options.int8.threshold = 6;
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], "sm70")) options.arch = 70, act = RV_F16;
+    options.act = act;
     setvbuf(stdout, NULL, _IOLBF, 0);
     rv_error err = {};
     if (rv_cuda_count() == 0) return puts("skipped: no GPU"), 77;
@@ -432,6 +449,7 @@ int main(int argc, char **argv) {
         if (!strcmp(argv[i], "-k") && i + 1 < argc) self_keys = std::min(std::max(atoi(argv[++i]), 1), (int)CONTEXT);
         else if (!strcmp(argv[i], "int8")) int8 = true;
         else if (!strcmp(argv[i], "nf4")) four = true;
+        else if (!strcmp(argv[i], "sm70")) continue;
         else if (!strcmp(argv[i], "many")) many = true;
         else if (!strcmp(argv[i], "outliers")) int8 = true, code_scale = 0.03f;
         else rows.push_back(std::min(std::max(atoi(argv[i]), 1), many ? 8192 : (int)MOST_ROWS));
@@ -445,13 +463,9 @@ int main(int argc, char **argv) {
     make_model(*std::max_element(rows.begin(), rows.end()));
     done();
     for (int32_t n : rows) {
-        time_layers(n);
-        if (n > 1 && n != 8 && n != 16) continue;
-        bool normed = n <= RV_CUDA_NORM_ROWS;
-        time_product("q, k, v", in, n, normed, h, qkv, rv_few::RV_FEW_STORE);
-        time_product("o", o, n, false, heads, x, rv_few::RV_FEW_ADD);
-        time_product("gate, up", gate_up, n, normed, h, ff, rv_few::RV_FEW_SWIGLU);
-        time_product("down", down, n, false, ff, x, rv_few::RV_FEW_ADD);
+        if (cuda->arch == 70) print("norm, head, best", n, head_us(n), weight_bytes(head));
+        else time_layers(n);
+        if (n == 1 || n == 8 || n == 16 || cuda->arch == 70) time_products(n);
     }
     rv_backend_close(be);
     return 0;

@@ -4,7 +4,7 @@
  * reading of kernels/cuda/four.h's layout; products are held against f64, where their error may be at most twice that of a
  * naive kernel in the same types, and against themselves with other numbers of rows, bit for bit.
  *
- *     nf4_gpu [check | small]     small: a few cases, for compute-sanitizer
+ *     nf4_gpu [check | small | sm70]     small: a few cases, for compute-sanitizer; sm70: V100's kernels alone
  *     exit code 1: something failed; 77: no GPU
  */
 #include <float.h>
@@ -316,7 +316,7 @@ static std::vector<float> run(const weight &w, const product &p, const operands 
     f.row_scale = add ? o.d_row_scale + from : NULL;
     f.turn = take ? rv_cuda_turn(cuda->partial, cuda->turn++) : NULL;
     rv_four q = rv_four_of(&w.spec, w.memory);
-    MUST(rv_cuda_few4(&f, &q, rv_cuda_four_room(cuda), cuda->overlap, cuda->stream));
+    MUST(cuda->arch == 70 ? rv_cuda_few4_70(&f, &q, cuda->stream) : rv_cuda_few4(&f, &q, rv_cuda_four_room(cuda), cuda->overlap, cuda->stream));
     std::vector<char> after = from_device<char>(o.d_out, bytes.size());
     std::vector<float> out;
     for (int32_t r = 0; r < MOST_N; r++)
@@ -569,9 +569,10 @@ static void all_of_it(bool small) {
 
 int main(int argc, char **argv) {
     if (rv_cuda_count() == 0) return puts("skipped: no GPU"), 77;
-    for (rv_dtype act : { RV_BF16, RV_F16 }) {
+    for (int32_t i = argc > 1 && !strcmp(argv[1], "sm70") ? 2 : 0; i < 3; i++) {        /* the GPU's own kernels in both types, and sm70's */
         rv_cuda_options options = {};
-        options.act = act;
+        options.act = i == 0 ? RV_BF16 : RV_F16;
+        options.arch = i == 2 ? 70 : 0;
         rv_error err = {};
         if (rv_cuda_open(&options, &be, &err)) return printf("FAILED: %s\n", err.message), 1;
         cuda = (rv_cuda *)be;

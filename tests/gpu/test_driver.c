@@ -51,16 +51,60 @@ static void a_broken_installation_is_named_with_its_remedy(void **state) {
     assert_says(verdict(cudaErrorInvalidValue, 0, 13000), "cudaErrorInvalidValue", "use the cpu backend");
 }
 
+static const rv_cuda_built cuda11 = { 70, false }, cuda12 = { 70, true }, cuda13 = { 80, true };
+
+static int32_t set_of(int32_t capability, int32_t wanted, rv_cuda_built built) {
+    rv_error err;
+    int32_t set = -1;
+    rv_status st = rv_cuda_choose_set(capability, wanted, built, &set, &err);
+    assert_int_equal(st == RV_OK, set != 0);
+    return set;
+}
+
 static void each_gpu_gets_the_newest_kernels_that_it_runs(void **state) {
     (void)state;
-    assert_int_equal(rv_cuda_set(70, true), 0);
-    assert_int_equal(rv_cuda_set(75, true), 0);
-    assert_int_equal(rv_cuda_set(80, true), 80);
-    assert_int_equal(rv_cuda_set(89, true), 80);
-    assert_int_equal(rv_cuda_set(90, true), 90);
-    assert_int_equal(rv_cuda_set(90, false), 80);
-    assert_int_equal(rv_cuda_set(100, true), 80);        /* 9.0a's code runs on 9.0 alone       */
-    assert_int_equal(rv_cuda_set(120, true), 80);
+    assert_int_equal(set_of(70, 0, cuda11), 70);
+    assert_int_equal(set_of(75, 0, cuda12), 70);
+    assert_int_equal(set_of(80, 0, cuda11), 80);
+    assert_int_equal(set_of(80, 0, cuda13), 80);
+    assert_int_equal(set_of(89, 0, cuda13), 80);
+    assert_int_equal(set_of(90, 0, cuda13), 90);
+    assert_int_equal(set_of(90, 0, cuda11), 80);
+    assert_int_equal(set_of(100, 0, cuda13), 80);        /* 9.0a's code runs on 9.0 alone       */
+    assert_int_equal(set_of(120, 0, cuda13), 80);
+}
+
+static void a_set_that_is_asked_for_is_had_where_it_runs(void **state) {
+    (void)state;
+    for (int32_t capability = 80; capability <= 120; capability += 10) {
+        assert_int_equal(set_of(capability, 70, cuda13), 70);
+        assert_int_equal(set_of(capability, 80, cuda13), 80);
+        assert_int_equal(set_of(capability, 90, cuda13), capability == 90 ? 90 : 0);
+    }
+    assert_int_equal(set_of(70, 70, cuda11), 70);
+    assert_int_equal(set_of(70, 80, cuda11), 0);
+    assert_int_equal(set_of(90, 90, cuda11), 0);
+}
+
+static rv_error refused(int32_t capability, int32_t wanted, rv_cuda_built built) {
+    rv_error err = { 0 };
+    int32_t set = -1;
+    rv_status st = rv_cuda_choose_set(capability, wanted, built, &set, &err);
+    assert_int_equal(st, err.code);
+    assert_int_equal(set, 0);
+    assert_true(strlen(err.message) < sizeof ((rv_cuda_device_info *)NULL)->problem);
+    return err;
+}
+
+static void a_gpu_without_kernels_hears_why_and_what_has_them(void **state) {
+    (void)state;
+    assert_says(refused(60, 0, cuda11), "6.0 has no tensor cores", "7.0 (V100) or newer");
+    assert_says(refused(61, 70, cuda13), "6.1 has no tensor cores", "the cpu backend");
+    assert_says(refused(70, 0, cuda13), "no code for a GPU of compute capability 7.0", "built with CUDA 11.8 or 12.x");
+    assert_says(refused(75, 70, cuda13), "no code for a GPU of compute capability 7.5", "RV_CUDA_ARCHS");
+    assert_says(refused(70, 80, cuda11), "kernels sm80: this GPU is of compute capability 7.0", "sm70");
+    assert_says(refused(100, 90, cuda13), "kernels sm90: they run on compute capability 9.0 alone", "sm80");
+    assert_says(refused(90, 90, cuda11), "kernels sm90: this package was built without them", "90a in RV_CUDA_ARCHS");
 }
 
 /* A build without CUDA plans for a GPU by sizes of its own: the backend's, but for some rounding in 4 bits. */
@@ -97,6 +141,8 @@ int main(void) {
         cmocka_unit_test(a_broken_installation_is_named_with_its_remedy),
         cmocka_unit_test(each_gpu_gets_the_newest_kernels_that_it_runs),
         cmocka_unit_test(sizes_for_a_gpu_that_is_not_there_are_the_backends),
+        cmocka_unit_test(a_set_that_is_asked_for_is_had_where_it_runs),
+        cmocka_unit_test(a_gpu_without_kernels_hears_why_and_what_has_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
