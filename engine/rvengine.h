@@ -150,27 +150,23 @@ typedef struct rv_device {
     int32_t       arch;           /* 70, 80, 90: the kernel set that will run; 0 for the CPU  */
     int32_t       cores;          /* CPU: cores this process may use; GPU: multiprocessors    */
     char          name[64];
-    char          features[128];  /* CPU: "avx2 avx512 avx512_bf16 amx_bf16 ..."; GPU: "compute_90 driver_13.0";
-                                     may be ""                                                */
+    char          features[128];  /* CPU: "avx2 avx512 avx512_bf16 amx_bf16 ..."; GPU: "compute_90 driver_13.0"; may be "" */
     uint64_t      memory_total, memory_free;
     char          problem[256];   /* why no kernels of this build run on it, and which package's do; "": they do */
 } rv_device;
 
 RV_API uint32_t  rv_device_count(rv_backend_id backend);       /* [any] AUTO counts them all  */
 /* Where there is no such GPU, the error says why: no driver, one that is too old, a build without CUDA .. */
-RV_API rv_status rv_device_get(rv_backend_id backend, uint32_t i,
-                               rv_device *out, rv_error *err);                          /* [any] */
+RV_API rv_status rv_device_get(rv_backend_id backend, uint32_t i, rv_device *out, rv_error *err);   /* [any] */
 
 typedef struct rv_load_options {
     size_t           size;
     rv_backend_id    backend;     /* default: CUDA where there is a device, else CPU          */
     int32_t          device;
-    rv_weight_format weights;     /* default: as a quantised checkpoint has it; else 16 bit where it
-                                     fits, else int8, else nf4                                */
+    rv_weight_format weights;     /* default: as a quantised checkpoint has it; else 16 bit where it fits, else int8, else nf4 */
     rv_compute       compute;
     int32_t          threads;     /* CPU backend: default one a core                          */
-    uint64_t         memory_limit;/* device bytes for the model and all its sessions;
-                                     default: what is free now, less 5 %                      */
+    uint64_t         memory_limit;/* device bytes for the model and all its sessions; default: what is free now, less 5 % */
     rv_taps          taps;
     rv_reference     reference;
     rv_resize        resize;
@@ -194,9 +190,8 @@ typedef struct rv_load_options {
     const char      *profile;     /* a row of engine/rvprofile.h: its kernels, formats and usable memory, also of a GPU that is not there
                                      (rv_memory_plan); NULL: the GPU's own                    */
     int32_t          on_oom;      /* rv_on_oom of engine/rvprofile.h: what may be done when memory is short */
-    int32_t          kernels;     /* kernel set 70 (V100, T4; f16), 80, 90; 0: the newest that the GPU runs, which may run older sets, to try what they do */
-    int32_t          gpu_layers;  /* so many text layers stay on the GPU, the rest streams from host memory as they are
-                                     needed; 0: all, unless they must; negative: none         */
+    int32_t          kernels;     /* kernel set 70 (V100, T4; f16), 80, 90; 0: the newest that the GPU runs; older ones: to try what they do */
+    int32_t          gpu_layers;  /* so many text layers stay on the GPU, the rest streams from host memory; 0: all, unless they must; negative: none */
     uint64_t         host_memory; /* pinned host bytes for that; default: half of what is available */
 } rv_load_options;
 
@@ -204,8 +199,7 @@ typedef struct rv_session_options {
     size_t   size;
     uint32_t slots;               /* sequences computed together, at most 64; 0: as many as fit and gain (CPU: 1)  */
     uint32_t queue;               /* requests that may wait; default 4 per slot               */
-    uint32_t context;             /* tokens per sequence, prompt and answer; default 4096, or
-                                     the model's own limit where that is smaller              */
+    uint32_t context;             /* tokens per sequence, prompt and answer; default 4096, or the model's own limit where that is smaller */
     uint32_t images;              /* images held at once, running and shared; default 2 per slot */
     uint32_t constraints;         /* GPU backends: different ones in use at once, the queue not counted; default 2 */
     uint64_t constraint_bytes;    /* the largest of them, see rv_constraint_info; default 4 MiB */
@@ -236,8 +230,7 @@ typedef struct rv_memory {
 /* Reads config.json and the tensor headers only.  On a GPU it asks the driver what is free (which makes a CUDA context) and takes nothing.
  * `session` NULL: the model alone. */
 RV_API rv_status rv_memory_plan(const char *model_dir, const rv_load_options *load,
-                                const rv_session_options *session,
-                                rv_memory *out, rv_error *err);                         /* [any] */
+                                const rv_session_options *session, rv_memory *out, rv_error *err);   /* [any] */
 
 /* What the device itself can do, measured now on random data: what a speed is to be compared with. */
 typedef struct rv_ceilings {
@@ -328,10 +321,8 @@ typedef struct rv_synth_options {
     rv_stored       type;         /* default: as the config says                               */
     rv_layout_names names;
     uint64_t        shard_bytes;  /* at most, a file; default 5 GB, as Hugging Face cuts       */
-    int32_t         outliers;     /* channels in which activations exceed 6.0 (LLM.int8's threshold);
-                                     default hidden_size / 512, at least 1; -1: none           */
-    int32_t         padding_nonzero;   /* non-zero: fill the unused slots of the tile tables too,
-                                     so that padding tiles have to be computed in full         */
+    int32_t         outliers;     /* channels in which activations exceed 6.0 (LLM.int8's threshold); default hidden_size / 512, at least 1; -1: none */
+    int32_t         padding_nonzero;   /* non-zero: fill the unused slots of the tile tables too, so that padding tiles have to be computed in full */
     int32_t         threads;      /* default one a core                                        */
     rv_progress_fn  progress;     void *progress_user;     /* on the calling thread            */
     int32_t         sparse;       /* non-zero: headers and lengths alone, weights are holes and read as zero: for plans */

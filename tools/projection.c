@@ -12,7 +12,8 @@
 enum { ISSUE_SLOTS = 4 };                /* warp instructions a cycle and multiprocessor         */
 
 /* Decode: issue slots (a unit of half the rate counts twice) and shared-memory passes for each 1,000 weights and step, of one row, and what a row
- * more adds.  `reached`: the bound's time over the stage's, as measured on an H100 (sm80, sm90: bench/LOG.md), as counted for sm70. */
+ * more adds.  `reached`: the bound's time over the stage's, of sm80 and sm90 as an H100 had it (bench/LOG.md).  Of sm70 these are estimates, for no V100
+ * was there: between what its products reach on an H100 and what sm80's stages lose. */
 typedef struct count { double issue, issue_row, shared, shared_row, reached; } count;
 
 /* [set][format: 16 bit, int8, NF4][stage: vision, prefill, decode] */
@@ -36,7 +37,7 @@ static const count counts[3][3][STAGES] = {
 
 const char *projection_source(void) {
     return "rates by datasheet; instructions of sm70 counted in its machine code, of NF4 by Nsight Compute, the others by bytes and tensor work alone; share of "
-           "the bound as an H100 reached it, for sm70 as counted";
+           "the bound as an H100 reached it, for sm70 an estimate";
 }
 
 const char *limit_name(limiter by) {
