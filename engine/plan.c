@@ -14,7 +14,7 @@
 #include "loader/bnb.h"
 
 static const float INT8_THRESHOLD = 6.f;     /* bitsandbytes' own */
-enum { MAX_SLOTS = RV_FEW_ROWS, MAX_IMAGES = 1024, MAX_QUEUE = 1 << 20, DEFAULT_CONTEXT = 4096, CONSTRAINTS = 2, CONSTRAINT_BYTES = 4 << 20,
+enum { MAX_SLOTS = RV_FEW_ROWS, MAX_IMAGES = 1024, MAX_QUEUE = 1 << 20, DEFAULT_CONTEXT = 4096, CONSTRAINTS = 2, CONSTRAINT_BYTES = 15 << 18,
        MAX_CONSTRAINT_BYTES = 1 << 30 };
 
 /* ---- the machine ---- */

@@ -202,7 +202,7 @@ typedef struct rv_session_options {
     uint32_t context;             /* tokens per sequence, prompt and answer; default 4096, or the model's own limit where that is smaller */
     uint32_t images;              /* images held at once, running and shared; default 2 per slot */
     uint32_t constraints;         /* GPU backends: different ones in use at once, the queue not counted; default 2 */
-    uint64_t constraint_bytes;    /* the largest of them, see rv_constraint_info; default 4 MiB */
+    uint64_t constraint_bytes;    /* the largest of them, see rv_constraint_info; default 3.75 MiB, enough for every schema that is built in */
 } rv_session_options;
 
 typedef struct rv_memory {

@@ -26,11 +26,15 @@ static void *no_memory(rv_backend *be, uint64_t bytes) {
 static void nothing_to_release(rv_backend *be, void *memory) { (void)be, (void)memory; }
 static void no_copy(rv_backend *be, int32_t lane, void *dst, const void *host, uint64_t bytes) { (void)be, (void)lane, (void)dst, (void)host, (void)bytes; }
 static void no_event(rv_backend *be, int32_t lane) { (void)be, (void)lane; }
+static void no_record(rv_backend *be) { (void)be; }
+static void no_choice(rv_backend *be, const rv_answering *a, rv_mat logits) { (void)be, (void)a, (void)logits; }
+static void no_fetch(rv_backend *be, rv_tray *tray, const void *src, uint64_t bytes) { (void)be, (void)tray, (void)src, (void)bytes; }
 static void close_it(rv_backend *be) { free(be); }
 
 rv_status rv_absent_open(rv_dtype act, rv_backend **out, rv_error *err) {
     static const rv_backend_ops ops = { .name = "absent GPU", .weight_bytes = weight_bytes, .close = close_it, .host_alloc = no_memory,
-                                        .host_release = nothing_to_release, .bring = no_copy, .brought = no_event, .spent = no_event };
+                                        .host_release = nothing_to_release, .bring = no_copy, .brought = no_event, .spent = no_event,
+                                        .record = no_record, .choose = no_choice, .fetch = no_fetch };   /* steps run ahead: that takes memory */
     rv_backend *be = calloc(1, sizeof *be);
     if (!be) return rv_fail_memory(err, "memory plan");
     *be = (rv_backend){ .ops = &ops, .act = act, .own_bytes = OWN_BYTES, .load_bytes = LOAD_BYTES, .chunk_rows = CHUNK_ROWS };

@@ -7,6 +7,6 @@
 #define RV_KERNELS_ABSENT_H
 #include "kernels/backend.h"
 
-/* Knows weight_bytes and what the struct says; every other operation is missing. */
+/* Knows weight_bytes, what the struct says, and that steps run ahead; nothing can be computed. */
 rv_status rv_absent_open(rv_dtype act, rv_backend **out, rv_error *err);
 #endif

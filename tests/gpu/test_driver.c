@@ -119,6 +119,7 @@ static void sizes_for_a_gpu_that_is_not_there_are_the_backends(void **state) {
     if (rv_cuda_open(&o, &planning, &err)) fail_msg("%s", err.message);
     assert_int_equal(absent->own_bytes, planning->own_bytes);
     assert_int_equal(absent->chunk_rows, planning->chunk_rows);
+    assert_int_equal(rv_can_run_ahead(absent), rv_can_run_ahead(planning));
     for (size_t f = 0; f < 3; f++)
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
             for (int mixed = 0; mixed < 2; mixed++) {
