@@ -110,10 +110,11 @@ typedef struct rv_int8 {
 } rv_int8;
 cudaError_t rv_cuda_few8(const rv_int8 *q, bool overlap, cudaStream_t stream);
 
-/* What lies in `room` for n rows of few8.cu. */
+/* What lies in `room` for n rows of few8.cu: of each a list with room for RV_CUDA_INT8_CLOSE entries more than columns. */
+enum { RV_CUDA_INT8_CLOSE = 8 };
 typedef struct rv_int8_room { void *rows; uint32_t *list; int8_t *codes; } rv_int8_room;
 static inline rv_int8_room rv_cuda_int8_room(void *room, int32_t n, int32_t pitch) {
-    const uint64_t rows = ((uint64_t)n * 8 + 255) / 256 * 256, list = (uint64_t)n * ((uint64_t)pitch + 8) * sizeof(uint32_t);
+    const uint64_t rows = ((uint64_t)n * 8 + 255) / 256 * 256, list = (uint64_t)n * ((uint64_t)pitch + RV_CUDA_INT8_CLOSE) * sizeof(uint32_t);
     return (rv_int8_room){ room, (uint32_t *)((char *)room + rows), (int8_t *)room + rows + list };
 }
 /* x (normed first where p.norm is) to codes, scales and outliers in `room`. */

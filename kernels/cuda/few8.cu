@@ -33,9 +33,11 @@ static __device__ __forceinline__ void norm_held(const args &a, int32_t r, const
     for (int32_t i = 0; i < HELD; i++) x[i] = first + i * THREADS < a.cols ? to_act<T>(v[i] * scale * weight[i]) : T(0.f);
 }
 
+static __device__ __forceinline__ uint32_t *far_list(const args8 &g, int32_t r) { return g.list + (int64_t)r * (g.pitch + RV_CUDA_INT8_CLOSE); }
+
 /* The list of a row that has outliers: each of a thread's finds its place by counting those before it. */
 template <typename T>
-static __device__ __forceinline__ int32_t list_held(const T (&x)[HELD], float threshold, uint32_t *list, meeting &m) {
+static __device__ __forceinline__ int32_t list_held(const T (&x)[HELD], float threshold, uint32_t *near, uint32_t *far, meeting &m) {
     const int32_t first = (int32_t)threadIdx.x, warp = first / 32, lane = first % 32;
     auto mark = [&](int32_t i) { return __ballot_sync(~0u, fabsf(through_f16(*(const uint16_t *)&x[i], T()).x) >= threshold); };
 #pragma unroll
@@ -60,21 +62,22 @@ static __device__ __forceinline__ int32_t list_held(const T (&x)[HELD], float th
         for (int32_t j = 0; j < HELD * WARPS / 32; j++) m.base[lane * (HELD * WARPS / 32) + j] = before, before += mine[j];
     }
     __syncthreads();
+    const int32_t all = m.base[HELD * WARPS];
+    uint32_t *list = list_of(all, near, far);
 #pragma unroll
     for (int32_t i = 0; i < HELD; i++) {
         const uint32_t marks = m.marks[i * WARPS + warp];
         if (marks >> lane & 1)
             list[m.base[i * WARPS + warp] + __popc(marks & ((1u << lane) - 1))] = (uint32_t)(first + i * THREADS) | (uint32_t)*(const uint16_t *)&x[i] << 16;
     }
-    const int32_t all = m.base[HELD * WARPS];
-    if (first < (-all & LISTED - 1)) list[all + first] = 0;
+    if (first == 0) list[all] = ~0u;
     __syncthreads();
     return all;
 }
 
 /* quantise_row's codes of row r, held in x. */
 template <typename T>
-static __device__ __forceinline__ int8_row quantise_held(const args8 &g, int32_t r, const T (&x)[HELD], int8_t *codes, meeting &m) {
+static __device__ __forceinline__ int8_row quantise_held(const args8 &g, int32_t r, const T (&x)[HELD], int8_t *codes, uint32_t *near, meeting &m) {
     const int32_t first = (int32_t)threadIdx.x;
     const float limit = g.threshold == 0.f ? __int_as_float(0x7f800000) : g.threshold;
     const int8_limit is = { g.threshold, NULL };
@@ -97,11 +100,11 @@ static __device__ __forceinline__ int8_row quantise_held(const args8 &g, int32_t
     for (int32_t i = 0; i < HELD; i++)
         if (first + i * THREADS < g.pitch) codes[first + i * THREADS] = (int8_t)code_bits(fabsf(f[i]) < limit ? f[i] : 0.f, scale);
     int32_t outliers = 0;
-    if (__syncthreads_or(any)) outliers = list_held(x, g.threshold, g.list + (int64_t)r * (g.pitch + LISTED), m);
+    if (__syncthreads_or(any)) outliers = list_held(x, g.threshold, near, far_list(g, r), m);
     return { most, outliers };
 }
 
-template <typename T> static __device__ __forceinline__ void share_short(const args8 &g, int8_t *codes, int8_row *rows, meeting &m) {
+template <typename T> static __device__ __forceinline__ void share_short(const args8 &g, int8_t *codes, int8_row *rows, uint32_t *near, meeting &m) {
     const args &a = g.a;
     const int32_t first = (int32_t)threadIdx.x;
     float weight[HELD];
@@ -118,7 +121,7 @@ template <typename T> static __device__ __forceinline__ void share_short(const a
                 const uint16_t bits = first + i * THREADS < a.cols ? __ldcg((const uint16_t *)a.x + r * a.x_ld + first + i * THREADS) : (uint16_t)0;
                 x[i] = *(const T *)&bits;
             }
-        const int8_row row = quantise_held<T>(g, r, x, codes + r * g.shared_pitch, m);
+        const int8_row row = quantise_held<T>(g, r, x, codes + r * g.shared_pitch, a.n <= 2 ? near + r * NEAR : NULL, m);
         if (first == 0) rows[r] = row;
     }
     __syncthreads();
@@ -127,7 +130,7 @@ template <typename T> static __device__ __forceinline__ void share_short(const a
 /* ---- of any number ---- */
 
 /* x's codes and what is known of its rows into shared memory. */
-template <typename T> static __device__ __forceinline__ void share_codes(const args8 &g, int8_t *codes, int8_row *rows, T *normed, float *room) {
+template <typename T> static __device__ __forceinline__ void share_codes(const args8 &g, int8_t *codes, int8_row *rows, uint32_t *near, T *normed, float *room) {
     const args &a = g.a;
     if (a.norm) norm_rows<T>(a, normed, room);
     else wait_for_previous();
@@ -142,7 +145,7 @@ template <typename T> static __device__ __forceinline__ void share_codes(const a
             };
             auto value = [&](int32_t k) { return a.norm ? ((const uint16_t *)x)[k] : __ldcg((const uint16_t *)x + k); };
             const int8_row row = quantise_row<T>(piece, value, [](int32_t, uint32_t) {}, g.pitch, limit, codes + r * g.shared_pitch,
-                                                 g.list + (int64_t)r * (g.pitch + LISTED), room);
+                                                 a.n <= 2 ? near + r * NEAR : NULL, far_list(g, r), room);
             if (threadIdx.x == 0) rows[r] = row;
         }
     } else {
@@ -157,12 +160,14 @@ template <typename T> static __device__ __forceinline__ void share_codes(const a
 
 /* What a block keeps in shared memory beside the ring. */
 template <int MT> struct shared8 {
-    int32_t codes, rows, normed, queue, bytes;
+    int32_t codes, rows, near, outliers, normed, queue, bytes;
     __host__ __device__ shared8(const args8 &g, source from, int32_t element) {
         const bool shared = from != GLOBAL;
         codes = 2 * (int32_t)sizeof(sums_room<MT>) + g.a.stages * WARPS * code_stream<MT>::STAGE * 16;
         rows = codes + (shared ? g.a.n * g.shared_pitch : 0);
-        normed = rows + (shared ? (g.a.n + 1) / 2 * 16 : 0);
+        near = rows + (shared ? (g.a.n + 1) / 2 * 16 : 0);
+        outliers = near + (shared && g.fused && g.a.n <= 2 ? g.a.n * NEAR * 4 : 0);
+        normed = outliers + (shared && g.a.n <= 2 ? 2 * (int32_t)sizeof(outlier_room) : 0);
         queue = normed + (from == WHOLE && g.a.norm ? g.a.n * g.a.cols * element : 0);
         bytes = queue + (int32_t)sizeof(tile_queue8);
     }
@@ -189,8 +194,9 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
     if (takes)
         for (int32_t i = 0; i <= g.ahead; i++) tiles.of[i] = tiles.take(g, i);
 
-    if (FROM == HELD_ROWS) share_short<T>(g, (int8_t *)memory + at.codes, rows, *(meeting *)sums);
-    else if (FROM == WHOLE) share_codes<T>(g, (int8_t *)memory + at.codes, rows, (T *)((char *)memory + at.normed), &sums->of[0][0][0]);
+    uint32_t *near = (uint32_t *)((char *)memory + at.near);
+    if (FROM == HELD_ROWS) share_short<T>(g, (int8_t *)memory + at.codes, rows, near, *(meeting *)sums);
+    else if (FROM == WHOLE) share_codes<T>(g, (int8_t *)memory + at.codes, rows, near, (T *)((char *)memory + at.normed), &sums->of[0][0][0]);
     else {
         wait_for_previous();
         __syncthreads();
@@ -199,6 +205,14 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
     const int32_t x_ld = SHARED ? g.shared_pitch : g.pitch;
     const int8_t *x = (SHARED ? (const int8_t *)memory + at.codes : g.codes) + lane / 4 * x_ld + lane % 4 * 16;
 
+    /* Outliers of one or two rows are multiplied with the codes in the ring. */
+    const bool beside = SHARED && a.n <= 2;
+    outlier_room *outliers = (outlier_room *)((char *)memory + at.outliers);
+    outlier_walk<T> walk = {};
+    if (beside) {
+        const int32_t r = walk.n(), all = r < a.n ? rows[r].outliers : 0;
+        walk.begin(list_of(all, g.fused ? near + r * NEAR : NULL, far_list(g, r)), all, w.from, w.to);
+    }
     uint4 b[2][N8];
     auto load_x = [&](int32_t step) {    /* activations of one step; from global memory a step ahead */
 #pragma unroll
@@ -217,10 +231,12 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
         int32_t acc[N8][MT][4] = {};
         float scb[2] = {};
         mine8<HOW, MT>().scales(g, tile, scb);
+        if (beside) walk.start_tile(g.w_scale + tile * TILE, tile * TILE + walk.row() < a.rows);
         if (!SHARED) load_x(w.from);
         for (int32_t step = w.from; step < w.to; step++) {
             wait_stage(a.stages);
             if (SHARED) load_x(step);
+            if (beside && walk.here) walk.step(w.ring + stage * w.STAGE, (step + 1) * DEPTH8, code_column);
             multiply_step<N8, MT>(acc, w.ring + stage * w.STAGE, b, [&] {
                 w.fetch(stage);
                 if (++stage == a.stages) stage = 0;
@@ -228,9 +244,10 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
             if (!SHARED) load_x(step + 1);
         }
         if (takes) tiles.of[(i + g.ahead + 1) % tiles.OF] = taken;
+        if (beside) outliers[turn].of[warp][walk.n()][walk.row()] = walk.sum;
 #pragma unroll
         for (int32_t j = 0; j < N8; j++, turn ^= 1)
-            if (j * 8 < a.n) finish_tile8<T, O, HOW, MT>(g, sums[turn], acc[j], tile, j * 8, rows, scb);
+            if (j * 8 < a.n) finish_tile8<T, O, HOW, MT>(g, sums[turn], acc[j], tile, j * 8, rows, scb, beside ? outliers + turn : NULL);
         if (N8 > 2 && (a.n + 7) / 8 % 2) __syncthreads();     /* the next tile begins with the room that this one ended with */
         if (takes) taken = tiles.take(g, i + g.ahead + 2);
     }

@@ -15,7 +15,7 @@ struct args8 {
     const float *w_scale, *bias;
     int8_t *codes;                       /* of the activations [n x pitch], where they come quantised */
     int8_row *rows;
-    uint32_t *list;                      /* [n x (pitch + LISTED)]: every block that quantises writes the same */
+    uint32_t *list;                      /* [n x (pitch + RV_CUDA_INT8_CLOSE)]: every block that quantises writes the same */
     float threshold;
     int32_t pitch, shared_pitch, ahead;  /* ahead: tiles after the one worked on that are known */
     bool fused;                          /* each block quantises x itself                       */
@@ -49,7 +49,7 @@ template <int MT> struct code_stream {
           count(0), ring(memory + warp * args.a.stages * STAGE), policy(read_once()) {
         next = start();
     }
-    static __device__ __forceinline__ int32_t slice(const args8 &args, int32_t warp) { return (args.pitch + DEPTH8 - 1) / DEPTH8 * warp / WARPS; }
+    static __device__ __forceinline__ int32_t slice(const args8 &args, int32_t warp) { return slice_start((args.pitch + DEPTH8 - 1) / DEPTH8, warp); }
     __device__ __forceinline__ const char *start() const {
         return (const char *)g.a.w + (int64_t)(tile * ROWS + lane / 8) * g.pitch + from * DEPTH8 + lane % 8 * 16;
     }
@@ -107,27 +107,77 @@ static __device__ __forceinline__ void multiply_step(int32_t (&acc)[N8][MT][4], 
     }
 }
 
-/* ---- results ---- */
+/* ---- outliers: in each slice of columns one after the other from 0 on, then slice after slice ---- */
 
-/* The outliers of a row times a row of weights, in ascending order of columns. */
+/* A lane's way through the outliers of one of two activation rows (lane / 16) in its warp's slice, while the codes that they are multiplied with
+ * are in shared memory for the product: those of row lane % 16 of a tile. */
+template <typename T> struct outlier_walk {
+    const uint32_t *list;
+    int32_t first, at;                   /* entry of the slice; the next one                    */
+    uint32_t first_entry, entry;
+    float scb, sum;
+    bool here;                           /* for any lane: there is one in the slice             */
+
+    static __device__ __forceinline__ int32_t row() { return (int32_t)threadIdx.x % TILE; }
+    static __device__ __forceinline__ int32_t n() { return (int32_t)threadIdx.x % 32 / TILE; }
+    /* The slice is columns [from, to) of steps; outliers: how many entries the lane's list has. */
+    __device__ __forceinline__ void begin(const uint32_t *of, int32_t outliers, int32_t from, int32_t to) {
+        list = of;
+        first = 0;
+        for (int32_t i = row(); i < outliers; i += TILE) first += column_of(list[i]) < from * DEPTH8;
+#pragma unroll
+        for (int m = 1; m < TILE; m *= 2) first += __shfl_xor_sync(~0u, first, m);
+        first_entry = outliers ? list[first] : ~0u;
+        here = __any_sync(~0u, column_of(first_entry) < to * DEPTH8);
+    }
+    /* of: the tile's first scale. */
+    __device__ __forceinline__ void start_tile(const float *of, bool valid) {
+        at = first;
+        entry = first_entry;
+        sum = 0;
+        scb = here && valid ? __ldg(of + row()) : 0.f;
+    }
+    /* The step that ends before column `end`.  place(row, c): where 16-byte column c of a row lies in its line. */
+    template <typename P> __device__ __forceinline__ void step(const uint4 *stage, int32_t end, P place) {
+        while (column_of(entry) < end) {
+            const int32_t k = column_of(entry) % DEPTH8;
+            const int8_t code = ((const int8_t *)(stage + row() * 8 + place(row(), k / 16)))[k % 16];
+            sum = __fmaf_rn(value_of<T>(entry), to_f32(int8_weight<T>(code, scb)), sum);
+            entry = list[++at];
+        }
+        __syncwarp();
+    }
+};
+
+enum { LOOKED_AT = 8 };                  /* outliers whose weights are asked for at once        */
+
+/* The same of a whole row of weights, from memory. */
 template <typename T>
-static __device__ __forceinline__ float outlier_sum(const uint32_t *list, int32_t outliers, const int8_t *w, float scb) {
-    float sum = 0;
+static __device__ __forceinline__ float outlier_sum(const uint32_t *list, int32_t outliers, const int8_t *w, float scb, int32_t steps) {
+    float all = 0, part = 0;
+    int32_t slice = 1, end = slice_start(steps, 1) * DEPTH8;
 #pragma unroll 1
-    for (int32_t i = 0; i < outliers; i += LISTED) {
-        const uint4 a = __ldcg((const uint4 *)(list + i)), b = __ldcg((const uint4 *)(list + i) + 1);
-        const uint32_t entry[LISTED] = { a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w };
-        int32_t code[LISTED];
+    for (int32_t i = 0; i < outliers; i += LOOKED_AT) {
+        uint32_t entry[LOOKED_AT];
+        int32_t code[LOOKED_AT];
 #pragma unroll
-        for (int32_t j = 0; j < LISTED; j++) code[j] = w[entry[j] & 0xffff];
+        for (int32_t j = 0; j < LOOKED_AT; j++) entry[j] = i + j < outliers ? __ldcg(list + i + j) : 0;
 #pragma unroll
-        for (int32_t j = 0; j < LISTED; j++) {
-            const uint16_t bits = (uint16_t)(entry[j] >> 16);
-            sum = __fmaf_rn(to_f32(*(const T *)&bits), to_f32(int8_weight<T>(code[j], scb)), sum);
+        for (int32_t j = 0; j < LOOKED_AT; j++) code[j] = w[column_of(entry[j])];
+#pragma unroll
+        for (int32_t j = 0; j < LOOKED_AT; j++) {
+            while (column_of(entry[j]) >= end) {
+                all += part;
+                part = 0;
+                end = slice_start(steps, ++slice) * DEPTH8;
+            }
+            part = __fmaf_rn(value_of<T>(entry[j]), to_f32(int8_weight<T>(code[j], scb)), part);
         }
     }
-    return sum;
+    return all + part;
 }
+
+/* ---- results ---- */
 
 /* Which output a thread finishes, of the 8 activation rows from n0 on. */
 template <int HOW, int MT> struct mine8 {
@@ -147,19 +197,30 @@ template <int HOW, int MT> struct mine8 {
     }
 };
 
-template <typename T> static __device__ __forceinline__ float finish_sum(const args8 &g, int32_t row, int32_t n, int8_row x, int32_t sum, float scb) {
+/* A result before it is stored; more: what outliers add. */
+template <typename T> static __device__ __forceinline__ float finish_sum(const args8 &g, int32_t row, int8_row x, int32_t sum, float scb, float more) {
     int32_t clamped = 0;
     float y = int8_value<T>(sum, x.scale, scb, g.bias ? g.bias[row] : 0.f, clamped);
     count_clamped(clamped);
-    if (x.outliers)
-        y = to_f32(to_act<T>(y + outlier_sum<T>(g.list + (int64_t)n * (g.pitch + LISTED), x.outliers, (const int8_t *)g.a.w + (int64_t)row * g.pitch, scb)));
-    return y;
+    return x.outliers ? to_f32(to_act<T>(y + more)) : y;
 }
 
-/* Adds up the warps' sums of rows n0 .. n0 + 7 and writes what becomes of them.  rows: of the activations. */
+/* What the warps' outliers added in the tile: of TILE rows of weights and two of activations. */
+struct outlier_room {
+    float of[WARPS][2][TILE];
+    __device__ __forceinline__ float sum(int32_t row, int32_t n) const {
+        float all = 0;
+#pragma unroll
+        for (int32_t k = 0; k < WARPS; k++) all += of[k][n][row];
+        return all;
+    }
+};
+
+/* Adds up the warps' sums of rows n0 .. n0 + 7 and writes what becomes of them.  rows: of the activations.  more: what their outliers
+ * add, or NULL: it is found in memory. */
 template <typename T, typename O, int HOW, int MT>
 static __device__ __forceinline__ void finish_tile8(const args8 &g, sums_room<MT> &room, const int32_t (&acc)[MT][4], int32_t tile, int32_t n0, const int8_row *rows,
-                                                    const float (&scb)[2]) {
+                                                    const float (&scb)[2], const outlier_room *more) {
     const mine8<HOW, MT> my;
     const int32_t i = (int32_t)threadIdx.x, lane = i % 32, group = lane / 4, t = lane % 4, row = tile * MT * TILE + my.in_tile, n = n0 + my.n;
     const bool mine = my.n < 8 && n < g.a.n && row < g.a.rows;
@@ -182,10 +243,16 @@ static __device__ __forceinline__ void finish_tile8(const args8 &g, sums_room<MT
         for (int32_t k = 0; k < WARPS; k++) v += __float_as_int(room.of[k][at][c]);
         return v;
     };
+    auto added = [&](int32_t p) {
+        if (!x.y) return 0.f;
+        if (more) return more->sum(my.in_tile + p * RV_CUDA_GATE_BLOCK, my.n);
+        return outlier_sum<T>(g.list + (int64_t)n * (g.pitch + RV_CUDA_INT8_CLOSE), x.y, (const int8_t *)g.a.w + (int64_t)(row + p * RV_CUDA_GATE_BLOCK) * g.pitch, scb[p],
+                              (g.pitch + DEPTH8 - 1) / DEPTH8);
+    };
     float y[2] = { 0, 0 };
 #pragma unroll 1
     for (int32_t p = 0; p < (my.PAIRS ? 2 : 1); p++)
-        y[p] = finish_sum<T>(g, row + p * RV_CUDA_GATE_BLOCK, n, { __int_as_float(x.x), x.y }, sum(my.in_tile + p * RV_CUDA_GATE_BLOCK), scb[p]);
+        y[p] = finish_sum<T>(g, row + p * RV_CUDA_GATE_BLOCK, { __int_as_float(x.x), x.y }, sum(my.in_tile + p * RV_CUDA_GATE_BLOCK), scb[p], added(p));
     finish_one<T, O, HOW>(g.a, row, n, y[0], y[1], old);
 }
 #endif

@@ -139,7 +139,7 @@ static __device__ __forceinline__ void gather_marks(const quantise_args &q, int3
     __syncthreads();
     if (!last) return;
     if (q.columns) {
-        const int32_t n = write_list(q.marks, q.words, q.columns, shared, [](int32_t) { return 0; });
+        const int32_t n = write_list(q.marks, q.words, NULL, q.columns, shared, [](int32_t) { return 0; });
         if (threadIdx.x == 0) *q.n_columns = n;
         __syncthreads();
     }
@@ -170,8 +170,8 @@ template <typename T, bool NORM> static __global__ void __launch_bounds__(QUANTI
     auto seen = [&](int32_t p, uint32_t bits) {
         if (q.columns && !q.by_call) atomicOr(q.marks + p / 4, bits << p % 4 * 8);
     };
-    const int8_row row = quantise_row<T>(piece, value, seen, q.pitch, limit, q.codes + (int64_t)r * q.pitch,
-                                         q.list ? q.list + (int64_t)r * (q.pitch + LISTED) : NULL, room);
+    const int8_row row = quantise_row<T>(piece, value, seen, q.pitch, limit, q.codes + (int64_t)r * q.pitch, NULL,
+                                         q.list ? q.list + (int64_t)r * (q.pitch + RV_CUDA_INT8_CLOSE) : NULL, room);
     if (threadIdx.x == 0) q.rows[r] = row;
     if (q.marks) gather_marks(q, (int32_t *)room);
 }

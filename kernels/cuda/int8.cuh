@@ -13,7 +13,19 @@
 enum { QUANTISERS = 256,                 /* threads                                             */
        PIECE = 8,                        /* neighbours that one thread has                      */
        PIECES_HELD = 7,                  /* of a row, a thread's in registers: 14336 columns    */
-       LISTED = 8 };                     /* entries a product takes at a time: lists end in zeros up to a multiple */
+       NEAR = 256,                       /* a list of fewer entries may lie in shared memory    */
+       SLICES = 8 };                     /* of a row's columns, of each of which outliers are added up apart */
+
+/* Outliers of a row: entries column | value << 16 in ascending order, closed by ~0. */
+static __device__ __forceinline__ int32_t column_of(uint32_t entry) { return (int32_t)(entry & 0xffff); }
+template <typename T> static __device__ __forceinline__ float value_of(uint32_t entry) {
+    const uint16_t bits = (uint16_t)(entry >> 16);
+    return to_f32(*(const T *)&bits);
+}
+/* Where a list that the block itself wrote lies: in `near`, NEAR entries of shared memory, or NULL, while it fits there. */
+static __device__ __forceinline__ uint32_t *list_of(int32_t outliers, uint32_t *near, uint32_t *far) { return near && outliers < NEAR ? near : far; }
+/* Where slice s begins, in steps of 128 columns of `steps`. */
+static __device__ __forceinline__ int32_t slice_start(int32_t steps, int32_t s) { return steps * s / SLICES; }
 
 /* Two neighbours, cast to f16. */
 static __device__ __forceinline__ float2 through_f16(uint32_t pair, __half) { return __half22float2(*(const __half2 *)&pair); }
@@ -73,8 +85,9 @@ template <typename T> static __device__ __forceinline__ uint2 piece_codes(const 
     return make_uint2(code[0], code[1]);
 }
 
-/* The block's outliers, whose bits are in shared memory, to `list`: entries column | value << 16.  value(column): its 16 bits. */
-template <typename V> static __device__ __forceinline__ int32_t write_list(const uint32_t *marks, int32_t words, uint32_t *list, int32_t *shared, V value) {
+/* The block's outliers, whose bits are in shared memory, as a list (list_of).  value(column): its 16 bits. */
+template <typename V>
+static __device__ __forceinline__ int32_t write_list(const uint32_t *marks, int32_t words, uint32_t *near, uint32_t *far, int32_t *shared, V value) {
     const int32_t per = (words + QUANTISERS - 1) / QUANTISERS, from = (int32_t)threadIdx.x * per, lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32;
     int32_t mine = 0;
     for (int32_t i = from; i < from + per && i < words; i++) mine += __popc(marks[i]);
@@ -92,12 +105,13 @@ template <typename V> static __device__ __forceinline__ int32_t write_list(const
         all += shared[w];
     }
     int32_t at = before - mine;
+    uint32_t *list = list_of(all, near, far);
     for (int32_t i = from; i < from + per && i < words; i++)
         for (uint32_t bits = marks[i]; bits; bits &= bits - 1) {
             int32_t k = i * 32 + __ffs((int32_t)bits) - 1;
             list[at++] = (uint32_t)k | (uint32_t)value(k) << 16;
         }
-    if ((int32_t)threadIdx.x < (-all & LISTED - 1)) list[all + (int32_t)threadIdx.x] = 0;
+    if (threadIdx.x == 0) list[all] = ~0u;
     return all;
 }
 
@@ -107,10 +121,11 @@ struct int8_row { float scale; int32_t outliers; };
 static __host__ __device__ constexpr int32_t int8_shared_bytes(int32_t pitch) { return 64 + (pitch / PIECE + 15) / 16 * 16; }
 
 /* piece(p): the row's columns 8 p .. 8 p + 7, zeros beyond its end; value(k): the 16 bits of column k.  codes: [pitch], its
- * end zeros.  list: [pitch + LISTED].  room: shared.  What is written to shared memory is there after the caller's barrier.
+ * end zeros.  near, far: list_of; far NULL: no list.  room: shared.  What is written to shared memory is there after the caller's barrier.
  * seen(p, marks): told of pieces that have outliers. */
 template <typename T, typename P, typename V, typename S>
-static __device__ __forceinline__ int8_row quantise_row(P piece, V value, S seen, int32_t pitch, const int8_limit &l, int8_t *codes, uint32_t *list, void *room) {
+static __device__ __forceinline__ int8_row quantise_row(P piece, V value, S seen, int32_t pitch, const int8_limit &l, int8_t *codes, uint32_t *near, uint32_t *far,
+                                                        void *room) {
     float *shared = (float *)room;
     uint8_t *marks = (uint8_t *)room + 64;
     const int32_t pieces = pitch / PIECE, first = (int32_t)threadIdx.x, rest = first + PIECES_HELD * QUANTISERS, words = (pieces + 3) / 4;
@@ -136,7 +151,7 @@ static __device__ __forceinline__ int8_row quantise_row(P piece, V value, S seen
     for (int32_t p = rest; p < pieces; p += QUANTISERS) write(p, piece(p));
     if (first < words * 4 - pieces) marks[pieces + first] = 0;
     int32_t outliers = 0;
-    if (__syncthreads_or(any) && list) outliers = write_list((const uint32_t *)marks, words, list, (int32_t *)shared, value);
+    if (__syncthreads_or(any) && far) outliers = write_list((const uint32_t *)marks, words, near, far, (int32_t *)shared, value);
     return { most, outliers };
 }
 

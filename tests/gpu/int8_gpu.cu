@@ -6,6 +6,7 @@
  *
  *     int8_gpu [check | small] [FILE]     small: a few cases, for compute-sanitizer; FILE: bitsandbytes' own numbers
  *                                         (tests/data/golden/bnb/int8.safetensors)
+ *     int8_gpu check FILE bf16 | f16 80 | 90     one type and kernel set of the four
  *     exit code 1: something failed; 77: no GPU
  */
 #include <float.h>
@@ -495,6 +496,7 @@ int main(int argc, char **argv) {
     if (rv_cuda_count() == 0) return puts("skipped: no GPU"), 77;
     for (rv_dtype type : { RV_BF16, RV_F16 })
         for (int32_t arch : { 80, 0 }) {
+            if (argc > 4 && (strcmp(argv[3], type == RV_BF16 ? "bf16" : "f16") || (atoi(argv[4]) == 80) != (arch == 80))) continue;
             rv_cuda_options options = {};
             rv_error err = {};
             options.act = type;

@@ -406,7 +406,7 @@ static void time_many(int32_t n) {
             const double us = many_us(which, from, to);
             printf("%-24s %-9s %5d rows  %8.2f us  %6.0f Tops", kept[kind], what[which], n, us, 2e-6 * n * w.head.rows * w.head.cols / us);
 #if RV_CUDA_SM90
-            if (kind == 1 && cuda->arch == 90) print_tilings(which, from, to);
+            if (kind == 2 && cuda->arch == 90) print_tilings(which, from, to);
 #endif
             puts("");
             all += us;
