@@ -142,7 +142,7 @@ template <typename T> struct outlier_walk {
         while (column_of(entry) < end) {
             const int32_t k = column_of(entry) % DEPTH8;
             const int8_t code = ((const int8_t *)(stage + row() * 8 + place(row(), k / 16)))[k % 16];
-            sum = __fmaf_rn(value_of<T>(entry), to_f32(int8_weight<T>(code, scb)), sum);
+            sum = __fmaf_rn(value_of<T>(entry), to_f32(int8_weight<T>((float)code, scb)), sum);
             entry = list[++at];
         }
         __syncwarp();
@@ -171,7 +171,7 @@ static __device__ __forceinline__ float outlier_sum(const uint32_t *list, int32_
                 part = 0;
                 end = slice_start(steps, ++slice) * DEPTH8;
             }
-            part = __fmaf_rn(value_of<T>(entry[j]), to_f32(int8_weight<T>(code[j], scb)), part);
+            part = __fmaf_rn(value_of<T>(entry[j]), to_f32(int8_weight<T>((float)code[j], scb)), part);
         }
     }
     return all + part;

@@ -79,16 +79,11 @@ static rv_int8 rows_of(rv_cuda *c, const rv_few *p, const rv_weight *w, int32_t 
 }
 
 #if RV_CUDA_SM90
-/* How many rows at a time have room for their codes. */
-static int32_t rows_at_once(const rv_weight *w) {
-    const int32_t n = (int32_t)(RV_CUDA_PARTIAL_BYTES / 2 / (uint64_t)w->pitch);
-    return n < 256 ? n : n / 256 * 256;
-}
-
 static bool by_many(rv_cuda *c, const rv_few *p, const rv_weight *w, cudaError_t *e) {
-    const int32_t most = rows_at_once(w);
-    rv_int8 q = rows_of(c, p, w, 0, p->x.rows < most ? p->x.rows : most);
+    rv_int8 q = rows_of(c, p, w, 0, p->x.rows);
     if (p->x.rows <= RV_FEW_ROWS || c->arch != 90 || !rv_cuda_int8_90_fits(&q)) return false;
+    const int32_t most = rv_cuda_int8_90_rows(&q);
+    if (most == 0) return false;
     *e = cudaSuccess;
     for (int32_t from = 0; !*e && from < p->x.rows; from += most) {
         q = rows_of(c, p, w, from, p->x.rows - from < most ? p->x.rows - from : most);

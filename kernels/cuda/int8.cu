@@ -48,7 +48,7 @@ static __global__ void plain_kernel(T *to, rv_int8_place place, const int8_t *st
     const int8_t *row = staging + (int64_t)blockIdx.x * cols;
     T *out = to + place_of(place, from + (int32_t)blockIdx.x) * cols;
     const float scale = scales.of[blockIdx.x];
-    for (int32_t k = (int32_t)threadIdx.x; k < cols; k += QUANTISERS) out[k] = int8_weight<T>(row[k], scale);
+    for (int32_t k = (int32_t)threadIdx.x; k < cols; k += QUANTISERS) out[k] = int8_weight<T>((float)row[k], scale);
 }
 
 cudaError_t rv_cuda_int8_make(int8_t *codes, float *scale, int32_t pitch, rv_int8_place place, const void *staging, rv_dtype type, int32_t from,
@@ -90,7 +90,8 @@ struct quantise_args {
     args a;                              /* x, norm, eps, n, cols                               */
     int8_row *rows;
     int8_t *codes;
-    uint32_t *list;                      /* or NULL                                             */
+    uint32_t *list;                      /* row after row, or (listed: of each so many at most) entry after entry; by_call: nothing */
+    int32_t listed;
     uint32_t *marks;                     /* or NULL: outliers of all rows, a bit a column; behind them a counter of blocks */
     int32_t words, pitch;                /* words: of marks                                     */
     uint32_t *columns;                   /* or NULL: of the outliers of all rows, ascending     */
@@ -139,7 +140,7 @@ static __device__ __forceinline__ void gather_marks(const quantise_args &q, int3
     __syncthreads();
     if (!last) return;
     if (q.columns) {
-        const int32_t n = write_list(q.marks, q.words, NULL, q.columns, shared, [](int32_t) { return 0; });
+        const int32_t n = write_list(q.marks, q.words, list_place{ NULL, q.columns }, shared, [](int32_t) { return 0; });
         if (threadIdx.x == 0) *q.n_columns = n;
         __syncthreads();
     }
@@ -170,8 +171,11 @@ template <typename T, bool NORM> static __global__ void __launch_bounds__(QUANTI
     auto seen = [&](int32_t p, uint32_t bits) {
         if (q.columns && !q.by_call) atomicOr(q.marks + p / 4, bits << p % 4 * 8);
     };
-    const int8_row row = quantise_row<T>(piece, value, seen, q.pitch, limit, q.codes + (int64_t)r * q.pitch, NULL,
-                                         q.list ? q.list + (int64_t)r * (q.pitch + RV_CUDA_INT8_CLOSE) : NULL, room);
+    auto place = [&](int32_t, int32_t i) -> uint32_t * {
+        if (!q.listed) return q.list + (int64_t)r * (q.pitch + RV_CUDA_INT8_CLOSE) + i;
+        return i < q.listed && !q.by_call ? q.list + (int64_t)i * q.a.n + r : NULL;
+    };
+    const int8_row row = quantise_row<T>(piece, value, seen, q.pitch, limit, q.codes + (int64_t)r * q.pitch, place, room);
     if (threadIdx.x == 0) q.rows[r] = row;
     if (q.marks) gather_marks(q, (int32_t *)room);
 }
@@ -201,7 +205,7 @@ static cudaError_t quantise_to(const rv_int8 *q, void *rows, int8_t *codes, uint
     a.marks = by_call || many ? (uint32_t *)q->marks : NULL;
     a.words = (q->pitch + 31) / 32;
     a.pitch = q->pitch;
-    if (many) a.columns = many->columns, a.n_columns = many->n_columns;
+    if (many) a.columns = many->columns, a.n_columns = many->n_columns, a.listed = RV_CUDA_INT8_LISTED;
     a.threshold = q->rules.threshold;
     a.by_call = by_call;
     a.aligned = (uintptr_t)p->x.data % 16 == 0 && p->x.ld % PIECE == 0 && p->cols % PIECE == 0;
@@ -215,7 +219,7 @@ cudaError_t rv_cuda_quantise(const rv_int8 *q, bool overlap, cudaStream_t stream
 }
 
 cudaError_t rv_cuda_quantise_many(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream) {
-    return quantise_to(q, room->rows, room->codes, NULL, room, overlap, stream);
+    return quantise_to(q, room->rows, room->codes, room->list, room, overlap, stream);
 }
 
 RV_CUDA_CLAMPED(int8)

@@ -24,8 +24,14 @@ template <typename T> static __device__ __forceinline__ float value_of(uint32_t 
 }
 /* Where a list that the block itself wrote lies: in `near`, NEAR entries of shared memory, or NULL, while it fits there. */
 static __device__ __forceinline__ uint32_t *list_of(int32_t outliers, uint32_t *near, uint32_t *far) { return near && outliers < NEAR ? near : far; }
+struct list_place {
+    uint32_t *near, *far;
+    __device__ __forceinline__ uint32_t *operator()(int32_t all, int32_t i) const { return list_of(all, near, far) + i; }
+};
 /* Where slice s begins, in steps of 128 columns of `steps`. */
 static __device__ __forceinline__ int32_t slice_start(int32_t steps, int32_t s) { return steps * s / SLICES; }
+/* The slice of a step. */
+static __device__ __forceinline__ int32_t slice_of(int32_t steps, int32_t step) { return ((step + 1) * SLICES - 1) / steps; }
 
 /* Two neighbours, cast to f16. */
 static __device__ __forceinline__ float2 through_f16(uint32_t pair, __half) { return __half22float2(*(const __half2 *)&pair); }
@@ -85,9 +91,14 @@ template <typename T> static __device__ __forceinline__ uint2 piece_codes(const 
     return make_uint2(code[0], code[1]);
 }
 
-/* The block's outliers, whose bits are in shared memory, as a list (list_of).  value(column): its 16 bits. */
-template <typename V>
-static __device__ __forceinline__ int32_t write_list(const uint32_t *marks, int32_t words, uint32_t *near, uint32_t *far, int32_t *shared, V value) {
+/* The block's outliers, whose bits are in shared memory, as a list; their number.  place(all, i): where entry i of so many goes, or NULL: nowhere.
+ * value(column): its 16 bits. */
+template <typename L, typename V>
+static __device__ __forceinline__ int32_t write_list(const uint32_t *marks, int32_t words, L place, int32_t *shared, V value) {
+    auto put = [&](int32_t all, int32_t i, uint32_t entry) {
+        uint32_t *to = place(all, i);
+        if (to) *to = entry;
+    };
     const int32_t per = (words + QUANTISERS - 1) / QUANTISERS, from = (int32_t)threadIdx.x * per, lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32;
     int32_t mine = 0;
     for (int32_t i = from; i < from + per && i < words; i++) mine += __popc(marks[i]);
@@ -105,13 +116,12 @@ static __device__ __forceinline__ int32_t write_list(const uint32_t *marks, int3
         all += shared[w];
     }
     int32_t at = before - mine;
-    uint32_t *list = list_of(all, near, far);
     for (int32_t i = from; i < from + per && i < words; i++)
         for (uint32_t bits = marks[i]; bits; bits &= bits - 1) {
             int32_t k = i * 32 + __ffs((int32_t)bits) - 1;
-            list[at++] = (uint32_t)k | (uint32_t)value(k) << 16;
+            put(all, at++, (uint32_t)k | (uint32_t)value(k) << 16);
         }
-    if (threadIdx.x == 0) list[all] = ~0u;
+    if (threadIdx.x == 0) put(all, all, ~0u);
     return all;
 }
 
@@ -121,11 +131,10 @@ struct int8_row { float scale; int32_t outliers; };
 static __host__ __device__ constexpr int32_t int8_shared_bytes(int32_t pitch) { return 64 + (pitch / PIECE + 15) / 16 * 16; }
 
 /* piece(p): the row's columns 8 p .. 8 p + 7, zeros beyond its end; value(k): the 16 bits of column k.  codes: [pitch], its
- * end zeros.  near, far: list_of; far NULL: no list.  room: shared.  What is written to shared memory is there after the caller's barrier.
+ * end zeros.  place: write_list's.  room: shared.  What is written to shared memory is there after the caller's barrier.
  * seen(p, marks): told of pieces that have outliers. */
-template <typename T, typename P, typename V, typename S>
-static __device__ __forceinline__ int8_row quantise_row(P piece, V value, S seen, int32_t pitch, const int8_limit &l, int8_t *codes, uint32_t *near, uint32_t *far,
-                                                        void *room) {
+template <typename T, typename P, typename V, typename S, typename L>
+static __device__ __forceinline__ int8_row quantise_row(P piece, V value, S seen, int32_t pitch, const int8_limit &l, int8_t *codes, L place, void *room) {
     float *shared = (float *)room;
     uint8_t *marks = (uint8_t *)room + 64;
     const int32_t pieces = pitch / PIECE, first = (int32_t)threadIdx.x, rest = first + PIECES_HELD * QUANTISERS, words = (pieces + 3) / 4;
@@ -151,7 +160,7 @@ static __device__ __forceinline__ int8_row quantise_row(P piece, V value, S seen
     for (int32_t p = rest; p < pieces; p += QUANTISERS) write(p, piece(p));
     if (first < words * 4 - pieces) marks[pieces + first] = 0;
     int32_t outliers = 0;
-    if (__syncthreads_or(any) && far) outliers = write_list((const uint32_t *)marks, words, near, far, (int32_t *)shared, value);
+    if (__syncthreads_or(any)) outliers = write_list((const uint32_t *)marks, words, place, (int32_t *)shared, value);
     return { most, outliers };
 }
 
@@ -174,8 +183,19 @@ template <typename T> static __device__ __forceinline__ float int8_value(int32_t
     return to_f32(to_act<T>(y));
 }
 
-/* An int8 weight as the outliers' product takes it. */
-template <typename T> static __device__ __forceinline__ T int8_weight(int32_t code, float scb) {
-    return to_act<T>(__fmul_rn(__fmul_rn((float)code, scb), RV_INT8_ONE));
+/* An int8 weight as the outliers' product takes it: never more than scb, which f16 holds. */
+static __device__ __forceinline__ void round_weight(float w, __half *to) { *to = __float2half_rn(w); }
+static __device__ __forceinline__ void round_weight(float w, __nv_bfloat16 *to) { *to = __float2bfloat16_rn(w); }
+template <typename T> static __device__ __forceinline__ T int8_weight(float code, float scb) {
+    T w;
+    round_weight(__fmul_rn(__fmul_rn(code, scb), RV_INT8_ONE), &w);
+    return w;
+}
+
+/* Of many rows: what a row's value in a column counts as, where a column of all rows' outliers is looked at.  threshold 0: all of them are. */
+template <typename T> static __device__ __forceinline__ T outlier_value(const void *x, int64_t ld, int32_t row, int32_t column, float threshold) {
+    const uint16_t bits = __ldcg((const uint16_t *)x + row * ld + column);
+    const uint16_t kept = threshold == 0.f || fabsf(through_f16((uint32_t)bits, T()).x) >= threshold ? bits : (uint16_t)0;
+    return *(const T *)&kept;
 }
 #endif

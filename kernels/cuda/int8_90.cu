@@ -1,8 +1,10 @@
-/* int8_90.cu - LLM.int8 products with many rows on Hopper: integer sums, what becomes of them and the outliers in one kernel.
+/* int8_90.cu - LLM.int8 products with many rows on Hopper: integer sums, and what becomes of them, in one kernel.
  *
- * The one idea: once the integer sums of a tile are whole, they are made the 16-bit results of the rules in the very
- * registers, as f32, to which the outliers' product is added there, by tensor cores whose sums lie just so.  Its operands,
- * 16 bit, are gathered before: of activations and weights only columns in which some row has an outlier.
+ * The one idea: once the integer sums of a tile are whole, they are made the 16-bit results of the rules in the very registers.  Outliers that are
+ * in a few columns are added there: meanwhile warps that have nothing else to do have brought those columns of activations and weights
+ * to shared memory.  Where there are more, outliers90.cu adds them.  Sums are in few8.cuh's order, so a row's bits depend on no other row.
+ *
+ * Few tiles would leave multiprocessors without work: a cluster's blocks then multiply parts of the columns each, and exchange integer sums.
  */
 #include "kernels/cuda/gemm90.cuh"
 #include "kernels/cuda/int8.cuh"
@@ -13,38 +15,28 @@ struct args8 {
     const float *w_scale, *bias;
     const int32_t *n_columns;            /* with outliers                                       */
     const uint32_t *columns;
-    void *x_out, *w_out;                 /* the first `most` of them: act [x.rows x most], [w.rows x most] */
-    int32_t most;
-    /* for the others */
+    const float *more;                   /* or NULL: what they add, where they are more than BESIDE */
     const void *x;
     const int8_t *w;
     int64_t x_ld;
-    int32_t pitch;
+    int32_t pitch, split;                /* split: blocks of a cluster that multiply parts of the columns */
     float threshold;                     /* 0: every row has all columns' values, whatever they are */
 };
 
-/* ---- the outliers' columns, side by side ---- */
+enum { BESIDE = RV_CUDA_INT8_BESIDE, HELPERS = GROUP - 32, LEAST_LINES = 4 /* of a part of the columns */ };
 
-enum { GATHER_WARPS = 8, TOGETHER = 32 /* outliers a step of the product: a lane has 8 */ };
+/* Columns with outliers of a tile's rows and weights, side by side. */
+template <typename T, class S> struct beside {
+    T w[BESIDE][S::BN], x[S::BM][BESIDE];
+    uint64_t full, empty;
+    uint32_t starts;                     /* a bit a column: the first of its slice              */
+};
 
-template <typename T> static __device__ __forceinline__ T outlier_value(const args8 &g, int32_t row, int32_t k) {
-    const uint16_t bits = __ldcg((const uint16_t *)g.x + row * g.x_ld + k);
-    const float f = through_f16((uint32_t)bits, T()).x;
-    const uint16_t kept = g.threshold == 0.f || fabsf(f) >= g.threshold ? bits : (uint16_t)0;
-    return *(const T *)&kept;
-}
-
-template <typename T> static __global__ void __launch_bounds__(GATHER_WARPS * 32) gather_kernel(const args8 g) {
-    let_next_start();
-    wait_for_previous();
-    const int32_t found = __ldcg(g.n_columns), n = found < g.most ? found : g.most, padded = (n + TOGETHER - 1) / TOGETHER * TOGETHER;
-    for (int32_t row = (int32_t)(blockIdx.x * GATHER_WARPS + threadIdx.x / 32); row < g.a.rows + g.a.cols; row += (int32_t)gridDim.x * GATHER_WARPS)
-        for (int32_t o = (int32_t)threadIdx.x % 32; o < padded; o += 32) {
-            const int32_t k = o < n ? (int32_t)__ldcg(g.columns + o) : 0, r = row - g.a.rows;
-            if (r < 0) ((T *)g.x_out)[(int64_t)row * g.most + o] = o < n ? outlier_value<T>(g, row, k) : T(0.f);
-            else ((T *)g.w_out)[(int64_t)r * g.most + o] = o < n ? int8_weight<T>(g.w[(int64_t)r * g.pitch + k], g.w_scale[r]) : T(0.f);
-        }
-}
+/* Both warpgroups multiply halves of a tile of 128 columns; room is left for `beside`, and for a block of the launch before. */
+template <int ROWS64_, int SHARE_> struct tiling8 : tiling<ROWS64_, 128, true, SHARE_> {
+    using base = tiling<ROWS64_, 128, true, SHARE_>;
+    static constexpr int STAGES = 192 * 1024 / base::STAGE_BYTES, RING = STAGES * base::STAGE_BYTES, SHARED_BYTES = 1024 + RING + (int)sizeof(beside<__half, base>);
+};
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 /* ---- d[64 x N] = (add ? d : 0) + a[64 x 32] b[N x 32]^T of bytes, both in shared memory ---- */
@@ -56,36 +48,61 @@ template <typename T> static __global__ void __launch_bounds__(GATHER_WARPS * 32
         asm volatile("{.reg .pred add; setp.ne.b32 add, %" ADD ", 0; wgmma.mma_async.sync.aligned.m64n" #N "k32.s32.s8.s8"                     \
                      " {" REGISTERS "}, %" A ", %" B ", add;}" : __VA_ARGS__ : "l"(a), "l"(b), "r"(add));                                      \
     }
-RV_PRODUCT8(256, RV_R128, "128", "129", "130", RV_I32(0), RV_I32(32), RV_I32(64), RV_I32(96))
 RV_PRODUCT8(128, RV_R64, "64", "65", "66", RV_I32(0), RV_I32(32))
 
-template <class S>
-static __device__ __forceinline__ void produce(const args8 &g, const ring<S> &r, const CUtensorMap *map_a, const CUtensorMap *map_b, uint32_t rank) {
+/* ---- which lines of which tiles ---- */
+
+/* A block's tiles in turn, and which lines of the columns it multiplies. */
+struct walk {
+    int32_t unit, units, apart, from, to;
+    uint32_t rank;
+    __device__ __forceinline__ walk(const args8 &g, int32_t share) {
+        const int32_t blocks = share > 1 ? share : g.split, parts = share > 1 ? 1 : g.split;
+        rank = blocks > 1 ? cluster_rank() : 0;
+        unit = (int32_t)blockIdx.x / blocks;
+        apart = (int32_t)gridDim.x / blocks;
+        units = g.a.tiles_m * g.a.tiles_n;
+        from = parts > 1 ? g.a.k_blocks * (int32_t)rank / parts : 0;
+        to = parts > 1 ? g.a.k_blocks * ((int32_t)rank + 1) / parts : g.a.k_blocks;
+    }
+};
+
+/* One thread.  Weights depend on nothing before: those of the first stages are asked for at once. */
+template <class S> static __device__ __forceinline__ void produce(const args8 &g, const ring<S> &r, const CUtensorMap *map_a, const CUtensorMap *map_b) {
     constexpr int PART = S::BN / S::SHARE;
-    const args &a = g.a;
+    walk w(g, S::SHARE);
     uint32_t at = 0;
-    for (int32_t unit = (int32_t)blockIdx.x / S::SHARE; unit < a.tiles_m * a.tiles_n; unit += (int32_t)gridDim.x / S::SHARE) {
-        int32_t m, n;
-        tile_at<S>(a, unit, rank, &m, &n);
-        for (int32_t k = 0; k < a.k_blocks; k++, at++) {
-            barrier_wait(r.free(at), r.parity(at) ^ 1);
+    int32_t m, n, early = min(w.to - w.from, (int32_t)S::STAGES);
+    auto copy_w = [&](int32_t k) {
+        uint8_t *b = r.stage(at) + S::A_BYTES;
+        if (S::SHARE == 1) copy_box(b, map_b, k * LINE, n, r.filled(at));
+        else copy_box_to_all(b + w.rank * PART * LINE, map_b, k * LINE, n + (int32_t)w.rank * PART, r.filled(at), (1 << S::SHARE) - 1);
+    };
+    tile_at<S>(g.a, w.unit, w.rank, &m, &n);
+    if (w.unit < w.units)
+        for (; (int32_t)at < early; at++) {
             barrier_expect(r.filled(at), S::STAGE_BYTES);
+            copy_w(w.from + (int32_t)at);
+        }
+    wait_for_previous();
+    at = 0;
+    for (; w.unit < w.units; w.unit += w.apart) {
+        tile_at<S>(g.a, w.unit, w.rank, &m, &n);
+        for (int32_t k = w.from; k < w.to; k++, at++) {
+            if (early-- <= 0) {
+                barrier_wait(r.free(at), r.parity(at) ^ 1);
+                barrier_expect(r.filled(at), S::STAGE_BYTES);
+                copy_w(k);
+            }
             copy_box(r.stage(at), map_a, k * LINE, m, r.filled(at));
-            uint8_t *b = r.stage(at) + S::A_BYTES;
-            if (S::SHARE == 1) copy_box(b, map_b, k * LINE, n, r.filled(at));
-            else copy_box_to_all(b + rank * PART * LINE, map_b, k * LINE, n + (int32_t)rank * PART, r.filled(at), (1 << S::SHARE) - 1);
         }
     }
     let_next_start();
 }
 
-/* pass: there is a next turn. */
-template <class S>
-static __device__ __forceinline__ void multiply(int32_t (&sums)[S::ROWS64][S::BN / 2], const ring<S> &r, uint32_t turn, int32_t k_blocks, int group, bool pass) {
-    const int half = S::PAIRED ? group * S::ROWS64 * 64 * LINE : 0;
-    uint32_t at = turn * (uint32_t)k_blocks;
-    if (!S::PAIRED && turn) await_turn(turn);
-    for (int32_t k = 0; k < k_blocks; k++, at++) {
+template <class S> static __device__ __forceinline__ void multiply(int32_t (&sums)[S::ROWS64][S::BN / 2], const ring<S> &r, uint32_t at, int32_t lines, int group) {
+    const int half = group * S::ROWS64 * 64 * LINE;
+    for (int32_t k = 0; k < lines; k++, at++) {
         barrier_wait(r.filled(at), r.parity(at));
         const uint64_t pa = operand(r.stage(at) + half), pb = operand(r.stage(at) + S::A_BYTES);
         product_begin();
@@ -97,7 +114,6 @@ static __device__ __forceinline__ void multiply(int32_t (&sums)[S::ROWS64][S::BN
         product_wait<1>();
         if (k) r.release(at - 1);
     }
-    if (!S::PAIRED && pass) pass_turn(turn);
     product_wait<0>();
     r.release(at - 1);
 #pragma unroll
@@ -105,6 +121,47 @@ static __device__ __forceinline__ void multiply(int32_t (&sums)[S::ROWS64][S::BN
 #pragma unroll
         for (int j = 0; j < S::BN / 2; j++) asm volatile("" : "+r"(sums[i][j])::"memory");         /* read no sum before its wait */
 }
+
+/* ---- outliers in few columns ---- */
+
+/* HELPERS threads: those columns of each of the block's tiles in turn. */
+template <typename T, class S> static __device__ __forceinline__ void gather(const args8 &g, beside<T, S> &room) {
+    walk w(g, S::SHARE);
+    wait_for_previous();
+    const int32_t found = __ldcg(g.n_columns), first = (int32_t)threadIdx.x - 32, steps = (g.pitch + LINE - 1) / LINE;
+    if (found == 0 || found > BESIDE) return;
+    for (uint32_t turn = 0; w.unit < w.units; w.unit += w.apart, turn++) {
+        int32_t m, n;
+        tile_at<S>(g.a, w.unit, w.rank, &m, &n);
+        barrier_wait(&room.empty, (turn & 1) ^ 1);
+#pragma unroll 1
+        for (int32_t i = first; i < BESIDE * S::BN; i += HELPERS) {
+            const int32_t o = i / S::BN, col = n + i % S::BN;
+            room.w[o][i % S::BN] = o < found && col < g.a.cols ? int8_weight<T>((float)__ldg(g.w + (int64_t)col * g.pitch + __ldcg(g.columns + o)), __ldg(g.w_scale + col)) : T(0.f);
+        }
+#pragma unroll 1
+        for (int32_t i = first; i < BESIDE * S::BM; i += HELPERS) {
+            const int32_t o = i % BESIDE, row = m + i / BESIDE;
+            room.x[i / BESIDE][o] = o < found && row < g.a.rows ? outlier_value<T>(g.x, g.x_ld, row, (int32_t)__ldcg(g.columns + o), g.threshold) : T(0.f);
+        }
+        if (first == 0) {
+            uint32_t starts = 0;
+            int32_t before = -1;
+            for (int32_t o = 0; o < found; o++) {
+                const int32_t slice = slice_of(steps, (int32_t)__ldcg(g.columns + o) / LINE);
+                starts |= (uint32_t)(slice != before) << o;
+                before = slice;
+            }
+            room.starts = starts;
+        }
+        barrier_arrive(&room.full);
+    }
+}
+
+static __device__ __forceinline__ float2 pair_of(uint32_t bits, __half) { return __half22float2(*(const __half2 *)&bits); }
+static __device__ __forceinline__ float2 pair_of(uint32_t bits, __nv_bfloat16) { return __bfloat1622float2(*(const __nv_bfloat162 *)&bits); }
+
+/* ---- results ---- */
 
 /* A step of what becomes of a warp's sums: 16 of a thread's, rows g and g + 8 of 16, columns 2 t and 2 t + 1 of four blocks of 8.
  * Sums are taken where they lie, step by step: a copy of them all would not fit. */
@@ -129,89 +186,129 @@ template <typename T> struct values {
 #pragma unroll
             for (int e = 0; e < 4; e++) v[j][e] = int8_value<T>(sums[j * 4 + e], sca[e / 2], e % 2 ? w[j].y : w[j].x, e % 2 ? bias[j].y : bias[j].x, clamped);
     }
-    /* The outliers that were gathered: both operands read in 16-byte pieces of the same pattern, as in few.cu. */
-    __device__ __forceinline__ void add_outliers(float (&v)[4][4], int32_t n) const {
+    /* x, w: of the lane's first row and column. */
+    template <class S> __device__ __forceinline__ void add_beside(float (&v)[4][4], const beside<T, S> &room, const T *x, const T *w, int32_t found) const {
+        float all[4][4] = {}, part[4][4] = {};
+        const uint32_t starts = room.starts;
 #pragma unroll 1
-        for (int32_t o = lane % 4 * 8; o < n; o += TOGETHER) {
-            uint4 x[2];
+        for (int32_t o = 0; o < found; o++) {
+            const float xs[2] = { to_f32(x[o]), to_f32(x[8 * BESIDE + o]) };
+            if (starts >> o & 1)
 #pragma unroll
-            for (int h = 0; h < 2; h++) x[h] = row(h) < g.a.rows ? __ldcg((const uint4 *)((const T *)g.x_out + (int64_t)row(h) * g.most + o)) : make_uint4(0, 0, 0, 0);
+                for (int i = 0; i < 16; i++) all[i / 4][i % 4] += part[i / 4][i % 4], part[i / 4][i % 4] = 0;
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                const int32_t col = col0 + j * 8 + lane / 4;
-                const uint4 w = col < g.a.cols ? __ldcg((const uint4 *)((const T *)g.w_out + (int64_t)col * g.most + o)) : make_uint4(0, 0, 0, 0);
-                mma(v[j], x[0].x, x[1].x, x[0].y, x[1].y, w.x, w.y, T());
-                mma(v[j], x[0].z, x[1].z, x[0].w, x[1].w, w.z, w.w, T());
+                const float2 ws = pair_of(*(const uint32_t *)(w + o * S::BN + j * 8), T());
+#pragma unroll
+                for (int e = 0; e < 4; e++) part[j][e] = __fmaf_rn(xs[e / 2], e % 2 ? ws.y : ws.x, part[j][e]);
             }
         }
-    }
-    /* Those of columns beyond, one by one. */
-    __device__ __forceinline__ void add_the_rest(float (&v)[4][4], int32_t found) const {
-#pragma unroll 1
-        for (int32_t o = g.most; o < found; o++) {
-            const int32_t k = (int32_t)__ldcg(g.columns + o);
-            float x[2];
 #pragma unroll
-            for (int h = 0; h < 2; h++) x[h] = row(h) < g.a.rows ? to_f32(outlier_value<T>(g, row(h), k)) : 0.f;
-#pragma unroll
-            for (int i = 0; i < 8; i++) {
-                const int32_t col = col0 + i / 2 * 8 + lane % 4 * 2 + i % 2;
-                const float w = col < g.a.cols ? to_f32(int8_weight<T>(g.w[(int64_t)col * g.pitch + k], g.w_scale[col])) : 0.f;
-#pragma unroll
-                for (int h = 0; h < 2; h++) v[i / 2][h * 2 + i % 2] = __fmaf_rn(x[h], w, v[i / 2][h * 2 + i % 2]);
-            }
-        }
+        for (int i = 0; i < 16; i++) v[i / 4][i % 4] += all[i / 4][i % 4] + part[i / 4][i % 4];
     }
 };
 
 template <typename T, typename O, class S, int HOW>
-static __device__ __forceinline__ void finish_sums(const args8 &g, const int32_t (&sums)[S::ROWS64][S::BN / 2], int32_t row0, int32_t col0, int32_t found) {
+static __device__ __forceinline__ void finish_sums(const args8 &g, const int32_t (&sums)[S::ROWS64][S::BN / 2], const beside<T, S> &room, const walk &w, int32_t m, int32_t n, int group,
+                                                   int32_t found) {
     using E = epilogue<O, S, HOW>;
-    const E e = { g.a, row0, col0, threadIdx.x % 32 };
-    auto part = [&](int step) { return values<T>{ g, row0 + step / E::STEPS * 64, col0 + step % E::STEPS * 32, (int32_t)e.lane }; };
+    constexpr bool ROUNDED = sizeof(O) == 4 || HOW == rv_few::RV_FEW_GELU;       /* else it is as it is stored */
+    const int32_t in_tile = group * S::ROWS64 * 64 + (int32_t)threadIdx.x % GROUP / 32 * 16;
+    const E e = { g.a, m + in_tile, n, threadIdx.x % 32 };
+    const int32_t lane = (int32_t)e.lane;
+    const bool beside_them = found && found <= BESIDE, before = found > BESIDE && g.more;
     float sca[2] = { 0, 0 };
     int32_t clamped = 0;
 #pragma unroll
     for (int step = 0; step < E::ALL; step++) {
-        const values<T> p = part(step);
+        const values<T> p = { g, m + in_tile + step / E::STEPS * 64, n + step % E::STEPS * 32, lane };
         if (step % E::STEPS == 0)
 #pragma unroll
             for (int h = 0; h < 2; h++) sca[h] = p.row(h) < g.a.rows ? __ldcg(&g.x_rows[p.row(h)].scale) : 0.f;
+        if (S::SHARE == 1 && step % E::STEPS * g.split / E::STEPS != (int32_t)w.rank) continue;
         float v[4][4], old[2][8];
         e.load_old(step, old);
         p.of_sums(v, &sums[step / E::STEPS][step % E::STEPS * 16], sca, clamped);
-        if (found) {
-            const int32_t gathered = found < g.most ? found : g.most;
-            p.add_outliers(v, (gathered + TOGETHER - 1) / TOGETHER * TOGETHER);
-            if (found > g.most) p.add_the_rest(v, found);
-            if (sizeof(O) == 4 || HOW == rv_few::RV_FEW_GELU)
+        if (beside_them) {
+            p.add_beside(v, room, &room.x[in_tile + step / E::STEPS * 64 + lane / 4][0], &room.w[0][step % E::STEPS * 32 + lane % 4 * 2], found);
+            if (ROUNDED)
 #pragma unroll
                 for (int i = 0; i < 16; i++) v[i / 4][i % 4] = to_f32(to_act<T>(v[i / 4][i % 4]));
         }
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             float out[8];
+            const place at = e.at(step, half);
 #pragma unroll
             for (int i = 0; i < 8; i++) out[i] = v[i / 2][half * 2 + i % 2];
             transpose(out, e.lane % 4);
-            finish<O, HOW>(g.a, e.at(step, half), out, old[half]);
+            if (before && at.inside) {
+                const float4 *more = (const float4 *)(g.more + (int64_t)at.row * g.a.cols + at.col), lo = __ldcg(more), hi = __ldcg(more + 1);
+                const float add[8] = { lo.x, lo.y, lo.z, lo.w, hi.x, hi.y, hi.z, hi.w };
+#pragma unroll
+                for (int i = 0; i < 8; i++) out[i] = ROUNDED ? to_f32(to_act<T>(out[i] + add[i])) : out[i] + add[i];
+            }
+            finish<O, HOW>(g.a, at, out, old[half]);
         }
         asm volatile("" ::: "memory");   /* no load of the next step before: registers are full */
     }
     count_clamped(clamped);
 }
 
-template <typename T, typename O, class S, int HOW> static __device__ __forceinline__ void consume(const args8 &g, const ring<S> &r, uint32_t rank) {
-    const args &a = g.a;
+/* Blocks of a cluster have multiplied parts of the columns: each gets the others' sums of its share of the tile's steps, in the ring, which nobody
+ * fills any more. */
+template <class S> static __device__ __forceinline__ void exchange(int32_t (&sums)[S::ROWS64][S::BN / 2], uint8_t *data, int32_t split, int32_t rank, int group) {
+    enum { STEPS = S::BN / 32 };
+    const int32_t each = STEPS / split;
+    auto slot = [&](int32_t from, int i, int32_t step, int q) {
+        return (uint4 *)data + (((((from * 2 + group) * S::ROWS64 + i) * each + step % each) * 4 + q) * GROUP + (int32_t)threadIdx.x % GROUP);
+    };
+    cluster_meet();
+#pragma unroll
+    for (int i = 0; i < S::ROWS64; i++)
+#pragma unroll
+        for (int step = 0; step < STEPS; step++)
+            if (step / each != rank)
+#pragma unroll
+                for (int q = 0; q < 4; q++) {
+                    const int32_t *s = &sums[i][step * 16 + q * 4];
+                    store_at(slot(rank, i, step, q), (uint32_t)(step / each), make_uint4((uint32_t)s[0], (uint32_t)s[1], (uint32_t)s[2], (uint32_t)s[3]));
+                }
+    cluster_meet();
+#pragma unroll
+    for (int i = 0; i < S::ROWS64; i++)
+#pragma unroll
+        for (int step = 0; step < STEPS; step++)
+            if (step / each == rank)
+#pragma unroll 1
+                for (int32_t from = 0; from < split; from++) {
+                    if (from == rank) continue;
+#pragma unroll
+                    for (int q = 0; q < 4; q++) {
+                        const uint4 v = *slot(from, i, step, q);
+                        int32_t *s = &sums[i][step * 16 + q * 4];
+                        s[0] += (int32_t)v.x, s[1] += (int32_t)v.y, s[2] += (int32_t)v.z, s[3] += (int32_t)v.w;
+                    }
+                }
+}
+
+template <typename T, typename O, class S, int HOW> static __device__ __forceinline__ void consume(const args8 &g, const ring<S> &r, beside<T, S> &room) {
     const int group = (int)threadIdx.x / GROUP - 1;
-    const int32_t units = a.tiles_m * a.tiles_n, apart = (int32_t)gridDim.x / S::SHARE, found = __ldcg(g.n_columns);
-    uint32_t turn = 0;
-    for (int32_t unit = (int32_t)blockIdx.x / S::SHARE; unit < units; unit += apart, turn++) {
-        if (!S::PAIRED && turn % 2 != (uint32_t)group) continue;
+    walk w(g, S::SHARE);
+    wait_for_previous();
+    const int32_t found = __ldcg(g.n_columns);
+    for (uint32_t turn = 0; w.unit < w.units; w.unit += w.apart, turn++) {
         int32_t sums[S::ROWS64][S::BN / 2], m, n;
-        multiply<S>(sums, r, turn, a.k_blocks, group, unit + apart < units);
-        tile_at<S>(a, unit, rank, &m, &n);
-        finish_sums<T, O, S, HOW>(g, sums, m + (S::PAIRED ? group * S::ROWS64 * 64 : 0) + (int32_t)threadIdx.x % GROUP / 32 * 16, n, found);
+        multiply<S>(sums, r, turn * (uint32_t)(w.to - w.from), w.to - w.from, group);
+        if (S::SHARE == 1 && g.split > 1) exchange<S>(sums, r.data, g.split, (int32_t)w.rank, group);
+        tile_at<S>(g.a, w.unit, w.rank, &m, &n);
+        const bool beside_them = found && found <= BESIDE;
+        if (beside_them) barrier_wait(&room.full, turn & 1);
+        finish_sums<T, O, S, HOW>(g, sums, room, w, m, n, group, found);
+        if (beside_them) {
+            __syncwarp();
+            if (threadIdx.x % 32 == 0) barrier_arrive(&room.empty);
+        }
     }
 }
 #endif
@@ -222,21 +319,25 @@ static __global__ void __launch_bounds__(THREADS, 1) int8_90_kernel(const __grid
     extern __shared__ uint8_t memory[];
     __shared__ alignas(8) uint64_t full[S::STAGES], empty[S::STAGES];
     const ring<S> r = { memory + (1024 - shared_address(memory) % 1024) % 1024, full, empty };
-    const uint32_t rank = S::SHARE > 1 ? cluster_rank() : 0;
+    beside<T, S> &room = *(beside<T, S> *)(r.data + S::RING);
+    const bool cluster = S::SHARE > 1 || g.split > 1;
     if (threadIdx.x == 0) {
-        for (int i = 0; i < S::STAGES; i++) barrier_open(&full[i], 1), barrier_open(&empty[i], 4 * S::SHARE * (S::PAIRED ? 2 : 1));
+        for (int i = 0; i < S::STAGES; i++) barrier_open(&full[i], 1), barrier_open(&empty[i], 4 * S::SHARE * 2);
+        barrier_open(&room.full, HELPERS);
+        barrier_open(&room.empty, 2 * GROUP / 32);
         barriers_opened();
     }
-    if (S::SHARE > 1) cluster_meet();
+    if (cluster) cluster_meet();
     else __syncthreads();
-    wait_for_previous();
     if (threadIdx.x < GROUP) {
-        give_registers<40>();
-        if (threadIdx.x == 0) produce<S>(g, r, &map_a, &map_b, rank);
+        give_registers<56>();
+        if (threadIdx.x == 0) produce<S>(g, r, &map_a, &map_b);
+        else if (threadIdx.x >= 32) gather<T, S>(g, room);
         __syncwarp();
+        if (S::SHARE == 1 && cluster) cluster_meet(), cluster_meet();         /* `exchange` */
     } else {
-        take_registers<232>();
-        consume<T, O, S, HOW>(g, r, rank);
+        take_registers<224>();
+        consume<T, O, S, HOW>(g, r, room);
     }
     if (S::SHARE > 1) cluster_meet();              /* nobody leaves while its shared memory is written or read */
 #endif
@@ -247,36 +348,40 @@ static __global__ void __launch_bounds__(THREADS, 1) int8_90_kernel(const __grid
 template <typename T, typename O, class S, int HOW>
 static cudaError_t launch(const rv_int8 *q, const rv_int8_many *room, args8 g, bool overlap, cudaStream_t stream) {
     const rv_few *p = &q->p;
+    const int32_t cluster = S::SHARE > 1 ? S::SHARE : g.split;
     CUtensorMap map_x, map_w;
     cudaError_t e = describe_boxes(&map_x, RV_I8, room->codes, p->x.rows, q->pitch, q->pitch, S::BM, LINE);
     if (!e) e = describe_boxes(&map_w, RV_I8, p->w, p->rows, q->pitch, q->pitch, S::BN / S::SHARE, LINE);
     if (e) return e;
     g.a.tiles_m = parts(p->x.rows, S::BM * S::SHARE);
     g.a.tiles_n = parts(p->rows, S::BN);
-    int32_t units = g.a.tiles_m * g.a.tiles_n, most = p->multiprocessors / S::SHARE;
+    int32_t units = g.a.tiles_m * g.a.tiles_n, most = p->multiprocessors / cluster;
     if (units > most) units = most;
-    return launch_cluster(int8_90_kernel<T, O, S, HOW>, (unsigned)(units * S::SHARE), S::SHARE, S::SHARED_BYTES, overlap, stream, map_x, map_w, g);
+    return launch_cluster(int8_90_kernel<T, O, S, HOW>, (unsigned)(units * cluster), (unsigned)cluster, S::SHARED_BYTES, overlap, stream, map_x, map_w, g);
 }
 
-/* What a tiling takes, in lines of its ring: its rounds of tiles, each with an end that shows where few follow it. */
-template <class S> static int64_t cost(const rv_few *p) {
-    const int64_t tiles = (int64_t)parts(p->x.rows, S::BM * S::SHARE) * parts(p->rows, S::BN), rounds = (tiles + p->multiprocessors / S::SHARE - 1) / (p->multiprocessors / S::SHARE);
-    return rounds * (S::BM * S::BN) + S::BM * S::BN / 2;
+/* How a product is cut: rows of a tile, blocks that share its columns, and what it takes, in clocks. */
+struct cut { int32_t rows, split; int64_t cost; };
+
+/* A line of a tile takes so long as it is multiplied, or comes from the L2 cache; a tile has an end in which nothing is multiplied. */
+static cut cut_by(const rv_few *p, int32_t lines, int32_t rows) {
+    const int64_t tiles = (int64_t)parts(p->x.rows, rows) * parts(p->rows, 128), line = rows == 256 ? 1100 : 680, end = rows == 256 ? 6000 : 3500;
+    cut c = { rows, 1, 0 };
+    while (c.split < 4 && tiles * c.split * 2 <= p->multiprocessors && lines / (c.split * 2) >= LEAST_LINES) c.split *= 2;
+    const int64_t rounds = (tiles * c.split + p->multiprocessors - 1) / p->multiprocessors;
+    c.cost = rounds * (parts(lines, c.split) * line + end / c.split) + (c.split > 1 ? 3000 : 0);
+    return c;
 }
 
+/* tile: 0, or in tests 1 to 6: tiles of 128 or 256 rows, each split in 1, 2 or 4; 7: two blocks share weights. */
 template <typename T, typename O, int HOW>
-static cudaError_t launch_tiled(const rv_int8 *q, const rv_int8_many *room, const args8 &g, bool overlap, cudaStream_t stream) {
-    using shared = tiling<2, 128, false, 2>;
-    using apart = tiling<2, 128, false, 1>;
-    using small = tiling<1, 128, false, 1>;
-    using wide = tiling<1, 256, true, 2>;
-    const rv_few *p = &q->p;
-    int tile = q->tile;
-    if (!tile) tile = cost<small>(p) * 5 / 4 < cost<apart>(p) ? 3 : cost<shared>(p) <= cost<apart>(p) ? 1 : 2;
-    if (tile == 1) return launch<T, O, shared, HOW>(q, room, g, overlap, stream);
-    if (tile == 4) return launch<T, O, wide, HOW>(q, room, g, overlap, stream);
-    if (tile == 2) return launch<T, O, apart, HOW>(q, room, g, overlap, stream);
-    return launch<T, O, small, HOW>(q, room, g, overlap, stream);
+static cudaError_t launch_tiled(const rv_int8 *q, const rv_int8_many *room, args8 g, bool overlap, cudaStream_t stream) {
+    const cut small = cut_by(&q->p, g.a.k_blocks, 128), large = cut_by(&q->p, g.a.k_blocks, 256);
+    cut c = large.cost <= small.cost ? large : small;
+    if (q->tile) c = { q->tile % 2 ? 128 : 256, 1 << (q->tile - 1) / 2, 0 };
+    g.split = c.split;
+    if (q->tile == 7) return launch<T, O, tiling8<2, 2>, HOW>(q, room, g, overlap, stream);
+    return c.rows == 256 ? launch<T, O, tiling8<2, 1>, HOW>(q, room, g, overlap, stream) : launch<T, O, tiling8<1, 1>, HOW>(q, room, g, overlap, stream);
 }
 
 template <typename T> static cudaError_t launch_how(const rv_int8 *q, const rv_int8_many *room, const args8 &g, bool overlap, cudaStream_t stream) {
@@ -294,35 +399,40 @@ bool rv_cuda_int8_90_fits(const rv_int8 *q) {
     const rv_few *p = &q->p;
     const bool f32 = p->out.type == RV_F32;
     return !p->norm && p->x.rows > 0 && p->rows % 8 == 0 && in_pieces(p->w, q->pitch, 1) && in_pieces(p->out.data, p->out.ld, f32 ? 4 : 2) &&
-           (uintptr_t)p->bias % 8 == 0 && (uintptr_t)q->w_scale % 8 == 0 && rv_cuda_int8_many(q->room, p->x.rows, p->rows, q->pitch).most >= 64 &&
+           (uintptr_t)p->bias % 8 == 0 && (uintptr_t)q->w_scale % 8 == 0 &&
            (p->how == rv_few::RV_FEW_STORE || (p->how == rv_few::RV_FEW_ADD && f32) || (p->how == rv_few::RV_FEW_GELU && !f32));
+}
+
+int32_t rv_cuda_int8_90_rows(const rv_int8 *q) {
+    const uint64_t all = RV_CUDA_PARTIAL_BYTES - RV_CUDA_COUNTERS * 4;
+    int32_t n = q->p.x.rows;
+    while (n && rv_cuda_int8_many(q->room, n, q->p.rows, q->pitch, rv_cuda_int8_before(q)).bytes > all) n = n > 256 ? (n - 1) / 256 * 256 : n - 1;
+    return n;
 }
 
 cudaError_t rv_cuda_int8_90(const rv_int8 *q, bool overlap, cudaStream_t stream) {
     const rv_few *p = &q->p;
-    const rv_int8_many room = rv_cuda_int8_many(q->room, p->x.rows, p->rows, q->pitch);
+    const bool before = rv_cuda_int8_before(q);
+    const rv_int8_many room = rv_cuda_int8_many(q->room, p->x.rows, p->rows, q->pitch, before);
     args8 g;
     g.a = { p->out.data, NULL, p->row_scale, p->out.ld, p->x.rows, p->rows, parts(q->pitch, LINE), 0, 0, p->x.rows > p->rows, p->scale };
     g.x_rows = (const int8_row *)room.rows;
     g.w_scale = q->w_scale;
     g.bias = p->bias;
     g.n_columns = room.n_columns;
-    g.x_out = room.x;
-    g.w_out = room.w;
-    g.most = room.most;
     g.columns = room.columns;
+    g.more = before ? room.more : NULL;
     g.x = p->x.data;
     g.w = (const int8_t *)p->w;
     g.x_ld = p->x.ld;
     g.pitch = q->pitch;
     g.threshold = q->rules.by_call && q->call.rows > 1 ? 0.f : q->rules.threshold;
+    const bool outliers = q->rules.threshold != 0;
     cudaError_t e = rv_cuda_quantise_many(q, &room, overlap, stream);
-    const dim3 blocks((unsigned)(4 * p->multiprocessors));
-    if (!e && q->rules.threshold != 0)
-        e = p->act == RV_BF16 ? launch_kernel(gather_kernel<__nv_bfloat16>, blocks, GATHER_WARPS * 32, 0, overlap, stream, g)
-                              : launch_kernel(gather_kernel<__half>, blocks, GATHER_WARPS * 32, 0, overlap, stream, g);
-    if (e) return e;
-    return p->act == RV_BF16 ? launch_how<__nv_bfloat16>(q, &room, g, overlap, stream) : launch_how<__half>(q, &room, g, overlap, stream);
+    if (!e && outliers && before) e = rv_cuda_outliers90(q, &room, overlap, stream);
+    if (!e) e = p->act == RV_BF16 ? launch_how<__nv_bfloat16>(q, &room, g, overlap, stream) : launch_how<__half>(q, &room, g, overlap, stream);
+    if (!e && outliers && !before) e = rv_cuda_outliers90(q, &room, overlap, stream);
+    return e;
 }
 
 RV_CUDA_CLAMPED(int8_90)

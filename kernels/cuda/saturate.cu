@@ -37,7 +37,7 @@ cudaError_t rv_cuda_clamped(uint64_t *sum, cudaStream_t stream) {
     void *const counters[] = { rv_cuda_clamped_few(), rv_cuda_clamped_few4(), rv_cuda_clamped_few8(), rv_cuda_clamped_int8(), rv_cuda_clamped_rows(), rv_cuda_clamped_decode(),
                                rv_cuda_clamped_here(),
 #if RV_CUDA_SM90
-                               rv_cuda_clamped_gemm90(), rv_cuda_clamped_int8_90(), rv_cuda_clamped_stream90(),
+                               rv_cuda_clamped_gemm90(), rv_cuda_clamped_int8_90(), rv_cuda_clamped_outliers90(), rv_cuda_clamped_stream90(),
 #endif
     };
     *sum = 0;

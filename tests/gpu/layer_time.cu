@@ -364,7 +364,7 @@ static double many_us(int which, rv_mat from, rv_mat to) {
 /* The same with each of int8_90.cu's tilings. */
 static void print_tilings(int which, rv_mat from, rv_mat to) {
     const rv_weight *w[] = { in, o, gate_up, down };
-    for (int32_t tile = 1; tile <= 4; tile++) {
+    for (int32_t tile = 1; tile <= 7; tile++) {
         const double us = played_us([&] {
             for (int32_t i = 0; i < SELF; i++) {
                 const rv_weight &one = w[which][i];
