@@ -113,12 +113,15 @@ typedef struct rv_int8 {
 } rv_int8;
 cudaError_t rv_cuda_few8(const rv_int8 *q, bool overlap, cudaStream_t stream);
 
-/* What lies in `room` for n rows of few8.cu: of each a list with room for RV_CUDA_INT8_CLOSE entries more than columns. */
-enum { RV_CUDA_INT8_CLOSE = 8 };
-typedef struct rv_int8_room { void *rows; uint32_t *list; int8_t *codes; } rv_int8_room;
+/* What lies in `room` for n rows of few8.cu: of each a list with room for RV_CUDA_INT8_CLOSE entries more than columns, and (starts) which of its entries
+ * begins each of RV_CUDA_INT8_SLICES slices of columns, if there are any. */
+enum { RV_CUDA_INT8_CLOSE = 8, RV_CUDA_INT8_SLICES = 8 };
+typedef struct rv_int8_room { void *rows; uint16_t *starts; uint32_t *list; int8_t *codes; } rv_int8_room;
 static inline rv_int8_room rv_cuda_int8_room(void *room, int32_t n, int32_t pitch) {
-    const uint64_t rows = ((uint64_t)n * 8 + 255) / 256 * 256, list = (uint64_t)n * ((uint64_t)pitch + RV_CUDA_INT8_CLOSE) * sizeof(uint32_t);
-    return (rv_int8_room){ room, (uint32_t *)((char *)room + rows), (int8_t *)room + rows + list };
+    const uint64_t rows = ((uint64_t)n * 8 + 255) / 256 * 256, starts = (uint64_t)n * RV_CUDA_INT8_SLICES * sizeof(uint16_t),
+                   list = (uint64_t)n * ((uint64_t)pitch + RV_CUDA_INT8_CLOSE) * sizeof(uint32_t);
+    char *const at = (char *)room + rows;
+    return (rv_int8_room){ room, (uint16_t *)at, (uint32_t *)(at + starts), (int8_t *)at + starts + list };
 }
 /* x (normed first where p.norm is) to codes, scales and outliers in `room`. */
 cudaError_t rv_cuda_quantise(const rv_int8 *q, bool overlap, cudaStream_t stream);

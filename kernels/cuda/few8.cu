@@ -167,11 +167,17 @@ template <int MT> struct shared8 {
         rows = codes + (shared ? g.a.n * g.shared_pitch : 0);
         near = rows + (shared ? (g.a.n + 1) / 2 * 16 : 0);
         outliers = near + (shared && g.fused && g.a.n <= 2 ? g.a.n * NEAR * 4 : 0);
-        normed = outliers + (shared && g.a.n <= 2 ? 2 * (int32_t)sizeof(outlier_room) : 0);
+        normed = outliers + (shared && g.a.n <= 2 ? 2 * 2 * WARPS * TILE * (int32_t)sizeof(float) : 0);
         queue = normed + (from == WHOLE && g.a.norm ? g.a.n * g.a.cols * element : 0);
         bytes = queue + (int32_t)sizeof(tile_queue8);
     }
 };
+
+static __device__ __forceinline__ bool any_outliers(const int8_row *rows, int32_t n) {
+    int32_t all = 0;
+    for (int32_t r = 0; r < n; r++) all |= rows[r].outliers;
+    return all != 0;
+}
 
 /* N8: groups of 8 activation rows.  MT: a tile's 16-row operands.  FROM: where their codes come from. */
 template <typename T, typename O, int HOW, int N8, int MT, source FROM>
@@ -205,13 +211,19 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
     const int32_t x_ld = SHARED ? g.shared_pitch : g.pitch;
     const int8_t *x = (SHARED ? (const int8_t *)memory + at.codes : g.codes) + lane / 4 * x_ld + lane % 4 * 16;
 
-    /* Outliers of one or two rows are multiplied with the codes in the ring. */
-    const bool beside = SHARED && a.n <= 2;
-    outlier_room *outliers = (outlier_room *)((char *)memory + at.outliers);
+    /* Outliers of up to eight rows are multiplied with the codes in the ring.  Of more than two they take the second room for sums, whose first
+     * then serves every tile. */
+    const bool two = SHARED && a.n <= 2, some = N8 == 1 && FROM != HELD_ROWS && a.n > 2 && !g.fused && any_outliers(rows, a.n);
+    float *const of_two = (float *)((char *)memory + at.outliers), *const of_some = &sums[1].of[0][0][0];
     outlier_walk<T> walk = {};
-    if (beside) {
+    outlier_rows<T, MT> walks = {};
+    if (two) {
         const int32_t r = walk.n(), all = r < a.n ? rows[r].outliers : 0;
         walk.begin(list_of(all, g.fused ? near + r * NEAR : NULL, far_list(g, r)), all, w.from, w.to);
+    }
+    if (some) {
+        const int32_t r = lane < a.n ? lane : 0, all = lane < a.n ? rows[r].outliers : 0;
+        walks.begin(far_list(g, r), all, all ? __ldcg(g.starts + r * SLICES + warp) : 0, w.to, of_some + warp * walks.ROWS * walks.WIDE);
     }
     uint4 b[2][N8];
     auto load_x = [&](int32_t step) {    /* activations of one step; from global memory a step ahead */
@@ -231,12 +243,14 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
         int32_t acc[N8][MT][4] = {};
         float scb[2] = {};
         mine8<HOW, MT>().scales(g, tile, scb);
-        if (beside) walk.start_tile(g.w_scale + tile * TILE, tile * TILE + walk.row() < a.rows);
+        if (two) walk.start_tile(g.w_scale + tile * TILE, tile * TILE + walk.row() < a.rows);
+        if (some) walks.start_tile(g.w_scale + tile * MT * TILE, tile * MT * TILE + walks.row() < a.rows, a.n);
         if (!SHARED) load_x(w.from);
         for (int32_t step = w.from; step < w.to; step++) {
             wait_stage(a.stages);
             if (SHARED) load_x(step);
-            if (beside && walk.here) walk.step(w.ring + stage * w.STAGE, (step + 1) * DEPTH8, code_column);
+            if (two && walk.here) walk.step(w.ring + stage * w.STAGE, (step + 1) * DEPTH8, code_column);
+            if (some && walks.here) walks.step(w.ring + stage * w.STAGE, (step + 1) * DEPTH8, code_column);
             multiply_step<N8, MT>(acc, w.ring + stage * w.STAGE, b, [&] {
                 w.fetch(stage);
                 if (++stage == a.stages) stage = 0;
@@ -244,11 +258,14 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
             if (!SHARED) load_x(step + 1);
         }
         if (takes) tiles.of[(i + g.ahead + 1) % tiles.OF] = taken;
-        if (beside) outliers[turn].of[warp][walk.n()][walk.row()] = walk.sum;
+        float *const more = of_two + turn * 2 * WARPS * TILE;
+        if (two) more[(warp * 2 + walk.n()) * TILE + walk.row()] = walk.sum;
 #pragma unroll
-        for (int32_t j = 0; j < N8; j++, turn ^= 1)
-            if (j * 8 < a.n) finish_tile8<T, O, HOW, MT>(g, sums[turn], acc[j], tile, j * 8, rows, scb, beside ? outliers + turn : NULL);
-        if (N8 > 2 && (a.n + 7) / 8 % 2) __syncthreads();     /* the next tile begins with the room that this one ended with */
+        for (int32_t j = 0; j < N8; j++, turn ^= !some)
+            if (j * 8 < a.n)
+                finish_tile8<T, O, HOW, MT>(g, sums[turn], acc[j], tile, j * 8, rows, scb,
+                                            two ? outlier_sums{ more, 2, TILE } : outlier_sums{ some ? of_some : NULL, walks.ROWS, walks.WIDE });
+        if (some || (N8 > 2 && (a.n + 7) / 8 % 2)) __syncthreads();     /* the next tile begins with the room that this one ended with */
         if (takes) taken = tiles.take(g, i + g.ahead + 2);
     }
     tile_queue::done(a);
@@ -310,7 +327,7 @@ cudaError_t rv_cuda_few8(const rv_int8 *q, bool overlap, cudaStream_t stream) {
     const int32_t n = p->x.rows;
     const rv_int8_room room = rv_cuda_int8_room(q->room, n, q->pitch);
     args8 g = { { p->x.data, p->w, p->out.data, p->x.ld, p->out.ld, NULL, p->row_scale, p->norm, p->scale, p->eps, n, p->rows, p->cols, 0, 0, p->turn },
-                q->w_scale, p->bias, room.codes, (int8_row *)room.rows, room.list, q->rules.threshold, q->pitch, shared_pitch(q->pitch), 1, false };
+                q->w_scale, p->bias, room.codes, (int8_row *)room.rows, room.list, room.starts, q->rules.threshold, q->pitch, shared_pitch(q->pitch), 1, false };
     if (p->norm && p->cols > RV_CUDA_NORM_MOST) return cudaErrorInvalidValue;
     g.fused = n <= q->fused && n * q->pitch <= SHARED_X && (q->call.rows == 1 || !q->rules.by_call) && (p->norm ? p->cols % 8 == 0 : is_aligned(p->x));
     if (!g.fused) {

@@ -16,6 +16,7 @@ struct args8 {
     int8_t *codes;                       /* of the activations [n x pitch], where they come quantised */
     int8_row *rows;
     uint32_t *list;                      /* [n x (pitch + RV_CUDA_INT8_CLOSE)]: every block that quantises writes the same */
+    const uint16_t *starts;              /* rv_int8_room's                                      */
     float threshold;
     int32_t pitch, shared_pitch, ahead;  /* ahead: tiles after the one worked on that are known */
     bool fused;                          /* each block quantises x itself                       */
@@ -149,6 +150,50 @@ template <typename T> struct outlier_walk {
     }
 };
 
+/* The same of 3 to 8 activation rows: lane j finds the way through row j's, and all lanes, one a row of the tile, multiply what lanes have found. */
+template <typename T, int MT> struct outlier_rows {
+    enum { ROWS = 8, WIDE = MT * TILE };
+    const uint32_t *list;
+    int32_t first, at;
+    uint32_t first_entry, entry;
+    float scb, *sums;                    /* of the warp, in shared memory: [activation row][row of the tile] */
+    bool here;
+
+    static __device__ __forceinline__ int32_t lane() { return (int32_t)threadIdx.x % 32; }
+    static __device__ __forceinline__ int32_t row() { return lane() % WIDE; }
+    /* of: the list of row lane(), whose entry `start` is the first of the slice; the slice ends before step `to`. */
+    __device__ __forceinline__ void begin(const uint32_t *of, int32_t outliers, int32_t start, int32_t to, float *room) {
+        list = of;
+        first = start;
+        sums = room;
+        first_entry = outliers ? __ldcg(list + first) : ~0u;
+        here = __any_sync(~0u, column_of(first_entry) < to * DEPTH8);
+    }
+    __device__ __forceinline__ void start_tile(const float *of, bool valid, int32_t n) {
+        at = first;
+        entry = first_entry;
+        scb = here && valid ? __ldg(of + row()) : 0.f;
+        if (lane() < WIDE)
+            for (int32_t j = 0; j < n; j++) sums[j * WIDE + lane()] = 0;
+    }
+    template <typename P> __device__ __forceinline__ void step(const uint4 *stage, int32_t end, P place) {
+        const int8_t *codes = (const int8_t *)(stage + row() * 8);
+        for (uint32_t due; (due = __ballot_sync(~0u, column_of(entry) < end)) != 0;) {
+            const bool mine = due >> lane() & 1;
+#pragma unroll 1
+            for (; due; due &= due - 1) {
+                const int32_t j = __ffs((int32_t)due) - 1;
+                const uint32_t e = __shfl_sync(~0u, entry, j);
+                const int32_t k = column_of(e) % DEPTH8;
+                const float w = to_f32(int8_weight<T>((float)codes[place(row(), k / 16) * 16 + k % 16], scb));
+                if (lane() < WIDE) sums[j * WIDE + lane()] = __fmaf_rn(value_of<T>(e), w, sums[j * WIDE + lane()]);
+            }
+            if (mine) entry = __ldcg(list + ++at);
+        }
+        __syncwarp();
+    }
+};
+
 enum { LOOKED_AT = 8 };                  /* outliers whose weights are asked for at once        */
 
 /* The same of a whole row of weights, from memory. */
@@ -205,22 +250,23 @@ template <typename T> static __device__ __forceinline__ float finish_sum(const a
     return x.outliers ? to_f32(to_act<T>(y + more)) : y;
 }
 
-/* What the warps' outliers added in the tile: of TILE rows of weights and two of activations. */
-struct outlier_room {
-    float of[WARPS][2][TILE];
-    __device__ __forceinline__ float sum(int32_t row, int32_t n) const {
+/* What outliers added in a tile, warp after warp: of `n` rows of activations and `wide` of weights; or nothing, and it is found in memory. */
+struct outlier_sums {
+    const float *of;
+    int32_t n, wide;
+    __device__ __forceinline__ float sum(int32_t row, int32_t r) const {
         float all = 0;
 #pragma unroll
-        for (int32_t k = 0; k < WARPS; k++) all += of[k][n][row];
+        for (int32_t k = 0; k < WARPS; k++) all += of[(k * n + r) * wide + row];
         return all;
     }
 };
 
 /* Adds up the warps' sums of rows n0 .. n0 + 7 and writes what becomes of them.  rows: of the activations.  more: what their outliers
- * add, or NULL: it is found in memory. */
+ * add. */
 template <typename T, typename O, int HOW, int MT>
 static __device__ __forceinline__ void finish_tile8(const args8 &g, sums_room<MT> &room, const int32_t (&acc)[MT][4], int32_t tile, int32_t n0, const int8_row *rows,
-                                                    const float (&scb)[2], const outlier_room *more) {
+                                                    const float (&scb)[2], const outlier_sums &more) {
     const mine8<HOW, MT> my;
     const int32_t i = (int32_t)threadIdx.x, lane = i % 32, group = lane / 4, t = lane % 4, row = tile * MT * TILE + my.in_tile, n = n0 + my.n;
     const bool mine = my.n < 8 && n < g.a.n && row < g.a.rows;
@@ -245,7 +291,7 @@ static __device__ __forceinline__ void finish_tile8(const args8 &g, sums_room<MT
     };
     auto added = [&](int32_t p) {
         if (!x.y) return 0.f;
-        if (more) return more->sum(my.in_tile + p * RV_CUDA_GATE_BLOCK, my.n);
+        if (more.of) return more.sum(my.in_tile + p * RV_CUDA_GATE_BLOCK, my.n);
         return outlier_sum<T>(g.list + (int64_t)n * (g.pitch + RV_CUDA_INT8_CLOSE), x.y, (const int8_t *)g.a.w + (int64_t)(row + p * RV_CUDA_GATE_BLOCK) * g.pitch, scb[p],
                               (g.pitch + DEPTH8 - 1) / DEPTH8);
     };

@@ -92,6 +92,7 @@ struct quantise_args {
     int8_t *codes;
     uint32_t *list;                      /* row after row, or (listed: of each so many at most) entry after entry; by_call: nothing */
     int32_t listed;
+    uint16_t *starts;                    /* or NULL                                             */
     uint32_t *marks;                     /* or NULL: outliers of all rows, a bit a column; behind them a counter of blocks */
     int32_t words, pitch;                /* words: of marks                                     */
     uint32_t *columns;                   /* or NULL: of the outliers of all rows, ascending     */
@@ -177,6 +178,7 @@ template <typename T, bool NORM> static __global__ void __launch_bounds__(QUANTI
     };
     const int8_row row = quantise_row<T>(piece, value, seen, q.pitch, limit, q.codes + (int64_t)r * q.pitch, place, room);
     if (threadIdx.x == 0) q.rows[r] = row;
+    if (q.starts && row.outliers) tell_starts((const uint32_t *)((char *)room + int8_marks_at()), (q.pitch + 127) / 128, q.starts + r * SLICES);
     if (q.marks) gather_marks(q, (int32_t *)room);
 }
 
@@ -193,7 +195,7 @@ template <typename T> static cudaError_t quantise(const quantise_args &q, bool o
                     : launch_kernel(quantise_kernel<T, false>, grid, QUANTISERS, (size_t)bytes, overlap, stream, q);
 }
 
-static cudaError_t quantise_to(const rv_int8 *q, void *rows, int8_t *codes, uint32_t *list, const rv_int8_many *many, bool overlap, cudaStream_t stream) {
+static cudaError_t quantise_to(const rv_int8 *q, void *rows, int8_t *codes, uint32_t *list, uint16_t *starts, const rv_int8_many *many, bool overlap, cudaStream_t stream) {
     const rv_few *p = &q->p;
     const bool by_call = q->rules.by_call && q->call.rows > 1 && q->rules.threshold != 0;
     quantise_args a = {};
@@ -202,6 +204,7 @@ static cudaError_t quantise_to(const rv_int8 *q, void *rows, int8_t *codes, uint
     a.rows = (int8_row *)rows;
     a.codes = codes;
     a.list = list;
+    a.starts = starts;
     a.marks = by_call || many ? (uint32_t *)q->marks : NULL;
     a.words = (q->pitch + 31) / 32;
     a.pitch = q->pitch;
@@ -215,11 +218,11 @@ static cudaError_t quantise_to(const rv_int8 *q, void *rows, int8_t *codes, uint
 
 cudaError_t rv_cuda_quantise(const rv_int8 *q, bool overlap, cudaStream_t stream) {
     const rv_int8_room room = rv_cuda_int8_room(q->room, q->p.x.rows, q->pitch);
-    return quantise_to(q, room.rows, room.codes, room.list, NULL, overlap, stream);
+    return quantise_to(q, room.rows, room.codes, room.list, room.starts, NULL, overlap, stream);
 }
 
 cudaError_t rv_cuda_quantise_many(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream) {
-    return quantise_to(q, room->rows, room->codes, room->list, room, overlap, stream);
+    return quantise_to(q, room->rows, room->codes, room->list, NULL, room, overlap, stream);
 }
 
 RV_CUDA_CLAMPED(int8)

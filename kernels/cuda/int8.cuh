@@ -14,7 +14,7 @@ enum { QUANTISERS = 256,                 /* threads                             
        PIECE = 8,                        /* neighbours that one thread has                      */
        PIECES_HELD = 7,                  /* of a row, a thread's in registers: 14336 columns    */
        NEAR = 256,                       /* a list of fewer entries may lie in shared memory    */
-       SLICES = 8 };                     /* of a row's columns, of each of which outliers are added up apart */
+       SLICES = RV_CUDA_INT8_SLICES };   /* of a row's columns, of each of which outliers are added up apart */
 
 /* Outliers of a row: entries column | value << 16 in ascending order, closed by ~0. */
 static __device__ __forceinline__ int32_t column_of(uint32_t entry) { return (int32_t)(entry & 0xffff); }
@@ -127,16 +127,17 @@ static __device__ __forceinline__ int32_t write_list(const uint32_t *marks, int3
 
 struct int8_row { float scale; int32_t outliers; };
 
-/* Bytes of shared memory that quantising a row takes. */
-static __host__ __device__ constexpr int32_t int8_shared_bytes(int32_t pitch) { return 64 + (pitch / PIECE + 15) / 16 * 16; }
+/* Bytes of shared memory that quantising a row takes; where in it the outliers' bits are. */
+static __host__ __device__ constexpr int32_t int8_marks_at() { return 64; }
+static __host__ __device__ constexpr int32_t int8_shared_bytes(int32_t pitch) { return int8_marks_at() + (pitch / PIECE + 15) / 16 * 16; }
 
 /* piece(p): the row's columns 8 p .. 8 p + 7, zeros beyond its end; value(k): the 16 bits of column k.  codes: [pitch], its
- * end zeros.  place: write_list's.  room: shared.  What is written to shared memory is there after the caller's barrier.
+ * end zeros.  place: write_list's.  room: shared, the outliers' bits in it at int8_marks_at().  What is written to shared memory is there after the caller's barrier.
  * seen(p, marks): told of pieces that have outliers. */
 template <typename T, typename P, typename V, typename S, typename L>
 static __device__ __forceinline__ int8_row quantise_row(P piece, V value, S seen, int32_t pitch, const int8_limit &l, int8_t *codes, L place, void *room) {
     float *shared = (float *)room;
-    uint8_t *marks = (uint8_t *)room + 64;
+    uint8_t *marks = (uint8_t *)room + int8_marks_at();
     const int32_t pieces = pitch / PIECE, first = (int32_t)threadIdx.x, rest = first + PIECES_HELD * QUANTISERS, words = (pieces + 3) / 4;
     uint4 held[PIECES_HELD];
     float most = 0;
@@ -162,6 +163,16 @@ static __device__ __forceinline__ int8_row quantise_row(P piece, V value, S seen
     int32_t outliers = 0;
     if (__syncthreads_or(any)) outliers = write_list((const uint32_t *)marks, words, place, (int32_t *)shared, value);
     return { most, outliers };
+}
+
+/* Warp s tells how many of a row's outliers, whose bits are in shared memory, come before slice s. */
+static __device__ __forceinline__ void tell_starts(const uint32_t *marks, int32_t steps, uint16_t *starts) {
+    static_assert(QUANTISERS / 32 == SLICES, "a warp a slice");
+    const int32_t slice = (int32_t)threadIdx.x / 32, lane = (int32_t)threadIdx.x % 32, words = slice_start(steps, slice) * 4;
+    int32_t n = 0;
+    for (int32_t i = lane; i < words; i += 32) n += __popc(marks[i]);
+    n = __reduce_add_sync(~0u, n);
+    if (lane == 0) starts[slice] = (uint16_t)n;
 }
 
 /* To f16 and back, beyond +-65504 clamped and counted in `clamped`; NaN stays. */
