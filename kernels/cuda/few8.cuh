@@ -31,6 +31,9 @@ struct tile_queue8 {
     }
 };
 
+/* The first step of a warp's slice. */
+static __host__ __device__ __forceinline__ constexpr int32_t slice8(int32_t pitch, int32_t warp) { return slice_start((pitch + DEPTH8 - 1) / DEPTH8, warp); }
+
 /* Where 16-byte column c of a row lies in its line, so that no two lanes meet in a bank. */
 static __device__ __forceinline__ int32_t code_column(int32_t row, int32_t c) { return c ^ (row & 1) * 4; }
 
@@ -46,11 +49,10 @@ template <int MT> struct code_stream {
     uint64_t policy;
 
     __device__ __forceinline__ code_stream(const args8 &args, const tile_queue8 &queue, uint4 *memory, int32_t warp)
-        : g(args), from(slice(args, warp)), to(slice(args, warp + 1)), lane((int32_t)threadIdx.x % 32), tiles(queue), tile((int32_t)blockIdx.x), step(from),
+        : g(args), from(slice8(args.pitch, warp)), to(slice8(args.pitch, warp + 1)), lane((int32_t)threadIdx.x % 32), tiles(queue), tile((int32_t)blockIdx.x), step(from),
           count(0), ring(memory + warp * args.a.stages * STAGE), policy(read_once()) {
         next = start();
     }
-    static __device__ __forceinline__ int32_t slice(const args8 &args, int32_t warp) { return slice_start((args.pitch + DEPTH8 - 1) / DEPTH8, warp); }
     __device__ __forceinline__ const char *start() const {
         return (const char *)g.a.w + (int64_t)(tile * ROWS + lane / 8) * g.pitch + from * DEPTH8 + lane % 8 * 16;
     }
@@ -198,9 +200,9 @@ enum { LOOKED_AT = 8 };                  /* outliers whose weights are asked for
 
 /* The same of a whole row of weights, from memory. */
 template <typename T>
-static __device__ __forceinline__ float outlier_sum(const uint32_t *list, int32_t outliers, const int8_t *w, float scb, int32_t steps) {
+static __device__ __forceinline__ float outlier_sum(const uint32_t *list, int32_t outliers, const int8_t *w, float scb, int32_t pitch) {
     float all = 0, part = 0;
-    int32_t slice = 1, end = slice_start(steps, 1) * DEPTH8;
+    int32_t slice = 1, end = slice8(pitch, 1) * DEPTH8;
 #pragma unroll 1
     for (int32_t i = 0; i < outliers; i += LOOKED_AT) {
         uint32_t entry[LOOKED_AT];
@@ -214,7 +216,7 @@ static __device__ __forceinline__ float outlier_sum(const uint32_t *list, int32_
             while (column_of(entry[j]) >= end) {
                 all += part;
                 part = 0;
-                end = slice_start(steps, ++slice) * DEPTH8;
+                end = slice8(pitch, ++slice) * DEPTH8;
             }
             part = __fmaf_rn(value_of<T>(entry[j]), to_f32(int8_weight<T>((float)code[j], scb)), part);
         }
@@ -292,8 +294,7 @@ static __device__ __forceinline__ void finish_tile8(const args8 &g, sums_room<MT
     auto added = [&](int32_t p) {
         if (!x.y) return 0.f;
         if (more.of) return more.sum(my.in_tile + p * RV_CUDA_GATE_BLOCK, my.n);
-        return outlier_sum<T>(g.list + (int64_t)n * (g.pitch + RV_CUDA_INT8_CLOSE), x.y, (const int8_t *)g.a.w + (int64_t)(row + p * RV_CUDA_GATE_BLOCK) * g.pitch, scb[p],
-                              (g.pitch + DEPTH8 - 1) / DEPTH8);
+        return outlier_sum<T>(g.list + (int64_t)n * (g.pitch + RV_CUDA_INT8_CLOSE), x.y, (const int8_t *)g.a.w + (int64_t)(row + p * RV_CUDA_GATE_BLOCK) * g.pitch, scb[p], g.pitch);
     };
     float y[2] = { 0, 0 };
 #pragma unroll 1

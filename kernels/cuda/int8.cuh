@@ -16,6 +16,15 @@ enum { QUANTISERS = 256,                 /* threads                             
        NEAR = 256,                       /* a list of fewer entries may lie in shared memory    */
        SLICES = RV_CUDA_INT8_SLICES };   /* of a row's columns, of each of which outliers are added up apart */
 
+/* Barriers of the threads that quantise: the first of a block, whatever else it has. */
+static __device__ __forceinline__ void quantisers_meet() { asm volatile("bar.sync 1, %0;" ::"n"((int)QUANTISERS) : "memory"); }
+static __device__ __forceinline__ bool quantisers_any(bool x) {
+    int32_t any;
+    asm volatile("{.reg .pred x, any; setp.ne.b32 x, %1, 0; bar.red.or.pred any, 1, %2, x; selp.b32 %0, 1, 0, any;}"
+                 : "=r"(any) : "r"((int32_t)x), "n"((int)QUANTISERS) : "memory");
+    return any;
+}
+
 /* Outliers of a row: entries column | value << 16 in ascending order, closed by ~0. */
 static __device__ __forceinline__ int32_t column_of(uint32_t entry) { return (int32_t)(entry & 0xffff); }
 template <typename T> static __device__ __forceinline__ float value_of(uint32_t entry) {
@@ -29,7 +38,7 @@ struct list_place {
     __device__ __forceinline__ uint32_t *operator()(int32_t all, int32_t i) const { return list_of(all, near, far) + i; }
 };
 /* Where slice s begins, in steps of 128 columns of `steps`. */
-static __device__ __forceinline__ int32_t slice_start(int32_t steps, int32_t s) { return steps * s / SLICES; }
+static __host__ __device__ __forceinline__ constexpr int32_t slice_start(int32_t steps, int32_t s) { return steps * s / SLICES; }
 /* The slice of a step. */
 static __device__ __forceinline__ int32_t slice_of(int32_t steps, int32_t step) { return ((step + 1) * SLICES - 1) / steps; }
 
@@ -42,9 +51,9 @@ static __device__ __forceinline__ float2 through_f16(uint32_t pair, __nv_bfloat1
 /* Largest over the block, in every thread. */
 static __device__ __forceinline__ float block_most(float v, float *shared) {
     for (int m = 16; m; m >>= 1) v = fmaxf(v, __shfl_xor_sync(~0u, v, m));
-    __syncthreads();
+    quantisers_meet();
     if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = v;
-    __syncthreads();
+    quantisers_meet();
     v = shared[0];
     for (int w = 1; w < QUANTISERS / 32; w++) v = fmaxf(v, shared[w]);
     return v;
@@ -109,7 +118,7 @@ static __device__ __forceinline__ int32_t write_list(const uint32_t *marks, int3
         if (lane >= m) before += other;
     }
     if (lane == 31) shared[warp] = before;
-    __syncthreads();
+    quantisers_meet();
     int32_t all = 0;
     for (int w = 0; w < QUANTISERS / 32; w++) {
         if (w == warp) before += all;
@@ -161,7 +170,7 @@ static __device__ __forceinline__ int8_row quantise_row(P piece, V value, S seen
     for (int32_t p = rest; p < pieces; p += QUANTISERS) write(p, piece(p));
     if (first < words * 4 - pieces) marks[pieces + first] = 0;
     int32_t outliers = 0;
-    if (__syncthreads_or(any)) outliers = write_list((const uint32_t *)marks, words, place, (int32_t *)shared, value);
+    if (quantisers_any(any)) outliers = write_list((const uint32_t *)marks, words, place, (int32_t *)shared, value);
     return { most, outliers };
 }
 
