@@ -101,6 +101,7 @@ static inline int32_t *rv_cuda_turn(void *partial, uint32_t number) {
 enum { RV_CUDA_INT8_FUSED = 2,           /* a product of few rows quantises up to this many itself */
        RV_CUDA_INT8_MOST = 1 << 15,      /* columns                                             */
        RV_CUDA_INT8_WHOLE = 14336,       /* outliers90.cu: so many that it takes in one go        */
+       RV_CUDA_INT8_CUTS = 12,
        RV_CUDA_INT8_BESIDE = 16 };       /* int8_90.cu: so many columns with outliers that it multiplies itself */
 typedef struct rv_int8 {
     rv_few        p;                     /* as rv_cuda_few, with n from 1 on and a norm of any number of rows */
@@ -108,7 +109,7 @@ typedef struct rv_int8 {
     int32_t       pitch, fused;          /* fused: RV_CUDA_INT8_FUSED, but in tests             */
     rv_int8_rules rules;
     rv_mat        call;                  /* by_call: the rows that decide, x among them         */
-    int32_t       tile;                  /* int8_90.cu: 0, or one of its tilings (1 ..), in tests */
+    int32_t       tile;                  /* int8_90.cu: 0, or (in tests) one of its RV_CUDA_INT8_CUTS ways to cut a product, from 1 on */
     void         *room, *marks;          /* device: RV_CUDA_PARTIAL_BYTES, RV_CUDA_MARKS_BYTES  */
 } rv_int8;
 cudaError_t rv_cuda_few8(const rv_int8 *q, bool overlap, cudaStream_t stream);

@@ -217,11 +217,11 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
     float *const of_two = (float *)((char *)memory + at.outliers), *const of_some = &sums[1].of[0][0][0];
     outlier_walk<T> walk = {};
     outlier_rows<T, MT> walks = {};
-    if (two) {
+    if (two && seldom(any_outliers(rows, a.n))) {
         const int32_t r = walk.n(), all = r < a.n ? rows[r].outliers : 0;
         walk.begin(list_of(all, g.fused ? near + r * NEAR : NULL, far_list(g, r)), all, w.from, w.to);
     }
-    if (some) {
+    if (seldom(some)) {
         const int32_t r = lane < a.n ? lane : 0, all = lane < a.n ? rows[r].outliers : 0;
         walks.begin(far_list(g, r), all, all ? __ldcg(g.starts + r * SLICES + warp) : 0, w.to, of_some + warp * walks.ROWS * walks.WIDE);
     }
@@ -243,14 +243,14 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
         int32_t acc[N8][MT][4] = {};
         float scb[2] = {};
         mine8<HOW, MT>().scales(g, tile, scb);
-        if (two) walk.start_tile(g.w_scale + tile * TILE, tile * TILE + walk.row() < a.rows);
-        if (some) walks.start_tile(g.w_scale + tile * MT * TILE, tile * MT * TILE + walks.row() < a.rows, a.n);
+        if (two && seldom(walk.here)) walk.start_tile(g.w_scale + tile * TILE, tile * TILE + walk.row() < a.rows);
+        if (seldom(some)) walks.start_tile(g.w_scale + tile * MT * TILE, tile * MT * TILE + walks.row() < a.rows, a.n);
         if (!SHARED) load_x(w.from);
         for (int32_t step = w.from; step < w.to; step++) {
             wait_stage(a.stages);
             if (SHARED) load_x(step);
-            if (two && walk.here) walk.step(w.ring + stage * w.STAGE, (step + 1) * DEPTH8, code_column);
-            if (some && walks.here) walks.step(w.ring + stage * w.STAGE, (step + 1) * DEPTH8, code_column);
+            if (two && seldom(walk.here)) walk.step(w.ring + stage * w.STAGE, (step + 1) * DEPTH8, code_column);
+            if (seldom(some) && walks.here) walks.step(w.ring + stage * w.STAGE, (step + 1) * DEPTH8, code_column);
             multiply_step<N8, MT>(acc, w.ring + stage * w.STAGE, b, [&] {
                 w.fetch(stage);
                 if (++stage == a.stages) stage = 0;

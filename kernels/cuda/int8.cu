@@ -131,11 +131,11 @@ template <typename T> static __global__ void mark_kernel(quantise_args q) {
     if (all) atomicOr(q.marks + p / 4, all << p % 4 * 8);
 }
 
-/* The last block to be done has all marks: their list, and then they are wiped. */
-static __device__ __forceinline__ void gather_marks(const quantise_args &q, int32_t *shared) {
+/* The last block to be done has all marks: their list, and then they are wiped.  marked: this block has set some, or read them. */
+static __device__ __forceinline__ void gather_marks(const quantise_args &q, int32_t *shared, bool marked) {
     __shared__ bool last;
     int32_t *done = (int32_t *)(q.marks + q.words);
-    __threadfence();
+    if (marked) __threadfence();
     __syncthreads();
     if (threadIdx.x == 0) last = atomicAdd(done, 1) == (int32_t)gridDim.x - 1;
     __syncthreads();
@@ -179,7 +179,7 @@ template <typename T, bool NORM> static __global__ void __launch_bounds__(QUANTI
     const int8_row row = quantise_row<T>(piece, value, seen, q.pitch, limit, q.codes + (int64_t)r * q.pitch, place, room);
     if (threadIdx.x == 0) q.rows[r] = row;
     if (q.starts && row.outliers) tell_starts((const uint32_t *)((char *)room + int8_marks_at()), (q.pitch + 127) / 128, q.starts + r * SLICES);
-    if (q.marks) gather_marks(q, (int32_t *)room);
+    if (q.marks) gather_marks(q, (int32_t *)room, row.outliers || q.by_call);
 }
 
 template <typename T> static cudaError_t quantise(const quantise_args &q, bool overlap, cudaStream_t stream) {

@@ -153,7 +153,8 @@ static __device__ __forceinline__ int8_row quantise_row(P piece, V value, S seen
 #pragma unroll
     for (int32_t i = 0; i < PIECES_HELD; i++) held[i] = first + i * QUANTISERS < pieces ? piece(first + i * QUANTISERS) : make_uint4(0, 0, 0, 0);
 #pragma unroll
-    for (int32_t i = 0; i < PIECES_HELD; i++) most = piece_most<T>(l, held[i], most);
+    for (int32_t i = 0; i < PIECES_HELD; i++)
+        if (first + i * QUANTISERS < pieces) most = piece_most<T>(l, held[i], most);
     for (int32_t p = rest; p < pieces; p += QUANTISERS) most = piece_most<T>(l, piece(p), most);
     most = block_most(most, shared);
     const float scale = most > 0 ? __fdiv_rn(127.f, most) : 0.f;

@@ -4,7 +4,9 @@
  * in a few columns are added there: meanwhile warps that have nothing else to do have brought those columns of activations and weights
  * to shared memory.  Where there are more, outliers90.cu adds them.  Sums are in few8.cuh's order, so a row's bits depend on no other row.
  *
- * Few tiles would leave multiprocessors without work: a cluster's blocks then multiply parts of the columns each, and exchange integer sums.
+ * Integer operands are consumed faster than the L2 cache has them: blocks of a cluster, with tiles of the same rows, copy parts of the
+ * activations to all of them.  And few tiles would leave multiprocessors without work: then several of a cluster multiply parts of the columns of one
+ * tile, and exchange integer sums.
  */
 #include "kernels/cuda/gemm90.cuh"
 #include "kernels/cuda/int8.cuh"
@@ -19,11 +21,12 @@ struct args8 {
     const void *x;
     const int8_t *w;
     int64_t x_ld;
-    int32_t pitch, split;                /* split: blocks of a cluster that multiply parts of the columns */
+    int32_t pitch;
+    int32_t share, split;                /* a cluster: so many tiles side by side, of each so many parts of the columns */
     float threshold;                     /* 0: every row has all columns' values, whatever they are */
 };
 
-enum { BESIDE = RV_CUDA_INT8_BESIDE, HELPERS = GROUP - 32, LEAST_LINES = 4 /* of a part of the columns */ };
+enum { BESIDE = RV_CUDA_INT8_BESIDE, HELPERS = GROUP - 32 };
 
 /* Columns with outliers of a tile's rows and weights, side by side. */
 template <typename T, class S> struct beside {
@@ -33,8 +36,8 @@ template <typename T, class S> struct beside {
 };
 
 /* Both warpgroups multiply halves of a tile of 128 columns; room is left for `beside`, and for a block of the launch before. */
-template <int ROWS64_, int SHARE_> struct tiling8 : tiling<ROWS64_, 128, true, SHARE_> {
-    using base = tiling<ROWS64_, 128, true, SHARE_>;
+template <int ROWS64_> struct tiling8 : tiling<ROWS64_, 128, true, 1> {
+    using base = tiling<ROWS64_, 128, true, 1>;
     static constexpr int STAGES = 192 * 1024 / base::STAGE_BYTES, RING = STAGES * base::STAGE_BYTES, SHARED_BYTES = 1024 + RING + (int)sizeof(beside<__half, base>);
 };
 
@@ -54,55 +57,70 @@ RV_PRODUCT8(128, RV_R64, "64", "65", "66", RV_I32(0), RV_I32(32))
 
 /* A block's tiles in turn, and which lines of the columns it multiplies. */
 struct walk {
-    int32_t unit, units, apart, from, to;
-    uint32_t rank;
-    __device__ __forceinline__ walk(const args8 &g, int32_t share) {
-        const int32_t blocks = share > 1 ? share : g.split, parts = share > 1 ? 1 : g.split;
-        rank = blocks > 1 ? cluster_rank() : 0;
+    const args8 &g;
+    int32_t unit, units, apart, from, lines, place, part;
+    __device__ __forceinline__ walk(const args8 &g_) : g(g_) {
+        const int32_t blocks = g.share * g.split, rank = blocks > 1 ? (int32_t)cluster_rank() : 0;
+        place = rank % g.share;
+        part = rank / g.share;
         unit = (int32_t)blockIdx.x / blocks;
         apart = (int32_t)gridDim.x / blocks;
         units = g.a.tiles_m * g.a.tiles_n;
-        from = parts > 1 ? g.a.k_blocks * (int32_t)rank / parts : 0;
-        to = parts > 1 ? g.a.k_blocks * ((int32_t)rank + 1) / parts : g.a.k_blocks;
+        from = g.a.k_blocks * part / g.split;
+        lines = g.a.k_blocks * (part + 1) / g.split - from;
     }
+    __device__ __forceinline__ bool more() const { return unit < units; }
+    __device__ __forceinline__ void next() { unit += apart; }
+    template <class S> __device__ __forceinline__ void tile(int32_t *m, int32_t *n) const {
+        const int32_t tm = g.a.n_first ? unit / g.a.tiles_n : unit % g.a.tiles_m, tn = g.a.n_first ? unit % g.a.tiles_n : unit / g.a.tiles_m;
+        *m = tm * S::BM;
+        *n = (tn * g.share + place) * S::BN;
+    }
+    /* The i-th line.  Clusters begin in different places: lines of many rows at once would meet in few of memory's channels. */
+    __device__ __forceinline__ int32_t line(int32_t i) const { return from + (int32_t)((uint32_t)(i + unit * 5) % (uint32_t)lines); }
 };
 
 /* One thread.  Weights depend on nothing before: those of the first stages are asked for at once. */
 template <class S> static __device__ __forceinline__ void produce(const args8 &g, const ring<S> &r, const CUtensorMap *map_a, const CUtensorMap *map_b) {
-    constexpr int PART = S::BN / S::SHARE;
-    walk w(g, S::SHARE);
+    walk w(g);
     uint32_t at = 0;
-    int32_t m, n, early = min(w.to - w.from, (int32_t)S::STAGES);
-    auto copy_w = [&](int32_t k) {
-        uint8_t *b = r.stage(at) + S::A_BYTES;
-        if (S::SHARE == 1) copy_box(b, map_b, k * LINE, n, r.filled(at));
-        else copy_box_to_all(b + w.rank * PART * LINE, map_b, k * LINE, n + (int32_t)w.rank * PART, r.filled(at), (1 << S::SHARE) - 1);
+    int32_t m, n, early = w.more() ? min(w.lines, (int32_t)S::STAGES) : 0;
+    const int32_t rows = S::BM / g.share;
+    const uint16_t others = (uint16_t)(((1 << g.share) - 1) << w.part * g.share);
+    auto ask = [&](int32_t i) {
+        barrier_expect(r.filled(at), S::STAGE_BYTES);
+        copy_box(r.stage(at) + S::A_BYTES, map_b, w.line(i) * LINE, n, r.filled(at));
     };
-    tile_at<S>(g.a, w.unit, w.rank, &m, &n);
-    if (w.unit < w.units)
-        for (; (int32_t)at < early; at++) {
-            barrier_expect(r.filled(at), S::STAGE_BYTES);
-            copy_w(w.from + (int32_t)at);
-        }
+    w.tile<S>(&m, &n);
+    for (int32_t i = 0; i < early; i++, at++) ask(i);
     wait_for_previous();
     at = 0;
-    for (; w.unit < w.units; w.unit += w.apart) {
-        tile_at<S>(g.a, w.unit, w.rank, &m, &n);
-        for (int32_t k = w.from; k < w.to; k++, at++) {
+    for (; w.more(); w.next()) {
+        w.tile<S>(&m, &n);
+        for (int32_t i = 0; i < w.lines; i++, at++) {
             if (early-- <= 0) {
                 barrier_wait(r.free(at), r.parity(at) ^ 1);
-                barrier_expect(r.filled(at), S::STAGE_BYTES);
-                copy_w(k);
+                ask(i);
             }
-            copy_box(r.stage(at), map_a, k * LINE, m, r.filled(at));
+            uint8_t *to = r.stage(at) + w.place * rows * LINE;
+            if (g.share == 1) copy_box(to, map_a, w.line(i) * LINE, m, r.filled(at));
+            else copy_box_to_all(to, map_a, w.line(i) * LINE, m + w.place * rows, r.filled(at), others);
         }
     }
     let_next_start();
 }
 
-template <class S> static __device__ __forceinline__ void multiply(int32_t (&sums)[S::ROWS64][S::BN / 2], const ring<S> &r, uint32_t at, int32_t lines, int group) {
+/* One warp has read what step `at` brought: to all whose copies may go there. */
+template <class S> static __device__ __forceinline__ void release(const args8 &g, const walk &w, const ring<S> &r, uint32_t at) {
+    const int32_t lane = (int32_t)threadIdx.x % 32;
+    if (g.share == 1) {
+        if (lane == 0) barrier_arrive(r.free(at));
+    } else if (lane < g.share) barrier_arrive_at(r.free(at), (uint32_t)(w.part * g.share + lane));
+}
+
+template <class S> static __device__ __forceinline__ void multiply(const args8 &g, const walk &w, int32_t (&sums)[S::ROWS64][S::BN / 2], const ring<S> &r, uint32_t at, int group) {
     const int half = group * S::ROWS64 * 64 * LINE;
-    for (int32_t k = 0; k < lines; k++, at++) {
+    for (int32_t k = 0; k < w.lines; k++, at++) {
         barrier_wait(r.filled(at), r.parity(at));
         const uint64_t pa = operand(r.stage(at) + half), pb = operand(r.stage(at) + S::A_BYTES);
         product_begin();
@@ -112,10 +130,10 @@ template <class S> static __device__ __forceinline__ void multiply(int32_t (&sum
             for (int i = 0; i < S::ROWS64; i++) product8(sums[i], pa + (uint64_t)(i * 64 * LINE / 16 + piece * 2), pb + (uint64_t)(piece * 2), k | piece);
         product_commit();
         product_wait<1>();
-        if (k) r.release(at - 1);
+        if (k) release<S>(g, w, r, at - 1);
     }
     product_wait<0>();
-    r.release(at - 1);
+    release<S>(g, w, r, at - 1);
 #pragma unroll
     for (int i = 0; i < S::ROWS64; i++)
 #pragma unroll
@@ -126,13 +144,13 @@ template <class S> static __device__ __forceinline__ void multiply(int32_t (&sum
 
 /* HELPERS threads: those columns of each of the block's tiles in turn. */
 template <typename T, class S> static __device__ __forceinline__ void gather(const args8 &g, beside<T, S> &room) {
-    walk w(g, S::SHARE);
+    walk w(g);
     wait_for_previous();
     const int32_t found = __ldcg(g.n_columns), first = (int32_t)threadIdx.x - 32, steps = (g.pitch + LINE - 1) / LINE;
     if (found == 0 || found > BESIDE) return;
-    for (uint32_t turn = 0; w.unit < w.units; w.unit += w.apart, turn++) {
+    for (uint32_t turn = 0; w.more(); w.next(), turn++) {
         int32_t m, n;
-        tile_at<S>(g.a, w.unit, w.rank, &m, &n);
+        w.tile<S>(&m, &n);
         barrier_wait(&room.empty, (turn & 1) ^ 1);
 #pragma unroll 1
         for (int32_t i = first; i < BESIDE * S::BN; i += HELPERS) {
@@ -225,7 +243,7 @@ static __device__ __forceinline__ void finish_sums(const args8 &g, const int32_t
         if (step % E::STEPS == 0)
 #pragma unroll
             for (int h = 0; h < 2; h++) sca[h] = p.row(h) < g.a.rows ? __ldcg(&g.x_rows[p.row(h)].scale) : 0.f;
-        if (S::SHARE == 1 && step % E::STEPS * g.split / E::STEPS != (int32_t)w.rank) continue;
+        if (step % E::STEPS * g.split / E::STEPS != w.part) continue;
         float v[4][4], old[2][8];
         e.load_old(step, old);
         p.of_sums(v, &sums[step / E::STEPS][step % E::STEPS * 16], sca, clamped);
@@ -257,9 +275,9 @@ static __device__ __forceinline__ void finish_sums(const args8 &g, const int32_t
 
 /* Blocks of a cluster have multiplied parts of the columns: each gets the others' sums of its share of the tile's steps, in the ring, which nobody
  * fills any more. */
-template <class S> static __device__ __forceinline__ void exchange(int32_t (&sums)[S::ROWS64][S::BN / 2], uint8_t *data, int32_t split, int32_t rank, int group) {
+template <class S> static __device__ __forceinline__ void exchange(const args8 &g, const walk &w, int32_t (&sums)[S::ROWS64][S::BN / 2], uint8_t *data, int group) {
     enum { STEPS = S::BN / 32 };
-    const int32_t each = STEPS / split;
+    const int32_t each = STEPS / g.split;
     auto slot = [&](int32_t from, int i, int32_t step, int q) {
         return (uint4 *)data + (((((from * 2 + group) * S::ROWS64 + i) * each + step % each) * 4 + q) * GROUP + (int32_t)threadIdx.x % GROUP);
     };
@@ -268,21 +286,21 @@ template <class S> static __device__ __forceinline__ void exchange(int32_t (&sum
     for (int i = 0; i < S::ROWS64; i++)
 #pragma unroll
         for (int step = 0; step < STEPS; step++)
-            if (step / each != rank)
+            if (step / each != w.part)
 #pragma unroll
                 for (int q = 0; q < 4; q++) {
                     const int32_t *s = &sums[i][step * 16 + q * 4];
-                    store_at(slot(rank, i, step, q), (uint32_t)(step / each), make_uint4((uint32_t)s[0], (uint32_t)s[1], (uint32_t)s[2], (uint32_t)s[3]));
+                    store_at(slot(w.part, i, step, q), (uint32_t)(step / each * g.share + w.place), make_uint4((uint32_t)s[0], (uint32_t)s[1], (uint32_t)s[2], (uint32_t)s[3]));
                 }
     cluster_meet();
 #pragma unroll
     for (int i = 0; i < S::ROWS64; i++)
 #pragma unroll
         for (int step = 0; step < STEPS; step++)
-            if (step / each == rank)
+            if (step / each == w.part)
 #pragma unroll 1
-                for (int32_t from = 0; from < split; from++) {
-                    if (from == rank) continue;
+                for (int32_t from = 0; from < g.split; from++) {
+                    if (from == w.part) continue;
 #pragma unroll
                     for (int q = 0; q < 4; q++) {
                         const uint4 v = *slot(from, i, step, q);
@@ -294,14 +312,14 @@ template <class S> static __device__ __forceinline__ void exchange(int32_t (&sum
 
 template <typename T, typename O, class S, int HOW> static __device__ __forceinline__ void consume(const args8 &g, const ring<S> &r, beside<T, S> &room) {
     const int group = (int)threadIdx.x / GROUP - 1;
-    walk w(g, S::SHARE);
+    walk w(g);
     wait_for_previous();
     const int32_t found = __ldcg(g.n_columns);
-    for (uint32_t turn = 0; w.unit < w.units; w.unit += w.apart, turn++) {
+    for (uint32_t turn = 0; w.more(); w.next(), turn++) {
         int32_t sums[S::ROWS64][S::BN / 2], m, n;
-        multiply<S>(sums, r, turn * (uint32_t)(w.to - w.from), w.to - w.from, group);
-        if (S::SHARE == 1 && g.split > 1) exchange<S>(sums, r.data, g.split, (int32_t)w.rank, group);
-        tile_at<S>(g.a, w.unit, w.rank, &m, &n);
+        multiply<S>(g, w, sums, r, turn * (uint32_t)w.lines, group);
+        if (g.split > 1) exchange<S>(g, w, sums, r.data, group);
+        w.tile<S>(&m, &n);
         const bool beside_them = found && found <= BESIDE;
         if (beside_them) barrier_wait(&room.full, turn & 1);
         finish_sums<T, O, S, HOW>(g, sums, room, w, m, n, group, found);
@@ -320,9 +338,9 @@ static __global__ void __launch_bounds__(THREADS, 1) int8_90_kernel(const __grid
     __shared__ alignas(8) uint64_t full[S::STAGES], empty[S::STAGES];
     const ring<S> r = { memory + (1024 - shared_address(memory) % 1024) % 1024, full, empty };
     beside<T, S> &room = *(beside<T, S> *)(r.data + S::RING);
-    const bool cluster = S::SHARE > 1 || g.split > 1;
+    const bool cluster = g.share * g.split > 1;
     if (threadIdx.x == 0) {
-        for (int i = 0; i < S::STAGES; i++) barrier_open(&full[i], 1), barrier_open(&empty[i], 4 * S::SHARE * 2);
+        for (int i = 0; i < S::STAGES; i++) barrier_open(&full[i], 1), barrier_open(&empty[i], (uint32_t)(g.share * 2 * GROUP / 32));
         barrier_open(&room.full, HELPERS);
         barrier_open(&room.empty, 2 * GROUP / 32);
         barriers_opened();
@@ -334,54 +352,75 @@ static __global__ void __launch_bounds__(THREADS, 1) int8_90_kernel(const __grid
         if (threadIdx.x == 0) produce<S>(g, r, &map_a, &map_b);
         else if (threadIdx.x >= 32) gather<T, S>(g, room);
         __syncwarp();
-        if (S::SHARE == 1 && cluster) cluster_meet(), cluster_meet();         /* `exchange` */
+        if (g.split > 1) cluster_meet(), cluster_meet();         /* `exchange` */
     } else {
         take_registers<224>();
         consume<T, O, S, HOW>(g, r, room);
     }
-    if (S::SHARE > 1) cluster_meet();              /* nobody leaves while its shared memory is written or read */
+    if (cluster) cluster_meet();                   /* nobody leaves while its shared memory is written or read */
 #endif
 }
 
 /* ---- launching ---- */
 
+/* How a product is cut: rows of a tile, tiles of a cluster and parts of each; and what it takes, in clocks. */
+struct cut { int32_t rows, share, split; int64_t cost; };
+
+/* So many blocks of clusters are there at once: eight of a GPC's multiprocessors are in one, or four, and the rest is not enough. */
+static int32_t blocks_at_once(int32_t multiprocessors, int32_t cluster) { return cluster > 2 ? multiprocessors / 16 * 16 : multiprocessors / cluster * cluster; }
+
 template <typename T, typename O, class S, int HOW>
-static cudaError_t launch(const rv_int8 *q, const rv_int8_many *room, args8 g, bool overlap, cudaStream_t stream) {
+static cudaError_t launch(const rv_int8 *q, const rv_int8_many *room, args8 g, const cut &c, bool overlap, cudaStream_t stream) {
     const rv_few *p = &q->p;
-    const int32_t cluster = S::SHARE > 1 ? S::SHARE : g.split;
+    const int32_t cluster = c.share * c.split;
     CUtensorMap map_x, map_w;
-    cudaError_t e = describe_boxes(&map_x, RV_I8, room->codes, p->x.rows, q->pitch, q->pitch, S::BM, LINE);
-    if (!e) e = describe_boxes(&map_w, RV_I8, p->w, p->rows, q->pitch, q->pitch, S::BN / S::SHARE, LINE);
+    cudaError_t e = describe_boxes(&map_x, RV_I8, room->codes, p->x.rows, q->pitch, q->pitch, S::BM / c.share, LINE);
+    if (!e) e = describe_boxes(&map_w, RV_I8, p->w, p->rows, q->pitch, q->pitch, S::BN, LINE);
     if (e) return e;
-    g.a.tiles_m = parts(p->x.rows, S::BM * S::SHARE);
-    g.a.tiles_n = parts(p->rows, S::BN);
-    int32_t units = g.a.tiles_m * g.a.tiles_n, most = p->multiprocessors / cluster;
-    if (units > most) units = most;
-    return launch_cluster(int8_90_kernel<T, O, S, HOW>, (unsigned)(units * cluster), (unsigned)cluster, S::SHARED_BYTES, overlap, stream, map_x, map_w, g);
+    g.share = c.share;
+    g.split = c.split;
+    g.a.tiles_m = parts(p->x.rows, S::BM);
+    g.a.tiles_n = parts(p->rows, S::BN * c.share);
+    int32_t blocks = g.a.tiles_m * g.a.tiles_n * cluster, most = blocks_at_once(p->multiprocessors, cluster);
+    if (blocks > most) blocks = most;
+    return launch_cluster(int8_90_kernel<T, O, S, HOW>, (unsigned)blocks, (unsigned)cluster, S::SHARED_BYTES, overlap, stream, map_x, map_w, g);
 }
 
-/* How a product is cut: rows of a tile, blocks that share its columns, and what it takes, in clocks. */
-struct cut { int32_t rows, split; int64_t cost; };
-
-/* A line of a tile takes so long as it is multiplied, or comes from the L2 cache; a tile has an end in which nothing is multiplied. */
-static cut cut_by(const rv_few *p, int32_t lines, int32_t rows) {
-    const int64_t tiles = (int64_t)parts(p->x.rows, rows) * parts(p->rows, 128), line = rows == 256 ? 1100 : 680, end = rows == 256 ? 6000 : 3500;
-    cut c = { rows, 1, 0 };
-    while (c.split < 4 && tiles * c.split * 2 <= p->multiprocessors && lines / (c.split * 2) >= LEAST_LINES) c.split *= 2;
-    const int64_t rounds = (tiles * c.split + p->multiprocessors - 1) / p->multiprocessors;
-    c.cost = rounds * (parts(lines, c.split) * line + end / c.split) + (c.split > 1 ? 3000 : 0);
+/* A line of a tile takes so long as its products do, or its copies; a tile has an end in which nothing is multiplied. */
+static cut cost_of(const rv_few *p, int32_t lines, cut c) {
+    const int64_t tiles = (int64_t)parts(p->x.rows, c.rows) * parts(p->rows, 128 * c.share) * c.share, most = blocks_at_once(p->multiprocessors, c.share * c.split);
+    const int64_t rounds = (tiles * c.split + most - 1) / most, bytes = (c.rows / c.share + 128) * LINE, product = c.rows * 4 + c.rows / 2, copy = bytes / 24;
+    c.cost = rounds * (parts(lines, c.split) * (product > copy ? product : copy) + 24 * c.rows / c.split) + (c.split > 1 ? 16 * c.rows : 0);
     return c;
 }
 
-/* tile: 0, or in tests 1 to 6: tiles of 128 or 256 rows, each split in 1, 2 or 4; 7: two blocks share weights. */
+static const cut cuts[] = { { 128, 1, 1, 0 }, { 256, 1, 1, 0 }, { 128, 1, 4, 0 }, { 256, 1, 4, 0 }, { 256, 2, 1, 0 }, { 256, 4, 1, 0 }, { 256, 2, 2, 0 }, { 256, 2, 4, 0 }, { 256, 4, 2, 0 },
+                            { 128, 2, 2, 0 }, { 128, 2, 4, 0 }, { 128, 4, 1, 0 } };
+static_assert(sizeof cuts / sizeof *cuts == RV_CUDA_INT8_CUTS, "as many as tests know");
+
+/* Parts are of a cluster's only tiles: the ring is free then. */
+static bool may_split(const rv_few *p, int32_t lines, const cut &c) {
+    return c.split == 1 || (lines >= c.split && parts(p->x.rows, c.rows) * parts(p->rows, 128 * c.share) * c.share * c.split <= blocks_at_once(p->multiprocessors, c.share * c.split));
+}
+
+/* tile: 0, or in tests one of `cuts`, from 1 on. */
+static cut cut_of(const rv_int8 *q, int32_t lines) {
+    cut best = { 0, 0, 0, INT64_MAX };
+    if (q->tile) {
+        best = cuts[q->tile - 1];
+        return may_split(&q->p, lines, best) ? best : cut{ best.rows, best.share, 1, 0 };
+    }
+    for (const cut &c : cuts) {
+        const cut now = cost_of(&q->p, lines, c);
+        if (now.cost < best.cost && may_split(&q->p, lines, c)) best = now;
+    }
+    return best;
+}
+
 template <typename T, typename O, int HOW>
-static cudaError_t launch_tiled(const rv_int8 *q, const rv_int8_many *room, args8 g, bool overlap, cudaStream_t stream) {
-    const cut small = cut_by(&q->p, g.a.k_blocks, 128), large = cut_by(&q->p, g.a.k_blocks, 256);
-    cut c = large.cost <= small.cost ? large : small;
-    if (q->tile) c = { q->tile % 2 ? 128 : 256, 1 << (q->tile - 1) / 2, 0 };
-    g.split = c.split;
-    if (q->tile == 7) return launch<T, O, tiling8<2, 2>, HOW>(q, room, g, overlap, stream);
-    return c.rows == 256 ? launch<T, O, tiling8<2, 1>, HOW>(q, room, g, overlap, stream) : launch<T, O, tiling8<1, 1>, HOW>(q, room, g, overlap, stream);
+static cudaError_t launch_tiled(const rv_int8 *q, const rv_int8_many *room, const args8 &g, bool overlap, cudaStream_t stream) {
+    const cut c = cut_of(q, g.a.k_blocks);
+    return c.rows == 256 ? launch<T, O, tiling8<2>, HOW>(q, room, g, c, overlap, stream) : launch<T, O, tiling8<1>, HOW>(q, room, g, c, overlap, stream);
 }
 
 template <typename T> static cudaError_t launch_how(const rv_int8 *q, const rv_int8_many *room, const args8 &g, bool overlap, cudaStream_t stream) {

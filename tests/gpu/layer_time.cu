@@ -364,7 +364,7 @@ static double many_us(int which, rv_mat from, rv_mat to) {
 /* The same with each of int8_90.cu's tilings. */
 static void print_tilings(int which, rv_mat from, rv_mat to) {
     const rv_weight *w[] = { in, o, gate_up, down };
-    for (int32_t tile = 1; tile <= 7; tile++) {
+    for (int32_t tile = 1; tile <= RV_CUDA_INT8_CUTS; tile++) {
         const double us = played_us([&] {
             for (int32_t i = 0; i < SELF; i++) {
                 const rv_weight &one = w[which][i];
@@ -376,7 +376,7 @@ static void print_tilings(int which, rv_mat from, rv_mat to) {
                 MUST(rv_cuda_int8_90(&q, cuda->overlap, cuda->stream));
             }
         }) / SELF;
-        printf("  tiling %d %.2f us", tile, us);
+        printf("  %d: %.1f", tile, us);
     }
 }
 #endif
