@@ -419,7 +419,8 @@ static void the_published_example_comes_out() {
 
 /* ---- all of it ---- */
 
-static void check_weights() {
+static void check_weights(bool small) {
+    if (small) return weights_become_what_the_rules_say({ make_part(131, 264, RV_F16), make_part(40, 264, RV_BF16) }, RV_ORDER_STACKED, false);
     for (rv_dtype type : { RV_F32, RV_F16, RV_BF16 })
         for (int32_t cols : { 4096, 264, 24, 7 }) {
             weights_become_what_the_rules_say({ make_part(131, cols, type), make_part(40, cols, RV_BF16), make_part(9, cols, type) }, RV_ORDER_STACKED, false);
@@ -454,16 +455,17 @@ static void a_row_is_the_same_among_many(kind kind, loaded &l) {
 }
 
 /* Every tiling, of shapes that fill none of its tiles and several of them; with more outlier columns than can be gathered too. */
-static void check_tilings() {
+static void check_tilings(bool small) {
     const int32_t store = rv_few::RV_FEW_STORE, gelu = rv_few::RV_FEW_GELU, add = rv_few::RV_FEW_ADD;
     const int32_t shapes[][2] = { { 136, 144 }, { 264, 1040 }, { 2048, 40 } };
     for (auto &s : shapes) {
+        if (small && s[0] != 136) continue;
         std::vector<part> parts = { make_part(s[0], s[1], RV_F16) };
         loaded l = load(parts, RV_ORDER_STACKED, RV_FORMAT_INT8, false);
         const expected w = in_order(parts, RV_ORDER_STACKED);
         for (int32_t tile = 1; tile <= RV_CUDA_INT8_CUTS; tile++)
             for (int32_t k = 0; k < KINDS; k++) {
-                if (s[0] != 2048 && tile == 1) a_row_is_the_same_among_many((kind)k, l);
+                if (s[0] != 2048 && tile == 1 && !small) a_row_is_the_same_among_many((kind)k, l);
                 if (tile > 2 && k != tile % KINDS) continue;
                 a_product_is_what_the_rules_say({ s[0] == 2048 ? 777 : 65, store, (kind)k, k == THREE, k == ODD, { 6, k == MANY }, tile }, l, w);
                 a_product_is_what_the_rules_say({ 130, add, (kind)k, false, k % 2 == 0, { 6, false }, tile }, l, w);
@@ -492,7 +494,7 @@ static void check_products(bool small) {
             }
         drop(l);
     }
-    if (cuda->arch == 90 && RV_CUDA_SM90) check_tilings();
+    if (cuda->arch == 90 && RV_CUDA_SM90) check_tilings(small);
     std::vector<part> parts = { make_part(160, 528, RV_F16), make_part(160, 528, RV_F16) };
     loaded l = load(parts, RV_ORDER_GATE_UP, RV_FORMAT_INT8, false);
     for (int32_t n : { 1, 2, 7, 64 })
@@ -525,7 +527,7 @@ int main(int argc, char **argv) {
             if (small && (arch == 80 || type == RV_F16)) continue;
             if (rv_cuda_open(&options, &be, &err)) return printf("FAILED: %s\n", err.message), 1;
             cuda = (rv_cuda *)be;
-            if (arch == 0) check_weights();
+            if (arch == 0) check_weights(small);
             check_products(small || arch == 80);
             the_published_example_comes_out();
             if (argc > 2) check_goldens(argv[2]);
