@@ -128,17 +128,18 @@ static inline rv_int8_room rv_cuda_int8_room(void *room, int32_t n, int32_t pitc
 cudaError_t rv_cuda_quantise(const rv_int8 *q, bool overlap, cudaStream_t stream);
 
 /* The same for more rows.  Which columns hold outliers is listed for all of them together; of each row's own up to RV_CUDA_INT8_LISTED are listed: entry i
- * of row r at [i][r].  `more` is for what outliers add, where that is found before the product: f32 [n x the weight's rows]. */
+ * of row r at [i][r].  `more` is for what outliers add, where that is found before the product: f32 [n x the weight's rows].  h: act [n x pitch], of rows that
+ * are normed first, else NULL. */
 enum { RV_CUDA_INT8_LISTED = 256 };
-typedef struct rv_int8_many { void *rows; uint32_t *columns, *list; int32_t *n_columns; int8_t *codes; float *more; uint64_t bytes; } rv_int8_many;
-static inline rv_int8_many rv_cuda_int8_many(void *room, int32_t n, int32_t w_rows, int32_t pitch, bool before) {
+typedef struct rv_int8_many { void *rows; uint32_t *columns, *list; int32_t *n_columns; int8_t *codes; void *h; float *more; uint64_t bytes; } rv_int8_many;
+static inline rv_int8_many rv_cuda_int8_many(void *room, int32_t n, int32_t w_rows, int32_t pitch, bool normed, bool before) {
     const uint64_t rows = ((uint64_t)n * 8 + 255) / 256 * 256, columns = ((uint64_t)pitch * 4 + 64 + 255) / 256 * 256, list = (uint64_t)n * RV_CUDA_INT8_LISTED * 4;
     const uint64_t codes = ((uint64_t)n * (uint64_t)pitch + 255) / 256 * 256, to_codes = rows + columns + list;
+    const uint64_t to_h = to_codes + codes, to_more = to_h + (normed ? (uint64_t)n * (uint64_t)pitch * 2 : 0);
     char *const at = (char *)room;
-    rv_int8_many m = { room, (uint32_t *)(at + rows), (uint32_t *)(at + rows + columns), NULL, (int8_t *)at + to_codes, NULL,
-                       to_codes + codes + (before ? (uint64_t)n * (uint64_t)w_rows * 4 : 0) };
+    rv_int8_many m = { room, (uint32_t *)(at + rows), (uint32_t *)(at + rows + columns), NULL, (int8_t *)at + to_codes, normed ? at + to_h : NULL,
+                       (float *)(at + to_more), to_more + (before ? (uint64_t)n * (uint64_t)w_rows * 4 : 0) };
     m.n_columns = (int32_t *)m.columns + pitch + 8;
-    m.more = (float *)(at + to_codes + codes);
     return m;
 }
 /* outliers90.cu.  Whether it is; elsewhere results are stored without, and what outliers add is put to them. */
@@ -146,7 +147,7 @@ bool rv_cuda_int8_before(const rv_int8 *q);
 cudaError_t rv_cuda_quantise_many(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream);
 /* What outliers add, where they are in more than RV_CUDA_INT8_BESIDE columns: to `more`, or to p.out as it is stored without. */
 cudaError_t rv_cuda_outliers90(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream);
-/* STORE, GELU to act, ADD; no norm.  room: not what the launch before left there, nor what another product may still read. */
+/* STORE, GELU to act, SWIGLU, ADD; a norm unless a call's rows decide together.  room: not what the launch before left there, nor what another product may still read. */
 bool rv_cuda_int8_90_fits(const rv_int8 *q);
 int32_t rv_cuda_int8_90_rows(const rv_int8 *q);  /* of x: how many have room together          */
 cudaError_t rv_cuda_int8_90(const rv_int8 *q, bool overlap, cudaStream_t stream);

@@ -93,6 +93,18 @@ static bool by_many(rv_cuda *c, const rv_few *p, const rv_weight *w, cudaError_t
 }
 #endif
 
+bool rv_cuda_int8_normed(rv_cuda *c, const rv_few *p, const rv_weight *w, cudaError_t *e) {
+#if RV_CUDA_SM90
+    const rv_int8 q = rows_of(c, p, w, 0, p->x.rows);
+    /* What outliers add to gate and up is large: not a few rows at a time for the sake of it. */
+    if (p->how == RV_FEW_SWIGLU && rv_cuda_int8_90_rows(&q) < p->x.rows) return false;
+    return by_many(c, p, w, e);
+#else
+    (void)c, (void)p, (void)w, (void)e;
+    return false;
+#endif
+}
+
 cudaError_t rv_cuda_int8_product(rv_cuda *c, const rv_few *p, const rv_weight *w) {
     cudaError_t e = cudaSuccess;
 #if RV_CUDA_SM90

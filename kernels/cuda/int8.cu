@@ -95,6 +95,7 @@ struct quantise_args {
     uint16_t *starts;                    /* or NULL                                             */
     uint32_t *marks;                     /* or NULL: outliers of all rows, a bit a column; behind them a counter of blocks */
     int32_t words, pitch;                /* words: of marks                                     */
+    void *h;                             /* or NULL: where normed rows go, too                  */
     uint32_t *columns;                   /* or NULL: of the outliers of all rows, ascending     */
     int32_t *n_columns;
     float threshold;
@@ -162,6 +163,8 @@ template <typename T, bool NORM> static __global__ void __launch_bounds__(QUANTI
         one.n = 1;
         norm_rows<T>(one, normed, (float *)room);
         x = normed;
+        if (q.h)
+            for (int32_t p = (int32_t)threadIdx.x; p < q.a.cols / PIECE; p += QUANTISERS) ((uint4 *)q.h)[(int64_t)r * (q.pitch / PIECE) + p] = ((const uint4 *)normed)[p];
     } else wait_for_previous();
     const int8_limit limit = { q.threshold, q.by_call ? (const uint8_t *)q.marks : NULL };
     auto piece = [&](int32_t p) {
@@ -208,7 +211,7 @@ static cudaError_t quantise_to(const rv_int8 *q, void *rows, int8_t *codes, uint
     a.marks = by_call || many ? (uint32_t *)q->marks : NULL;
     a.words = (q->pitch + 31) / 32;
     a.pitch = q->pitch;
-    if (many) a.columns = many->columns, a.n_columns = many->n_columns, a.listed = RV_CUDA_INT8_LISTED;
+    if (many) a.h = many->h, a.columns = many->columns, a.n_columns = many->n_columns, a.listed = RV_CUDA_INT8_LISTED;
     a.threshold = q->rules.threshold;
     a.by_call = by_call;
     a.aligned = (uintptr_t)p->x.data % 16 == 0 && p->x.ld % PIECE == 0 && p->cols % PIECE == 0;

@@ -48,6 +48,10 @@ static __device__ __forceinline__ float2 through_f16(uint32_t pair, __nv_bfloat1
     return __half22float2(__float22half2_rn(__bfloat1622float2(*(const __nv_bfloat162 *)&pair)));
 }
 
+/* Two neighbours of the act type. */
+static __device__ __forceinline__ float2 pair_of(uint32_t bits, __half) { return __half22float2(*(const __half2 *)&bits); }
+static __device__ __forceinline__ float2 pair_of(uint32_t bits, __nv_bfloat16) { return __bfloat1622float2(*(const __nv_bfloat162 *)&bits); }
+
 /* Largest over the block, in every thread. */
 static __device__ __forceinline__ float block_most(float v, float *shared) {
     for (int m = 16; m; m >>= 1) v = fmaxf(v, __shfl_xor_sync(~0u, v, m));

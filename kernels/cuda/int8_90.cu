@@ -176,9 +176,6 @@ template <typename T, class S> static __device__ __forceinline__ void gather(con
     }
 }
 
-static __device__ __forceinline__ float2 pair_of(uint32_t bits, __half) { return __half22float2(*(const __half2 *)&bits); }
-static __device__ __forceinline__ float2 pair_of(uint32_t bits, __nv_bfloat16) { return __bfloat1622float2(*(const __nv_bfloat162 *)&bits); }
-
 /* ---- results ---- */
 
 /* A step of what becomes of a warp's sums: 16 of a thread's, rows g and g + 8 of 16, columns 2 t and 2 t + 1 of four blocks of 8.
@@ -226,11 +223,21 @@ template <typename T> struct values {
     }
 };
 
+static_assert(RV_CUDA_GATE_BLOCK == 8, "a lane has a block's outputs of gate or up, and its neighbour the other one's");
+template <typename O> static __device__ __forceinline__ void finish_pair(const args &a, place p, const float (&v)[8], bool up) {
+    float out[8];
+#pragma unroll
+    for (int i = 0; i < 8; i++) out[i] = silu(v[i]) * __shfl_down_sync(~0u, v[i], 1);
+    if (p.inside && !up)
+        *(uint4 *)((O *)a.out + p.row * a.out_ld + p.col / 2) = make_uint4(pack2_counted(out[0], out[1], O()), pack2_counted(out[2], out[3], O()),
+                                                                           pack2_counted(out[4], out[5], O()), pack2_counted(out[6], out[7], O()));
+}
+
 template <typename T, typename O, class S, int HOW>
 static __device__ __forceinline__ void finish_sums(const args8 &g, const int32_t (&sums)[S::ROWS64][S::BN / 2], const beside<T, S> &room, const walk &w, int32_t m, int32_t n, int group,
                                                    int32_t found) {
     using E = epilogue<O, S, HOW>;
-    constexpr bool ROUNDED = sizeof(O) == 4 || HOW == rv_few::RV_FEW_GELU;       /* else it is as it is stored */
+    constexpr bool SWIGLU = HOW == rv_few::RV_FEW_SWIGLU, ROUNDED = sizeof(O) == 4 || HOW == rv_few::RV_FEW_GELU || SWIGLU;       /* else it is as it is stored */
     const int32_t in_tile = group * S::ROWS64 * 64 + (int32_t)threadIdx.x % GROUP / 32 * 16;
     const E e = { g.a, m + in_tile, n, threadIdx.x % 32 };
     const int32_t lane = (int32_t)e.lane;
@@ -266,7 +273,8 @@ static __device__ __forceinline__ void finish_sums(const args8 &g, const int32_t
 #pragma unroll
                 for (int i = 0; i < 8; i++) out[i] = ROUNDED ? to_f32(to_act<T>(out[i] + add[i])) : out[i] + add[i];
             }
-            finish<O, HOW>(g.a, at, out, old[half]);
+            if constexpr (SWIGLU) finish_pair<O>(g.a, at, out, e.lane % 2);
+            else finish<O, HOW>(g.a, at, out, old[half]);
         }
         asm volatile("" ::: "memory");   /* no load of the next step before: registers are full */
     }
@@ -429,6 +437,7 @@ template <typename T> static cudaError_t launch_how(const rv_int8 *q, const rv_i
         return q->p.out.type == RV_F32 ? launch_tiled<T, float, rv_few::RV_FEW_STORE>(q, room, g, overlap, stream)
                                        : launch_tiled<T, T, rv_few::RV_FEW_STORE>(q, room, g, overlap, stream);
     case rv_few::RV_FEW_GELU: return launch_tiled<T, T, rv_few::RV_FEW_GELU>(q, room, g, overlap, stream);
+    case rv_few::RV_FEW_SWIGLU: return launch_tiled<T, T, rv_few::RV_FEW_SWIGLU>(q, room, g, overlap, stream);
     case rv_few::RV_FEW_ADD: return launch_tiled<T, float, rv_few::RV_FEW_ADD>(q, room, g, overlap, stream);
     default: return cudaErrorInvalidValue;
     }
@@ -437,22 +446,24 @@ template <typename T> static cudaError_t launch_how(const rv_int8 *q, const rv_i
 bool rv_cuda_int8_90_fits(const rv_int8 *q) {
     const rv_few *p = &q->p;
     const bool f32 = p->out.type == RV_F32;
-    return !p->norm && p->x.rows > 0 && p->rows % 8 == 0 && in_pieces(p->w, q->pitch, 1) && in_pieces(p->out.data, p->out.ld, f32 ? 4 : 2) &&
+    const bool by_call = q->rules.by_call && q->call.rows > 1 && q->rules.threshold != 0;
+    if (p->norm && (by_call || p->cols > RV_CUDA_NORM_MOST || p->cols % 16)) return false;
+    return p->x.rows > 0 && p->rows % (p->how == rv_few::RV_FEW_SWIGLU ? 2 * RV_CUDA_GATE_BLOCK : 8) == 0 && in_pieces(p->w, q->pitch, 1) && in_pieces(p->out.data, p->out.ld, f32 ? 4 : 2) &&
            (uintptr_t)p->bias % 8 == 0 && (uintptr_t)q->w_scale % 8 == 0 &&
-           (p->how == rv_few::RV_FEW_STORE || (p->how == rv_few::RV_FEW_ADD && f32) || (p->how == rv_few::RV_FEW_GELU && !f32));
+           (p->how == rv_few::RV_FEW_STORE || (p->how == rv_few::RV_FEW_ADD && f32) || ((p->how == rv_few::RV_FEW_GELU || p->how == rv_few::RV_FEW_SWIGLU) && !f32));
 }
 
 int32_t rv_cuda_int8_90_rows(const rv_int8 *q) {
     const uint64_t all = RV_CUDA_PARTIAL_BYTES - RV_CUDA_COUNTERS * 4;
     int32_t n = q->p.x.rows;
-    while (n && rv_cuda_int8_many(q->room, n, q->p.rows, q->pitch, rv_cuda_int8_before(q)).bytes > all) n = n > 256 ? (n - 1) / 256 * 256 : n - 1;
+    while (n && rv_cuda_int8_many(q->room, n, q->p.rows, q->pitch, q->p.norm != NULL, rv_cuda_int8_before(q)).bytes > all) n = n > 256 ? (n - 1) / 256 * 256 : n - 1;
     return n;
 }
 
 cudaError_t rv_cuda_int8_90(const rv_int8 *q, bool overlap, cudaStream_t stream) {
     const rv_few *p = &q->p;
     const bool before = rv_cuda_int8_before(q);
-    const rv_int8_many room = rv_cuda_int8_many(q->room, p->x.rows, p->rows, q->pitch, before);
+    const rv_int8_many room = rv_cuda_int8_many(q->room, p->x.rows, p->rows, q->pitch, p->norm != NULL, before);
     args8 g;
     g.a = { p->out.data, NULL, p->row_scale, p->out.ld, p->x.rows, p->rows, parts(q->pitch, LINE), 0, 0, p->x.rows > p->rows, p->scale };
     g.x_rows = (const int8_row *)room.rows;
@@ -461,9 +472,9 @@ cudaError_t rv_cuda_int8_90(const rv_int8 *q, bool overlap, cudaStream_t stream)
     g.n_columns = room.n_columns;
     g.columns = room.columns;
     g.more = before ? room.more : NULL;
-    g.x = p->x.data;
+    g.x = room.h ? room.h : p->x.data;
     g.w = (const int8_t *)p->w;
-    g.x_ld = p->x.ld;
+    g.x_ld = room.h ? q->pitch : p->x.ld;
     g.pitch = q->pitch;
     g.threshold = q->rules.by_call && q->call.rows > 1 ? 0.f : q->rules.threshold;
     const bool outliers = q->rules.threshold != 0;

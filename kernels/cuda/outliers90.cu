@@ -70,9 +70,6 @@ template <typename T> static __device__ __forceinline__ void bring(const outlier
     }
 }
 
-static __device__ __forceinline__ float2 pair_of(uint32_t bits, __half) { return __half22float2(*(const __half2 *)&bits); }
-static __device__ __forceinline__ float2 pair_of(uint32_t bits, __nv_bfloat16) { return __bfloat1622float2(*(const __nv_bfloat162 *)&bits); }
-
 /* The sums of one row of activations: of the slice at hand, and of those before. */
 template <typename T> struct row_sums {
     const uint2 *weights;
@@ -163,7 +160,12 @@ template <typename T> static cudaError_t launch(outlier_args g, bool after, int3
     const int32_t steps = (g.pitch + STEP - 1) / STEP;
     int32_t bytes = 0;
     for (g.at_once = SLICES; g.at_once; g.at_once /= 2) {
-        bytes = ((steps * g.at_once + SLICES - 1) / SLICES + (g.at_once < SLICES)) * STEP * (int32_t)sizeof(uint2);      /* slices differ by a step at most */
+        int32_t most = 0;
+        for (int32_t s = 0; s < SLICES; s += g.at_once) {
+            const int32_t of = slice_start(steps, s + g.at_once) - slice_start(steps, s);
+            if (of > most) most = of;
+        }
+        bytes = most * STEP * (int32_t)sizeof(uint2);
         if (bytes <= RV_CUDA_INT8_WHOLE * (int32_t)sizeof(uint2)) break;
     }
     cudaError_t e = g.at_once ? cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) : cudaErrorInvalidValue;
@@ -176,8 +178,8 @@ bool rv_cuda_int8_before(const rv_int8 *q) { return q->p.how != rv_few::RV_FEW_S
 cudaError_t rv_cuda_outliers90(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream) {
     const rv_few *p = &q->p;
     const bool before = rv_cuda_int8_before(q), by_call = q->rules.by_call && q->call.rows > 1;
-    const outlier_args g = { (const int8_row *)room->rows, room->columns, room->list, room->n_columns, p->x.data, (const int8_t *)p->w, q->w_scale,
-                             before ? (void *)room->more : p->out.data, p->x.ld, before ? (int64_t)p->rows : p->out.ld, p->x.rows, p->rows, q->pitch, 0,
+    const outlier_args g = { (const int8_row *)room->rows, room->columns, room->list, room->n_columns, room->h ? room->h : p->x.data, (const int8_t *)p->w, q->w_scale,
+                             before ? (void *)room->more : p->out.data, room->h ? q->pitch : p->x.ld, before ? (int64_t)p->rows : p->out.ld, p->x.rows, p->rows, q->pitch, 0,
                              by_call ? 0.f : q->rules.threshold, by_call };
     return p->act == RV_BF16 ? launch<__nv_bfloat16>(g, !before, p->multiprocessors, overlap, stream) : launch<__half>(g, !before, p->multiprocessors, overlap, stream);
 }

@@ -386,6 +386,37 @@ static void a_norm_inside_is_the_norm_before(int32_t cols, int32_t n, bool spike
     drop(l);
 }
 
+/* Gate and up of a normed product, and what becomes of them, are as in three launches, bit for bit. */
+static void gate_and_up_meet_inside(int32_t cols, int32_t n, float threshold) {
+    const int32_t half = 144;
+    std::vector<part> parts = { make_part(half, cols, RV_F16), make_part(half, cols, RV_F16) };
+    loaded l = load(parts, RV_ORDER_GATE_UP, RV_FORMAT_INT8, false);
+    std::vector<float> x, weight;
+    for (int32_t i = 0; i < n * cols; i++) x.push_back((i % cols % 311 == 5 ? 20 : 1) * random_normal());
+    for (int32_t i = 0; i < cols; i++) weight.push_back(1 + 0.3f * random_normal());
+    float *d_x = to_device(x), *d_weight = to_device(weight);
+    uint16_t *room = to_device(std::vector<uint16_t>((size_t)n * (size_t)(cols + 4 * half)));
+    const rv_mat from = rv_mat_of(d_x, n, cols, RV_F32), h = rv_mat_of(room, n, cols, be->act), both = rv_mat_of(room + (size_t)n * (size_t)cols, n, 2 * half, be->act),
+                 ff[2] = { rv_mat_of(room + (size_t)n * (size_t)(cols + 2 * half), n, half, be->act), rv_mat_of(room + (size_t)n * (size_t)(cols + 3 * half), n, half, be->act) };
+    const rv_norm norm = { d_weight, NULL, 1e-5f, cols };
+    cuda->int8 = { threshold, false };
+    const bool taken = rv_linear_normed(be, ff[0], from, norm, l.w, true);
+    EXPECT(taken == (cuda->arch == 90 && RV_CUDA_SM90 && n > RV_FEW_ROWS), "%d rows of %d: taken %d", n, cols, taken);
+    if (taken) {
+        rv_norm_rows(be, h, from, norm);
+        rv_linear(be, both, h, l.w, NULL, RV_ACT_NONE);
+        rv_swiglu(be, ff[1], both);
+        EXPECT(from_device<uint16_t>(ff[0].data, (size_t)(n * half)) == from_device<uint16_t>(ff[1].data, (size_t)(n * half)), "%d rows of %d, threshold %g: other bits inside",
+               n, cols, (double)threshold);
+        EXPECT(rv_linear_normed(be, both, from, norm, l.w, false), "%d rows of %d: the norm alone is not taken", n, cols);
+        rv_swiglu(be, ff[0], both);
+        EXPECT(from_device<uint16_t>(ff[0].data, (size_t)(n * half)) == from_device<uint16_t>(ff[1].data, (size_t)(n * half)), "%d rows of %d, threshold %g: other bits normed inside",
+               n, cols, (double)threshold);
+    }
+    for (void *p : { (void *)d_x, (void *)d_weight, (void *)room }) MUST(cudaFree(p));
+    drop(l);
+}
+
 /* Section 1.6 of the specification: no tie anywhere, so every implementation agrees. */
 static void the_published_example_comes_out() {
     if (be->act != RV_F16) return;
@@ -501,7 +532,9 @@ static void check_products(bool small) {
         for (int32_t k = 0; k < ALL; k++) a_product_is_what_the_rules_say({ n, swiglu, (kind)k, false, false, { 6, false } }, l, in_order(parts, RV_ORDER_GATE_UP));
     drop(l);
     for (int32_t cols : { 264, 1032, 4096, 8192 })
-        for (int32_t n : { 1, 2, 5, 64 }) a_norm_inside_is_the_norm_before(cols, n, n % 2);
+        for (int32_t n : { 1, 2, 5, 64, 101 }) a_norm_inside_is_the_norm_before(cols, n, n % 2);
+    for (float threshold : { 0.f, 6.f, 1.5f })
+        for (int32_t n : { 8, 70, 300 }) gate_and_up_meet_inside(n == 300 ? 4096 : 528, n, threshold);
     if (small) return;
     const int32_t more[][2] = { { 8640, 1024 }, { 208, 14336 }, { 4320, 4096 }, { 144, 1000 } };
     for (auto &s : more) {
