@@ -103,13 +103,15 @@ enum { RV_CUDA_INT8_FUSED = 2,           /* a product of few rows quantises up t
        RV_CUDA_INT8_WHOLE = 14336,       /* outliers90.cu: so many that it takes in one go        */
        RV_CUDA_INT8_CUTS = 12,
        RV_CUDA_INT8_BESIDE = 16 };       /* int8_90.cu: so many columns with outliers that it multiplies itself */
+/* Tiles of `rows` rows (128 or 256) and 128 of weights; clusters of `share` tiles side by side, each of `split` parts of the columns. */
+typedef struct rv_int8_cut { int32_t rows, share, split; } rv_int8_cut;
 typedef struct rv_int8 {
     rv_few        p;                     /* as rv_cuda_few, with n from 1 on and a norm of any number of rows */
     const float  *w_scale;               /* f32 [rows]: the rows' absmax                        */
     int32_t       pitch, fused;          /* fused: RV_CUDA_INT8_FUSED, but in tests             */
     rv_int8_rules rules;
     rv_mat        call;                  /* by_call: the rows that decide, x among them         */
-    int32_t       tile;                  /* int8_90.cu: 0, or (in tests) one of its RV_CUDA_INT8_CUTS ways to cut a product, from 1 on */
+    rv_int8_cut   cut;                   /* of int8_90.cu                                       */
     void         *room, *marks;          /* device: RV_CUDA_PARTIAL_BYTES, RV_CUDA_MARKS_BYTES  */
 } rv_int8;
 cudaError_t rv_cuda_few8(const rv_int8 *q, bool overlap, cudaStream_t stream);
@@ -147,6 +149,12 @@ bool rv_cuda_int8_before(const rv_int8 *q);
 cudaError_t rv_cuda_quantise_many(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream);
 /* What outliers add, where they are in more than RV_CUDA_INT8_BESIDE columns: to `more`, or to p.out as it is stored without. */
 cudaError_t rv_cuda_outliers90(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream);
+/* int8.c.  All cuts there are; the one that a product of many rows takes; whether it may have some other; how many blocks of so large clusters are there
+ * at once. */
+extern const rv_int8_cut rv_cuda_int8_cuts[RV_CUDA_INT8_CUTS];
+rv_int8_cut rv_cuda_int8_cut(const rv_int8 *q);
+bool        rv_cuda_int8_may_cut(const rv_int8 *q, rv_int8_cut c);
+int32_t     rv_cuda_int8_blocks(int32_t multiprocessors, int32_t cluster);
 /* STORE, GELU to act, SWIGLU, ADD; a norm unless a call's rows decide together.  room: not what the launch before left there, nor what another product may still read. */
 bool rv_cuda_int8_90_fits(const rv_int8 *q);
 int32_t rv_cuda_int8_90_rows(const rv_int8 *q);  /* of x: how many have room together          */

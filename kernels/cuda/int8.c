@@ -78,6 +78,40 @@ static rv_int8 rows_of(rv_cuda *c, const rv_few *p, const rv_weight *w, int32_t 
     return q;
 }
 
+/* ---- how many rows' products are cut ---- */
+
+enum { TILE = 128, LINE = 128 };         /* rows of weights of a tile; codes of a line          */
+
+const rv_int8_cut rv_cuda_int8_cuts[RV_CUDA_INT8_CUTS] = { { 128, 1, 1 }, { 256, 1, 1 }, { 128, 1, 4 }, { 256, 1, 4 }, { 256, 2, 1 }, { 256, 4, 1 },
+                                                           { 256, 2, 2 }, { 256, 2, 4 }, { 256, 4, 2 }, { 128, 2, 2 }, { 128, 2, 4 }, { 128, 4, 1 } };
+
+static int32_t parts(int32_t n, int32_t of) { return (n + of - 1) / of; }
+
+/* A cluster's blocks are of one GPC: of its 16 or 18 multiprocessors 16 are used. */
+int32_t rv_cuda_int8_blocks(int32_t multiprocessors, int32_t cluster) { return cluster > 2 ? multiprocessors / 16 * 16 : multiprocessors / cluster * cluster; }
+
+static int32_t tiles_of(const rv_int8 *q, rv_int8_cut c) { return parts(q->p.x.rows, c.rows) * parts(q->p.rows, TILE * c.share) * c.share; }
+
+/* Parts are of a cluster's only tiles: they meet in what else the next ones' codes come through. */
+bool rv_cuda_int8_may_cut(const rv_int8 *q, rv_int8_cut c) {
+    const bool there = (c.rows == 128 || c.rows == 256) && (c.share == 1 || c.share == 2 || c.share == 4) && (c.split == 1 || c.split == 2 || c.split == 4) && c.share * c.split <= 8;
+    return there && (c.split == 1 || (parts(q->pitch, LINE) >= c.split && (int64_t)tiles_of(q, c) * c.split <= rv_cuda_int8_blocks(q->p.multiprocessors, c.share * c.split)));
+}
+
+/* In clocks: a line of a tile takes as long as its products do, or its copies; a tile has an end in which nothing is multiplied. */
+static int64_t cost_of(const rv_int8 *q, rv_int8_cut c) {
+    const int64_t rounds = parts(tiles_of(q, c) * c.split, rv_cuda_int8_blocks(q->p.multiprocessors, c.share * c.split)), lines = parts(parts(q->pitch, LINE), c.split);
+    const int64_t product = 4 * c.rows + c.rows / 2, copy = (c.rows / c.share + TILE) * LINE / 24;
+    return rounds * (lines * (product > copy ? product : copy) + 24 * c.rows / c.split) + (c.split > 1 ? 16 * c.rows : 0);
+}
+
+rv_int8_cut rv_cuda_int8_cut(const rv_int8 *q) {
+    rv_int8_cut best = rv_cuda_int8_cuts[0];
+    for (int32_t i = 1; i < RV_CUDA_INT8_CUTS; i++)
+        if (rv_cuda_int8_may_cut(q, rv_cuda_int8_cuts[i]) && cost_of(q, rv_cuda_int8_cuts[i]) < cost_of(q, best)) best = rv_cuda_int8_cuts[i];
+    return best;
+}
+
 #if RV_CUDA_SM90
 static bool by_many(rv_cuda *c, const rv_few *p, const rv_weight *w, cudaError_t *e) {
     rv_int8 q = rows_of(c, p, w, 0, p->x.rows);
@@ -87,6 +121,7 @@ static bool by_many(rv_cuda *c, const rv_few *p, const rv_weight *w, cudaError_t
     *e = cudaSuccess;
     for (int32_t from = 0; !*e && from < p->x.rows; from += most) {
         q = rows_of(c, p, w, from, p->x.rows - from < most ? p->x.rows - from : most);
+        q.cut = rv_cuda_int8_cut(&q);
         *e = rv_cuda_int8_90(&q, c->overlap, c->stream);
     }
     return true;

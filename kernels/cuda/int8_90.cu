@@ -371,15 +371,10 @@ static __global__ void __launch_bounds__(THREADS, 1) int8_90_kernel(const __grid
 
 /* ---- launching ---- */
 
-/* How a product is cut: rows of a tile, tiles of a cluster and parts of each; and what it takes, in clocks. */
-struct cut { int32_t rows, share, split; int64_t cost; };
-
-/* So many blocks of clusters are there at once: eight of a GPC's multiprocessors are in one, or four, and the rest is not enough. */
-static int32_t blocks_at_once(int32_t multiprocessors, int32_t cluster) { return cluster > 2 ? multiprocessors / 16 * 16 : multiprocessors / cluster * cluster; }
-
 template <typename T, typename O, class S, int HOW>
-static cudaError_t launch(const rv_int8 *q, const rv_int8_many *room, args8 g, const cut &c, bool overlap, cudaStream_t stream) {
+static cudaError_t launch(const rv_int8 *q, const rv_int8_many *room, args8 g, bool overlap, cudaStream_t stream) {
     const rv_few *p = &q->p;
+    const rv_int8_cut c = q->cut;
     const int32_t cluster = c.share * c.split;
     CUtensorMap map_x, map_w;
     cudaError_t e = describe_boxes(&map_x, RV_I8, room->codes, p->x.rows, q->pitch, q->pitch, S::BM / c.share, LINE);
@@ -389,46 +384,14 @@ static cudaError_t launch(const rv_int8 *q, const rv_int8_many *room, args8 g, c
     g.split = c.split;
     g.a.tiles_m = parts(p->x.rows, S::BM);
     g.a.tiles_n = parts(p->rows, S::BN * c.share);
-    int32_t blocks = g.a.tiles_m * g.a.tiles_n * cluster, most = blocks_at_once(p->multiprocessors, cluster);
+    int32_t blocks = g.a.tiles_m * g.a.tiles_n * cluster, most = rv_cuda_int8_blocks(p->multiprocessors, cluster);
     if (blocks > most) blocks = most;
     return launch_cluster(int8_90_kernel<T, O, S, HOW>, (unsigned)blocks, (unsigned)cluster, S::SHARED_BYTES, overlap, stream, map_x, map_w, g);
 }
 
-/* A line of a tile takes so long as its products do, or its copies; a tile has an end in which nothing is multiplied. */
-static cut cost_of(const rv_few *p, int32_t lines, cut c) {
-    const int64_t tiles = (int64_t)parts(p->x.rows, c.rows) * parts(p->rows, 128 * c.share) * c.share, most = blocks_at_once(p->multiprocessors, c.share * c.split);
-    const int64_t rounds = (tiles * c.split + most - 1) / most, bytes = (c.rows / c.share + 128) * LINE, product = c.rows * 4 + c.rows / 2, copy = bytes / 24;
-    c.cost = rounds * (parts(lines, c.split) * (product > copy ? product : copy) + 24 * c.rows / c.split) + (c.split > 1 ? 16 * c.rows : 0);
-    return c;
-}
-
-static const cut cuts[] = { { 128, 1, 1, 0 }, { 256, 1, 1, 0 }, { 128, 1, 4, 0 }, { 256, 1, 4, 0 }, { 256, 2, 1, 0 }, { 256, 4, 1, 0 }, { 256, 2, 2, 0 }, { 256, 2, 4, 0 }, { 256, 4, 2, 0 },
-                            { 128, 2, 2, 0 }, { 128, 2, 4, 0 }, { 128, 4, 1, 0 } };
-static_assert(sizeof cuts / sizeof *cuts == RV_CUDA_INT8_CUTS, "as many as tests know");
-
-/* Parts are of a cluster's only tiles: the ring is free then. */
-static bool may_split(const rv_few *p, int32_t lines, const cut &c) {
-    return c.split == 1 || (lines >= c.split && parts(p->x.rows, c.rows) * parts(p->rows, 128 * c.share) * c.share * c.split <= blocks_at_once(p->multiprocessors, c.share * c.split));
-}
-
-/* tile: 0, or in tests one of `cuts`, from 1 on. */
-static cut cut_of(const rv_int8 *q, int32_t lines) {
-    cut best = { 0, 0, 0, INT64_MAX };
-    if (q->tile) {
-        best = cuts[q->tile - 1];
-        return may_split(&q->p, lines, best) ? best : cut{ best.rows, best.share, 1, 0 };
-    }
-    for (const cut &c : cuts) {
-        const cut now = cost_of(&q->p, lines, c);
-        if (now.cost < best.cost && may_split(&q->p, lines, c)) best = now;
-    }
-    return best;
-}
-
 template <typename T, typename O, int HOW>
 static cudaError_t launch_tiled(const rv_int8 *q, const rv_int8_many *room, const args8 &g, bool overlap, cudaStream_t stream) {
-    const cut c = cut_of(q, g.a.k_blocks);
-    return c.rows == 256 ? launch<T, O, tiling8<2>, HOW>(q, room, g, c, overlap, stream) : launch<T, O, tiling8<1>, HOW>(q, room, g, c, overlap, stream);
+    return q->cut.rows == 256 ? launch<T, O, tiling8<2>, HOW>(q, room, g, overlap, stream) : launch<T, O, tiling8<1>, HOW>(q, room, g, overlap, stream);
 }
 
 template <typename T> static cudaError_t launch_how(const rv_int8 *q, const rv_int8_many *room, const args8 &g, bool overlap, cudaStream_t stream) {
@@ -478,6 +441,7 @@ cudaError_t rv_cuda_int8_90(const rv_int8 *q, bool overlap, cudaStream_t stream)
     g.pitch = q->pitch;
     g.threshold = q->rules.by_call && q->call.rows > 1 ? 0.f : q->rules.threshold;
     const bool outliers = q->rules.threshold != 0;
+    if (!rv_cuda_int8_may_cut(q, q->cut)) return cudaErrorInvalidValue;
     cudaError_t e = rv_cuda_quantise_many(q, &room, overlap, stream);
     if (!e && outliers && before) e = rv_cuda_outliers90(q, &room, overlap, stream);
     if (!e) e = p->act == RV_BF16 ? launch_how<__nv_bfloat16>(q, &room, g, overlap, stream) : launch_how<__half>(q, &room, g, overlap, stream);

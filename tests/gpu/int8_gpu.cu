@@ -179,7 +179,7 @@ struct case_ {
     enum kind kind;
     bool f32_out, with_bias;
     rv_int8_rules rules;
-    int32_t tile;                        /* of many rows; 0: the backend's choice               */
+    int32_t cut;                         /* of many rows: one of rv_cuda_int8_cuts, from 1 on; 0: the backend's choice */
 };
 
 /* Products of rows x W before anything is made of them: y8 and what outliers add. */
@@ -245,7 +245,7 @@ static std::vector<float> run(const case_ &c, const operands &o, const loaded &l
     rv_mat x = { o.x + (int64_t)from * o.ld, n, cols, o.ld, be->act }, out = rv_mat_of(d_start, n, out_cols, type);
     const float *bias = c.with_bias ? o.bias : NULL;
     cuda->int8 = c.rules;
-    if (n <= RV_FEW_ROWS || c.tile) {
+    if (n <= RV_FEW_ROWS || c.cut) {
         rv_int8 q = {};
         q.p.x = x, q.p.act = be->act, q.p.multiprocessors = cuda->multiprocessors, q.p.w = l.w->codes, q.p.rows = rows, q.p.cols = cols, q.p.bias = bias;
         q.p.out = out, q.p.how = (decltype(q.p.how))c.how, q.p.scale = 0.5f, q.p.row_scale = o.row_scale + from;
@@ -253,9 +253,10 @@ static std::vector<float> run(const case_ &c, const operands &o, const loaded &l
         q.w_scale = l.w->scale, q.pitch = l.w->pitch, q.fused = fused, q.rules = c.rules, q.call = x;
         q.room = (char *)cuda->partial + RV_CUDA_COUNTERS * sizeof(int32_t);
         q.marks = (char *)cuda->partial + RV_CUDA_PARTIAL_BYTES;
-        q.tile = c.tile;
 #if RV_CUDA_SM90
-        if (c.tile) MUST(rv_cuda_int8_90(&q, cuda->overlap, cuda->stream));
+        if (c.cut) q.cut = rv_cuda_int8_cuts[c.cut - 1];
+        if (c.cut && !rv_cuda_int8_may_cut(&q, q.cut)) q.cut.split = 1;
+        if (c.cut) MUST(rv_cuda_int8_90(&q, cuda->overlap, cuda->stream));
         else
 #endif
         MUST(rv_cuda_few8(&q, cuda->overlap, cuda->stream));
@@ -476,17 +477,17 @@ static void a_row_is_the_same_among_many(kind kind, loaded &l) {
             std::vector<float> bias, row_scale;
             operands o = operands_of(c, x, 300, cols, cols, rows, bias, row_scale);
             const std::vector<float> few = run(c, o, l, 7, 64), one = run(c, o, l, 8, 1);
-            for (c.tile = 1; c.tile <= RV_CUDA_INT8_CUTS; c.tile++) {
+            for (c.cut = 1; c.cut <= RV_CUDA_INT8_CUTS; c.cut++) {
                 const std::vector<float> many = run(c, o, l, 0, 300), less = run(c, o, l, 0, 100);
-                EXPECT(same(few, many, 7 * (size_t)rows) && same(one, many, 8 * (size_t)rows) && same(less, many, 0), "%d x %d, how %d, %s, tiling %d: other bits among many rows",
-                       rows, cols, how, kind_name[kind], c.tile);
+                EXPECT(same(few, many, 7 * (size_t)rows) && same(one, many, 8 * (size_t)rows) && same(less, many, 0), "%d x %d, how %d, %s, cut %d: other bits among many rows",
+                       rows, cols, how, kind_name[kind], c.cut);
             }
             drop(o);
         }
 }
 
-/* Every tiling, of shapes that fill none of its tiles and several of them; with more outlier columns than can be gathered too. */
-static void check_tilings(bool small) {
+/* Every cut, of shapes that fill none of its tiles and several of them; with more outlier columns than can be gathered too. */
+static void check_cuts(bool small) {
     const int32_t store = rv_few::RV_FEW_STORE, gelu = rv_few::RV_FEW_GELU, add = rv_few::RV_FEW_ADD;
     const int32_t shapes[][2] = { { 136, 144 }, { 264, 1040 }, { 2048, 40 } };
     for (auto &s : shapes) {
@@ -494,13 +495,13 @@ static void check_tilings(bool small) {
         std::vector<part> parts = { make_part(s[0], s[1], RV_F16) };
         loaded l = load(parts, RV_ORDER_STACKED, RV_FORMAT_INT8, false);
         const expected w = in_order(parts, RV_ORDER_STACKED);
-        for (int32_t tile = 1; tile <= RV_CUDA_INT8_CUTS; tile++)
+        for (int32_t cut = 1; cut <= RV_CUDA_INT8_CUTS; cut++)
             for (int32_t k = 0; k < KINDS; k++) {
-                if (s[0] != 2048 && tile == 1 && !small) a_row_is_the_same_among_many((kind)k, l);
-                if (tile > 2 && k != tile % KINDS) continue;
-                a_product_is_what_the_rules_say({ s[0] == 2048 ? 777 : 65, store, (kind)k, k == THREE, k == ODD, { 6, k == MANY }, tile }, l, w);
-                a_product_is_what_the_rules_say({ 130, add, (kind)k, false, k % 2 == 0, { 6, false }, tile }, l, w);
-                a_product_is_what_the_rules_say({ 71, gelu, (kind)k, false, true, { k == QUIET ? 0.f : 2.5f, false }, tile }, l, w);
+                if (s[0] != 2048 && cut == 1 && !small) a_row_is_the_same_among_many((kind)k, l);
+                if (cut > 2 && k != cut % KINDS) continue;
+                a_product_is_what_the_rules_say({ s[0] == 2048 ? 777 : 65, store, (kind)k, k == THREE, k == ODD, { 6, k == MANY }, cut }, l, w);
+                a_product_is_what_the_rules_say({ 130, add, (kind)k, false, k % 2 == 0, { 6, false }, cut }, l, w);
+                a_product_is_what_the_rules_say({ 71, gelu, (kind)k, false, true, { k == QUIET ? 0.f : 2.5f, false }, cut }, l, w);
             }
         drop(l);
     }
@@ -525,7 +526,7 @@ static void check_products(bool small) {
             }
         drop(l);
     }
-    if (cuda->arch == 90 && RV_CUDA_SM90) check_tilings(small);
+    if (cuda->arch == 90 && RV_CUDA_SM90) check_cuts(small);
     std::vector<part> parts = { make_part(160, 528, RV_F16), make_part(160, 528, RV_F16) };
     loaded l = load(parts, RV_ORDER_GATE_UP, RV_FORMAT_INT8, false);
     for (int32_t n : { 1, 2, 7, 64 })
