@@ -101,7 +101,7 @@ static inline int32_t *rv_cuda_turn(void *partial, uint32_t number) {
 enum { RV_CUDA_INT8_FUSED = 2,           /* a product of few rows quantises up to this many itself */
        RV_CUDA_INT8_MOST = 1 << 15,      /* columns                                             */
        RV_CUDA_INT8_WHOLE = 14336,       /* outliers90.cu: so many that it takes in one go        */
-       RV_CUDA_INT8_CUTS = 12,
+       RV_CUDA_INT8_CUTS = 10,
        RV_CUDA_INT8_BESIDE = 16 };       /* int8_90.cu: so many columns with outliers that it multiplies itself */
 /* Tiles of `rows` rows (128 or 256) and 128 of weights; clusters of `share` tiles side by side, each of `split` parts of the columns. */
 typedef struct rv_int8_cut { int32_t rows, share, split; } rv_int8_cut;

@@ -211,20 +211,6 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
     const int32_t x_ld = SHARED ? g.shared_pitch : g.pitch;
     const int8_t *x = (SHARED ? (const int8_t *)memory + at.codes : g.codes) + lane / 4 * x_ld + lane % 4 * 16;
 
-    /* Outliers of up to eight rows are multiplied with the codes in the ring.  Of more than two they take the second room for sums, whose first
-     * then serves every tile. */
-    const bool two = SHARED && a.n <= 2, some = N8 == 1 && FROM != HELD_ROWS && a.n > 2 && !g.fused && any_outliers(rows, a.n);
-    float *const of_two = (float *)((char *)memory + at.outliers), *const of_some = &sums[1].of[0][0][0];
-    outlier_walk<T> walk = {};
-    outlier_rows<T, MT> walks = {};
-    if (two && seldom(any_outliers(rows, a.n))) {
-        const int32_t r = walk.n(), all = r < a.n ? rows[r].outliers : 0;
-        walk.begin(list_of(all, g.fused ? near + r * NEAR : NULL, far_list(g, r)), all, w.from, w.to);
-    }
-    if (seldom(some)) {
-        const int32_t r = lane < a.n ? lane : 0, all = lane < a.n ? rows[r].outliers : 0;
-        walks.begin(far_list(g, r), all, all ? __ldcg(g.starts + r * SLICES + warp) : 0, w.to, of_some + warp * walks.ROWS * walks.WIDE);
-    }
     uint4 b[2][N8];
     auto load_x = [&](int32_t step) {    /* activations of one step; from global memory a step ahead */
 #pragma unroll
@@ -238,36 +224,56 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
             }
         }
     };
-    int32_t stage = 0, turn = 0;
-    for (int32_t i = 0, tile = (int32_t)blockIdx.x; tile < a.tiles; tile = tiles.of[++i % tiles.OF]) {
-        int32_t acc[N8][MT][4] = {};
-        float scb[2] = {};
-        mine8<HOW, MT>().scales(g, tile, scb);
-        if (two && seldom(walk.here)) walk.start_tile(g.w_scale + tile * TILE, tile * TILE + walk.row() < a.rows);
-        if (seldom(some)) walks.start_tile(g.w_scale + tile * MT * TILE, tile * MT * TILE + walks.row() < a.rows, a.n);
-        if (!SHARED) load_x(w.from);
-        for (int32_t step = w.from; step < w.to; step++) {
-            wait_stage(a.stages);
-            if (SHARED) load_x(step);
-            if (two && seldom(walk.here)) walk.step(w.ring + stage * w.STAGE, (step + 1) * DEPTH8, code_column);
-            if (seldom(some) && walks.here) walks.step(w.ring + stage * w.STAGE, (step + 1) * DEPTH8, code_column);
-            multiply_step<N8, MT>(acc, w.ring + stage * w.STAGE, b, [&] {
-                w.fetch(stage);
-                if (++stage == a.stages) stage = 0;
-            });
-            if (!SHARED) load_x(step + 1);
+    /* Code for rows without outliers is apart: what is in its way costs a tenth of a step. */
+    auto all_tiles = [&](auto with) {
+        constexpr bool OUTLIERS = decltype(with)::value;
+        /* Those of up to eight rows are multiplied with the codes in the ring.  Of more than two they take the second room for sums, whose first then serves every tile. */
+        const bool two = OUTLIERS && SHARED && a.n <= 2, some = OUTLIERS && N8 == 1 && FROM != HELD_ROWS && a.n > 2 && !g.fused;
+        float *const of_two = (float *)((char *)memory + at.outliers), *const of_some = &sums[1].of[0][0][0];
+        outlier_walk<T> walk = {};
+        outlier_rows<T, MT> walks = {};
+        if (two) {
+            const int32_t r = walk.n(), all = r < a.n ? rows[r].outliers : 0;
+            walk.begin(list_of(all, g.fused ? near + r * NEAR : NULL, far_list(g, r)), all, w.from, w.to);
         }
-        if (takes) tiles.of[(i + g.ahead + 1) % tiles.OF] = taken;
-        float *const more = of_two + turn * 2 * WARPS * TILE;
-        if (two) more[(warp * 2 + walk.n()) * TILE + walk.row()] = walk.sum;
+        if (some) {
+            const int32_t r = lane < a.n ? lane : 0, all = lane < a.n ? rows[r].outliers : 0;
+            walks.begin(far_list(g, r), all, all ? __ldcg(g.starts + r * SLICES + warp) : 0, w.to, of_some + warp * walks.ROWS * walks.WIDE);
+        }
+        int32_t stage = 0, turn = 0;
+#pragma unroll 1
+        for (int32_t i = 0, tile = (int32_t)blockIdx.x; tile < a.tiles; tile = tiles.of[++i % tiles.OF]) {
+            int32_t acc[N8][MT][4] = {};
+            float scb[2] = {};
+            mine8<HOW, MT>().scales(g, tile, scb);
+            if (two) walk.start_tile(g.w_scale + tile * TILE, tile * TILE + walk.row() < a.rows);
+            if (some) walks.start_tile(g.w_scale + tile * MT * TILE, tile * MT * TILE + walks.row() < a.rows, a.n);
+            if (!SHARED) load_x(w.from);
+#pragma unroll 1
+            for (int32_t step = w.from; step < w.to; step++) {
+                wait_stage(a.stages);
+                if (SHARED) load_x(step);
+                if (two && walk.here) walk.step(w.ring + stage * w.STAGE, (step + 1) * DEPTH8, code_column);
+                if (some && walks.here) walks.step(w.ring + stage * w.STAGE, (step + 1) * DEPTH8, code_column);
+                multiply_step<N8, MT>(acc, w.ring + stage * w.STAGE, b, [&] {
+                    w.fetch(stage);
+                    if (++stage == a.stages) stage = 0;
+                });
+                if (!SHARED) load_x(step + 1);
+            }
+            if (takes) tiles.of[(i + g.ahead + 1) % tiles.OF] = taken;
+            float *const more = of_two + turn * 2 * WARPS * TILE;
+            if (two) more[(warp * 2 + walk.n()) * TILE + walk.row()] = walk.sum;
+            const outlier_sums added = two ? outlier_sums{ more, 2, TILE } : outlier_sums{ some ? of_some : NULL, walks.ROWS, walks.WIDE };
 #pragma unroll
-        for (int32_t j = 0; j < N8; j++, turn ^= !some)
-            if (j * 8 < a.n)
-                finish_tile8<T, O, HOW, MT>(g, sums[turn], acc[j], tile, j * 8, rows, scb,
-                                            two ? outlier_sums{ more, 2, TILE } : outlier_sums{ some ? of_some : NULL, walks.ROWS, walks.WIDE });
-        if (some || (N8 > 2 && (a.n + 7) / 8 % 2)) __syncthreads();     /* the next tile begins with the room that this one ended with */
-        if (takes) taken = tiles.take(g, i + g.ahead + 2);
-    }
+            for (int32_t j = 0; j < N8; j++, turn ^= !some)
+                if (j * 8 < a.n) finish_tile8<T, O, HOW, MT, OUTLIERS>(g, sums[turn], acc[j], tile, j * 8, rows, scb, added);
+            if (some || (N8 > 2 && (a.n + 7) / 8 % 2)) __syncthreads();     /* the next tile begins with the room that this one ended with */
+            if (takes) taken = tiles.take(g, i + g.ahead + 2);
+        }
+    };
+    if (any_outliers(rows, a.n)) all_tiles(std::true_type());
+    else all_tiles(std::false_type());
     tile_queue::done(a);
     copies_wait<0>();
 }

@@ -112,9 +112,6 @@ static __device__ __forceinline__ void multiply_step(int32_t (&acc)[N8][MT][4], 
 
 /* ---- outliers: in each slice of columns one after the other from 0 on, then slice after slice ---- */
 
-/* What most launches do without is kept out of their way: code comes from memory again for each, as weights pass in between. */
-static __device__ __forceinline__ bool seldom(bool x) { return __builtin_expect(x, false); }
-
 /* A lane's way through the outliers of one of two activation rows (lane / 16) in its warp's slice, while the codes that they are multiplied with
  * are in shared memory for the product: those of row lane % 16 of a tile. */
 template <typename T> struct outlier_walk {
@@ -203,7 +200,7 @@ enum { LOOKED_AT = 8 };                  /* outliers whose weights are asked for
 
 /* The same of a whole row of weights, from memory. */
 template <typename T>
-static __device__ __noinline__ float outlier_sum(const uint32_t *list, int32_t outliers, const int8_t *w, float scb, int32_t pitch) {
+static __device__ __forceinline__ float outlier_sum(const uint32_t *list, int32_t outliers, const int8_t *w, float scb, int32_t pitch) {
     float all = 0, part = 0;
     int32_t slice = 1, end = slice8(pitch, 1) * DEPTH8;
 #pragma unroll 1
@@ -267,9 +264,9 @@ struct outlier_sums {
     }
 };
 
-/* Adds up the warps' sums of rows n0 .. n0 + 7 and writes what becomes of them.  rows: of the activations.  more: what their outliers
- * add. */
-template <typename T, typename O, int HOW, int MT>
+/* Adds up the warps' sums of rows n0 .. n0 + 7 and writes what becomes of them.  rows: of the activations.  OUTLIERS: some of
+ * them have any; more: what those add. */
+template <typename T, typename O, int HOW, int MT, bool OUTLIERS>
 static __device__ __forceinline__ void finish_tile8(const args8 &g, sums_room<MT> &room, const int32_t (&acc)[MT][4], int32_t tile, int32_t n0, const int8_row *rows,
                                                     const float (&scb)[2], const outlier_sums &more) {
     const mine8<HOW, MT> my;
@@ -295,7 +292,7 @@ static __device__ __forceinline__ void finish_tile8(const args8 &g, sums_room<MT
         return v;
     };
     auto added = [&](int32_t p) {
-        if (!seldom(x.y != 0)) return 0.f;
+        if (!OUTLIERS || !x.y) return 0.f;
         if (more.of) return more.sum(my.in_tile + p * RV_CUDA_GATE_BLOCK, my.n);
         return outlier_sum<T>(g.list + (int64_t)n * (g.pitch + RV_CUDA_INT8_CLOSE), x.y, (const int8_t *)g.a.w + (int64_t)(row + p * RV_CUDA_GATE_BLOCK) * g.pitch, scb[p], g.pitch);
     };

@@ -82,13 +82,14 @@ static rv_int8 rows_of(rv_cuda *c, const rv_few *p, const rv_weight *w, int32_t 
 
 enum { TILE = 128, LINE = 128 };         /* rows of weights of a tile; codes of a line          */
 
-const rv_int8_cut rv_cuda_int8_cuts[RV_CUDA_INT8_CUTS] = { { 128, 1, 1 }, { 256, 1, 1 }, { 128, 1, 4 }, { 256, 1, 4 }, { 256, 2, 1 }, { 256, 4, 1 },
-                                                           { 256, 2, 2 }, { 256, 2, 4 }, { 256, 4, 2 }, { 128, 2, 2 }, { 128, 2, 4 }, { 128, 4, 1 } };
+const rv_int8_cut rv_cuda_int8_cuts[RV_CUDA_INT8_CUTS] = { { 128, 1, 1 }, { 256, 1, 1 }, { 128, 2, 1 }, { 256, 2, 1 }, { 128, 1, 2 },
+                                                           { 256, 1, 2 }, { 128, 1, 4 }, { 256, 1, 4 }, { 128, 2, 2 }, { 256, 2, 2 } };
 
 static int32_t parts(int32_t n, int32_t of) { return (n + of - 1) / of; }
 
-/* A cluster's blocks are of one GPC: of its 16 or 18 multiprocessors 16 are used. */
-int32_t rv_cuda_int8_blocks(int32_t multiprocessors, int32_t cluster) { return cluster > 2 ? multiprocessors / 16 * 16 : multiprocessors / cluster * cluster; }
+/* A cluster's blocks are of one GPC, of whose multiprocessors clusters of more than two may not be able to use all: a cluster that begins late would double
+ * the time (32 of four were too many for 132). */
+int32_t rv_cuda_int8_blocks(int32_t multiprocessors, int32_t cluster) { return cluster > 2 ? multiprocessors / 16 * 15 / cluster * cluster : multiprocessors / cluster * cluster; }
 
 static int32_t tiles_of(const rv_int8 *q, rv_int8_cut c) { return parts(q->p.x.rows, c.rows) * parts(q->p.rows, TILE * c.share) * c.share; }
 
@@ -102,7 +103,7 @@ bool rv_cuda_int8_may_cut(const rv_int8 *q, rv_int8_cut c) {
 static int64_t cost_of(const rv_int8 *q, rv_int8_cut c) {
     const int64_t rounds = parts(tiles_of(q, c) * c.split, rv_cuda_int8_blocks(q->p.multiprocessors, c.share * c.split)), lines = parts(parts(q->pitch, LINE), c.split);
     const int64_t product = 4 * c.rows + c.rows / 2, copy = (c.rows / c.share + TILE) * LINE / 24;
-    return rounds * (lines * (product > copy ? product : copy) + 24 * c.rows / c.split) + (c.split > 1 ? 16 * c.rows : 0);
+    return rounds * (lines * (product > copy ? product : copy) + 16 * c.rows / c.split) + (c.split > 1 ? 12 * c.rows : 0);
 }
 
 rv_int8_cut rv_cuda_int8_cut(const rv_int8 *q) {

@@ -178,8 +178,7 @@ template <typename T, class S> static __device__ __forceinline__ void gather(con
 
 /* ---- results ---- */
 
-/* A step of what becomes of a warp's sums: 16 of a thread's, rows g and g + 8 of 16, columns 2 t and 2 t + 1 of four blocks of 8.
- * Sums are taken where they lie, step by step: a copy of them all would not fit. */
+/* A step of what becomes of a warp's sums: 16 of a thread's, rows g and g + 8 of 16, columns 2 t and 2 t + 1 of four blocks of 8. */
 template <typename T> struct values {
     const args8 &g;
     int32_t row0, col0, lane;            /* of the 16 rows and 32 columns                       */
@@ -192,7 +191,7 @@ template <typename T> struct values {
             s[j] = from && col < g.a.cols ? __ldg((const float2 *)(from + col)) : make_float2(0, 0);
         }
     }
-    __device__ __forceinline__ void of_sums(float (&v)[4][4], const int32_t *sums, const float (&sca)[2], int32_t &clamped) const {
+    __device__ __forceinline__ void of_sums(float (&v)[4][4], const int32_t (&sums)[16], const float (&sca)[2], int32_t &clamped) const {
         float2 w[4], bias[4];
         load(g.w_scale, w);
         load(g.bias, bias);
@@ -233,29 +232,77 @@ template <typename O> static __device__ __forceinline__ void finish_pair(const a
                                                                            pack2_counted(out[4], out[5], O()), pack2_counted(out[6], out[7], O()));
 }
 
+/* A step's sums of all those that a thread has.  Registers have no index: this switch, and one code for all steps, which is fetched from memory while weights
+ * are, is what there is; code for each step took longer to come than its work takes. */
+template <class S> static __device__ __forceinline__ void take(int32_t (&to)[16], const int32_t (&sums)[S::ROWS64][S::BN / 2], int step) {
+    static_assert(S::BN == 128 && S::ROWS64 <= 2, "eight steps at most");
+#define RV_STEP(n) \
+    case n: \
+        if (n / 4 < S::ROWS64) \
+            _Pragma("unroll") for (int i = 0; i < 16; i++) to[i] = sums[n / 4 < S::ROWS64 ? n / 4 : 0][n % 4 * 16 + i]; \
+        break;
+    switch (step) { RV_STEP(0) RV_STEP(1) RV_STEP(2) RV_STEP(3) RV_STEP(4) RV_STEP(5) RV_STEP(6) RV_STEP(7) }
+#undef RV_STEP
+}
+
+/* Where block `from` of those that multiply parts of a tile's columns leaves its sums of a step for the block that finishes it: in that block's ring, which nobody
+ * fills any more. */
+template <class S> static __device__ __forceinline__ uint4 *slot(const args8 &g, uint8_t *data, int32_t from, int group, int step) {
+    const int32_t each = S::BN / 32 / g.split;
+    return (uint4 *)data + (((from * 2 + group) * S::ROWS64 + step / 4) * each + step % 4 % each) * 4 * GROUP + threadIdx.x % GROUP;
+}
+template <class S> static __device__ __forceinline__ void hand_over(const args8 &g, const walk &w, const int32_t (&sums)[S::ROWS64][S::BN / 2], uint8_t *data, int group) {
+    cluster_meet();                      /* all have read their rings                           */
+#pragma unroll 1
+    for (int step = 0; step < 4 * S::ROWS64; step++) {
+        const int32_t to = step % 4 * g.split / 4;
+        if (to == w.part) continue;
+        int32_t s[16];
+        take<S>(s, sums, step);
+#pragma unroll
+        for (int q = 0; q < 4; q++)
+            store_at(slot<S>(g, data, w.part, group, step) + q * GROUP, (uint32_t)(to * g.share + w.place),
+                     make_uint4((uint32_t)s[q * 4], (uint32_t)s[q * 4 + 1], (uint32_t)s[q * 4 + 2], (uint32_t)s[q * 4 + 3]));
+    }
+    cluster_meet();
+}
+template <class S> static __device__ __forceinline__ void add_parts(const args8 &g, const walk &w, int32_t (&s)[16], uint8_t *data, int group, int step) {
+#pragma unroll 1
+    for (int32_t from = 0; from < g.split; from++) {
+        if (from == w.part) continue;
+#pragma unroll
+        for (int q = 0; q < 4; q++) {
+            const uint4 v = slot<S>(g, data, from, group, step)[q * GROUP];
+            s[q * 4] += (int32_t)v.x, s[q * 4 + 1] += (int32_t)v.y, s[q * 4 + 2] += (int32_t)v.z, s[q * 4 + 3] += (int32_t)v.w;
+        }
+    }
+}
+
 template <typename T, typename O, class S, int HOW>
-static __device__ __forceinline__ void finish_sums(const args8 &g, const int32_t (&sums)[S::ROWS64][S::BN / 2], const beside<T, S> &room, const walk &w, int32_t m, int32_t n, int group,
-                                                   int32_t found) {
+static __device__ __forceinline__ void finish_sums(const args8 &g, const int32_t (&sums)[S::ROWS64][S::BN / 2], uint8_t *data, const beside<T, S> &room, const walk &w, int32_t m, int32_t n,
+                                                   int group, int32_t found) {
     using E = epilogue<O, S, HOW>;
     constexpr bool SWIGLU = HOW == rv_few::RV_FEW_SWIGLU, ROUNDED = sizeof(O) == 4 || HOW == rv_few::RV_FEW_GELU || SWIGLU;       /* else it is as it is stored */
     const int32_t in_tile = group * S::ROWS64 * 64 + (int32_t)threadIdx.x % GROUP / 32 * 16;
     const E e = { g.a, m + in_tile, n, threadIdx.x % 32 };
     const int32_t lane = (int32_t)e.lane;
     const bool beside_them = found && found <= BESIDE, before = found > BESIDE && g.more;
-    float sca[2] = { 0, 0 };
     int32_t clamped = 0;
-#pragma unroll
+#pragma unroll 1
     for (int step = 0; step < E::ALL; step++) {
-        const values<T> p = { g, m + in_tile + step / E::STEPS * 64, n + step % E::STEPS * 32, lane };
-        if (step % E::STEPS == 0)
+        if (step % 4 * g.split / 4 != w.part) continue;
+        const values<T> p = { g, m + in_tile + step / 4 * 64, n + step % 4 * 32, lane };
+        if (p.row0 >= g.a.rows) break;
+        float sca[2], v[4][4], old[2][8];
+        int32_t s[16];
 #pragma unroll
-            for (int h = 0; h < 2; h++) sca[h] = p.row(h) < g.a.rows ? __ldcg(&g.x_rows[p.row(h)].scale) : 0.f;
-        if (step % E::STEPS * g.split / E::STEPS != w.part) continue;
-        float v[4][4], old[2][8];
+        for (int h = 0; h < 2; h++) sca[h] = p.row(h) < g.a.rows ? __ldcg(&g.x_rows[p.row(h)].scale) : 0.f;
         e.load_old(step, old);
-        p.of_sums(v, &sums[step / E::STEPS][step % E::STEPS * 16], sca, clamped);
+        take<S>(s, sums, step);
+        if (g.split > 1) add_parts<S>(g, w, s, data, group, step);
+        p.of_sums(v, s, sca, clamped);
         if (beside_them) {
-            p.add_beside(v, room, &room.x[in_tile + step / E::STEPS * 64 + lane / 4][0], &room.w[0][step % E::STEPS * 32 + lane % 4 * 2], found);
+            p.add_beside(v, room, &room.x[in_tile + step / 4 * 64 + lane / 4][0], &room.w[0][step % 4 * 32 + lane % 4 * 2], found);
             if (ROUNDED)
 #pragma unroll
                 for (int i = 0; i < 16; i++) v[i / 4][i % 4] = to_f32(to_act<T>(v[i / 4][i % 4]));
@@ -276,46 +323,8 @@ static __device__ __forceinline__ void finish_sums(const args8 &g, const int32_t
             if constexpr (SWIGLU) finish_pair<O>(g.a, at, out, e.lane % 2);
             else finish<O, HOW>(g.a, at, out, old[half]);
         }
-        asm volatile("" ::: "memory");   /* no load of the next step before: registers are full */
     }
     count_clamped(clamped);
-}
-
-/* Blocks of a cluster have multiplied parts of the columns: each gets the others' sums of its share of the tile's steps, in the ring, which nobody
- * fills any more. */
-template <class S> static __device__ __forceinline__ void exchange(const args8 &g, const walk &w, int32_t (&sums)[S::ROWS64][S::BN / 2], uint8_t *data, int group) {
-    enum { STEPS = S::BN / 32 };
-    const int32_t each = STEPS / g.split;
-    auto slot = [&](int32_t from, int i, int32_t step, int q) {
-        return (uint4 *)data + (((((from * 2 + group) * S::ROWS64 + i) * each + step % each) * 4 + q) * GROUP + (int32_t)threadIdx.x % GROUP);
-    };
-    cluster_meet();
-#pragma unroll
-    for (int i = 0; i < S::ROWS64; i++)
-#pragma unroll
-        for (int step = 0; step < STEPS; step++)
-            if (step / each != w.part)
-#pragma unroll
-                for (int q = 0; q < 4; q++) {
-                    const int32_t *s = &sums[i][step * 16 + q * 4];
-                    store_at(slot(w.part, i, step, q), (uint32_t)(step / each * g.share + w.place), make_uint4((uint32_t)s[0], (uint32_t)s[1], (uint32_t)s[2], (uint32_t)s[3]));
-                }
-    cluster_meet();
-#pragma unroll
-    for (int i = 0; i < S::ROWS64; i++)
-#pragma unroll
-        for (int step = 0; step < STEPS; step++)
-            if (step / each == w.part)
-#pragma unroll 1
-                for (int32_t from = 0; from < g.split; from++) {
-                    if (from == w.part) continue;
-#pragma unroll
-                    for (int q = 0; q < 4; q++) {
-                        const uint4 v = *slot(from, i, step, q);
-                        int32_t *s = &sums[i][step * 16 + q * 4];
-                        s[0] += (int32_t)v.x, s[1] += (int32_t)v.y, s[2] += (int32_t)v.z, s[3] += (int32_t)v.w;
-                    }
-                }
 }
 
 template <typename T, typename O, class S, int HOW> static __device__ __forceinline__ void consume(const args8 &g, const ring<S> &r, beside<T, S> &room) {
@@ -326,11 +335,11 @@ template <typename T, typename O, class S, int HOW> static __device__ __forceinl
     for (uint32_t turn = 0; w.more(); w.next(), turn++) {
         int32_t sums[S::ROWS64][S::BN / 2], m, n;
         multiply<S>(g, w, sums, r, turn * (uint32_t)w.lines, group);
-        if (g.split > 1) exchange<S>(g, w, sums, r.data, group);
+        if (g.split > 1) hand_over<S>(g, w, sums, r.data, group);
         w.tile<S>(&m, &n);
         const bool beside_them = found && found <= BESIDE;
         if (beside_them) barrier_wait(&room.full, turn & 1);
-        finish_sums<T, O, S, HOW>(g, sums, room, w, m, n, group, found);
+        finish_sums<T, O, S, HOW>(g, sums, r.data, room, w, m, n, group, found);
         if (beside_them) {
             __syncwarp();
             if (threadIdx.x % 32 == 0) barrier_arrive(&room.empty);
@@ -360,7 +369,7 @@ static __global__ void __launch_bounds__(THREADS, 1) int8_90_kernel(const __grid
         if (threadIdx.x == 0) produce<S>(g, r, &map_a, &map_b);
         else if (threadIdx.x >= 32) gather<T, S>(g, room);
         __syncwarp();
-        if (g.split > 1) cluster_meet(), cluster_meet();         /* `exchange` */
+        if (g.split > 1) cluster_meet(), cluster_meet();         /* `hand_over` */
     } else {
         take_registers<224>();
         consume<T, O, S, HOW>(g, r, room);
