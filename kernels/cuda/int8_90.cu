@@ -26,7 +26,7 @@ struct args8 {
     float threshold;                     /* 0: every row has all columns' values, whatever they are */
 };
 
-enum { BESIDE = RV_CUDA_INT8_BESIDE, HELPERS = GROUP - 32 };
+enum { BESIDE = RV_CUDA_INT8_BESIDE /* an even number */, HELPERS = GROUP - 32 };
 
 /* Columns with outliers of a tile's rows and weights, side by side. */
 template <typename T, class S> struct beside {
@@ -148,30 +148,53 @@ template <typename T, class S> static __device__ __forceinline__ void gather(con
     wait_for_previous();
     const int32_t found = __ldcg(g.n_columns), first = (int32_t)threadIdx.x - 32, steps = (g.pitch + LINE - 1) / LINE;
     if (found == 0 || found > BESIDE) return;
+    enum { AT_ONCE = 2, OF_W = (S::BN + HELPERS - 1) / HELPERS, OF_X = (S::BM + HELPERS - 1) / HELPERS };      /* columns; a thread's of each */
     for (uint32_t turn = 0; w.more(); w.next(), turn++) {
         int32_t m, n;
+        uint32_t starts = 0;
+        int32_t before = -1;
         w.tile<S>(&m, &n);
         barrier_wait(&room.empty, (turn & 1) ^ 1);
 #pragma unroll 1
-        for (int32_t i = first; i < BESIDE * S::BN; i += HELPERS) {
-            const int32_t o = i / S::BN, col = n + i % S::BN;
-            room.w[o][i % S::BN] = o < found && col < g.a.cols ? int8_weight<T>((float)__ldg(g.w + (int64_t)col * g.pitch + __ldcg(g.columns + o)), __ldg(g.w_scale + col)) : T(0.f);
-        }
-#pragma unroll 1
-        for (int32_t i = first; i < BESIDE * S::BM; i += HELPERS) {
-            const int32_t o = i % BESIDE, row = m + i / BESIDE;
-            room.x[i / BESIDE][o] = o < found && row < g.a.rows ? outlier_value<T>(g.x, g.x_ld, row, (int32_t)__ldcg(g.columns + o), g.threshold) : T(0.f);
-        }
-        if (first == 0) {
-            uint32_t starts = 0;
-            int32_t before = -1;
-            for (int32_t o = 0; o < found; o++) {
-                const int32_t slice = slice_of(steps, (int32_t)__ldcg(g.columns + o) / LINE);
-                starts |= (uint32_t)(slice != before) << o;
+        for (int32_t o = 0; o < found; o += AT_ONCE) {
+            int32_t column[AT_ONCE], code[AT_ONCE][OF_W];
+            T x[AT_ONCE][OF_X];
+#pragma unroll
+            for (int j = 0; j < AT_ONCE; j++) column[j] = o + j < found ? (int32_t)__ldcg(g.columns + o + j) : -1;
+#pragma unroll
+            for (int j = 0; j < AT_ONCE; j++) {
+#pragma unroll
+                for (int i = 0; i < OF_W; i++) {
+                    const int32_t c = first + i * HELPERS;
+                    code[j][i] = column[j] >= 0 && c < S::BN && n + c < g.a.cols ? __ldg(g.w + (int64_t)(n + c) * g.pitch + column[j]) : 0;
+                }
+#pragma unroll
+                for (int i = 0; i < OF_X; i++) {
+                    const int32_t r = first + i * HELPERS;
+                    x[j][i] = column[j] >= 0 && r < S::BM && m + r < g.a.rows ? outlier_value<T>(g.x, g.x_ld, m + r, column[j], g.threshold) : T(0.f);
+                }
+            }
+#pragma unroll
+            for (int i = 0; i < OF_W; i++) {
+                const int32_t c = first + i * HELPERS;
+                const float scale = c < S::BN && n + c < g.a.cols ? __ldg(g.w_scale + n + c) : 0.f;
+#pragma unroll
+                for (int j = 0; j < AT_ONCE; j++)
+                    if (c < S::BN) room.w[o + j][c] = int8_weight<T>((float)code[j][i], scale);
+            }
+#pragma unroll
+            for (int i = 0; i < OF_X; i++)
+#pragma unroll
+                for (int j = 0; j < AT_ONCE; j++)
+                    if (first + i * HELPERS < S::BM) room.x[first + i * HELPERS][o + j] = x[j][i];
+#pragma unroll
+            for (int j = 0; j < AT_ONCE; j++) {
+                const int32_t slice = slice_of(steps, column[j] / LINE);
+                starts |= (uint32_t)(slice != before) << (o + j);
                 before = slice;
             }
-            room.starts = starts;
         }
+        if (first == 0) room.starts = starts;
         barrier_arrive(&room.full);
     }
 }
