@@ -90,7 +90,7 @@ struct quantise_args {
     args a;                              /* x, norm, eps, n, cols                               */
     int8_row *rows;
     int8_t *codes;
-    uint32_t *list;                      /* row after row, or (listed: of each so many at most) entry after entry; by_call: nothing */
+    uint32_t *list;                      /* row after row; or (listed: of each so many at most, of no row by_call) entry after entry */
     int32_t listed;
     uint16_t *starts;                    /* or NULL                                             */
     uint32_t *marks;                     /* or NULL: outliers of all rows, a bit a column; behind them a counter of blocks */
