@@ -33,6 +33,8 @@ __device__ __forceinline__ float to_f32(float x) { return x; }
 __device__ __forceinline__ float to_f32(__nv_bfloat16 x) { return __bfloat162float(x); }
 __device__ __forceinline__ float to_f32(__half x) { return __half2float(x); }
 
+static __device__ __forceinline__ float silu(float g) { return g / (1.f + expf(-g)); }
+
 /* Two neighbours as the 32-bit register that tensor cores take: low half first. For attention's weights and means, which
  * cannot leave the range: nothing is counted. */
 __device__ __forceinline__ uint32_t pack2(float a, float b, __nv_bfloat16) {

@@ -39,12 +39,18 @@ struct list_place {
 };
 /* Where slice s begins, in steps of 128 columns of `steps`. */
 static __host__ __device__ __forceinline__ constexpr int32_t slice_start(int32_t steps, int32_t s) { return steps * s / SLICES; }
+/* The slice of a step. */
+static __device__ __forceinline__ int32_t slice_of(int32_t steps, int32_t step) { return ((step + 1) * SLICES - 1) / steps; }
 
 /* Two neighbours, cast to f16. */
 static __device__ __forceinline__ float2 through_f16(uint32_t pair, __half) { return __half22float2(*(const __half2 *)&pair); }
 static __device__ __forceinline__ float2 through_f16(uint32_t pair, __nv_bfloat16) {
     return __half22float2(__float22half2_rn(make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u))));
 }
+
+/* Two neighbours of the act type. */
+static __device__ __forceinline__ float2 pair_of(uint32_t bits, __half) { return __half22float2(*(const __half2 *)&bits); }
+static __device__ __forceinline__ float2 pair_of(uint32_t bits, __nv_bfloat16) { return make_float2(__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u)); }
 
 /* Largest over the block, in every thread. */
 static __device__ __forceinline__ float block_most(float v, float *shared) {
@@ -213,5 +219,12 @@ template <typename T> static __device__ __forceinline__ T int8_weight(float code
     T w;
     round_weight(__fmul_rn(__fmul_rn(code, scb), RV_INT8_ONE), &w);
     return w;
+}
+
+/* Of many rows: what a row's value in a column counts as, where a column of all rows' outliers is looked at.  threshold 0: all of them are. */
+template <typename T> static __device__ __forceinline__ T outlier_value(const void *x, int64_t ld, int32_t row, int32_t column, float threshold) {
+    const uint16_t bits = __ldcg((const uint16_t *)x + row * ld + column);
+    const uint16_t kept = threshold == 0.f || fabsf(through_f16((uint32_t)bits, T()).x) >= threshold ? bits : (uint16_t)0;
+    return *(const T *)&kept;
 }
 #endif

@@ -315,7 +315,6 @@ cudaError_t rv_cuda_norm(rv_mat out, rv_mat x, rv_norm n, bool overlap, cudaStre
 
 /* ---- between products ---- */
 
-static __device__ __forceinline__ float silu(float g) { return g / (1.f + expf(-g)); }
 static __device__ __forceinline__ float gelu(float x) { return 0.5f * x * (1.f + erff(x * 0.70710678118654752f)); }
 
 template <typename T> static __global__ void swiglu_kernel(view<T> out, view<T> in) {
