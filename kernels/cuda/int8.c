@@ -96,7 +96,7 @@ static int32_t tiles_of(const rv_int8 *q, rv_int8_cut c) { return parts(q->p.x.r
 /* Parts are of a cluster's only tiles: they meet in what else the next ones' codes come through. */
 bool rv_cuda_int8_may_cut(const rv_int8 *q, rv_int8_cut c) {
     const bool there = (c.rows == 128 || c.rows == 256) && (c.share == 1 || c.share == 2 || c.share == 4) && (c.split == 1 || c.split == 2 || c.split == 4) && c.share * c.split <= 8;
-    return there && (c.split == 1 || (parts(q->pitch, LINE) >= c.split && (int64_t)tiles_of(q, c) * c.split <= rv_cuda_int8_blocks(q->p.multiprocessors, c.share * c.split)));
+    return there && rv_cuda_int8_blocks(q->p.multiprocessors, c.share * c.split) > 0 && (c.split == 1 || (parts(q->pitch, LINE) >= c.split && (int64_t)tiles_of(q, c) * c.split <= rv_cuda_int8_blocks(q->p.multiprocessors, c.share * c.split)));
 }
 
 /* In clocks: a line of a tile takes as long as its products do, or its copies; a tile has an end in which nothing is multiplied. */

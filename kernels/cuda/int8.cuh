@@ -203,13 +203,15 @@ static __device__ __forceinline__ void count_clamped(int32_t n) {
     if (n) atomicAdd(&f16_clamped, (unsigned long long)n);
 }
 
-/* y8, rounded as bitsandbytes rounds it, in the act type.  bias: 0 where there is none. */
-template <typename T> static __device__ __forceinline__ float int8_value(int32_t sum, float sca, float scb, float bias, int32_t &clamped) {
-    const float scaled = __fmul_rn(__fmul_rn((float)sum, sca), scb);
+/* y8 of a sum times both scales, rounded as bitsandbytes rounds it, in the act type.  bias: 0 where there is none. */
+template <typename T> static __device__ __forceinline__ float int8_biased(float scaled, float bias, int32_t &clamped) {
     if constexpr (std::is_same<T, __half>::value) return clamp16(__fmaf_rn(scaled, RV_INT8_BOTH, bias), clamped);
     float y = clamp16(__fmul_rn(scaled, RV_INT8_BOTH), clamped);
     if (bias != 0.f) y = clamp16(__fadd_rn(y, bias), clamped);
     return to_f32(to_act<T>(y));
+}
+template <typename T> static __device__ __forceinline__ float int8_value(int32_t sum, float sca, float scb, float bias, int32_t &clamped) {
+    return int8_biased<T>(__fmul_rn(__fmul_rn((float)sum, sca), scb), bias, clamped);
 }
 
 /* An int8 weight as the outliers' product takes it: never more than scb, which f16 holds. */

@@ -28,9 +28,10 @@ struct args8 {
 
 enum { BESIDE = RV_CUDA_INT8_BESIDE /* an even number */, HELPERS = GROUP - 32 };
 
-/* Columns with outliers of a tile's rows and weights, side by side. */
+/* Columns with outliers of a tile's rows and weights, side by side; and for each warp the scales of the tile's weights. */
 template <typename T, class S> struct beside {
     T w[BESIDE][S::BN], x[S::BM][BESIDE];
+    float4 scale[2 * GROUP / 32][S::BN / 4];
     uint64_t full, empty;
     uint32_t starts;                     /* a bit a column: the first of its slice              */
 };
@@ -76,8 +77,6 @@ struct walk {
         *m = tm * S::BM;
         *n = (tn * g.share + place) * S::BN;
     }
-    /* The i-th line.  Clusters begin in different places: lines of many rows at once would meet in few of memory's channels. */
-    __device__ __forceinline__ int32_t line(int32_t i) const { return from + (int32_t)((uint32_t)(i + unit * 5) % (uint32_t)lines); }
 };
 
 /* One thread.  Weights depend on nothing before: those of the first stages are asked for at once. */
@@ -89,7 +88,7 @@ template <class S> static __device__ __forceinline__ void produce(const args8 &g
     const uint16_t others = (uint16_t)(((1 << g.share) - 1) << w.part * g.share);
     auto ask = [&](int32_t i) {
         barrier_expect(r.filled(at), S::STAGE_BYTES);
-        copy_box(r.stage(at) + S::A_BYTES, map_b, w.line(i) * LINE, n, r.filled(at));
+        copy_box(r.stage(at) + S::A_BYTES, map_b, (w.from + i) * LINE, n, r.filled(at));
     };
     w.tile<S>(&m, &n);
     for (int32_t i = 0; i < early; i++, at++) ask(i);
@@ -103,8 +102,8 @@ template <class S> static __device__ __forceinline__ void produce(const args8 &g
                 ask(i);
             }
             uint8_t *to = r.stage(at) + w.place * rows * LINE;
-            if (g.share == 1) copy_box(to, map_a, w.line(i) * LINE, m, r.filled(at));
-            else copy_box_to_all(to, map_a, w.line(i) * LINE, m + w.place * rows, r.filled(at), others);
+            if (g.share == 1) copy_box(to, map_a, (w.from + i) * LINE, m, r.filled(at));
+            else copy_box_to_all(to, map_a, (w.from + i) * LINE, m + w.place * rows, r.filled(at), others);
         }
     }
     let_next_start();
@@ -201,59 +200,149 @@ template <typename T, class S> static __device__ __forceinline__ void gather(con
 
 /* ---- results ---- */
 
-/* A step of what becomes of a warp's sums: 16 of a thread's, rows g and g + 8 of 16, columns 2 t and 2 t + 1 of four blocks of 8. */
-template <typename T> struct values {
-    const args8 &g;
-    int32_t row0, col0, lane;            /* of the 16 rows and 32 columns                       */
-
-    __device__ __forceinline__ int32_t row(int h) const { return row0 + h * 8 + lane / 4; }
-    __device__ __forceinline__ void load(const float *from, float2 (&s)[4]) const {
+/* What the end of a tile needs from memory, asked for before its products: scales of four columns, and of the warp's rows g and g + 8 of each 16. */
+template <class S> struct scales {
+    float4 w;
+    int2 x[S::ROWS64][2];                /* an int8_row                                         */
+    __device__ __forceinline__ void ask(const args8 &g, int32_t row0, int32_t n) {
+        const int32_t lane = (int32_t)threadIdx.x % 32, col = n + lane * 4;
+        w = col < g.a.cols ? __ldg((const float4 *)(g.w_scale + col)) : make_float4(0, 0, 0, 0);
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
-            const int32_t col = col0 + j * 8 + lane % 4 * 2;
-            s[j] = from && col < g.a.cols ? __ldg((const float2 *)(from + col)) : make_float2(0, 0);
+        for (int i = 0; i < S::ROWS64 * 2; i++) {
+            const int32_t row = row0 + i / 2 * 64 + i % 2 * 8 + lane / 4;
+            x[i / 2][i % 2] = row < g.a.rows ? __ldcg((const int2 *)(g.x_rows + row)) : make_int2(0, 0);
         }
     }
-    __device__ __forceinline__ void of_sums(float (&v)[4][4], const int32_t (&sums)[16], const float (&sca)[2], int32_t &clamped) const {
-        float2 w[4], bias[4];
-        load(g.w_scale, w);
-        load(g.bias, bias);
+};
+
+/* Two results without bias nor outliers, of which neither is beyond f16. */
+static __device__ __forceinline__ uint32_t pack_through16(float a, float b, __half) {
+    const __half2 h = __floats2half2_rn(a, b);
+    return *(const uint32_t *)&h;
+}
+static __device__ __forceinline__ uint32_t pack_through16(float a, float b, __nv_bfloat16 t) {
+    const float2 f = __half22float2(__floats2half2_rn(a, b));
+    return pack2(f.x, f.y, t);
+}
+
+/* Between four lanes, of which this has number q: v[i] becomes lane i's v[q]. */
+static __device__ __forceinline__ void transpose(uint32_t (&v)[4], unsigned q) {
 #pragma unroll
-        for (int j = 0; j < 4; j++)
+    for (int bit = 1; bit < 4; bit *= 2) {
+        const bool high = q & (unsigned)bit;
 #pragma unroll
-            for (int e = 0; e < 4; e++) v[j][e] = int8_value<T>(sums[j * 4 + e], sca[e / 2], e % 2 ? w[j].y : w[j].x, e % 2 ? bias[j].y : bias[j].x, clamped);
+        for (int i = 0; i < 4; i++)
+            if (!(i & bit)) {
+                uint32_t &low = v[i], &up = v[i + bit];
+                const uint32_t got = __shfl_xor_sync(~0u, high ? low : up, bit);
+                if (high) low = got;
+                else up = got;
+            }
     }
-    /* x, w: of the lane's first row and column. */
-    template <class S> __device__ __forceinline__ void add_beside(float (&v)[4][4], const beside<T, S> &room, const T *x, const T *w, int32_t found) const {
-        float all[4][4] = {}, part[4][4] = {};
+}
+
+/* Adds to eight neighbours. */
+template <typename T> static __device__ __forceinline__ void add_to(uint32_t (&y)[4], const float (&add)[8]) {
+    float v[8];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const float2 f = pair_of(y[i], T());
+        v[2 * i] = f.x + add[2 * i], v[2 * i + 1] = f.y + add[2 * i + 1];
+    }
+    pack_counted(y, v, T());
+}
+
+/* A step of what becomes of a warp's sums: 16 of a thread's, rows g and g + 8 of 16, columns 2 t and 2 t + 1 of four blocks of 8.  Instructions are what the end of a
+ * tile takes: results are pairs as soon as they can be, and what is seldom is looked for once among all of them. */
+template <typename T> struct values {
+    const args8 &g;
+    int32_t col0, lane;                  /* of the 32 columns                                   */
+
+    /* w: scales of columns 2 t and 2 t + 1 of the first block; y: pairs of a row's. */
+    __device__ __forceinline__ void of_sums(uint32_t (&y)[2][4], const int32_t (&sums)[16], const int2 (&x)[2], const float *w, int32_t &clamped) const {
+        float v[16], most = 0;
+        const float sca[2] = { __int_as_float(x[0].x), __int_as_float(x[1].x) };
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const float2 scb = *(const float2 *)(w + j * 8);
+#pragma unroll
+            for (int e = 0; e < 4; e++) v[j * 4 + e] = __fmul_rn(__fmul_rn((float)sums[j * 4 + e], sca[e / 2]), e % 2 ? scb.y : scb.x);
+        }
+        if (g.bias) return of_biased(y, v, clamped);
+#pragma unroll
+        for (int i = 0; i < 16; i++) {
+            v[i] = std::is_same<T, __half>::value ? __fmaf_rn(v[i], RV_INT8_BOTH, 0.f) : __fmul_rn(v[i], RV_INT8_BOTH);
+            most = fmaxf(most, fabsf(v[i]));
+        }
+        if (most > 65504.f)
+#pragma unroll
+            for (int i = 0; i < 16; i++) v[i] = clamp16(v[i], clamped);
+#pragma unroll
+        for (int i = 0; i < 8; i++) y[i % 2][i / 2] = pack_through16(v[2 * i], v[2 * i + 1], T());
+    }
+    __device__ __forceinline__ void of_biased(uint32_t (&y)[2][4], const float (&scaled)[16], int32_t &clamped) const {
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            const int32_t col = col0 + i / 2 * 8 + lane % 4 * 2;
+            const float2 bias = col < g.a.cols ? __ldg((const float2 *)(g.bias + col)) : make_float2(0, 0);
+            y[i % 2][i / 2] = pack2(int8_biased<T>(scaled[2 * i], bias.x, clamped), int8_biased<T>(scaled[2 * i + 1], bias.y, clamped), T());
+        }
+    }
+    /* x, w: of the lane's first row and column.  What has no outliers stays as it is, -0 too. */
+    template <class S>
+    __device__ __forceinline__ void add_beside(uint32_t (&y)[2][4], const beside<T, S> &room, const T *x, const T *w, const int2 (&rows)[2], int32_t found) const {
+        float all[2][8] = {}, part[2][8] = {};
         const uint32_t starts = room.starts;
 #pragma unroll 1
         for (int32_t o = 0; o < found; o++) {
             const float xs[2] = { to_f32(x[o]), to_f32(x[8 * BESIDE + o]) };
             if (starts >> o & 1)
 #pragma unroll
-                for (int i = 0; i < 16; i++) all[i / 4][i % 4] += part[i / 4][i % 4], part[i / 4][i % 4] = 0;
+                for (int i = 0; i < 16; i++) all[i / 8][i % 8] += part[i / 8][i % 8], part[i / 8][i % 8] = 0;
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 const float2 ws = pair_of(*(const uint32_t *)(w + o * S::BN + j * 8), T());
 #pragma unroll
-                for (int e = 0; e < 4; e++) part[j][e] = __fmaf_rn(xs[e / 2], e % 2 ? ws.y : ws.x, part[j][e]);
+                for (int h = 0; h < 2; h++) part[h][2 * j] = __fmaf_rn(xs[h], ws.x, part[h][2 * j]), part[h][2 * j + 1] = __fmaf_rn(xs[h], ws.y, part[h][2 * j + 1]);
             }
         }
 #pragma unroll
-        for (int i = 0; i < 16; i++) v[i / 4][i % 4] += all[i / 4][i % 4] + part[i / 4][i % 4];
+        for (int h = 0; h < 2; h++) {
+#pragma unroll
+            for (int i = 0; i < 8; i++) all[h][i] = rows[h].y ? all[h][i] + part[h][i] : -0.f;
+            add_to<T>(y[h], all[h]);
+        }
     }
 };
 
 static_assert(RV_CUDA_GATE_BLOCK == 8, "a lane has a block's outputs of gate or up, and its neighbour the other one's");
-template <typename O> static __device__ __forceinline__ void finish_pair(const args &a, place p, const float (&v)[8], bool up) {
+template <typename O> static __device__ __forceinline__ void finish_pair(const args &a, place p, const uint32_t (&y)[4], bool up) {
+    uint32_t packed[4];
     float out[8];
 #pragma unroll
-    for (int i = 0; i < 8; i++) out[i] = silu(v[i]) * __shfl_down_sync(~0u, v[i], 1);
+    for (int i = 0; i < 4; i++) {
+        const float2 gates = pair_of(y[i], O()), ups = pair_of(__shfl_down_sync(~0u, y[i], 1), O());
+        out[2 * i] = silu(gates.x) * ups.x, out[2 * i + 1] = silu(gates.y) * ups.y;
+    }
     if (!p.inside || up) return;
-    uint32_t packed[4];
     pack_counted(packed, out, O());
     *(uint4 *)((O *)a.out + p.row * a.out_ld + p.col / 2) = make_uint4(packed[0], packed[1], packed[2], packed[3]);
+}
+
+/* Eight neighbours of a row, whole. */
+template <typename T, typename O, int HOW> static __device__ __forceinline__ void finish_row(const args &a, place p, const uint32_t (&y)[4], const float (&old)[8], bool up) {
+    if constexpr (HOW == rv_few::RV_FEW_SWIGLU) finish_pair<O>(a, p, y, up);
+    else if constexpr (HOW == rv_few::RV_FEW_STORE && sizeof(O) == 2) {
+        if (p.inside) *(uint4 *)((O *)a.out + p.row * a.out_ld + p.col) = make_uint4(y[0], y[1], y[2], y[3]);
+    } else {
+        float v[8];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float2 f = pair_of(y[i], T());
+            v[2 * i] = f.x, v[2 * i + 1] = f.y;
+        }
+        finish<O, HOW>(a, p, v, old);
+    }
 }
 
 /* A step's sums of all those that a thread has.  Registers have no index: this switch, and one code for all steps, which is fetched from memory while weights
@@ -302,50 +391,45 @@ template <class S> static __device__ __forceinline__ void add_parts(const args8 
     }
 }
 
+/* in_tile: the first of the warp's rows. */
 template <typename T, typename O, class S, int HOW>
-static __device__ __forceinline__ void finish_sums(const args8 &g, const int32_t (&sums)[S::ROWS64][S::BN / 2], uint8_t *data, const beside<T, S> &room, const walk &w, int32_t m, int32_t n,
-                                                   int group, int32_t found) {
+static __device__ __forceinline__ void finish_sums(const args8 &g, const int32_t (&sums)[S::ROWS64][S::BN / 2], uint8_t *data, beside<T, S> &room, const walk &w, const scales<S> &of,
+                                                   int32_t m, int32_t n, int group, int32_t in_tile, int32_t found) {
     using E = epilogue<O, S, HOW>;
-    constexpr bool SWIGLU = HOW == rv_few::RV_FEW_SWIGLU, ROUNDED = sizeof(O) == 4 || HOW == rv_few::RV_FEW_GELU || SWIGLU;       /* else it is as it is stored */
-    const int32_t in_tile = group * S::ROWS64 * 64 + (int32_t)threadIdx.x % GROUP / 32 * 16;
     const E e = { g.a, m + in_tile, n, threadIdx.x % 32 };
     const int32_t lane = (int32_t)e.lane;
     const bool beside_them = found && found <= BESIDE, before = found > BESIDE && g.more;
+    float4 *const scale = room.scale[threadIdx.x / 32 - GROUP / 32];
     int32_t clamped = 0;
+    __syncwarp();                        /* all have read those of the tile before              */
+    scale[lane] = of.w;
+    __syncwarp();
 #pragma unroll 1
     for (int step = 0; step < E::ALL; step++) {
         if (step % 4 * g.split / 4 != w.part) continue;
-        const values<T> p = { g, m + in_tile + step / 4 * 64, n + step % 4 * 32, lane };
-        if (p.row0 >= g.a.rows) break;
-        float sca[2], v[4][4], old[2][8];
+        if (e.row0 + step / 4 * 64 >= g.a.rows) break;
+        const values<T> p = { g, n + step % 4 * 32, lane };
+        float old[2][8];
         int32_t s[16];
+        uint32_t y[2][4];
+        int2 x[2];
 #pragma unroll
-        for (int h = 0; h < 2; h++) sca[h] = p.row(h) < g.a.rows ? __ldcg(&g.x_rows[p.row(h)].scale) : 0.f;
+        for (int h = 0; h < 2; h++) x[h] = S::ROWS64 > 1 && step / 4 ? of.x[S::ROWS64 - 1][h] : of.x[0][h];
         e.load_old(step, old);
         take<S>(s, sums, step);
         if (g.split > 1) add_parts<S>(g, w, s, data, group, step);
-        p.of_sums(v, s, sca, clamped);
-        if (beside_them) {
-            p.add_beside(v, room, &room.x[in_tile + step / 4 * 64 + lane / 4][0], &room.w[0][step % 4 * 32 + lane % 4 * 2], found);
-            if (ROUNDED)
-#pragma unroll
-                for (int i = 0; i < 16; i++) v[i / 4][i % 4] = to_f32(to_act<T>(v[i / 4][i % 4]));
-        }
+        p.of_sums(y, s, x, (const float *)scale + step % 4 * 32 + lane % 4 * 2, clamped);
+        if (beside_them) p.add_beside(y, room, &room.x[in_tile + step / 4 * 64 + lane / 4][0], &room.w[0][step % 4 * 32 + lane % 4 * 2], x, found);
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            float out[8];
             const place at = e.at(step, half);
-#pragma unroll
-            for (int i = 0; i < 8; i++) out[i] = v[i / 2][half * 2 + i % 2];
-            transpose(out, e.lane % 4);
+            transpose(y[half], e.lane % 4);
             if (before && at.inside) {
                 const float4 *more = (const float4 *)(g.more + (int64_t)at.row * g.a.cols + at.col), lo = __ldcg(more), hi = __ldcg(more + 1);
                 const float add[8] = { lo.x, lo.y, lo.z, lo.w, hi.x, hi.y, hi.z, hi.w };
-#pragma unroll
-                for (int i = 0; i < 8; i++) out[i] = ROUNDED ? to_f32(to_act<T>(out[i] + add[i])) : out[i] + add[i];
+                add_to<T>(y[half], add);
             }
-            if constexpr (SWIGLU) finish_pair<O>(g.a, at, out, e.lane % 2);
-            else finish<O, HOW>(g.a, at, out, old[half]);
+            finish_row<T, O, HOW>(g.a, at, y[half], old[half], e.lane % 2);
         }
     }
     count_clamped(clamped);
@@ -353,17 +437,20 @@ static __device__ __forceinline__ void finish_sums(const args8 &g, const int32_t
 
 template <typename T, typename O, class S, int HOW> static __device__ __forceinline__ void consume(const args8 &g, const ring<S> &r, beside<T, S> &room) {
     const int group = (int)threadIdx.x / GROUP - 1;
+    const int32_t in_tile = group * S::ROWS64 * 64 + (int32_t)threadIdx.x % GROUP / 32 * 16;
     walk w(g);
     wait_for_previous();
     const int32_t found = __ldcg(g.n_columns);
     for (uint32_t turn = 0; w.more(); w.next(), turn++) {
         int32_t sums[S::ROWS64][S::BN / 2], m, n;
+        scales<S> of;
+        w.tile<S>(&m, &n);
+        of.ask(g, m + in_tile, n);
         multiply<S>(g, w, sums, r, turn * (uint32_t)w.lines, group);
         if (g.split > 1) hand_over<S>(g, w, sums, r.data, group);
-        w.tile<S>(&m, &n);
         const bool beside_them = found && found <= BESIDE;
         if (beside_them) barrier_wait(&room.full, turn & 1);
-        finish_sums<T, O, S, HOW>(g, sums, r.data, room, w, m, n, group, found);
+        finish_sums<T, O, S, HOW>(g, sums, r.data, room, w, of, m, n, group, in_tile, found);
         if (beside_them) {
             __syncwarp();
             if (threadIdx.x % 32 == 0) barrier_arrive(&room.empty);
@@ -445,7 +532,7 @@ bool rv_cuda_int8_90_fits(const rv_int8 *q) {
     const bool by_call = q->rules.by_call && q->call.rows > 1 && q->rules.threshold != 0;
     if (p->norm && (by_call || p->cols > RV_CUDA_NORM_MOST || p->cols % 16)) return false;
     return p->x.rows > 0 && p->rows % (p->how == rv_few::RV_FEW_SWIGLU ? 2 * RV_CUDA_GATE_BLOCK : 8) == 0 && in_pieces(p->w, q->pitch, 1) && in_pieces(p->out.data, p->out.ld, f32 ? 4 : 2) &&
-           (uintptr_t)p->bias % 8 == 0 && (uintptr_t)q->w_scale % 8 == 0 &&
+           (uintptr_t)p->bias % 8 == 0 && (uintptr_t)q->w_scale % 16 == 0 &&
            (p->how == rv_few::RV_FEW_STORE || (p->how == rv_few::RV_FEW_ADD && f32) || ((p->how == rv_few::RV_FEW_GELU || p->how == rv_few::RV_FEW_SWIGLU) && !f32));
 }
 

@@ -150,8 +150,8 @@ static void codes_become_16_bit_where_that_is_asked_for(std::vector<part> parts,
 
 /* ---- products ---- */
 
-enum kind { QUIET, THREE, MANY, ALL, ODD, KINDS };
-static const char *const kind_name[] = { "no outliers", "3 outlier columns", "300 outlier columns", "nothing but outliers", "NaN, infinite and zero rows" };
+enum kind { QUIET, THREE, MANY, ALL, ODD, UNEVEN, KINDS };
+static const char *const kind_name[] = { "no outliers", "3 outlier columns", "300 outlier columns", "nothing but outliers", "NaN, infinite and zero rows", "few outliers in most rows, many in some" };
 
 static std::vector<uint16_t> make_x(int32_t n, int32_t cols, int64_t ld, kind kind, rv_dtype type) {
     std::vector<uint16_t> x((size_t)(n * ld), pack(NAN, type));
@@ -161,7 +161,8 @@ static std::vector<uint16_t> make_x(int32_t n, int32_t cols, int64_t ld, kind ki
         uint16_t *row = &x[(size_t)(r * ld)];
         for (int32_t k = 0; k < cols; k++) {
             float v = random_normal();
-            row[k] = pack(kind == ALL ? copysignf(6.f + fabsf(v), v) : v, type);
+            const bool out = kind == ALL || (kind == UNEVEN && random32() % 100 < (r % 9 == 4 ? 70 : r % 9 ? 2 : 0));
+            row[k] = pack(out ? copysignf(6.f + fabsf(v), v) : v, type);
         }
         for (int32_t k : columns)
             if (random32() % 4) row[k] = pack((k % 2 ? -7.f : 6.f) * (1 + 20 * fabsf(random_normal())), type);
@@ -515,7 +516,7 @@ static void check_products(bool small) {
         loaded l = load(parts, RV_ORDER_STACKED, RV_FORMAT_INT8, false);
         const expected w = in_order(parts, RV_ORDER_STACKED);
         for (int32_t n : { 1, 2, 3, 9, 30, 64, 65, 200 })
-            for (int32_t k = 0; k < KINDS; k++) {
+            for (int32_t k = 0; k <= ODD; k++) {
                 if (small && n != 1 && n != 3 && (n != 200 || s[0] != 50)) continue;
                 a_product_is_what_the_rules_say({ n, store, (kind)k, n % 2 == 0, false, { 6, false } }, l, w);
                 a_product_is_what_the_rules_say({ n, add, (kind)k, false, k % 2 == 0, { 6, false } }, l, w);
