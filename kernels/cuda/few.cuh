@@ -23,8 +23,6 @@ struct args {
     int32_t *turn;                       /* tiles taken beyond the first round, blocks that are done; NULL: every block walks over its own */
 };
 
-static __device__ __forceinline__ float gelu(float x) { return 0.5f * x * (1.f + erff(x * 0.70710678118654752f)); }
-
 /* Weights are read once: they should not drive anything else out of the L2 cache. */
 static __device__ __forceinline__ uint64_t read_once() {
     uint64_t policy;

@@ -36,22 +36,6 @@ struct args {
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-/* x / 2 erfc(-x / sqrt 2), with log2 erfc(|x| / sqrt 2) as a polynomial (minimax, weighted by the error of the result): a third
- * of erff's instructions.  Off by 1e-7 of the larger of 1 and |x| at most, and in the negative tail, where 1 + erff cancels, by 2e-4 of the value. */
-static __device__ __forceinline__ float gelu(float x) {
-    const float a = fabsf(x);
-    float p = -2.824083594532567e-06f, r;
-    p = fmaf(p, a, 3.926775752916001e-05f);
-    p = fmaf(p, a, -0.00018574355635792017f);
-    p = fmaf(p, a, -0.00013780276640318334f);
-    p = fmaf(p, a, 0.00706432806327939f);
-    p = fmaf(p, a, -0.052496664226055145f);
-    p = fmaf(p, a, -0.45920807123184204f);
-    p = fmaf(p, a, -1.1511051654815674f) * a;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(p));
-    return 0.5f * x * (x < 0.f ? r : 2.f - r);
-}
-
 /* Between four lanes, of which this has number q: pair i of v becomes lane i's pair q. */
 static __device__ __forceinline__ void transpose(float (&v)[8], unsigned q) {
 #pragma unroll

@@ -315,8 +315,6 @@ cudaError_t rv_cuda_norm(rv_mat out, rv_mat x, rv_norm n, bool overlap, cudaStre
 
 /* ---- between products ---- */
 
-static __device__ __forceinline__ float gelu(float x) { return 0.5f * x * (1.f + erff(x * 0.70710678118654752f)); }
-
 template <typename T> static __global__ void swiglu_kernel(view<T> out, view<T> in) {
     int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x);
     if (c >= out.cols) return;

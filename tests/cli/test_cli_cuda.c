@@ -20,7 +20,7 @@ static void without_a_gpu_auto_reads_on_the_cpu(void **state) {
     (void)state;
     skip_with_a_gpu();
     prints("SUPPLIER: ", "run", "-m", MODEL, "-i", RECEIPT, "--backend", "auto", "-n", "16");
-    prints(" on cpu\n", "plan", "-m", MODEL);
+    prints(" on cpu;", "plan", "-m", MODEL);
     refuses(5, "attention plain: the CPU backend has one kind", "run", "-m", MODEL, "-p", "x", "--attention", "plain");
 }
 
@@ -52,7 +52,7 @@ static void an_old_driver_is_an_error_that_says_to_update_it(void **state) {
     refuses(5, "the NVIDIA driver supports CUDA 10\\.2, this build needs 1[1-9]\\.[0-9]: update the driver", "run", "-m", MODEL, "-p", "x",
             "--backend", "cuda");
     prints("WRONG GPU +the NVIDIA driver supports CUDA 10\\.2", "doctor");
-    prints(" on cpu\n", "plan", "-m", MODEL);
+    prints(" on cpu;", "plan", "-m", MODEL);
 }
 
 static void a_driver_that_lists_no_gpu_is_another_error(void **state) {

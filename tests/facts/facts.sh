@@ -34,6 +34,8 @@ for object in "$@"; do
             }
             kernel && /^\.maxntid/ { threads = $2 + 0 }
             kernel && /^\.minnctapersm/ { blocks = $2 + 0 }
+            /begin inline asm/ { inside = 1 }           # whose braces end no kernel
+            /end inline asm/ { inside = 0 }
             kernel && /^\t/ {
                 if (/mma\.sync/) mma++
                 if (/wgmma\.mma_async/) wgmma++
@@ -42,7 +44,7 @@ for object in "$@"; do
                 if (/\.f64/ && !/\.(reg|param)/) f64++
                 for (name in dynamic_name) if (index($0, name)) dynamic = 1
             }
-            kernel && /^}/ { print "ptx", kernel, arch, threads, blocks, dynamic, mma, wgmma, copies, tma, f64; kernel = "" }' "$ptx"
+            kernel && /^}/ && !inside { print "ptx", kernel, arch, threads, blocks, dynamic, mma, wgmma, copies, tma, f64; kernel = "" }' "$ptx"
     done
     if [ -n "${CUOBJDUMP-}" ]; then
         # A line a kernel: name arch HMMA or IMMA, HGMMA or IGMMA, LDGSTS, DP, HMMA.884

@@ -17,6 +17,7 @@
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/cuda.h"
 #include "tests/gpu/gpu.h"
+#include "tests/gpu/naive.cuh"
 
 static int failures = 0, checks = 0, multiprocessors = 0;
 
@@ -75,24 +76,6 @@ template <typename V> static V *filled(int64_t rows, int64_t cols, int64_t ld, i
 
 static __device__ float gelu_of(float x) { return 0.5f * x * (1.f + erff(x * 0.70710678118654752f)); }
 static __device__ double gelu_of(double x) { return 0.5 * x * (1. + erf(x * 0.70710678118654752440)); }
-
-/* One warp: 16 rows x 8 columns of x w^T. */
-template <typename T> static __global__ void naive_sums_kernel(float *sums, const T *x, int64_t x_ld, const T *w, int rows, int n, int k) {
-    int lane = (int)threadIdx.x, g = lane / 4, q = lane % 4, r = (int)blockIdx.y * 16 + g, c = (int)blockIdx.x * 8;
-    auto two = [&](const T *p, int64_t ld, int row, int most, int col) {
-        float lo = row < most && col < k ? to_f32(p[row * ld + col]) : 0.f;
-        float hi = row < most && col + 1 < k ? to_f32(p[row * ld + col + 1]) : 0.f;
-        return pack2(lo, hi, T());
-    };
-    float d[4] = { 0, 0, 0, 0 };
-    for (int i = 0; i < k; i += 16)
-        mma(d, two(x, x_ld, r, rows, i + 2 * q), two(x, x_ld, r + 8, rows, i + 2 * q), two(x, x_ld, r, rows, i + 8 + 2 * q), two(x, x_ld, r + 8, rows, i + 8 + 2 * q),
-            two(w, k, c + g, n, i + 2 * q), two(w, k, c + g, n, i + 8 + 2 * q), T());
-    for (int i = 0; i < 4; i++) {
-        int row = r + i / 2 * 8, col = c + 2 * q + i % 2;
-        if (row < rows && col < n) sums[(int64_t)row * n + col] = d[i];
-    }
-}
 
 /* sums NULL: summed here, in F. */
 template <typename T, typename F> static __global__ void naive_kernel(F *out, const float *sums, const T *x, int64_t x_ld, const T *w, const float *bias,

@@ -18,6 +18,7 @@
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/four.h"
 #include "tests/gpu/check.h"
+#include "tests/gpu/naive.cuh"
 
 /* ---- numbers ---- */
 
@@ -339,29 +340,53 @@ static std::vector<float> run(const weight &w, const product &p, const operands 
     return out;
 }
 
-/* The product in plain loops, sums and all in R (f32: the naive kernel in the same types). */
+/* x [n x cols] times the weight as 16 bit, in R: f64 in plain loops, f32 by the naive kernel. */
+static std::vector<double> sums_of(const weight &w, const std::vector<double> &x, const std::vector<uint16_t> &bits, int32_t n) {
+    std::vector<double> wide, sums;
+    const size_t cols = (size_t)w.s.cols;
+    for (uint16_t b : bits) wide.push_back(unpack(b, be->act));
+    for (size_t i = 0; i < (size_t)n; i++)
+        for (size_t r = 0; r < (size_t)w.rows; r++) {
+            double s = 0;
+            for (size_t c = 0; c < cols; c++) s += x[i * cols + c] * wide[r * cols + c];
+            sums.push_back(s);
+        }
+    return sums;
+}
+static std::vector<float> sums_of(const weight &w, const std::vector<float> &x, const std::vector<uint16_t> &bits, int32_t n) {
+    std::vector<uint16_t> packed;
+    for (float v : x) packed.push_back(rounded(v, be->act));
+    void *d_x = to_device(packed), *d_w = to_device(bits);
+    float *d_sums = to_device(std::vector<float>((size_t)n * (size_t)w.rows));
+    const dim3 grid((unsigned)(w.rows + 7) / 8, (unsigned)(n + 15) / 16);
+    if (be->act == RV_F16) naive_sums_kernel<<<grid, 32>>>(d_sums, (const __half *)d_x, w.s.cols, (const __half *)d_w, n, w.rows, w.s.cols);
+    else naive_sums_kernel<<<grid, 32>>>(d_sums, (const __nv_bfloat16 *)d_x, w.s.cols, (const __nv_bfloat16 *)d_w, n, w.rows, w.s.cols);
+    MUST(cudaDeviceSynchronize());
+    std::vector<float> sums = from_device<float>(d_sums, (size_t)n * (size_t)w.rows);
+    for (void *d : { d_x, d_w, (void *)d_sums }) MUST(cudaFree(d));
+    return sums;
+}
+
+/* The product with all around it in R (f32: the naive kernel in the same types). */
 template <typename R> static std::vector<R> plain(const weight &w, const product &p, const operands &o, int32_t rows) {
     auto rounds = [](R y) { return sizeof(R) == 8 ? y : (R)unpack(rounded((float)y, be->act), be->act); };
-    std::vector<uint16_t> bits = sixteen(w, be->act);
-    std::vector<R> out, x((size_t)w.s.cols), wide, products((size_t)w.rows);
-    for (uint16_t b : bits) wide.push_back((R)unpack(b, be->act));
+    std::vector<R> out, x;
     for (int32_t n = 0; n < rows; n++) {
         R square = 0;
+        const size_t first = x.size();
         for (int32_t c = 0; c < w.s.cols; c++) {
             const size_t at = (size_t)n * (size_t)o.x_ld + (size_t)c;
-            x[(size_t)c] = p.norm ? (R)o.x32[at] : (R)unpack(o.x[at], be->act);
-            square += x[(size_t)c] * x[(size_t)c];
+            x.push_back(p.norm ? (R)o.x32[at] : (R)unpack(o.x[at], be->act));
+            square += x.back() * x.back();
         }
-        if (p.norm)
-            for (int32_t c = 0; c < w.s.cols; c++) x[(size_t)c] = rounds(x[(size_t)c] / sqrt(square / (R)w.s.cols + (R)1e-5f) * o.weight[(size_t)c]);
-        for (int32_t r = 0; r < w.rows; r++) {
-            R s = 0;
-            for (int32_t c = 0; c < w.s.cols; c++) s += x[(size_t)c] * wide[(size_t)r * (size_t)w.s.cols + (size_t)c];
-            products[(size_t)r] = s;
-        }
+        for (int32_t c = 0; c < w.s.cols && p.norm; c++) x[first + (size_t)c] = rounds(x[first + (size_t)c] / sqrt(square / (R)w.s.cols + (R)1e-5f) * o.weight[(size_t)c]);
+    }
+    const std::vector<R> sums = sums_of(w, x, sixteen(w, be->act), rows);
+    for (int32_t n = 0; n < rows; n++) {
+        const R *products = &sums[(size_t)n * (size_t)w.rows];
         for (int32_t c = 0; c < o.out_cols; c++) {
             const bool pairs = p.how == rv_few::RV_FEW_SWIGLU;
-            const size_t row = (size_t)(pairs ? c / 8 * 16 + c % 8 : c);
+            const int32_t row = pairs ? c / 8 * 16 + c % 8 : c;
             R v = products[row];
             if (pairs) {
                 R g = rounds(v), u = rounds(products[row + 8]);
@@ -394,7 +419,7 @@ static void a_product_is_as_exact_as_a_naive_one(const weight &w, const product 
         if (!(fabs(got[i] - exact[i]) <= ours)) ours = fabs(got[i] - exact[i]);
         theirs = std::max(theirs, fabs(naive[i] - exact[i]));
     }
-    /* Tensor cores cut off where f32 rounds: some of the last bits of the largest number are theirs. */
+    /* What follows the sums rounds in f32 on both sides, in orders of their own. */
     EXPECT(ours <= 2 * theirs + 4 * FLT_EPSILON * largest, "%s, %s%s, %d rows: error %g, naive %g", name(w).c_str(), p.norm ? "norm " : "", how_name[p.how], n, ours, theirs);
     drop(o);
 }
