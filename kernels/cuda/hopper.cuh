@@ -164,9 +164,8 @@ RV_HELD_OF(256, RV_R128, "128", "129", "130", "131", "132", RV_D32(0), RV_D32(32
 typedef CUresult (*encode_function)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
                                     const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
 
-/* Boxes of box_rows by box_bytes, 128 or 32, of a matrix of f16, bf16 or i8, swizzled by their width (`operand`); what lies
- * outside reads as zero. */
-static inline cudaError_t describe_boxes(CUtensorMap *map, rv_dtype type, const void *data, int32_t rows, int32_t cols, int64_t ld, int box_rows, int box_bytes) {
+/* The driver's, which is no library that a build links with. */
+static inline cudaError_t find_encode(encode_function *encode) {
     void *found = NULL;
     cudaDriverEntryPointQueryResult how;
 #if CUDART_VERSION >= 12050
@@ -174,13 +173,21 @@ static inline cudaError_t describe_boxes(CUtensorMap *map, rv_dtype type, const 
 #else
     cudaError_t e = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &found, cudaEnableDefault, &how);
 #endif
-    if (e || !found) return e ? e : cudaErrorNotSupported;
+    *encode = (encode_function)found;
+    return e || found ? e : cudaErrorNotSupported;
+}
+
+/* Boxes of box_rows by box_bytes, 128 or 32, of a matrix of f16, bf16 or i8, swizzled by their width (`operand`); what lies
+ * outside reads as zero. */
+static inline cudaError_t describe_boxes(CUtensorMap *map, rv_dtype type, const void *data, int32_t rows, int32_t cols, int64_t ld, int box_rows, int box_bytes) {
+    encode_function encode;
+    cudaError_t e = find_encode(&encode);
+    if (e) return e;
     const cuuint64_t size[2] = { (cuuint64_t)cols, (cuuint64_t)rows }, stride[1] = { (cuuint64_t)ld * rv_dtype_size(type) };
     const cuuint32_t boxes[2] = { (cuuint32_t)(box_bytes / (int)rv_dtype_size(type)), (cuuint32_t)box_rows }, steps[2] = { 1, 1 };
     const CUtensorMapDataType is = type == RV_F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : type == RV_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_UINT8;
-    CUresult r = ((encode_function)found)(map, is, 2, (void *)data, size, stride,
-                                          boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, box_bytes == 128 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_32B,
-                                          CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    CUresult r = encode(map, is, 2, (void *)data, size, stride, boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                        box_bytes == 128 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_32B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     return r == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 #endif

@@ -95,19 +95,13 @@ static cudaError_t describe_one(encode_function encode, CUtensorMap *map, CUtens
 }
 template <typename F>
 static cudaError_t describe_slices(const rv_stream *p, const stream_args<F> &a, CUtensorMapDataType type, int32_t element, CUtensorMap (*map)[PRODUCTS]) {
-    void *found = NULL;
-    cudaDriverEntryPointQueryResult how;
-#if CUDART_VERSION >= 12050
-    cudaError_t e = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &how);
-#else
-    cudaError_t e = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &found, cudaEnableDefault, &how);
-#endif
-    if (!e && !found) e = cudaErrorNotSupported;
+    encode_function encode;
+    cudaError_t e = find_encode(&encode);
     for (int32_t i = 0; i < p->n * PRODUCTS && !e; i++) {
         const rv_stream_layer *l = &p->layer[i / PRODUCTS];
         const int32_t kind = i % PRODUCTS, in = a.q_width + (l->q_norm ? 0 : 2 * a.kv_width);
-        e = describe_one((encode_function)found, &map[i / PRODUCTS][kind], type, element, l->w[kind], kind == IN ? in : kind == GATE_UP ? 2 * a.ffn : a.hidden,
-                            kind == O ? a.q_width : kind == DOWN ? a.ffn : a.hidden);
+        e = describe_one(encode, &map[i / PRODUCTS][kind], type, element, l->w[kind], kind == IN ? in : kind == GATE_UP ? 2 * a.ffn : a.hidden,
+                         kind == O ? a.q_width : kind == DOWN ? a.ffn : a.hidden);
     }
     return e;
 }
