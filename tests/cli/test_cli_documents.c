@@ -182,6 +182,7 @@ static void a_batch_that_is_killed_five_times_has_every_document_once(void **sta
     json_t *report = json_load_file(run, 0, NULL);
     assert_true(json_is_true(json_object_get(report, "complete")));
     assert_int_equal(json_integer_value(json_object_get(report, "done")), n);
+    assert_string_equal(json_string_value(json_object_get(json_object_get(report, "memory"), "reduced")), "");        /* nothing was given up to fit */
     json_decref(report);
     if (!full) return;
     unlink(whole);
