@@ -4,6 +4,7 @@
  */
 #include <ctype.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -92,12 +93,15 @@ static rv_status ask(rv_read_work *w, const char *question, const rv_key *keys, 
     return st;
 }
 
+/* The answers as they came, in one line; a card's number is no evidence. */
 static void describe(rv_class *out, const rv_job *job) {
-    const char *text = rv_job_text(job, NULL);
-    size_t n = 0;
-    for (; *text && n + 1 < sizeof out->evidence; text++) out->evidence[n++] = *text == '\n' ? ';' : *text;
+    size_t n = 0, bytes;
+    const char *answers = rv_job_text(job, &bytes);
+    char *masked = rv_mask(answers, bytes, RV_SENSITIVE_NOT, NULL);
+    for (const char *text = masked ? masked : ""; *text && n + 1 < sizeof out->evidence; text++) out->evidence[n++] = *text == '\n' ? ';' : *text;
     while (n && out->evidence[n - 1] == ';') n--;
     out->evidence[n] = '\0';
+    free(masked);
 }
 
 static void settle(rv_class *out, const rv_schema *schema, float confidence, const char *rule) {

@@ -13,7 +13,7 @@
  *
  * Confidence, until it has been calibrated on your own documents: the odds of sqrt(mean token probability x least token
  * probability), raised where checks of the value pass and its text stands on the page, lowered where they fail; of an absent field, the probability that it is
- * absent.  Conventions as in rvengine.h.
+ * absent.  How well that fits one small model: bench/LOG.md.  Conventions as in rvengine.h.
  */
 #ifndef RVDOCUMENT_H
 #define RVDOCUMENT_H

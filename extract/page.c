@@ -48,23 +48,41 @@ static rv_box joined(rv_box a, rv_box b) {
     return (rv_box){ left, top, right - left, bottom - top };
 }
 
-typedef struct spot { double alike; rv_box box; } spot;
+/* after: the word behind it; rank: of places that are equally alike, which is likelier meant. */
+typedef struct spot { double alike; rv_box box; uint32_t after; int rank; } spot;
 
-/* The run of words most like `value`: runs are tried from every word, as long as they are not much longer than it. */
-static rv_status find(const rv_page *page, const char *value, spot *best, rv_error *err) {
+/* Whether the word's line says what the field is called. */
+static bool is_called(const rv_page *page, uint32_t word, const rv_field *f) {
+    rv_string line = { 0 };
+    uint32_t from = word;
+    bool found = false;
+    while (from > 0 && page->words[from - 1].line == page->words[word].line) from--;
+    for (uint32_t i = from; i < page->n_words && page->words[i].line == page->words[word].line; i++) rv_string_addf(&line, "%s ", page->words[i].text);
+    for (uint32_t i = 0; i < f->labels.count && !found; i++) found = rv_behind_label(rv_string_text(&line), f->labels.items[i]) != 0;
+    found = found || rv_behind_label(rv_string_text(&line), f->title);
+    rv_string_free(&line);
+    return found;
+}
+
+/* The run of words most like `value`: runs are tried from every word, as long as they are not much longer than it.  The same amount stands
+ * in more than one place: of a list its items come one behind the other, else the line that names the field is meant. */
+static rv_status find(const rv_page *page, const char *value, const rv_field *f, uint32_t after, spot *best, rv_error *err) {
     rv_string wanted = { 0 }, run = { 0 };
     add_plain(&wanted, value);
     *best = (spot){ 0 };
-    for (uint32_t from = 0; from < page->n_words && wanted.bytes && best->alike < 1; from++) {
+    for (uint32_t from = 0; from < page->n_words && wanted.bytes; from++) {
         rv_box box = page->words[from].box;
         run.bytes = 0;
         for (uint32_t to = from; to < page->n_words && to < from + LONGEST; to++) {
             if (run.bytes > wanted.bytes + wanted.bytes / 4 + 2) break;
             add_plain(&run, page->words[to].text);
             box = joined(box, page->words[to].box);
-            if (run.bytes * 3 < wanted.bytes * 2 || run.bytes == 0) continue;
+            if (run.bytes == 0) break;                           /* signs alone begin nothing */
+            if (run.bytes * 3 < wanted.bytes * 2) continue;
             double alike = rv_similarity(rv_string_text(&wanted), rv_string_text(&run));
-            if (alike > best->alike) *best = (spot){ alike, box };
+            if (alike < best->alike || alike == 0) continue;
+            int rank = f->list ? from >= after : is_called(page, from, f);
+            if (alike > best->alike || rank > best->rank) *best = (spot){ alike, box, to + 1, rank };
         }
     }
     bool failed = wanted.failed || run.failed;
@@ -76,15 +94,17 @@ static rv_status find(const rv_page *page, const char *value, spot *best, rv_err
 static rv_status ground_slot(const rv_page *page, rv_record *record, uint32_t field, rv_error *err) {
     rv_slot *slot = &record->slots[field];
     double least = 1;
-    uint32_t n = 0;
-    if (record->schema->fields[field].kind == RV_KIND_BOOL || record->schema->fields[field].kind == RV_KIND_ENUM) return RV_OK;    /* judgements, not words */
+    const rv_field *f = &record->schema->fields[field];
+    uint32_t n = 0, after = 0;
+    if (f->kind == RV_KIND_BOOL || f->kind == RV_KIND_ENUM) return RV_OK;    /* judgements, not words */
     rv_box *boxes = rv_pool_take(&record->pool, (slot->n_items ? slot->n_items : 1) * sizeof *boxes);
     if (!boxes) return rv_fail_memory(err, "places of values");
     for (uint32_t i = 0; i < slot->n_items; i++) {
         spot best;
         if (slot->items[i].state == RV_VALUE_ABSENT) continue;
-        rv_status st = find(page, slot->items[i].raw, &best, err);
+        rv_status st = find(page, slot->items[i].raw, f, after, &best, err);
         if (st) return st;
+        after = best.after;
         if (best.alike < least) least = best.alike;
         if (best.alike >= 0.6) boxes[n++] = best.box;
     }

@@ -26,4 +26,6 @@ rv_status rv_page_ground(const rv_page *page, rv_record *record, rv_error *err);
 /* Fills absent slots from labels and forms: a date is what reads as one, the total is the amount beside that word, the seller stands
  * at the top.  source "ocr". *filled (may be NULL): how many. */
 rv_status rv_page_rules(const rv_page *page, rv_record *record, uint32_t *filled, rv_error *err);
+/* Where `label` stands in `text` as whole words, case forgiven: behind it; 0: nowhere. */
+size_t    rv_behind_label(const char *text, const char *label);
 #endif

@@ -21,8 +21,7 @@ typedef struct search { const rv_page *page; rv_record *record; rv_error *err; r
 
 static bool is_word_end(char c) { return !isalnum((unsigned char)c); }
 
-/* Where `label` stands in `text` as whole words, case forgiven: behind it; 0: nowhere. */
-static size_t behind_label(const char *text, const char *label) {
+size_t rv_behind_label(const char *text, const char *label) {
     size_t n = strlen(label);
     for (const char *at = text; (at = strcasestr(at, label)); at++)
         if ((at == text || is_word_end(at[-1])) && is_word_end(at[n])) return (size_t)(at - text) + n;
@@ -42,8 +41,8 @@ static const char *line_at(search *s, uint32_t from, uint32_t *to) {
 static size_t label_length(const rv_field *f, const char *text) {
     size_t best = 0;
     for (uint32_t i = 0; i < f->labels.count; i++)
-        if (strlen(f->labels.items[i]) > best && behind_label(text, f->labels.items[i])) best = strlen(f->labels.items[i]);
-    return best ? best : behind_label(text, f->title) ? strlen(f->title) : 0;
+        if (strlen(f->labels.items[i]) > best && rv_behind_label(text, f->labels.items[i])) best = strlen(f->labels.items[i]);
+    return best ? best : rv_behind_label(text, f->title) ? strlen(f->title) : 0;
 }
 
 /* The line belongs to the field whose label in it is longest: "Sub total" is not the total. */
@@ -52,6 +51,13 @@ static bool is_labelled(const search *s, const rv_field *f, const char *text) {
     for (uint32_t i = 0; own && i < s->record->schema->n_fields; i++)
         if (&s->record->schema->fields[i] != f && label_length(&s->record->schema->fields[i], text) > own) return false;
     return own > 0;
+}
+
+/* The line is another field's: part of an ABN is no telephone number. */
+static bool is_of_another(const search *s, const rv_field *f, const char *text) {
+    for (uint32_t i = 0; i < s->record->schema->n_fields; i++)
+        if (&s->record->schema->fields[i] != f && label_length(&s->record->schema->fields[i], text)) return true;
+    return false;
 }
 
 static bool reads_as(search *s, const rv_field *f, const char *text, size_t bytes, rv_value *out) {
@@ -159,7 +165,7 @@ static void by_form(search *s, const rv_field *f, hit *best) {
         bool here = is_labelled(s, f, line_at(s, from, &to));
         if (here) try_runs(s, f, from, to, 1000 + (f->kind == RV_KIND_MONEY ? (int)line : -(int)line), best);
         else if (above) try_runs(s, f, from, to, 500 - (int)line, best);
-        else if (stands_alone(f->kind)) try_runs(s, f, from, to, 200 - (int)line, best);
+        else if (stands_alone(f->kind) && !(f->kind == RV_KIND_PHONE && is_of_another(s, f, line_at(s, from, &to)))) try_runs(s, f, from, to, 200 - (int)line, best);
         above = here && !best->found;
     }
 }
@@ -170,7 +176,7 @@ static void by_label(search *s, const rv_field *f, hit *best) {
         const char *text = line_at(s, from, &to);
         if (!is_labelled(s, f, text)) continue;
         for (uint32_t i = 0; i < f->labels.count && !best->found; i++) {
-            size_t at = behind_label(text, f->labels.items[i]);
+            size_t at = rv_behind_label(text, f->labels.items[i]);
             while (at && text[at] && strchr(" :.#-", text[at])) at++;
             if (at && text[at]) keep(best, text + at, 0);
         }
@@ -192,7 +198,7 @@ static void document_type(search *s, hit *best) {
     for (uint32_t from = 0, to; from < s->page->n_words && !best->found; from = to) {
         const char *text = line_at(s, from, &to);
         for (uint32_t i = 0; i < schema->doctype_aliases.count && !best->found; i++)
-            if (behind_label(text, schema->doctype_aliases.items[i])) keep(best, schema->doctype, 0);
+            if (rv_behind_label(text, schema->doctype_aliases.items[i])) keep(best, schema->doctype, 0);
     }
 }
 

@@ -129,7 +129,7 @@ static const char *worst(const rv_record *r, uint32_t field) {
     for (uint32_t i = 0; i < r->n_findings; i++)
         for (uint32_t f = 0; f < r->findings[i].n_fields; f++)
             if (r->findings[i].fields[f] == field && (int)r->findings[i].severity > severity) severity = (int)r->findings[i].severity;
-    return severity < 0 ? "" : rv_severity_name((rv_severity)severity);
+    return severity <= (int)RV_SEVERITY_INFO ? "" : rv_severity_name((rv_severity)severity);      /* greyed it would look absent */
 }
 
 static void add_value(rv_string *out, const rv_record *r, uint32_t i) {
@@ -158,6 +158,12 @@ static void add_value(rv_string *out, const rv_record *r, uint32_t i) {
     rv_string_free(&text);
 }
 
+/* Nothing is a hundred per cent sure. */
+static void add_percent(rv_string *out, double p) {
+    if (p > 0.99) rv_string_addz(out, "over&nbsp;99&nbsp;%");
+    else rv_string_addf(out, "%.0f&nbsp;%%", 100 * p);
+}
+
 static void add_field(rv_string *out, const rv_record *r, uint32_t i, uint32_t id) {
     const rv_slot *slot = &r->slots[i];
     rv_string_addf(out, "<tr id=\"f%08x-%u\"><th scope=\"row\" title=\"%s\">", id, i, r->schema->fields[i].key);
@@ -168,8 +174,8 @@ static void add_field(rv_string *out, const rv_record *r, uint32_t i, uint32_t i
     rv_string_addz(out, "</td><td>");
     if (slot->n_items && slot->confidence >= 0) {
         double p = (double)slot->confidence;
-        rv_string_addf(out, "<meter min=\"0\" max=\"1\" low=\"%.2f\" high=\"0.9\" optimum=\"1\" value=\"%.3f\"></meter> %.0f&nbsp;%%",
-                       r->schema->fields[i].min_confidence, p, 100 * p);
+        rv_string_addf(out, "<meter min=\"0\" max=\"1\" low=\"%.2f\" high=\"0.9\" optimum=\"1\" value=\"%.3f\"></meter> ", r->schema->fields[i].min_confidence, p);
+        add_percent(out, p);
     }
     if (slot->n_items && *slot->source) {
         rv_string_addz(out, "<span class=\"source\">");
@@ -189,6 +195,11 @@ static void add_table(rv_string *out, const rv_record *r, int32_t group) {
         if (r->schema->fields[i].group != group) continue;
         rv_string_addf(out, "<th scope=\"col\" class=\"%s\">", is_number(&r->schema->fields[i]) ? "number" : "");
         esc(out, r->schema->fields[i].title);
+        if (r->slots[i].n_items && r->slots[i].confidence >= 0) {
+            rv_string_addz(out, " <span class=\"sure\">");
+            add_percent(out, (double)r->slots[i].confidence);
+            rv_string_addz(out, "</span>");
+        }
         rv_string_addz(out, "</th>");
     }
     rv_string_addz(out, "</tr></thead><tbody>\n");

@@ -48,8 +48,9 @@ static json_t *memory_json(const read_model *m) {
     getrusage(RUSAGE_SELF, &use);
     if (m->model) rv_model_memory(m->model, &model, NULL);
     if (m->session) rv_session_memory(m->session, &session, NULL);
-    return json_pack("{s:I, s:I, s:I, s:I}", "weights_bytes", (json_int_t)model.weights, "cache_bytes", (json_int_t)session.cache, "scratch_bytes",
-                     (json_int_t)session.scratch, "peak_host_bytes", (json_int_t)use.ru_maxrss * 1024);
+    return json_pack("{s:I, s:I, s:I, s:I, s:s}", "weights_bytes", (json_int_t)model.weights, "cache_bytes", (json_int_t)session.cache, "scratch_bytes",
+                     (json_int_t)session.scratch, "peak_host_bytes", (json_int_t)use.ru_maxrss * 1024, "reduced",
+                     steps_text(model.steps | session.steps).text);
 }
 
 static json_t *report_json(const batch_state *s, const read_choice *c, const read_model *m, bool complete, const double *times) {

@@ -133,6 +133,36 @@ static void values_get_their_place_on_the_page(void **state) {
     close_record();
 }
 
+static const char *const TWICE[] = { "ABN 51 824 753 556", "Bolts # 4.56", "Nuts 4.56", "TOTAL $4.56" };
+
+static void an_amount_that_stands_there_twice_is_cited_where_its_name_is(void **state) {
+    (void)state;
+    rv_page page;
+    open_record("receipt");
+    put(&page, TWICE, 4);
+    int32_t total = rv_schema_field(schema, "TOTAL_AMOUNT"), prices = rv_schema_field(schema, "LINE_ITEM_TOTAL_PRICES");
+    assert_int_equal(rv_record_set(record, (uint32_t)total, "$4.56", 5, "constrained", &err), RV_OK);
+    assert_int_equal(rv_record_set(record, (uint32_t)prices, "$4.56 | $4.56", 13, "constrained", &err), RV_OK);
+    assert_int_equal(rv_page_ground(&page, record, &err), RV_OK);
+    assert_true(record->slots[total].boxes[0].y == 60);
+    assert_true(record->slots[prices].n_boxes == 2 && record->slots[prices].boxes[0].y == 20 && record->slots[prices].boxes[1].y == 40);
+    assert_true(record->slots[prices].boxes[0].x == 80);         /* without the sign before it */
+    rv_page_free(&page);
+    close_record();
+}
+
+static void digits_of_an_abn_are_no_telephone_number(void **state) {
+    (void)state;
+    rv_page page;
+    open_record("receipt");
+    put(&page, (const char *const[]){ "ABN 79 369 627 755", "TOTAL $4.56" }, 2);
+    assert_int_equal(rv_page_rules(&page, record, NULL, &err), RV_OK);
+    assert_string_equal(raw("BUSINESS_ABN"), "79 369 627 755");
+    assert_int_equal(record->slots[rv_schema_field(schema, "BUSINESS_PHONE")].n_items, 0);
+    rv_page_free(&page);
+    close_record();
+}
+
 /* Nothing is made up where there is nothing. */
 static void an_empty_page_fills_nothing(void **state) {
     (void)state;
@@ -151,6 +181,8 @@ int main(void) {
         cmocka_unit_test(one_column_of_amounts_is_parted_by_its_signs),
         cmocka_unit_test(rules_read_a_receipt_by_its_labels),
         cmocka_unit_test(values_get_their_place_on_the_page),
+        cmocka_unit_test(an_amount_that_stands_there_twice_is_cited_where_its_name_is),
+        cmocka_unit_test(digits_of_an_abn_are_no_telephone_number),
         cmocka_unit_test(an_empty_page_fills_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -60,6 +60,29 @@ static void every_changed_digit_of_an_acn_or_card_is_caught(void **state) {
     }
 }
 
+/* Every weight is prime to 11: no change of one digit gets through, in the eight digits of old numbers either. */
+static void every_changed_digit_of_a_tfn_is_caught(void **state) {
+    uint64_t seed = 13;
+    long mutations = 0;
+    (void)state;
+    while (mutations < 500000) {
+        char tfn[10];
+        size_t n = draw(&seed) & 1 ? 9 : 8;
+        snprintf(tfn, sizeof tfn, "%0*llu", (int)n, (unsigned long long)(draw(&seed) % (n == 9 ? 1000000000 : 100000000)));
+        if (!rv_tfn_valid(tfn, n)) continue;
+        for (size_t i = 0; i < n; i++) {
+            char old = tfn[i];
+            for (char c = '0'; c <= '9'; c++) {
+                if (c == old) continue;
+                tfn[i] = c;
+                if (rv_tfn_valid(tfn, n)) fail_msg("%s passes with digit %zu changed from %c", tfn, i, old);
+                mutations++;
+            }
+            tfn[i] = old;
+        }
+    }
+}
+
 static void money_survives_the_way_to_text_and_back(void **state) {
     uint64_t seed = 11;
     (void)state;
@@ -133,6 +156,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_changed_digit_of_an_abn_is_caught),
         cmocka_unit_test(every_changed_digit_of_an_acn_or_card_is_caught),
+        cmocka_unit_test(every_changed_digit_of_a_tfn_is_caught),
         cmocka_unit_test(money_survives_the_way_to_text_and_back),
         cmocka_unit_test(days_count_up_one_by_one_and_read_back),
         cmocka_unit_test(normal_forms_are_fixed_points),

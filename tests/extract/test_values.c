@@ -183,8 +183,12 @@ static void official_numbers_pass_their_checks(void **state) {
     REFUSES(RV_KIND_ABN, "51 824 753 55O", "nothing but digits");
     assert_true(rv_tfn_valid("123456782", 9));
     assert_false(rv_tfn_valid("123456783", 9));
+    assert_true(rv_tfn_valid("876543210", 9) && rv_tfn_valid("459599230", 9) && rv_tfn_valid("37118629", 8));
     assert_true(rv_luhn_valid("4111111111111111", 16));
     READS(RV_KIND_BSB, "BSB: 062 000", "062-000", 0);
+    READS(RV_KIND_BSB, "033-547", "033-547", 0);
+    READS(RV_KIND_BSB, "BSB 734001", "734-001", 0);
+    REFUSES(RV_KIND_BSB, "062-0000", "6 digits");
     REFUSES(RV_KIND_BSB, "06200", "6 digits");
     READS(RV_KIND_CARD, "XXXX-XXXX-XXXX-2707", "**** 2707", 0);
     READS(RV_KIND_CARD, "....1234", "**** 1234", 0);
