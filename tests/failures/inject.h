@@ -21,7 +21,11 @@ extern const char *const inject_names[INJECT_KINDS];
 
 /* From here on calls count; the n-th of that kind fails (0: none does). */
 void inject_begin(inject_kind kind, uint64_t n);
-/* Until here. Returns how many calls of that kind there were, and says whether one was made to fail. */
+/* Until here. Returns how many calls of that kind there were, and says whether one was made to fail: INJECT_HIT, or
+ * INJECT_HIT_ONEDNN where the call was oneDNN's, whose own losses are not ours. Left out are its aligned allocations, without which it
+ * goes on with a null pointer (kernels/cpu/dnnl_calls.cpp says what is done about that), and all of libgomp's, without which that
+ * ends the process. */
+enum { INJECT_MISSED, INJECT_HIT, INJECT_HIT_ONEDNN };
 uint64_t inject_end(int *failed);
 /* Blocks of memory taken and not given back, of the whole process; means nothing under the address sanitizer, which looks
  * itself. */
