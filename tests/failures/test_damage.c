@@ -91,6 +91,15 @@ static bool same(const result *a, const result *b) {
            !strcmp(a->text, b->text);
 }
 
+/* The same tokens with hardly other probabilities: NaN in a slot of a table that no picture uses has padding tiles computed in full, and
+ * -Inf in a row of lm_head takes one token out of the choice. */
+static bool near(const result *a, const result *b) {
+    if (a->n != b->n || memcmp(a->ids, b->ids, sizeof a->ids) || strcmp(a->text, b->text)) return false;
+    for (uint32_t i = 0; i < a->n; i++)
+        if (!(fabsf(a->logprobs[i] - b->logprobs[i]) < 0.02f)) return false;
+    return true;
+}
+
 /* What a changed file may say instead. A length or an offset that changes makes no good file. int8 drops NaN among activations,
  * as bitsandbytes does: so it may not see what lies in weights that stay 16 bit (inspect --check does). */
 static bool may_say_another(damage_kind kind, rv_weight_format format) {
@@ -109,7 +118,7 @@ static void judge(damage_kind kind, uint64_t seed, const result *is, const resul
     }
     for (uint32_t i = 0; i < is->n; i++)
         if (!isfinite(is->logprobs[i])) finding("an answer out of NaN", is->text);
-    if (same(is, must)) {
+    if (same(is, must) || (kind == DAMAGE_NAN && near(is, must))) {
         t->same++;
         return;
     }
