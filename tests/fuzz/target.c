@@ -10,6 +10,7 @@
 const fuzz_target fuzz_targets[] = {
     { "safetensors", fuzz_safetensors, 400 }, { "index", fuzz_index, 300 },       { "config", fuzz_config, 300 },
     { "tokenizer", fuzz_tokenizer, 100 },     { "image", fuzz_image, 200 },       { "messages", fuzz_messages, 300 },
+    { "json", fuzz_json, 400 },
     { "template", fuzz_template, 200 },       { "quant_state", fuzz_quant_state, 300 }, { "cache", fuzz_cache, 10 },
     { NULL, NULL, 0 },
 };

@@ -29,6 +29,7 @@ void fuzz_image(const uint8_t *data, size_t bytes);
 void fuzz_messages(const uint8_t *data, size_t bytes);
 void fuzz_template(const uint8_t *data, size_t bytes);
 void fuzz_quant_state(const uint8_t *data, size_t bytes);
+void fuzz_json(const uint8_t *data, size_t bytes);
 void fuzz_cache(const uint8_t *data, size_t bytes);
 
 /* ---- judging ---- */
