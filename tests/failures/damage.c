@@ -62,7 +62,8 @@ enum { ROOM = 4096 };
 static size_t some_bytes(char *data, size_t from, size_t end) {
     for (uint32_t k = 1 + draw(4); k; k--) {
         const size_t at = from + draw(end - from);
-        data[at] = draw(2) ? (char)draw(256) : (char)(data[at] ^ (1 << draw(8)));
+        const uint32_t to = draw(2) ? draw(256) : (uint8_t)data[at] ^ 1u << draw(8);
+        data[at] = (char)(uint8_t)to;
     }
     return end;
 }
