@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "engine/base/file.h"
+#include "engine/base/json_tree.h"
 
 enum { JSON_FILE_MAX_BYTES = 16 << 20 };
 
@@ -17,11 +18,12 @@ static void parse(rv_json_file *f, const char *path) {
     char *text = NULL;
     size_t bytes;
     json_error_t why;
+    bool no_memory;
     f->st = rv_file_read(path, JSON_FILE_MAX_BYTES, &text, &bytes, f->err);
     if (f->st) return;
-    f->root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &why);
+    f->root = rv_json_load(text, bytes, JSON_REJECT_DUPLICATES, &why, &no_memory);
     free(text);
-    if (!f->root && json_error_code(&why) == json_error_out_of_memory) f->st = rv_fail_memory(f->err, f->name);
+    if (!f->root && no_memory) f->st = rv_fail_memory(f->err, f->name);
     else if (!f->root)
         f->st = rv_fail(f->err, RV_ERR_FORMAT, "%s: not valid JSON: %s at line %d, column %d (%s)", f->name, why.text,
                         why.line, why.column, f->folder);

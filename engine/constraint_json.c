@@ -3,10 +3,10 @@
  * The one idea: without recursion, JSON of a given schema is a regular language: objects are their properties in the order
  * of the schema, arrays repetitions, strings a class of characters.  So one kind of automaton serves all constraints.
  */
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/json_tree.h"
 #include "engine/constraint.h"
 
 enum { MOST_DEPTH = 32, MOST_PATTERN = 1 << 20, ANY_DEPTH = 4 };
@@ -265,7 +265,9 @@ static rv_status value(reader *r, const json_t *schema) {
 
 rv_status rv_json_pattern(const char *schema, size_t bytes, char **out, rv_error *err) {
     json_error_t why;
-    json_t *root = json_loadb(schema, bytes, JSON_REJECT_DUPLICATES, &why);
+    bool no_memory;
+    json_t *root = rv_json_load(schema, bytes, JSON_REJECT_DUPLICATES, &why, &no_memory);
+    if (!root && no_memory) return rv_fail_memory(err, "JSON Schema");
     if (!root) return rv_fail(err, RV_ERR_FORMAT, "JSON Schema: %s (line %d, column %d)", why.text, why.line, why.column);
     reader r = { .root = root, .err = err };
     rv_status st = value(&r, root);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysinfo.h>
 
 #include "engine/abi.h"
 #include "engine/base/file.h"
@@ -44,11 +45,17 @@ static uint64_t number_in(const char *path) {
     return got && line[0] >= '0' && line[0] <= '9' ? strtoull(line, NULL, 10) : UINT64_MAX;
 }
 
-/* A container's limit counts, where it is the smaller one. */
+/* A container's limit counts, where it is the smaller one. Without /proc the kernel is asked itself, which does not count
+ * the page cache as available. */
 static void cpu_memory(uint64_t *total, uint64_t *unused) {
     uint64_t most = number_in("/sys/fs/cgroup/memory.max"), used = number_in("/sys/fs/cgroup/memory.current");
+    struct sysinfo is;
     *total = meminfo("MemTotal");
     *unused = meminfo("MemAvailable");
+    if ((!*total || !*unused) && sysinfo(&is) == 0) {
+        *total = (uint64_t)is.totalram * is.mem_unit;
+        *unused = ((uint64_t)is.freeram + is.bufferram) * is.mem_unit;
+    }
     if (most == UINT64_MAX || used == UINT64_MAX) return;
     if (most < *total) *total = most;
     uint64_t left = most > used ? most - used : 0;

@@ -140,23 +140,6 @@ static size_t memory_of(const job *j) {
     return most;
 }
 
-/* NaN or infinity has no code. */
-static bool all_finite(const void *data, rv_dtype type, int64_t n) {
-    const size_t step = rv_dtype_size(type);
-    const uint32_t exponent = type == RV_F16 ? 0x7c00u : type == RV_BF16 ? 0x7f80u : 0x7f800000u;
-    uint32_t bad = 0;
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t bits = 0;
-        if (step == 2) {
-            uint16_t h;
-            memcpy(&h, (const char *)data + i * 2, sizeof h);
-            bits = h;
-        } else memcpy(&bits, (const char *)data + i * 4, sizeof bits);
-        bad |= (bits & exponent) == exponent;
-    }
-    return !bad;
-}
-
 static rv_status fail_infinite(const source *of, rv_error *err) {
     return rv_fail(err, RV_ERR_FORMAT, "tensor %s: holds NaN, Inf%s: it cannot be quantised (%s)", of->t->file_name,
                    of->format == RV_FORMAT_INT8 ? ", or numbers beyond 65504" : "", of->t->file);
@@ -168,7 +151,7 @@ static rv_status run_int8(job *j, const source *of, size_t i, uint32_t unit, int
     float *scale = (float *)(void *)(memory + (n * of->cols + 63) / 64 * 64);
     const char *data = (const char *)of->t->data + (size_t)from * row;
     rv_status st = RV_OK;
-    if (!all_finite(data, of->t->type, n * of->cols)) return fail_infinite(of, err);
+    if (!rv_all_finite(data, of->t->type, n * of->cols)) return fail_infinite(of, err);
     for (int64_t r = 0; r < n; r++) {
         scale[r] = rv_int8_weights(memory + r * of->cols, data + (size_t)r * row, of->t->type, of->cols);
         if (!isfinite(scale[r])) return fail_infinite(of, err);
@@ -226,7 +209,7 @@ static rv_status run_4bit(job *j, source *of, size_t i, uint32_t unit, uint8_t *
     float *absmax = of->absmax;
     pthread_mutex_unlock(&j->lock);
     if (!absmax) return rv_fail_memory(err, "quantise");
-    if (!all_finite(data, of->t->type, n)) return fail_infinite(of, err);
+    if (!rv_all_finite(data, of->t->type, n)) return fail_infinite(of, err);
     rv_nf4_quantise(memory, absmax + from / RV_BLOCK4, data, of->t->type, n);
     rv_status st = rv_shards_put(&j->out, i, (uint64_t)from / 2, memory, (uint64_t)n / 2, err);
     pthread_mutex_lock(&j->lock);

@@ -2,13 +2,13 @@
 #include "engine/quantise.h"
 
 #include <dirent.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/base/file.h"
+#include "engine/base/json_tree.h"
 
 enum { MOST_BYTES = 1 << 28 };
 
@@ -136,10 +136,13 @@ rv_status rv_quantise_write_config(const char *model_dir, const char *out_dir, c
     char *path = rv_path_join(model_dir, "config.json"), *data = NULL, *text = NULL;
     size_t bytes = 0;
     json_t *root = NULL;
+    json_error_t why;
+    bool no_memory;
     rv_status st = RV_OK;
     if (!path) TRY(rv_fail_memory(err, "config.json"));
     TRY(rv_file_read(path, MOST_BYTES, &data, &bytes, err));
-    root = json_loadb(data, bytes, 0, NULL);
+    root = rv_json_load(data, bytes, 0, &why, &no_memory);
+    if (!root && no_memory) TRY(rv_fail_memory(err, "config.json"));
     if (!root) TRY(rv_fail(err, RV_ERR_FORMAT, "%s: changed while the model was quantised", path));
     if (json_object_set_new(root, "quantization_config", quantization_config(config, modules, format, nested)) ||
         !(text = json_dumps(root, JSON_INDENT(2))))

@@ -19,6 +19,7 @@ static void weights_free(rv_weights *w) {
     free(w->count);
     free(w->k);
     free(w->k16);
+    *w = (rv_weights){ 0 };              /* who failed to make them and who closes both free     */
 }
 
 static double triangle(double t) {

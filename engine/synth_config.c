@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "engine/base/file.h"
+#include "engine/base/json_tree.h"
 #include "engine/config_json.h"
 #include "engine/synth.h"
 
@@ -61,8 +62,9 @@ static void add_config(rv_string *s, const shape *h) {
 static rv_status parse_shape(const shape *h, rv_json_file *f, rv_error *err) {
     rv_string text = { 0 };
     json_error_t why;
+    bool no_memory;
     add_config(&text, h);
-    if (!text.failed) f->root = json_loadb(text.data, text.bytes, 0, &why);
+    if (!text.failed) f->root = rv_json_load(text.data, text.bytes, 0, &why, &no_memory);
     rv_string_free(&text);
     return f->root ? RV_OK : (f->st = rv_fail_memory(err, "config.json"));
 }

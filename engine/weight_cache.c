@@ -101,10 +101,10 @@ static rv_status setup_key(const rv_model *m, const rv_placing *how, rv_hash *ou
     rv_string s = { 0 };
     rv_string_addf(&s, "%s\n%s\n%llu %zu\n", rv_version(), m->be->layout, (unsigned long long)m->memory_bytes, sizeof(rv_cache_head));
     add_asked(&s, m, how);
-    if (s.failed) return rv_fail_memory(err, "weights cache");
-    *out = rv_hash128(s.data, s.bytes);
+    rv_status st = s.failed ? rv_fail_memory(err, "weights cache") : RV_OK;
+    if (!st) *out = rv_hash128(s.data, s.bytes);
     rv_string_free(&s);
-    return RV_OK;
+    return st;
 }
 
 rv_weight_cache *rv_weight_cache_open(rv_model *m, const char *model_dir, const rv_placing *how) {

@@ -2,11 +2,11 @@
 #include "extract/documents.h"
 
 #include <ctype.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/json_tree.h"
 #include "engine/base/text.h"
 #include "extract/csv.h"
 
@@ -189,7 +189,9 @@ static rv_status read_object(const rv_document_reader *d, json_t *object, uint32
 
 static rv_status read_json_text(const rv_document_reader *d, const char *text, size_t bytes, uint32_t line, rv_error *err) {
     json_error_t why;
-    json_t *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &why);
+    bool no_memory;
+    json_t *root = rv_json_load(text, bytes, JSON_REJECT_DUPLICATES, &why, &no_memory);
+    if (!root && no_memory) return rv_fail_memory(err, d->file);
     if (!root) {
         char *near = strstr(why.text, " near '");          /* what stands there may be a number that no log should have */
         if (near) *near = '\0';

@@ -2,10 +2,11 @@
 #include "loader/bnb.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "engine/base/json_tree.h"
 
 enum { NAME = 512, MOST_STATE = 4096 };
 #define STATE ".quant_state.bitsandbytes__"
@@ -168,11 +169,13 @@ static rv_status read_state(state *s, rv_format format, int64_t rows, int64_t co
     static const char *const dtypes[] = { "bfloat16", "float16", "float32" };
     const char *const type = rv_format_name(format);
     json_error_t json;
+    bool no_memory;
     char why[320];
     rv_status st = RV_OK;
     if (s->t->type != RV_U8) TRY(bad(s, RV_ERR_FORMAT, "type", "must be U8, the bytes of a JSON text", err));
     if (s->t->bytes > MOST_STATE) TRY(bad(s, RV_ERR_FORMAT, "JSON", "is longer than any quant_state", err));
-    s->root = json_loadb(s->t->data, (size_t)s->t->bytes, JSON_REJECT_DUPLICATES, &json);
+    s->root = rv_json_load(s->t->data, (size_t)s->t->bytes, JSON_REJECT_DUPLICATES, &json, &no_memory);
+    if (!s->root && no_memory) TRY(rv_fail_memory(err, s->t->file_name));
     if (!s->root) {
         snprintf(why, sizeof why, "not valid: %s at byte %d", json.text, json.position);
         TRY(bad(s, RV_ERR_FORMAT, "JSON", why, err));

@@ -358,8 +358,8 @@ rv_status rv_checkpoint_key(const rv_checkpoint *c, rv_hash *out, rv_error *err)
         if (t->bytes > SAMPLE) add_sample(&s, t, t->bytes - SAMPLE);
         if (t->bytes > 3 * SAMPLE) add_sample(&s, t, t->bytes / 2 - SAMPLE / 2);
     }
-    if (s.failed) return rv_fail_memory(err, "checkpoint");
-    *out = rv_hash128(s.data, s.bytes);
+    rv_status st = s.failed ? rv_fail_memory(err, "checkpoint") : RV_OK;
+    if (!st) *out = rv_hash128(s.data, s.bytes);
     rv_string_free(&s);
-    return RV_OK;
+    return st;
 }

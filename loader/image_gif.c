@@ -6,6 +6,7 @@
  */
 #include "loader/image_formats.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,7 +26,8 @@ static rv_status damaged(rv_error *err, const char *why) {
 }
 
 static rv_status failed(const gif *g, int error, rv_error *err) {
-    if (error == D_GIF_ERR_NOT_ENOUGH_MEM) return rv_fail_memory(err, "GIF");
+    /* giflib calls a screen without memory for its palette missing: what malloc said is still there. */
+    if (error == D_GIF_ERR_NOT_ENOUGH_MEM || errno == ENOMEM) return rv_fail_memory(err, "GIF");
     if (g->at == g->file.bytes)
         return rv_fail(err, RV_ERR_FORMAT, "GIF: truncated: it ends before its end mark; get the whole file");
     const char *why = GifErrorString(error);
@@ -62,6 +64,7 @@ static rv_status open_first(gif *g, rv_error *err) {
     if (g->lib) DGifCloseFile(g->lib, NULL);
     g->at = 0;
     g->transparent = NO_TRANSPARENT_COLOR;
+    errno = 0;
     if (!(g->lib = DGifOpen(g, on_read, &error))) return failed(g, error, err);
     rv_status st = next_image(g, &image, err);
     if (st) return st;

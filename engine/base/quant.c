@@ -49,6 +49,22 @@ const float rv_nested_map[256] = {
     0.9085938f, 0.92265624f, 0.93671876f, 0.9507812f, 0.96484375f, 0.9789063f, 0.99296874f, 1.f
 };
 
+bool rv_all_finite(const void *data, rv_dtype type, int64_t n) {
+    const size_t step = rv_dtype_size(type);
+    const uint32_t exponent = type == RV_F16 ? 0x7c00u : type == RV_BF16 ? 0x7f80u : 0x7f800000u;
+    uint32_t bad = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits = 0;
+        if (step == 2) {
+            uint16_t h;
+            memcpy(&h, (const char *)data + i * 2, sizeof h);
+            bits = h;
+        } else memcpy(&bits, (const char *)data + i * 4, sizeof bits);
+        bad |= (bits & exponent) == exponent;
+    }
+    return !bad;
+}
+
 const char *rv_format_name(rv_format format) {
     static const char *const names[RV_FORMATS] = { "16bit", "int8", "nf4", "fp4" };
     return (unsigned)format < RV_FORMATS ? names[format] : "?";

@@ -47,6 +47,8 @@ extern const float rv_nf4_map[16];
 extern const float rv_nf4_threshold[15];     /* code = how many of them a value exceeds            */
 extern const float rv_nested_map[256];       /* the signed dynamic code                            */
 
+/* Whether n weights hold neither NaN nor infinity, which have no code in any format. */
+bool rv_all_finite(const void *w, rv_dtype type, int64_t n);
 const char *rv_format_name(rv_format format);            /* "int8"; PLAIN: "16bit"                 */
 /* Bytes of codes and of all scales; rows * cols is a multiple of RV_BLOCK4 where 4 bit. */
 uint64_t rv_codes_bytes(rv_format format, bool nested, int64_t rows, int64_t cols);

@@ -10,9 +10,9 @@
  */
 #ifdef RV_ONEDNN
 #include <dlfcn.h>
-#include <dnnl.h>
 #include <stdlib.h>
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/dnnl_calls.h"
 
 enum { BLOCK_ROWS = 256, BLOCK_COLS = 1024, DECODED_COLS = 256, BLOCK_STEP = 64, CACHED = 96, ALIGN = 256 };
 
@@ -111,7 +111,7 @@ static rv_status packed_layout(rv_onednn *o, int32_t depth, int32_t cols, dnnl_m
     DNN(matrix(&dst, BLOCK_ROWS, cols, cols, 1, dnnl_f32), "layout");
     DNN(dnnl_memory_desc_init_by_tag(&weights, 2, dims, dnnl_bf16, dnnl_format_tag_any), "layout");
     DNN(dnnl_matmul_desc_init(&op, &src, &weights, NULL, &dst), "layout");
-    DNN(dnnl_primitive_desc_create(&pd, &op, NULL, o->engine, NULL), "layout");
+    DNN(rv_dnnl_primitive_desc_create(&pd, &op, NULL, o->engine, NULL), "layout");
     *out = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
 done:
     dnnl_primitive_desc_destroy(pd);
@@ -161,9 +161,9 @@ static rv_status entry_make(rv_onednn *o, entry *e, const shape *s, rv_error *er
     const char *kind = NULL;
     entry_clear(o, e);
     TRY(describe(o, s, md, &op, err));
-    DNN(dnnl_primitive_attr_create(&attr), "attributes");
+    DNN(rv_dnnl_primitive_attr_create(&attr), "attributes");
     DNN(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user), "attributes");
-    DNN(dnnl_primitive_desc_create(&pd, &op, attr, o->engine, NULL), "product");
+    DNN(rv_dnnl_primitive_desc_create(&pd, &op, attr, o->engine, NULL), "product");
     e->key = *s;
     DNN(dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &kind), "product");
     if (strncmp(kind, "ref", 3) == 0) goto done;
@@ -175,8 +175,8 @@ static rv_status entry_make(rv_onednn *o, entry *e, const shape *s, rv_error *er
         goto done;
     }
     for (int32_t i = 0; i < o->cpu->threads * ARGS; i++)
-        DNN(dnnl_memory_create(&e->memory[i], &md[i % ARGS], o->engine, DNNL_MEMORY_NONE), "memory");
-    DNN(dnnl_primitive_create(&e->primitive, pd), "product");
+        DNN(rv_dnnl_memory_create(&e->memory[i], &md[i % ARGS], o->engine, DNNL_MEMORY_NONE), "memory");
+    DNN(rv_dnnl_primitive_create(&e->primitive, pd), "product");
 done:
     dnnl_primitive_attr_destroy(attr);
     dnnl_primitive_desc_destroy(pd);
@@ -290,8 +290,8 @@ static void product_item(void *context, int32_t item, int32_t thread) {
         dnnl_memory_set_data_handle(m[i], handles[i]);
         args[i] = (dnnl_exec_arg_t){ ARGUMENT[i], m[i] };
     }
-    dnnl_status_t status = dnnl_primitive_execute(e->primitive, o->stream[thread], ARGS, args);
-    if (!status) status = dnnl_stream_wait(o->stream[thread]);
+    dnnl_status_t status = rv_dnnl_primitive_execute(e->primitive, o->stream[thread], ARGS, args);
+    if (!status) status = rv_dnnl_stream_wait(o->stream[thread]);
     widen(o, before);
     if (status) atomic_store(&j->status, (int32_t)status);
     for (int32_t r = 0; r < rows; r++) o->cpu->kernels->finish_row(p, row + r, b.from, b.cols, sums + (int64_t)r * b.cols);
@@ -344,13 +344,13 @@ static rv_status pack_block(rv_onednn *o, const uint16_t *plain, int32_t depth, 
     dnnl_primitive_t primitive = NULL;
     DNN(matrix(&md[0], depth, cols, 1, depth, dnnl_bf16), "packing");
     TRY(packed_layout(o, depth, cols, &md[1], err));
-    DNN(dnnl_memory_create(&memory[0], &md[0], o->engine, (void *)(uintptr_t)plain), "packing");
-    DNN(dnnl_memory_create(&memory[1], &md[1], o->engine, out), "packing");
-    DNN(dnnl_reorder_primitive_desc_create(&pd, &md[0], o->engine, &md[1], o->engine, NULL), "packing");
-    DNN(dnnl_primitive_create(&primitive, pd), "packing");
+    DNN(rv_dnnl_memory_create(&memory[0], &md[0], o->engine, (void *)(uintptr_t)plain), "packing");
+    DNN(rv_dnnl_memory_create(&memory[1], &md[1], o->engine, out), "packing");
+    DNN(rv_dnnl_reorder_primitive_desc_create(&pd, &md[0], o->engine, &md[1], o->engine, NULL), "packing");
+    DNN(rv_dnnl_primitive_create(&primitive, pd), "packing");
     dnnl_exec_arg_t args[2] = { { DNNL_ARG_FROM, memory[0] }, { DNNL_ARG_TO, memory[1] } };
-    DNN(dnnl_primitive_execute(primitive, o->stream[0], 2, args), "packing");
-    DNN(dnnl_stream_wait(o->stream[0]), "packing");
+    DNN(rv_dnnl_primitive_execute(primitive, o->stream[0], 2, args), "packing");
+    DNN(rv_dnnl_stream_wait(o->stream[0]), "packing");
 done:
     dnnl_memory_destroy(memory[0]);
     dnnl_memory_destroy(memory[1]);
@@ -410,8 +410,8 @@ rv_status rv_onednn_open(rv_cpu *cpu, rv_onednn **out, rv_error *err) {
         st = rv_fail_memory(err, "oneDNN");
         goto done;
     }
-    DNN(dnnl_engine_create(&o->engine, dnnl_cpu, 0), "engine");
-    for (size_t t = 0; t < threads; t++) DNN(dnnl_stream_create(&o->stream[t], o->engine, dnnl_stream_default_flags), "stream");
+    DNN(rv_dnnl_engine_create(&o->engine, dnnl_cpu, 0), "engine");
+    for (size_t t = 0; t < threads; t++) DNN(rv_dnnl_stream_create(&o->stream[t], o->engine, dnnl_stream_default_flags), "stream");
 done:
     if (st) rv_onednn_close(o);
     else *out = o;

@@ -81,19 +81,23 @@ typedef struct quant_job {
     char *codes;
     float *scale;
     int32_t step;                /* rows of an item                                            */
+    _Atomic bool bad;            /* a weight has no code                                       */
 } quant_job;
 
-static void quantise_rows(const quant_job *j, int32_t row, int32_t end) {
+static void quantise_rows(quant_job *j, int32_t row, int32_t end) {
     int64_t cols = j->spec->cols, at = row * cols, blocks = at / RV_BLOCK4;
     const char *data = (const char *)j->part->data + (uint64_t)at * rv_dtype_size(j->part->type);
+    if (!rv_all_finite(data, j->part->type, (end - row) * cols)) atomic_store(&j->bad, true);
     if (j->spec->format == RV_FORMAT_INT8)
-        for (int32_t r = row; r < end; r++, data += (uint64_t)cols * rv_dtype_size(j->part->type))
+        for (int32_t r = row; r < end; r++, data += (uint64_t)cols * rv_dtype_size(j->part->type)) {
             j->scale[r] = j->cpu->kernels->int8_weights((int8_t *)j->codes + r * cols, data, j->part->type, cols);
+            if (!isfinite(j->scale[r])) atomic_store(&j->bad, true);
+        }
     else j->cpu->kernels->nf4_quantise((uint8_t *)j->codes + at / 2, j->scale + blocks, data, j->part->type, (end - row) * cols);
 }
 
 static void quantise_item(void *context, int32_t item, int32_t thread) {
-    const quant_job *j = context;
+    quant_job *j = context;
     int32_t row = item * j->step, left = j->part->rows - row;
     (void)thread;
     quantise_rows(j, row, row + (left < j->step ? left : j->step));
@@ -131,13 +135,16 @@ static bool quantise_part(quant_job *j, rv_codes *q, const part_memory *m) {
     }
     j->scale = room ? room : (float *)(uintptr_t)q->scale;
     run_rows(j, quantise_item);
-    if (room) {
+    if (atomic_load(&j->bad))
+        rv_fail(&j->cpu->be.error, RV_ERR_FORMAT, "%s: holds NaN, Inf%s: it cannot be quantised (rvengine inspect --check finds them)", j->spec->name,
+                j->spec->format == RV_FORMAT_INT8 ? ", or numbers beyond 65504" : "");
+    else if (room) {
         float *scales = (float *)(uintptr_t)q->nested_scale;
         float offset = rv_nested_quantise((uint8_t *)(uintptr_t)q->nested, scales, room, blocks);
         scales[(blocks + RV_NESTED_BLOCK - 1) / RV_NESTED_BLOCK] = offset;       /* behind them: what `filled` finds */
     }
     free(room);
-    return true;
+    return !atomic_load(&j->bad);
 }
 
 /* The codes of part i in memory, as their layout says; what is there only after they were made is not read. */
