@@ -14,7 +14,7 @@
 
 enum { TOKENS = 8, MOST_SECONDS = 120, PICTURES = 4 };
 #ifdef __SANITIZE_ADDRESS__
-enum { SOME = 6 };
+enum { SOME = 3 };
 #else
 enum { SOME = 24 };
 #endif
