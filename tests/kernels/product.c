@@ -66,7 +66,8 @@ static float weight_at(const setup *s, const problem *p, const data *d, int32_t 
     int part = 0;
     while (o >= p->part_rows[part]) o -= p->part_rows[part++];
     float w = get(d->parts[part], p->weight_type, (int64_t)o * p->cols + k);
-    if (s->onednn && p->use == RV_USE_VISION && p->rows > RV_FEW_ROWS) w = rv_bf16_to_f32(rv_f32_to_bf16(w));
+    bool packs = s->act == RV_BF16 && (s->onednn || s->level == CPU_AMX);
+    if (packs && p->use == RV_USE_VISION && p->rows > RV_FEW_ROWS) w = rv_bf16_to_f32(rv_f32_to_bf16(w));
     return w;
 }
 
