@@ -11,6 +11,8 @@ typedef struct tile_run {        /* one run of keys, for all pairs of an item   
     rv_cpu_tiles_room *room;
     int32_t head_dim, steps;     /* steps of 32 columns that a head takes                      */
     int32_t key, n;              /* keys [key, key + n), n <= CPU_TILE_KEYS                    */
+    const int32_t *rows, *next_rows;             /* where they lie, and the n_next keys behind them */
+    int32_t n_next;
     float   scale;               /* with log2 e                                                */
     bool    finite;              /* all of its V                                               */
 } tile_run;
@@ -30,7 +32,7 @@ static void tiles_keys(const tile_run *u, int64_t column) {
     rv_mat k = u->a->kv.k;
     for (int32_t j = 0; j < u->n; j += TILE) {
         const void *rows[TILE] = { NULL };
-        for (int32_t i = 0; i < TILE && j + i < u->n; i++) rows[i] = (char *)rv_cpu_row(k, u->room->key_rows[j + i]) + 2 * column;
+        for (int32_t i = 0; i < TILE && j + i < u->n; i++) rows[i] = (char *)rv_cpu_row(k, u->rows[j + i]) + 2 * column;
         pack_outputs(rows, u->head_dim, u->room->keys + (int64_t)(j / CPU_TILE_PANEL) * u->steps * STEP_BYTES + j / TILE % 2 * TILE_BYTES);
     }
     if ((u->n - 1) / TILE % 2 == 0) {            /* half of the last block of keys             */
@@ -48,7 +50,7 @@ static bool tiles_values(const tile_run *u, int64_t column, int32_t lo, int32_t 
     for (int32_t j = 0; j < (u->n + CPU_TILE_STEP - 1) / CPU_TILE_STEP * CPU_TILE_STEP; j += 2) {
         const char *row[2];
         for (int i = 0; i < 2; i++)
-            row[i] = j + i >= lo && j + i < hi ? (char *)rv_cpu_row(v, u->room->key_rows[j + i]) + 2 * column : NULL;
+            row[i] = j + i >= lo && j + i < hi ? (char *)rv_cpu_row(v, u->rows[j + i]) + 2 * column : NULL;
         char *to = out + j / CPU_TILE_STEP * STEP_BYTES + j % CPU_TILE_STEP / 2 * TILE_LINE;
         for (int32_t c = 0; c < u->steps * CPU_TILE_STEP; c += TILE) {
             int32_t left = u->head_dim - c;
@@ -82,7 +84,7 @@ ALWAYS void split_store(__m512 a, __m512 b, char *high, char *low) {
 }
 
 /* What of a run the pairs of a block see: pair i keys [lo[i], hi[i]), all of them together whole blocks [from, to). */
-typedef struct tile_sight { int32_t lo[CPU_TILE_PANEL], hi[CPU_TILE_PANEL], from, to; } tile_sight;
+typedef struct tile_sight { int32_t lo[CPU_TILE_PANEL], hi[CPU_TILE_PANEL], from, to; const float *scores; } tile_sight;
 
 ALWAYS __mmask16 seen_of(int32_t j, int32_t lo, int32_t hi) {
     int32_t a = lo - j, b = hi - j;
@@ -98,7 +100,7 @@ ALWAYS __m512 score_of(const tile_run *u, const float *s, int32_t j, __m512 shif
 }
 
 ALWAYS float top_as(const tile_run *u, const tile_sight *g, int32_t i, float m, bool all) {
-    const float *s = u->room->scores + i * TILE_SCORE_LD;
+    const float *s = g->scores + i * TILE_SCORE_LD;
     vf a = vf_set(m), b = a;
     for (int32_t j = g->from; j < g->to; j += CPU_TILE_STEP) {
         a = vf_max(a, (vf)score_of(u, s, j, _mm512_setzero_ps(), all, g->lo[i], g->hi[i]));
@@ -109,7 +111,7 @@ ALWAYS float top_as(const tile_run *u, const tile_sight *g, int32_t i, float m, 
 
 /* Adds weights of pair i, which it makes, to `sum`. */
 ALWAYS void weights_as(const tile_run *u, const tile_sight *g, int32_t i, float base, float keep, float *sum, bool all) {
-    const float *s = u->room->scores + i * TILE_SCORE_LD;
+    const float *s = g->scores + i * TILE_SCORE_LD;
     const __m512 shift = _mm512_set1_ps(base);
     __m512 even = _mm512_setzero_ps(), odd = even;
     char *high = row_in_block(u->room->high, i), *low = row_in_block(u->room->low, i);
@@ -125,8 +127,19 @@ ALWAYS void weights_as(const tile_run *u, const tile_sight *g, int32_t i, float 
 
 static bool sees_all(const tile_sight *g, int32_t i) { return g->lo[i] <= g->from && g->hi[i] >= g->to; }
 
-/* Scores of a block into weights, online: rescales sums.  All maxima first: a pair's own chain is long, and 32 run side by side. */
-static __attribute__((noinline)) void tiles_soften(const tile_run *u, const tile_sight *g, float *m, float *l, float *sums) {
+/* The scores that a block still lacks: 32 keys at a time. */
+typedef struct tile_ahead { const char *queries; float *scores; int32_t key, to; } tile_ahead;
+
+static void score_some(const tile_run *u, tile_ahead *t) {
+    if (t->key >= t->to) return;
+    tiles_multiply(packed_rows(t->queries), u->room->keys + (int64_t)(t->key / CPU_TILE_PANEL) * u->steps * STEP_BYTES, u->steps,
+                   t->scores + t->key, TILE_SCORE_LD, false);
+    t->key += CPU_TILE_PANEL;
+}
+
+/* Scores of a block into weights, online: rescales sums.  All maxima first: a pair's own chain is long, and 32 run side by side.
+ * The next block's scores are asked for in between, so that tiles multiply while vectors do this. */
+static __attribute__((noinline)) void tiles_soften(const tile_run *u, const tile_sight *g, float *m, float *l, float *sums, tile_ahead *next) {
     const __m512 none = _mm512_set1_ps(-INFINITY);
     float base[CPU_TILE_PANEL] __attribute__((aligned(64))), keep[CPU_TILE_PANEL] __attribute__((aligned(64)));
     __mmask16 changed = 0;
@@ -141,6 +154,7 @@ static __attribute__((noinline)) void tiles_soften(const tile_run *u, const tile
         _mm512_store_ps(keep + i, k);
     }
     for (int32_t i = 0; i < CPU_TILE_PANEL; i++) {
+        if (i % (CPU_TILE_PANEL / KEY_STEPS) == 0) score_some(u, next);
         if (sees_all(g, i)) weights_as(u, g, i, base[i], keep[i], l + i * TILE, true);
         else weights_as(u, g, i, base[i], keep[i], l + i * TILE, false);
     }
@@ -207,9 +221,11 @@ static void weigh_one_by_one(const tile_run *u, int64_t column, const tile_sight
 
 /* What of the run pairs [first, first + 32) see; false: nothing. */
 static bool look(const tile_run *u, const rv_cpu_attend_item *item, int32_t group, int32_t first, int32_t pairs, tile_sight *g) {
-    *g = (tile_sight){ .from = CPU_TILE_KEYS };
-    for (int32_t i = 0; i < CPU_TILE_PANEL && first + i < pairs; i++) {
-        tiles_visible(u, item->row + (first + i) / group, &g->lo[i], &g->hi[i]);
+    g->from = CPU_TILE_KEYS;
+    g->to = 0;
+    for (int32_t i = 0; i < CPU_TILE_PANEL; i++) {
+        g->lo[i] = g->hi[i] = 0;
+        if (first + i < pairs) tiles_visible(u, item->row + (first + i) / group, &g->lo[i], &g->hi[i]);
         if (g->lo[i] == g->hi[i]) continue;
         if (g->lo[i] < g->from) g->from = g->lo[i];
         if (g->hi[i] > g->to) g->to = g->hi[i];
@@ -219,19 +235,47 @@ static bool look(const tile_run *u, const rv_cpu_attend_item *item, int32_t grou
     return g->from < g->to;
 }
 
-/* Pairs [first, first + 32): scores, softmax, values. */
-static void tiles_block(const tile_run *u, const rv_cpu_attend_item *item, int32_t group, int32_t first, int32_t pairs) {
-    rv_cpu_tiles_room *room = u->room;
-    tile_sight g;
-    if (!look(u, item, group, first, pairs, &g)) return;
-    const char *q = room->rows + (int64_t)(first / CPU_TILE_PANEL) * u->steps * STEP_BYTES;
-    float *sums = room->sums + (int64_t)first * u->steps * CPU_TILE_STEP;
-    for (int32_t c = g.from; c < g.to; c += CPU_TILE_PANEL)
-        tiles_multiply(packed_rows(q), room->keys + (int64_t)(c / CPU_TILE_PANEL) * u->steps * STEP_BYTES, u->steps, room->scores + c,
-                       TILE_SCORE_LD, false);
-    tiles_soften(u, &g, room->m + first, room->l + (int64_t)first * TILE, sums);
-    if (u->finite) weigh(u, room->values, g.from, g.to, sums);
-    else weigh_one_by_one(u, (int64_t)item->kv_head * u->head_dim, &g, sums);
+/* The first block from `first` on that sees something of the run, or one beyond the last pair; and its scores, not computed yet. */
+static int32_t next_block(const tile_run *u, const rv_cpu_attend_item *item, int32_t group, int32_t first, int32_t pairs, tile_sight *g,
+                          float *scores, tile_ahead *ahead) {
+    while (first < pairs && !look(u, item, group, first, pairs, g)) first += CPU_TILE_PANEL;
+    *ahead = (tile_ahead){ 0 };
+    if (first >= pairs) return first;
+    *ahead = (tile_ahead){ u->room->rows + (int64_t)(first / CPU_TILE_PANEL) * u->steps * STEP_BYTES, scores, g->from, g->to };
+    g->scores = scores;
+    return first;
+}
+
+/* Some of the next run's keys and values on their way to the cache: rows [from, to) of it. */
+static void bring(const tile_run *u, int64_t column, int32_t from, int32_t to) {
+    for (int32_t j = from; j < to && j < u->n_next; j++) {
+        const char *k = (char *)rv_cpu_row(u->a->kv.k, u->next_rows[j]) + 2 * column, *v = (char *)rv_cpu_row(u->a->kv.v, u->next_rows[j]) + 2 * column;
+        for (int32_t c = 0; c < 2 * u->head_dim; c += TILE_LINE) {
+            _mm_prefetch(k + c, _MM_HINT_T1);
+            _mm_prefetch(v + c, _MM_HINT_T1);
+        }
+    }
+}
+
+/* One run of keys: scores, softmax, values, 32 pairs at a time. */
+static void attend_run(const tile_run *u, const rv_cpu_attend_item *item, int32_t group, int32_t pairs) {
+    tile_sight sight[2], *now = &sight[0], *then = &sight[1], *other;
+    float *const scores[2] = { u->room->scores, u->room->scores + CPU_TILE_PANEL * TILE_SCORE_LD };
+    tile_ahead ahead;
+    const int32_t brought = CPU_TILE_KEYS * CPU_TILE_PANEL / pairs + 1;
+    int32_t turn = 0, block = next_block(u, item, group, 0, pairs, now, scores[0], &ahead);
+    while (block < pairs) {
+        while (ahead.key < ahead.to) score_some(u, &ahead);
+        bring(u, (int64_t)item->kv_head * u->head_dim, block / CPU_TILE_PANEL * brought, (block / CPU_TILE_PANEL + 1) * brought);
+        turn = !turn;
+        int32_t next = next_block(u, item, group, block + CPU_TILE_PANEL, pairs, then, scores[turn], &ahead);
+        float *sums = u->room->sums + (int64_t)block * u->steps * CPU_TILE_STEP;
+        tiles_soften(u, now, u->room->m + block, u->room->l + (int64_t)block * TILE, sums, &ahead);
+        if (u->finite) weigh(u, u->room->values, now->from, now->to, sums);
+        else weigh_one_by_one(u, (int64_t)item->kv_head * u->head_dim, now, sums);
+        other = now, now = then, then = other;
+        block = next;
+    }
 }
 
 static void tiles_queries(const tile_run *u, const rv_cpu_attend_item *item, int32_t group, int32_t pairs) {
@@ -269,23 +313,33 @@ static void keys_of_item(const rv_attention *a, const rv_cpu_attend_item *item, 
     }
 }
 
+/* Keys of the run that begins at `key`, none behind `last`. */
+static int32_t keys_left(int32_t last, int32_t key) {
+    int32_t n = last + 1 - key;
+    return n < 0 ? 0 : n < CPU_TILE_KEYS ? n : CPU_TILE_KEYS;
+}
+
 static bool attend_tiles(const rv_attention *a, const rv_cpu_attend_item *item, rv_cpu_tiles_room *room) {
     int32_t group = a->heads / a->kv_heads, pairs = item->n_rows * group, from, last;
     tile_run u = { .a = a, .room = room, .head_dim = a->q.cols / a->heads, .scale = a->scale * 1.44269504f };
     u.steps = (u.head_dim - 1) / CPU_TILE_STEP + 1;
     int64_t column = (int64_t)item->kv_head * u.head_dim;
-    bool ok = true;
+    int32_t *rows = room->key_rows, *next = rows + CPU_TILE_KEYS, *other, slot = a->slot ? a->slot[item->row] : 0;
     keys_of_item(a, item, &from, &last);
     tiles_queries(&u, item, group, pairs);
+    u.key = from / CPU_TILE_KEYS * CPU_TILE_KEYS;
+    u.n_next = keys_left(last, u.key);
+    bool ok = last < 0 || rv_cpu_keys(&a->kv, slot, u.key, u.n_next, next);
     tiles_begin();
-    for (u.key = from / CPU_TILE_KEYS * CPU_TILE_KEYS; ok && u.key <= last; u.key += CPU_TILE_KEYS) {
-        u.n = last + 1 - u.key < CPU_TILE_KEYS ? last + 1 - u.key : CPU_TILE_KEYS;
-        if (!(ok = rv_cpu_keys(&a->kv, a->slot ? a->slot[item->row] : 0, u.key, u.n, room->key_rows))) break;
-        for (int32_t j = 0; j < CPU_TILE_KEYS; j++)
-            room->bias[j] = a->kv.bias && j < u.n ? a->kv.bias[room->key_rows[j]] * 1.44269504f : 0;
+    for (; ok && u.key <= last; u.key += CPU_TILE_KEYS) {
+        other = rows, rows = next, next = other;
+        u.rows = rows, u.next_rows = next, u.n = u.n_next;
+        u.n_next = keys_left(last, u.key + CPU_TILE_KEYS);
+        if (!(ok = rv_cpu_keys(&a->kv, slot, u.key + CPU_TILE_KEYS, u.n_next, next))) break;
+        for (int32_t j = 0; j < CPU_TILE_KEYS; j++) room->bias[j] = a->kv.bias && j < u.n ? a->kv.bias[rows[j]] * 1.44269504f : 0;
         tiles_keys(&u, column);
         u.finite = tiles_values(&u, column, 0, u.n, room->values);
-        for (int32_t i = 0; i < pairs; i += CPU_TILE_PANEL) tiles_block(&u, item, group, i, pairs);
+        attend_run(&u, item, group, pairs);
     }
     tiles_end();
     if (ok) tiles_store(&u, item, group, pairs);

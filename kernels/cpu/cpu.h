@@ -95,9 +95,9 @@ typedef struct rv_cpu_tiles_room {
     float   *sums;
     char    *keys, *values, *some_values;        /* of a run                                   */
     char    *high, *low;         /* weights of CPU_TILE_PANEL pairs                            */
-    float   *scores, *one;       /* of as many; their sums while one of them is computed       */
+    float   *scores, *one;       /* of twice as many; sums of as many while one is computed    */
     float   *m, *l, *bias;       /* [CPU_TILE_PAIRS], [CPU_TILE_PAIRS x 16], [CPU_TILE_KEYS]   */
-    int32_t *key_rows;           /* [CPU_TILE_KEYS] physical rows                              */
+    int32_t *key_rows;           /* [2 x CPU_TILE_KEYS] physical rows, of this run and the next */
     uint64_t taken;              /* bytes from `rows` on (rv_cpu_huge)                         */
 } rv_cpu_tiles_room;
 

@@ -46,26 +46,78 @@ static const char *panel_of(const rv_cpu_product *p, int32_t from, int32_t n, in
     return room;
 }
 
-static void product_tiles(const rv_cpu_product *p, int32_t from, int32_t n, int32_t row, int32_t n_rows, rv_cpu_tiles_room *room) {
-    int32_t cols = p->x.cols, panels = (n - 1) / CPU_TILE_PANEL + 1, blocks = (n_rows - 1) / CPU_TILE_PANEL + 1;
-    int64_t ld = panels * CPU_TILE_PANEL + TILE;             /* not a multiple of 4 KB             */
+/* ---- what is wanted next, on its way to the second cache ---- */
+
+ALWAYS void bring_lines(const char *at, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += TILE_LINE) _mm_prefetch(at + i, _MM_HINT_T1);
+}
+
+/* Part i of n of the weight's panel that begins at `from`. */
+static void bring_panel(const rv_cpu_product *p, int32_t from, int32_t width, int64_t k, int32_t depth, int32_t i, int32_t n) {
+    const int32_t each = (CPU_TILE_PANEL - 1) / n + 1;       /* of a panel's 32 outputs, or of as many parts of a packed one */
+    for (int32_t o = i * each; o < (i + 1) * each && o < width; o++) {
+        rv_dtype type = RV_BF16;
+        const int64_t bytes = (depth + CPU_TILE_STEP - 1) / CPU_TILE_STEP * TILE_LINE;
+        if (p->w->packed) bring_lines(panel_of(p, from, width, k, depth, NULL) + o * bytes, bytes);
+        else bring_lines((const char *)rv_cpu_weight_row(p->w, from + o, &type) + 2 * k, 2 * depth);
+    }
+}
+
+/* Part i of n of a block of up to 32 rows of x. */
+static void bring_rows(rv_mat x, int32_t row, int32_t end, int64_t k, int32_t depth, int32_t i, int32_t n) {
+    const int32_t each = (CPU_TILE_PANEL - 1) / n + 1;
+    for (int32_t r = i * each; r < (i + 1) * each && r < CPU_TILE_PANEL && row + r < end; r++)
+        bring_lines((const char *)rv_cpu_row(x, row + r) + 2 * k, 2 * depth);
+}
+
+/* ---- an item ---- */
+
+typedef struct tile_item {       /* outputs [from, from + n) of rows [row, row + n_rows)        */
+    const rv_cpu_product *p;
+    rv_cpu_tiles_room *room;
+    int32_t from, n, row, n_rows, blocks;
+    int64_t ld;                  /* of its sums                                                */
+    int32_t k, depth;            /* the run of columns                                         */
     tile_rows rows[CPU_TILED_ROWS / CPU_TILE_PANEL];
+} tile_item;
+
+static int32_t depth_at(int32_t k, int32_t cols) { return k >= cols ? 0 : cols - k < CPU_TILE_DEPTH ? cols - k : CPU_TILE_DEPTH; }
+
+static void item_rows(tile_item *t) {
+    for (int32_t b = 0, r = 0; b < t->blocks; b++, r += CPU_TILE_PANEL)
+        t->rows[b] = left_rows(t->p->x, t->row + r, t->n_rows - r < CPU_TILE_PANEL ? t->n_rows - r : CPU_TILE_PANEL, t->k, t->depth,
+                               t->room->rows + (int64_t)b * (CPU_TILE_DEPTH / CPU_TILE_STEP) * STEP_BYTES);
+}
+
+static void finish_block(const tile_item *t, int32_t b, int32_t c, int32_t width) {
+    const float *sums = t->room->sums + (int64_t)b * CPU_TILE_PANEL * t->ld + c;
+    for (int32_t r = b * CPU_TILE_PANEL, i = 0; i < CPU_TILE_PANEL && r + i < t->n_rows; i++)
+        finish_row(t->p, t->row + r + i, t->from + c, width, (float *)(uintptr_t)(sums + i * t->ld));
+}
+
+/* Outputs c.. of the item, up to 32, all of its rows.  A block is finished behind the next one's products, which do not wait for it. */
+static void item_panel(const tile_item *t, int32_t c) {
+    const int32_t width = t->n - c < CPU_TILE_PANEL ? t->n - c : CPU_TILE_PANEL, steps = (t->depth - 1) / CPU_TILE_STEP + 1;
+    const int32_t panels = (t->n - 1) / CPU_TILE_PANEL + 1, after = depth_at(t->k + t->depth, t->p->x.cols), left = t->n - c - CPU_TILE_PANEL;
+    const bool last = after == 0;
+    const char *w = panel_of(t->p, t->from + c, width, t->k, t->depth, t->room->panel);
+    for (int32_t b = 0; b < t->blocks; b++) {
+        if (left > 0) bring_panel(t->p, t->from + c + CPU_TILE_PANEL, left < CPU_TILE_PANEL ? left : CPU_TILE_PANEL, t->k, t->depth, b, t->blocks);
+        if (!last) bring_rows(t->p->x, t->row + b * CPU_TILE_PANEL, t->row + t->n_rows, t->k + t->depth, after, c / CPU_TILE_PANEL, panels);
+        tiles_multiply(t->rows[b], w, steps, t->room->sums + (int64_t)b * CPU_TILE_PANEL * t->ld + c, t->ld, t->k > 0);
+        if (last && b > 0) finish_block(t, b - 1, c, width);
+    }
+    if (last) finish_block(t, t->blocks - 1, c, width);
+}
+
+static void product_tiles(const rv_cpu_product *p, int32_t from, int32_t n, int32_t row, int32_t n_rows, rv_cpu_tiles_room *room) {
+    tile_item t = { .p = p, .room = room, .from = from, .n = n, .row = row, .n_rows = n_rows, .blocks = (n_rows - 1) / CPU_TILE_PANEL + 1 };
+    t.ld = ((n - 1) / CPU_TILE_PANEL + 1) * CPU_TILE_PANEL + TILE;           /* not a multiple of 4 KB */
     tiles_begin();
-    for (int32_t k = 0; k < cols; k += CPU_TILE_DEPTH) {
-        int32_t depth = cols - k < CPU_TILE_DEPTH ? cols - k : CPU_TILE_DEPTH, steps = (depth - 1) / CPU_TILE_STEP + 1;
-        for (int32_t b = 0, r = 0; b < blocks; b++, r += CPU_TILE_PANEL)
-            rows[b] = left_rows(p->x, row + r, n_rows - r < CPU_TILE_PANEL ? n_rows - r : CPU_TILE_PANEL, k, depth,
-                                room->rows + (int64_t)b * CPU_TILE_DEPTH / CPU_TILE_STEP * STEP_BYTES);
-        for (int32_t c = 0; c < n; c += CPU_TILE_PANEL) {
-            int32_t width = n - c < CPU_TILE_PANEL ? n - c : CPU_TILE_PANEL;
-            const char *w = panel_of(p, from + c, width, k, depth, room->panel);
-            for (int32_t b = 0; b < blocks; b++) {
-                float *sums = room->sums + (int64_t)b * CPU_TILE_PANEL * ld + c;
-                tiles_multiply(rows[b], w, steps, sums, ld, k > 0);
-                for (int32_t r = b * CPU_TILE_PANEL, i = 0; k + depth == cols && i < CPU_TILE_PANEL && r + i < n_rows; i++)
-                    finish_row(p, row + r + i, from + c, width, sums + i * ld);
-            }
-        }
+    for (; t.k < p->x.cols; t.k += t.depth) {
+        t.depth = depth_at(t.k, p->x.cols);
+        item_rows(&t);
+        for (int32_t c = 0; c < n; c += CPU_TILE_PANEL) item_panel(&t, c);
     }
     tiles_end();
 }

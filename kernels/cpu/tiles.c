@@ -53,7 +53,7 @@ void rv_cpu_tiles_pack(rv_cpu *cpu, const rv_weight *w, void *memory) {
 enum { WIDE = CPU_HEAD_DIM, PAIRS = CPU_TILE_PANEL,
        ROWS_BYTES = CPU_TILED_ROWS * CPU_HEAD_DIM * 2, PANEL_BYTES = CPU_TILE_PANEL * CPU_TILE_DEPTH * 2,
        SUMS_BYTES = CPU_TILED_ROWS * (CPU_TILED_COLS + 16) * 4, RUN_BYTES = CPU_TILE_KEYS * WIDE * 2,
-       WEIGHT_BYTES = PAIRS * CPU_TILE_KEYS * 2, SCORE_BYTES = PAIRS * (CPU_TILE_KEYS + 16) * 4, ONE_BYTES = PAIRS * WIDE * 4,
+       WEIGHT_BYTES = PAIRS * CPU_TILE_KEYS * 2, SCORE_BYTES = 2 * PAIRS * (CPU_TILE_KEYS + 16) * 4, ONE_BYTES = PAIRS * WIDE * 4,
        PAIR_BYTES = CPU_TILE_PAIRS * 4, KEY_BYTES = CPU_TILE_KEYS * 4 };
 _Static_assert((int)CPU_TILE_DEPTH <= (int)WIDE, "a product's rows lie where queries do");
 _Static_assert((int)CPU_TILE_PAIRS * (int)WIDE * 2 <= (int)ROWS_BYTES && (int)CPU_TILE_PAIRS * (int)WIDE * 4 <= (int)SUMS_BYTES,
@@ -67,7 +67,7 @@ static void *cut(char **from, size_t bytes) {
 
 rv_status rv_cpu_tiles_open(rv_cpu *cpu, rv_error *err) {
     const size_t bytes = ROWS_BYTES + PANEL_BYTES + SUMS_BYTES + 3 * (size_t)RUN_BYTES + 2 * (size_t)WEIGHT_BYTES + SCORE_BYTES + ONE_BYTES +
-                         17 * (size_t)PAIR_BYTES + 2 * (size_t)KEY_BYTES;
+                         17 * (size_t)PAIR_BYTES + 3 * (size_t)KEY_BYTES;
     cpu->tiles_room = calloc((size_t)cpu->threads, sizeof *cpu->tiles_room);
     for (int32_t t = 0; t < cpu->threads && cpu->tiles_room; t++) {
         rv_cpu_tiles_room *room = &cpu->tiles_room[t];
@@ -86,7 +86,7 @@ rv_status rv_cpu_tiles_open(rv_cpu *cpu, rv_error *err) {
         room->m = cut(&at, PAIR_BYTES);
         room->l = cut(&at, 16 * PAIR_BYTES);
         room->bias = cut(&at, KEY_BYTES);
-        room->key_rows = cut(&at, KEY_BYTES);
+        room->key_rows = cut(&at, 2 * KEY_BYTES);
     }
     return cpu->tiles_room ? RV_OK : rv_fail_memory(err, "tiles");
 }
