@@ -1,7 +1,7 @@
 /* many_tiles.inl - products with many rows on tiles: part of kernels.inl.
  *
- * The one idea: 32 outputs x CPU_TILE_DEPTH columns of weights stay in the first cache while the rows of an item, packed once a
- * run of columns, go by.  Weights are packed when they are loaded (vision), or here, from the file as it lies (text).
+ * The one idea: CPU_TILED_DEPTH columns of an item's rows stay in the second cache while its weights go by, read in order, 32 outputs
+ * at a time; CPU_TILE_DEPTH columns of those stay in the first cache while the rows go by.  Weights are packed when they are loaded (vision), or here, from the file as it lies (text).
  */
 
 /* Outputs [from, from + n), n <= 32, columns [k, k + depth) of a weight of any type, as bf16. */
@@ -52,9 +52,9 @@ ALWAYS void bring_lines(const char *at, int64_t bytes) {
     for (int64_t i = 0; i < bytes; i += TILE_LINE) _mm_prefetch(at + i, _MM_HINT_T1);
 }
 
-/* Part i of n of the weight's panel that begins at `from`. */
+/* Part i of n of a panel: columns [k, k + depth) of outputs from.. */
 static void bring_panel(const rv_cpu_product *p, int32_t from, int32_t width, int64_t k, int32_t depth, int32_t i, int32_t n) {
-    const int32_t each = (CPU_TILE_PANEL - 1) / n + 1;       /* of a panel's 32 outputs, or of as many parts of a packed one */
+    const int32_t each = (CPU_TILE_PANEL - 1) / n + 1;       /* of its 32 outputs, or of as many parts of a packed one */
     for (int32_t o = i * each; o < (i + 1) * each && o < width; o++) {
         rv_dtype type = RV_BF16;
         const int64_t bytes = (depth + CPU_TILE_STEP - 1) / CPU_TILE_STEP * TILE_LINE;
@@ -63,61 +63,65 @@ static void bring_panel(const rv_cpu_product *p, int32_t from, int32_t width, in
     }
 }
 
-/* Part i of n of a block of up to 32 rows of x. */
-static void bring_rows(rv_mat x, int32_t row, int32_t end, int64_t k, int32_t depth, int32_t i, int32_t n) {
-    const int32_t each = (CPU_TILE_PANEL - 1) / n + 1;
-    for (int32_t r = i * each; r < (i + 1) * each && r < CPU_TILE_PANEL && row + r < end; r++)
-        bring_lines((const char *)rv_cpu_row(x, row + r) + 2 * k, 2 * depth);
-}
-
 /* ---- an item ---- */
 
 typedef struct tile_item {       /* outputs [from, from + n) of rows [row, row + n_rows)        */
     const rv_cpu_product *p;
     rv_cpu_tiles_room *room;
     int32_t from, n, row, n_rows, blocks;
+    int32_t begin, end;          /* columns whose rows lie in the second cache                 */
     int64_t ld;                  /* of its sums                                                */
-    int32_t k, depth;            /* the run of columns                                         */
+    bool    once;                /* all columns are: sums of one panel at a time               */
     tile_rows rows[CPU_TILED_ROWS / CPU_TILE_PANEL];
 } tile_item;
 
-static int32_t depth_at(int32_t k, int32_t cols) { return k >= cols ? 0 : cols - k < CPU_TILE_DEPTH ? cols - k : CPU_TILE_DEPTH; }
+static int32_t smaller_of(int32_t a, int32_t b) { return a < b ? a : b; }
 
 static void item_rows(tile_item *t) {
     for (int32_t b = 0, r = 0; b < t->blocks; b++, r += CPU_TILE_PANEL)
-        t->rows[b] = left_rows(t->p->x, t->row + r, t->n_rows - r < CPU_TILE_PANEL ? t->n_rows - r : CPU_TILE_PANEL, t->k, t->depth,
-                               t->room->rows + (int64_t)b * (CPU_TILE_DEPTH / CPU_TILE_STEP) * STEP_BYTES);
+        t->rows[b] = left_rows(t->p->x, t->row + r, smaller_of(t->n_rows - r, CPU_TILE_PANEL), t->begin, t->end - t->begin,
+                               t->room->rows + (int64_t)b * (CPU_TILED_DEPTH / CPU_TILE_STEP) * STEP_BYTES);
+}
+
+static float *sums_of(const tile_item *t, int32_t b, int32_t c) {
+    return t->room->sums + (int64_t)b * CPU_TILE_PANEL * t->ld + (t->once ? 0 : c);
 }
 
 static void finish_block(const tile_item *t, int32_t b, int32_t c, int32_t width) {
-    const float *sums = t->room->sums + (int64_t)b * CPU_TILE_PANEL * t->ld + c;
+    float *sums = sums_of(t, b, c);
     for (int32_t r = b * CPU_TILE_PANEL, i = 0; i < CPU_TILE_PANEL && r + i < t->n_rows; i++)
-        finish_row(t->p, t->row + r + i, t->from + c, width, (float *)(uintptr_t)(sums + i * t->ld));
+        finish_row(t->p, t->row + r + i, t->from + c, width, sums + i * t->ld);
 }
 
-/* Outputs c.. of the item, up to 32, all of its rows.  A block is finished behind the next one's products, which do not wait for it. */
-static void item_panel(const tile_item *t, int32_t c) {
-    const int32_t width = t->n - c < CPU_TILE_PANEL ? t->n - c : CPU_TILE_PANEL, steps = (t->depth - 1) / CPU_TILE_STEP + 1;
-    const int32_t panels = (t->n - 1) / CPU_TILE_PANEL + 1, after = depth_at(t->k + t->depth, t->p->x.cols), left = t->n - c - CPU_TILE_PANEL;
-    const bool last = after == 0;
-    const char *w = panel_of(t->p, t->from + c, width, t->k, t->depth, t->room->panel);
+/* Columns [k, k + depth) of outputs c.. of the item, up to 32, and of all of its rows.  A block is finished behind the next one's
+ * products, which do not wait for it. */
+static void item_panel(const tile_item *t, int32_t c, int32_t k, int32_t depth) {
+    const int32_t width = smaller_of(t->n - c, CPU_TILE_PANEL), steps = (depth - 1) / CPU_TILE_STEP + 1, step = (k - t->begin) / CPU_TILE_STEP;
+    const bool last = k + depth == t->p->x.cols, turn = k + depth == t->end;
+    const int32_t next_c = turn ? c + CPU_TILE_PANEL : c, next_k = turn ? t->begin : k + depth;
+    const char *w = panel_of(t->p, t->from + c, width, k, depth, t->room->panel);
     for (int32_t b = 0; b < t->blocks; b++) {
-        if (left > 0) bring_panel(t->p, t->from + c + CPU_TILE_PANEL, left < CPU_TILE_PANEL ? left : CPU_TILE_PANEL, t->k, t->depth, b, t->blocks);
-        if (!last) bring_rows(t->p->x, t->row + b * CPU_TILE_PANEL, t->row + t->n_rows, t->k + t->depth, after, c / CPU_TILE_PANEL, panels);
-        tiles_multiply(t->rows[b], w, steps, t->room->sums + (int64_t)b * CPU_TILE_PANEL * t->ld + c, t->ld, t->k > 0);
+        tile_rows rows = t->rows[b];
+        rows.at += step * rows.step;
+        if (next_c < t->n)
+            bring_panel(t->p, t->from + next_c, smaller_of(t->n - next_c, CPU_TILE_PANEL), next_k, smaller_of(t->end - next_k, CPU_TILE_DEPTH), b, t->blocks);
+        tiles_multiply(rows, w, steps, sums_of(t, b, c), t->ld, k > 0);
         if (last && b > 0) finish_block(t, b - 1, c, width);
     }
     if (last) finish_block(t, t->blocks - 1, c, width);
 }
 
 static void product_tiles(const rv_cpu_product *p, int32_t from, int32_t n, int32_t row, int32_t n_rows, rv_cpu_tiles_room *room) {
+    const int32_t cols = p->x.cols;
     tile_item t = { .p = p, .room = room, .from = from, .n = n, .row = row, .n_rows = n_rows, .blocks = (n_rows - 1) / CPU_TILE_PANEL + 1 };
-    t.ld = ((n - 1) / CPU_TILE_PANEL + 1) * CPU_TILE_PANEL + TILE;           /* not a multiple of 4 KB */
+    t.once = cols <= CPU_TILED_DEPTH;
+    t.ld = t.once ? CPU_TILE_PANEL : ((n - 1) / CPU_TILE_PANEL + 1) * CPU_TILE_PANEL + TILE;             /* not a multiple of 4 KB */
     tiles_begin();
-    for (; t.k < p->x.cols; t.k += t.depth) {
-        t.depth = depth_at(t.k, p->x.cols);
+    for (; t.begin < cols; t.begin = t.end) {
+        t.end = smaller_of(cols, t.begin + CPU_TILED_DEPTH);
         item_rows(&t);
-        for (int32_t c = 0; c < n; c += CPU_TILE_PANEL) item_panel(&t, c);
+        for (int32_t c = 0; c < n; c += CPU_TILE_PANEL)
+            for (int32_t k = t.begin; k < t.end; k += CPU_TILE_DEPTH) item_panel(&t, c, k, smaller_of(t.end - k, CPU_TILE_DEPTH));
     }
     tiles_end();
 }

@@ -1,7 +1,7 @@
 /* tiles.c - kernels on AMX's tiles: their memory, packed weights, and how a product is cut.
  *
- * The one idea: an item's sums stay in the second cache.  Packed weights take few rows and many outputs an item, since packing
- * the rows is then what costs; weights packed on the way take many rows, so that they are packed seldom.
+ * The one idea: an item's rows stay in the second cache, its weights go by; weights in the file are packed on the way, once for as
+ * many rows.
  */
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -23,8 +23,7 @@ static void product_item(void *context, int32_t item, int32_t thread) {
 }
 
 void rv_cpu_product_tiles(rv_cpu *cpu, const rv_cpu_product *p) {
-    bool packed = p->w->packed != NULL;
-    tiles_job j = { cpu, p, part_of(p->x.rows, packed ? CPU_TILED_ROWS / 2 : CPU_TILED_ROWS), part_of(p->out.cols, packed ? CPU_TILED_COLS * 2 : CPU_TILED_COLS), 0 };
+    tiles_job j = { cpu, p, part_of(p->x.rows, CPU_TILED_ROWS), part_of(p->out.cols, CPU_TILED_COLS), 0 };
     j.row_blocks = (p->x.rows - 1) / j.rows + 1;
     rv_pool_run(cpu->pool, ((p->out.cols - 1) / j.cols + 1) * j.row_blocks, product_item, &j);
 }
@@ -51,11 +50,10 @@ void rv_cpu_tiles_pack(rv_cpu *cpu, const rv_weight *w, void *memory) {
 /* ---- memory ---- */
 
 enum { WIDE = CPU_HEAD_DIM, PAIRS = CPU_TILE_PANEL,
-       ROWS_BYTES = CPU_TILED_ROWS * CPU_HEAD_DIM * 2, PANEL_BYTES = CPU_TILE_PANEL * CPU_TILE_DEPTH * 2,
+       ROWS_BYTES = CPU_TILED_ROWS * CPU_TILED_DEPTH * 2, PANEL_BYTES = CPU_TILE_PANEL * CPU_TILE_DEPTH * 2,
        SUMS_BYTES = CPU_TILED_ROWS * (CPU_TILED_COLS + 16) * 4, RUN_BYTES = CPU_TILE_KEYS * WIDE * 2,
        WEIGHT_BYTES = PAIRS * CPU_TILE_KEYS * 2, SCORE_BYTES = 2 * PAIRS * (CPU_TILE_KEYS + 16) * 4, ONE_BYTES = PAIRS * WIDE * 4,
        PAIR_BYTES = CPU_TILE_PAIRS * 4, KEY_BYTES = CPU_TILE_KEYS * 4 };
-_Static_assert((int)CPU_TILE_DEPTH <= (int)WIDE, "a product's rows lie where queries do");
 _Static_assert((int)CPU_TILE_PAIRS * (int)WIDE * 2 <= (int)ROWS_BYTES && (int)CPU_TILE_PAIRS * (int)WIDE * 4 <= (int)SUMS_BYTES,
                "attention's queries and sums lie where a product's rows and sums do");
 
