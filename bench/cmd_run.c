@@ -163,16 +163,18 @@ static int work_profile(run *r) {
 
 /* ---- the run ---------------------------------------------------------------------------------- */
 
-static rv_status measure_device(const run *r, rv_ceilings *out, rv_error *err) {
+static rv_status measure_device(run *r, rv_ceilings *out, rv_error *err) {
     rv_load_options load = load_options(&r->o.load);
     load.backend = r->memory.plan.backend;
     load.compute = r->memory.plan.compute;
     out->size = sizeof *out;
+    if (load.backend == RV_BACKEND_CPU) measure_libraries(r->o.load.threads, &r->libraries);
     return rv_measure_ceilings(&load, out, err);
 }
 
 static void set_floors(run *r) {
     r->ceilings = better_of(&r->before, &r->after);
+    if (r->ceilings.backend == RV_BACKEND_CPU) libraries_are_the_ceiling(&r->libraries, &r->ceilings);
     for (size_t i = 0; i < r->n_results; i++) set_floor(&r->results[i], r->ceilings.read_bytes_s, r->ceilings.flop_s);
 }
 

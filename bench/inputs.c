@@ -53,7 +53,7 @@ static rv_status encode_png(page *p, rv_error *err) {
 }
 
 /* libjpeg's own way out of an error is to end the program: what we hand it cannot be wrong. */
-static void encode_jpeg(page *p) {
+void page_encode_jpeg(page *p) {
     struct jpeg_error_mgr errors;
     struct jpeg_compress_struct jpeg = { .err = jpeg_std_error(&errors) };
     unsigned long bytes = 0;
@@ -77,7 +77,7 @@ static void encode_jpeg(page *p) {
 
 rv_status page_encode(page *p, rv_error *err) {
     rv_status st = encode_png(p, err);
-    if (st == RV_OK) encode_jpeg(p);
+    if (st == RV_OK) page_encode_jpeg(p);
     return st;
 }
 

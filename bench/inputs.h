@@ -13,6 +13,7 @@ typedef struct page {
 rv_status page_draw(uint32_t width, uint32_t height, page *out, rv_error *err);
 /* Fills in png and jpeg (quality 90). */
 rv_status page_encode(page *p, rv_error *err);
+void      page_encode_jpeg(page *p);                 /* that alone                               */
 void      page_free(page *p);
 rv_image  page_image(const page *p);                 /* the pixels, as an image                  */
 

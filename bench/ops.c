@@ -139,6 +139,7 @@ static rv_status run_cases(ops *o, const number_list *few, const number_list *ma
     for (size_t i = 0; i < many->count; i++) ops_many(o, (int32_t)many->n[i]);
     ops_vision(o, o->s->max_tiles);
     ops_vision(o, 1);
+    ops_page(o);
     if (o->status == RV_ERR_CANCELLED) return fail(err, RV_ERR_CANCELLED, "interrupted");
     return rv_finish(o->be, err);
 }
@@ -148,12 +149,14 @@ static rv_status run_cases(ops *o, const number_list *few, const number_list *ma
 static void print(const ops *o, const rv_ceilings *before, const rv_ceilings *after) {
     printf("rvbench ops: rvengine %s, shape %s, %s products, backend %s\n", rv_version(), o->s->name, compute_name(before->compute), o->be->ops->name);
     print_ceilings(before, after);
+    if (o->on_host) print_libraries(&o->libraries);
     printf("%-26s %-34s %9s %9s %9s    %9s  %-16s %10s %12s\n", "", "", "median", "min", "max", "floor", "reached", "", "");
     for (size_t i = 0; i < o->n_results; i++) {
         const result *r = &o->results[i];
         double s = series_median(&r->values) * 1e-6;
         char reached[32];
-        snprintf(reached, sizeof reached, "%.1f %% of %s", percent_of_floor(r), bound_name(r->by));
+        reached[0] = '\0';
+        if (r->floor > 0) snprintf(reached, sizeof reached, "%.1f %% of %s", percent_of_floor(r), bound_name(r->by));
         printf("%-26s %-34s %9s %9s %9s us %9s  %-16s %10s %12s\n", r->name, r->title, number_text(s * 1e6).text, number_text(series_least(&r->values)).text,
                number_text(series_most(&r->values)).text, number_text(r->floor).text, reached, rate_text(r->needs[0].bytes / s, "B").text,
                r->needs[0].flop > 0 ? rate_text(r->needs[0].flop / s, "FLOP").text : "");
@@ -162,6 +165,7 @@ static void print(const ops *o, const rv_ceilings *before, const rv_ceilings *af
 
 static json_t *ops_json(const ops *o, const rv_ceilings *before, const rv_ceilings *after, const rv_device *device) {
     rv_ceilings c = better_of(before, after);
+    if (o->on_host) libraries_are_the_ceiling(&o->libraries, &c);
     json_t *results = json_array();
     for (size_t i = 0; i < o->n_results; i++) {
         json_t *row = result_json(&o->results[i]);
@@ -169,8 +173,8 @@ static json_t *ops_json(const ops *o, const rv_ceilings *before, const rv_ceilin
         if (row) json_object_set_new(row, "flop", json_real(o->results[i].needs[0].flop));
         if (json_array_append_new(results, row)) return json_decref(results), NULL;
     }
-    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:s, s:s, s:o, s:o}", "tool", "rvbench", "command", "ops", "version", rv_version(), "build", json_build(),
-                     "device", json_device(device), "shape", o->s->name, "compute", compute_name(before->compute), "ceilings", ceilings_json(&c), "results", results);
+    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:s, s:s, s:o, s:o, s:o}", "tool", "rvbench", "command", "ops", "version", rv_version(), "build", json_build(),
+                     "device", json_device(device), "shape", o->s->name, "compute", compute_name(before->compute), "ceilings", ceilings_json(&c), "libraries", libraries_json(&o->libraries), "results", results);
 }
 
 static int tell(const ops *o, const ops_options *asked, const rv_ceilings *before, const rv_ceilings *after, const rv_device *device) {
@@ -196,13 +200,16 @@ static rv_status run_all(ops *o, const ops_options *asked, rv_ceilings *before, 
     TRY(measure_device(asked, before, err));
     TRY(rv_device_get(before->backend, (uint32_t)asked->load.device, device, err));
     o->on_host = before->backend == RV_BACKEND_CPU;
+    if (o->on_host) measure_libraries(asked->load.threads, &o->libraries);
     o->beyond_caches = UINT64_C(256) << 20;
     o->batch_ms = o->on_host ? 2 : 8;
     TRY(make_random(o, err));
     TRY(open_backend(before, asked, &o->be, err));
     TRY(run_cases(o, &few, &many, err));
     TRY(measure_device(asked, after, err));
+    if (o->on_host) measure_libraries(asked->load.threads, &o->libraries);
     rv_ceilings c = better_of(before, after);
+    if (o->on_host) libraries_are_the_ceiling(&o->libraries, &c);
     for (size_t i = 0; i < o->n_results; i++) set_floor(&o->results[i], c.read_bytes_s, c.flop_s);
 done:
     return st;

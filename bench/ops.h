@@ -6,7 +6,7 @@
  */
 #ifndef RV_BENCH_OPS_H
 #define RV_BENCH_OPS_H
-#include "bench/device.h"
+#include "bench/products.h"
 #include "bench/series.h"
 #include "kernels/backend.h"
 
@@ -32,6 +32,7 @@ typedef struct ops {                             /* one run of `rvbench ops`    
     result      *results;
     size_t       n_results, room;
     rv_status    status;
+    library_products libraries;                  /* a CPU's: before and after, the better        */
 } ops;
 
 typedef struct op op;
@@ -74,6 +75,7 @@ void       op_drop(ops *o, op *c);
 void ops_few(ops *o, int32_t rows);              /* decode: rows of different sequences         */
 void ops_many(ops *o, int32_t rows);             /* prefill: rows of one                        */
 void ops_vision(ops *o, int32_t tiles);          /* a tower layer, and what goes around it      */
+void ops_page(ops *o);                           /* ops_page.c: a scanned page's way to tiles    */
 
 /* ops.c: whether --only asks for a case of this name, and its measurement. */
 bool ops_wanted(const ops *o, const char *name);

@@ -4,7 +4,7 @@
 #ifndef RV_BENCH_RUN_H
 #define RV_BENCH_RUN_H
 #include "bench/context.h"
-#include "bench/device.h"
+#include "bench/products.h"
 #include "bench/inputs.h"
 #include "bench/list.h"
 #include "bench/page_cache.h"
@@ -36,6 +36,7 @@ typedef struct run {
     json_t      *hf;                              /* --hf: its file                              */
     rv_device    device;
     rv_ceilings  ceilings, before, after;         /* the better of the two runs counts           */
+    library_products libraries;                   /* a CPU's                                     */
     rv_model_info *info;
     weight_files files;
     double       cached;                          /* share of the files in memory before the first load */

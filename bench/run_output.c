@@ -36,6 +36,7 @@ static void print_head(const run *r) {
     printf("model      %s: %s weights in %zu file%s, %.0f %% of them in the page cache before the first load\n", r->o.load.model,
            bytes_text(r->files.bytes).text, r->files.n, r->files.n == 1 ? "" : "s", 100 * r->cached);
     print_ceilings(&r->before, &r->after);
+    if (r->ceilings.backend == RV_BACKEND_CPU) print_libraries(&r->libraries);
 }
 
 static void print_result(const result *r, bool with_hf) {
@@ -124,9 +125,9 @@ json_t *run_json(const run *r) {
     json_t *results = json_array();
     for (size_t i = 0; i < r->n_results; i++)
         if (json_array_append_new(results, result_json(&r->results[i]))) return json_decref(results), NULL;
-    json_t *root = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "tool", "rvbench", "command", "run", "version", rv_version(),
+    json_t *root = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "tool", "rvbench", "command", "run", "version", rv_version(),
                              "build", json_build(), "device", json_device(&r->device), "model", model_json(r), "settings", settings_json(r),
-                             "ceilings", ceilings_json(&r->ceilings), "results", results, "memory", memory_json(&r->memory),
+                             "ceilings", ceilings_json(&r->ceilings), "libraries", libraries_json(&r->libraries), "results", results, "memory", memory_json(&r->memory),
                              "ceilings_before_and_after", json_pack("[o, o]", ceilings_json(&r->before), ceilings_json(&r->after)));
     return root;
 }

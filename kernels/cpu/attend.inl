@@ -5,12 +5,23 @@
  * exactly, so neither its neighbours nor the block it was computed in can change its result.
  */
 
+enum { KEYS_AHEAD = 8 };
+
+/* A row's piece for one head on its way to the cache: rows lie too far apart for the CPU to see what comes next. */
+ALWAYS void bring_head(rv_mat m, int32_t row, int64_t column, int32_t head_dim) {
+    enum { LINE = 64 };
+    const char *at = (const char *)rv_cpu_row(m, row) + (size_t)column * rv_dtype_size(m.type);
+    for (size_t i = 0, bytes = (size_t)head_dim * rv_dtype_size(m.type); i < bytes; i += LINE) __builtin_prefetch(at + i, 0, 2);
+}
+
 /* scores[j] = scale * q.k[j] + bias[j]; q has zeros up to a multiple of RV_LANES. */
 ALWAYS void scores_few(const rv_attention *a, const int32_t *rows, int32_t n, const float *q, int64_t column,
                        int32_t head_dim, float scores[][CPU_KEYS], int H, rv_dtype type) {
     int32_t full = head_dim / RV_LANES * RV_LANES, part = head_dim - full;
     for (int32_t j = 0; j < n; j++) {
         const char *k = (const char *)rv_cpu_row(a->kv.k, rows[j]) + (size_t)column * rv_dtype_size(type);
+        if (j + KEYS_AHEAD < n) bring_head(a->kv.k, rows[j + KEYS_AHEAD], column, head_dim);
+        bring_head(a->kv.v, rows[j], column, head_dim);      /* for values_few                             */
         vf acc[CPU_GROUP];
         for (int h = 0; h < H; h++) acc[h] = vf_set(0);
         for (int32_t c = 0; c < full; c += RV_LANES) {

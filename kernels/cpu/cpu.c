@@ -6,25 +6,44 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 #include "kernels/cpu/cpu.h"
 
-enum { ALIGN = 256, MOST_THREADS = 1024, CHUNK_ROWS = 256 };
+enum { ALIGN = 256, MOST_THREADS = 1024, CHUNK_ROWS = 256, HUGE_PAGE = 2 << 20, LEAST_HUGE = 4 << 20 };
+
+/* Pages of 2 MB: with small ones, looking up addresses costs large products a quarter of their speed, more on a virtual machine. */
+void *rv_cpu_huge(uint64_t bytes, uint64_t *taken) {
+    *taken = (bytes + 2 * HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    char *whole = mmap(NULL, (size_t)*taken, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (whole == MAP_FAILED) return NULL;
+    madvise(whole, (size_t)*taken, MADV_HUGEPAGE);           /* a wish: without it all is as before */
+    return whole;
+}
+
+/* Before what is handed out: where the block begins, and its bytes if it came from rv_cpu_huge. */
+typedef struct block_head { void *whole; uint64_t huge; } block_head;
 
 static void *memory_new(rv_backend *be, uint64_t bytes) {
     (void)be;
-    if (bytes > SIZE_MAX - 2 * ALIGN) return NULL;
-    char *whole = calloc(1, (size_t)bytes + 2 * ALIGN);      /* large: fresh zero pages, not touched yet */
-    if (!whole) return NULL;
-    char *at = (char *)(((uintptr_t)whole + 2 * ALIGN - 1) / ALIGN * ALIGN);
-    ((void **)at)[-1] = whole;
+    if (bytes > SIZE_MAX / 2) return NULL;
+    block_head head = { 0 };
+    if (bytes >= LEAST_HUGE) head.whole = rv_cpu_huge(bytes + 2 * ALIGN, &head.huge);
+    else head.whole = calloc(1, (size_t)bytes + 2 * ALIGN);
+    if (!head.whole) return NULL;
+    char *at = (char *)(((uintptr_t)head.whole + 2 * ALIGN - 1) / ALIGN * ALIGN);
+    memcpy(at - sizeof head, &head, sizeof head);
     return at;
 }
 
 static void memory_free(rv_backend *be, void *memory) {
+    block_head head;
     (void)be;
-    if (memory) free(((void **)memory)[-1]);
+    if (!memory) return;
+    memcpy(&head, (char *)memory - sizeof head, sizeof head);
+    if (head.huge) munmap(head.whole, (size_t)head.huge);
+    else free(head.whole);
 }
 
 static void move(rv_backend *be, void *dst, const void *src, uint64_t bytes) {
@@ -71,29 +90,30 @@ static bool has_codes(const rv_weight_spec *spec) {
 }
 
 static bool wants_packing(const rv_cpu *cpu, const rv_weight_spec *spec) {
-    return cpu->onednn && cpu->be.act == RV_BF16 && spec->use == RV_USE_VISION && !has_codes(spec);
+    return (cpu->onednn || cpu->tiles_room) && cpu->be.act == RV_BF16 && spec->use == RV_USE_VISION && !has_codes(spec);
 }
 
 static uint64_t weight_bytes(rv_backend *be, const rv_weight_spec *spec) {
     rv_cpu *cpu = (rv_cpu *)be;
     if (has_codes(spec)) return rv_cpu_quant_bytes(cpu, spec);
+    if (!wants_packing(cpu, spec)) return 0;
+    if (cpu->tiles_room) return rv_cpu_tiles_bytes(spec->rows, spec->cols);
 #ifdef RV_ONEDNN
-    if (wants_packing(cpu, spec)) return rv_onednn_packed_bytes(cpu->onednn, spec->rows, spec->cols, &be->error);
+    return rv_onednn_packed_bytes(cpu->onednn, spec->rows, spec->cols, &be->error);
 #else
-    (void)wants_packing;
-#endif
     return 0;
+#endif
 }
 
 /* What of a weight does not lie in the file as it is used. */
 static bool fill_memory(rv_cpu *cpu, const rv_weight_spec *spec, rv_weight *w, void *memory) {
     if (has_codes(spec)) return rv_cpu_quant_make(cpu, spec, w, memory);
+    if (!wants_packing(cpu, spec)) return true;
+    if (cpu->tiles_room && !spec->filled) rv_cpu_tiles_pack(cpu, w, memory);
 #ifdef RV_ONEDNN
-    if (wants_packing(cpu, spec)) {
-        if (!spec->filled && rv_onednn_pack(cpu->onednn, w, memory, &cpu->be.error)) return false;
-        w->packed = memory;
-    }
+    if (!cpu->tiles_room && !spec->filled && rv_onednn_pack(cpu->onednn, w, memory, &cpu->be.error)) return false;
 #endif
+    w->packed = memory;
     return true;
 }
 
@@ -136,6 +156,7 @@ static void cpu_close(rv_backend *be) {
     rv_onednn_close(cpu->onednn);
 #endif
     rv_cpu_attend_close(cpu);
+    rv_cpu_tiles_close(cpu);
     rv_cpu_quant_close(cpu);
     rv_pool_close(cpu->pool);
     free(cpu->product_scratch);
@@ -162,6 +183,7 @@ static const rv_cpu_kernels *kernels_of(rv_cpu_level level) {
     case CPU_AVX2: return &rv_cpu_avx2;
     case CPU_AVX512: return &rv_cpu_avx512;
     case CPU_AVX512_BF16: return &rv_cpu_avx512_bf16;
+    case CPU_AMX: return &rv_cpu_amx;
 #endif
     default: return &rv_cpu_reference;
     }
@@ -195,6 +217,7 @@ rv_status rv_cpu_open_level(const rv_cpu_options *o, rv_cpu_level level, bool on
     }
     TRY(rv_pool_open(cpu->threads, &cpu->pool, err));
     TRY(rv_cpu_attend_open(cpu, err));
+    if (cpu->kernels->product_tiles && o->act == RV_BF16) TRY(rv_cpu_tiles_open(cpu, err));
 #ifdef RV_ONEDNN
     if (onednn && level > CPU_BASE && o->act == RV_BF16) TRY(rv_onednn_open(cpu, &cpu->onednn, err));
 #else

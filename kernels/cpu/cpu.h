@@ -21,16 +21,25 @@ enum {
     CPU_PARTIALS  = 48,          /* a thread's share of attention's intermediate results       */
     CPU_PANEL     = 48,          /* the widest panel of output columns, any level              */
     CPU_TILE_ROWS = 8,           /* the most rows of a micro-kernel, any level                 */
-    CPU_OUTPUTS   = 8            /* weight rows treated at a time (few rows)                   */
+    CPU_OUTPUTS   = 8,           /* weight rows treated at a time (few rows)                   */
+    /* ---- kernels on tiles (AMX) ---- */
+    CPU_TILE_STEP  = 32,         /* columns of a tile instruction                              */
+    CPU_TILE_PANEL = 32,         /* rows and outputs of a block of sums                        */
+    CPU_TILE_DEPTH  = 256,       /* input columns at a time: a panel of them is a third of a core's first cache */
+    CPU_TILED_DEPTH = 2048,      /* .. and of the rows of an item                              */
+    CPU_TILED_ROWS  = 256,       /* rows of a product item, and its outputs                    */
+    CPU_TILED_COLS  = 512,
+    CPU_TILE_KEYS  = 128,        /* attention: keys of a run, at fixed multiples               */
+    CPU_TILE_PAIRS = 512         /* (row, head) pairs of an attention item                     */
 };
 
-typedef enum { CPU_REFERENCE, CPU_BASE, CPU_AVX2, CPU_AVX512, CPU_AVX512_BF16, CPU_LEVELS } rv_cpu_level;
+typedef enum { CPU_REFERENCE, CPU_BASE, CPU_AVX2, CPU_AVX512, CPU_AVX512_BF16, CPU_AMX, CPU_LEVELS } rv_cpu_level;
 
 struct rv_weight {
     rv_weight_head  head;        /* first: backend.c reads it                                  */
     rv_weight_part  part[RV_WEIGHT_PARTS];
     int32_t         n_parts;
-    const void     *packed;      /* oneDNN's layout, or NULL                                   */
+    const void     *packed;      /* in panels of tiles or in oneDNN's layout, or NULL          */
     rv_codes        codes[RV_WEIGHT_PARTS];      /* where format is not PLAIN; map and absmaxes as they are read */
 };
 
@@ -80,6 +89,19 @@ typedef struct rv_cpu_attend_room {
     int32_t *rows;               /* [CPU_KEYS] physical rows of a run of keys                  */
 } rv_cpu_attend_room;
 
+/* One thread's memory for products and attention on tiles; in bytes what lies as tiles (tiles.inl). */
+typedef struct rv_cpu_tiles_room {
+    char    *rows;               /* rows of x, or of q                                         */
+    char    *panel;              /* CPU_TILE_PANEL outputs of a weight                         */
+    float   *sums;
+    char    *keys, *values, *some_values;        /* of a run                                   */
+    char    *high, *low;         /* weights of CPU_TILE_PANEL pairs                            */
+    float   *scores, *one;       /* of twice as many; sums of as many while one is computed    */
+    float   *m, *l, *bias;       /* [CPU_TILE_PAIRS], [CPU_TILE_PAIRS x 16], [CPU_TILE_KEYS]   */
+    int32_t *key_rows;           /* [2 x CPU_TILE_KEYS] physical rows, of this run and the next */
+    uint64_t taken;              /* bytes from `rows` on (rv_cpu_huge)                         */
+} rv_cpu_tiles_room;
+
 /* Query rows [row, row + n_rows) of one sequence against one K/V head. */
 typedef struct rv_cpu_attend_item { int32_t row, n_rows, kv_head; } rv_cpu_attend_item;
 
@@ -104,6 +126,12 @@ typedef struct rv_cpu_kernels {
     /* one item; false when a key lies outside the cache; NULL in the reference */
     bool (*attend_many)(const rv_attention *a, const rv_cpu_attend_item *item, rv_cpu_attend_room *room);
     int32_t panel;               /* output columns of product_many                             */
+    /* ---- on tiles, all of it bf16; NULL where there are none ---- */
+    /* Outputs [from, from + CPU_TILE_PANEL) of a weight of any type, those that there are: rv_cpu_tiles_panel_bytes(). */
+    void (*tiles_pack)(const rv_weight *w, int32_t from, char *out);
+    /* As product_many; the weight packed, or all bf16. */
+    void (*product_tiles)(const rv_cpu_product *p, int32_t from, int32_t n, int32_t row, int32_t n_rows, rv_cpu_tiles_room *room);
+    bool (*attend_tiles)(const rv_attention *a, const rv_cpu_attend_item *item, rv_cpu_tiles_room *room);
     /* ---- weights in codes ---- */
     /* Weights as rv_int8_weights and rv_nf4_quantise make them. */
     float (*int8_weights)(int8_t *codes, const void *row, rv_dtype type, int64_t n);
@@ -130,6 +158,7 @@ typedef struct rv_cpu {
     rv_onednn            *onednn;                /* NULL: own kernels only                     */
     float                *product_scratch;       /* [threads x rv_cpu_product_floats()]        */
     rv_cpu_attend_room   *attend_room;           /* [threads]                                  */
+    rv_cpu_tiles_room    *tiles_room;            /* [threads], or NULL: no kernels on tiles, or f32 */
     rv_cpu_partial       *partials;              /* [threads x CPU_PARTIALS]                   */
     rv_int8_rules         int8;
     rv_cpu_quant_room     quant;                 /* grows when weights are made                */
@@ -141,10 +170,12 @@ typedef struct rv_cpu {
 rv_status rv_cpu_open_level(const rv_cpu_options *options, rv_cpu_level level, bool onednn, rv_backend **out,
                             rv_error *err);
 bool rv_cpu_has_level(rv_cpu_level level);
+/* Zeros, in huge pages where the system has them; munmap gives *taken bytes back.  NULL: out of memory. */
+void *rv_cpu_huge(uint64_t bytes, uint64_t *taken);
 
 extern const rv_cpu_kernels rv_cpu_reference, rv_cpu_base;
 #if defined(__x86_64__)
-extern const rv_cpu_kernels rv_cpu_avx2, rv_cpu_avx512, rv_cpu_avx512_bf16;
+extern const rv_cpu_kernels rv_cpu_avx2, rv_cpu_avx512, rv_cpu_avx512_bf16, rv_cpu_amx;
 #endif
 
 /* Whether a row's outliers are looked up one by one, or multiplied as a row: it is the row's own choice. */
@@ -198,10 +229,18 @@ bool rv_cpu_keys(const rv_kv *kv, int32_t slot, int32_t key, int32_t n, int32_t 
 /* into = both, in this order; exact when one of them is empty (l = 0). */
 void rv_cpu_merge(rv_cpu_partial *into, const rv_cpu_partial *next, int32_t head_dim);
 
-/* ---- operations, linear.c and attend.c and rows.c ---- */
+/* ---- operations, linear.c, tiles.c, attend.c and rows.c ---- */
 void rv_cpu_product_run(rv_cpu *cpu, const rv_cpu_product *p);
 void rv_cpu_product_panels(rv_cpu *cpu, const rv_cpu_product *p);    /* many rows, by the own kernel, whatever the weight is kept as */
 uint64_t rv_cpu_product_floats(void);            /* scratch of one thread                      */
+static inline uint64_t rv_cpu_tiles_panel_bytes(int32_t cols) {
+    return (uint64_t)((cols + CPU_TILE_STEP - 1) / CPU_TILE_STEP) * CPU_TILE_STEP * CPU_TILE_PANEL * 2;
+}
+uint64_t rv_cpu_tiles_bytes(int32_t rows, int32_t cols);     /* of a packed weight             */
+void rv_cpu_tiles_pack(rv_cpu *cpu, const rv_weight *w, void *memory);
+void rv_cpu_product_tiles(rv_cpu *cpu, const rv_cpu_product *p);
+rv_status rv_cpu_tiles_open(rv_cpu *cpu, rv_error *err);
+void rv_cpu_tiles_close(rv_cpu *cpu);
 void rv_cpu_attend(rv_backend *be, const rv_attention *a);
 rv_status rv_cpu_attend_open(rv_cpu *cpu, rv_error *err);
 void rv_cpu_attend_close(rv_cpu *cpu);

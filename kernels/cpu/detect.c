@@ -61,6 +61,7 @@ bool rv_cpu_has_level(rv_cpu_level level) {
     case CPU_AVX2: return avx2;
     case CPU_AVX512: return avx2 && f.avx512;
     case CPU_AVX512_BF16: return avx2 && f.avx512_bf16 && f.avx512_vnni;
+    case CPU_AMX: return avx2 && f.avx512_bf16 && f.avx512_vnni && f.amx_bf16;
     default: return false;
     }
 }

@@ -26,6 +26,16 @@ static vf erf_of(vf x) {
 
 static vf gelu_of(vf x) { return x * 0.5f * (erf_of(x * 0.70710678f) + 1.0f); }
 
+/* As vf_to_bf16, but numbers below 2^-126 become zero where the CPU has an instruction for it: of results, not of weights. */
+ALWAYS void store_result(void *p, int64_t i, vf v) {
+#ifdef RV_DOT_BF16
+    __m256bh h = _mm512_cvtneps_pbh((__m512)v);
+    memcpy((char *)p + 2 * i, &h, sizeof h);
+#else
+    vf_store_as(p, RV_BF16, i, v);
+#endif
+}
+
 /* sums[0..n) of a row's output columns from.. : bias, activation, destination.  Room up to the
  * next multiple of RV_LANES belongs to sums. */
 static __attribute__((noinline)) void finish_row(const rv_cpu_product *p, int32_t row, int32_t from, int32_t n,
@@ -44,7 +54,7 @@ static __attribute__((noinline)) void finish_row(const rv_cpu_product *p, int32_
             if (full) vf_store_as(out, RV_F32, at, v);
             else vf_store_part(out, RV_F32, at, left, v);
         } else {
-            if (full) vf_store_as(out, RV_BF16, at, v);
+            if (full) store_result(out, at, v);
             else vf_store_part(out, RV_BF16, at, left, v);
         }
     }

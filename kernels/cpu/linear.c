@@ -46,14 +46,12 @@ void rv_cpu_product_panels(rv_cpu *cpu, const rv_cpu_product *p) {
     rv_pool_run(cpu->pool, panels * chunks, many_item, &j);
 }
 
-#ifdef RV_ONEDNN
-/* Whether all of a plain weight is bf16, which oneDNN reads in place. */
+/* Whether all of a plain weight is bf16, which tiles and oneDNN read in place. */
 static bool all_bf16(const rv_weight *w) {
     for (int32_t i = 0; i < w->n_parts; i++)
         if (w->part[i].type != RV_BF16) return false;
     return true;
 }
-#endif
 
 void rv_cpu_product_run(rv_cpu *cpu, const rv_cpu_product *p) {
     if (p->x.rows == 0) return;
@@ -65,9 +63,13 @@ void rv_cpu_product_run(rv_cpu *cpu, const rv_cpu_product *p) {
         run_few(cpu, p);
         return;
     }
-#ifdef RV_ONEDNN
-    if (cpu->onednn && p->x.type == RV_BF16 && (p->w->packed || all_bf16(p->w)) && rv_onednn_product(cpu->onednn, p))
+    bool bf16 = p->x.type == RV_BF16 && (p->w->packed || all_bf16(p->w));
+    if (cpu->tiles_room && bf16) {
+        rv_cpu_product_tiles(cpu, p);
         return;
+    }
+#ifdef RV_ONEDNN
+    if (cpu->onednn && bf16 && rv_onednn_product(cpu->onednn, p)) return;
 #endif
     rv_cpu_product_panels(cpu, p);
 }

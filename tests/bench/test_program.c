@@ -55,6 +55,7 @@ static void every_stage_has_its_line(void **state) {
     static const char *const lines[] = {
         "rvbench run: rvengine [0-9.]+, .*products", "model .*model: .* in 3 files, [0-9]+ % of them in the page cache",
         "ceilings   read [0-9.]+ GB/s, copy [0-9.]+ GB/s, product of side [0-9]+ [0-9.]+ [GT]FLOP/s",
+        "libraries  oneDNN bf16 ([0-9.]+ [GT]FLOP/s|absent), oneDNN f32 ([0-9.]+ [GT]FLOP/s|absent), OpenBLAS f32 ([0-9.]+ [GT]FLOP/s|absent)",
         "load  .* ms", "session  .* ms", "vision, first image of the process .* ms", "prefill, first prompt of the process .* ms", "its tower alone, 4 tiles .* ms .*% of product", "image, 448 x 448 PNG to tiles .* ms",
         "image, 448 x 448 JPEG to tiles .* ms", "image, pixels to tiles .* ms", "vision, 4 tiles .* ms .*% of product",
         "first token, 4 tiles, 40 tokens .* ms .*% of", "prefill of 40 tokens, image .* ms .*% of", "decode, 1 sequence, 4 tiles .* tok/s .*% of",
@@ -212,6 +213,12 @@ static void every_operation_is_timed(void **state) {
     json_decref(root);
 }
 
+/* Its floor is nobody's: no percentage. */
+static void a_scanned_page_is_read_on_one_core(void **state) {
+    (void)state;
+    prints("page_jpeg_2480x3508 +JPEG to tiles, one core +[0-9.]+ .* us +\n", "ops", "--shape", "tiny", "--backend", "cpu", "--only", "page_", "--repeat", "1");
+}
+
 static void only_what_is_asked_for_is_timed(void **state) {
     (void)state;
     outcome o = run_with(NULL, ARGS("ops", "--shape", "tiny", "--backend", "cpu", "--only", "attend", "--rows", "2", "--prefill-rows", "65", "--repeat", "1", "--json", "-"));
@@ -288,6 +295,7 @@ int main(void) {
         cmocka_unit_test(json_file_is_whole_or_left_alone),
         cmocka_unit_test(stdout_that_nobody_reads_is_an_error),
         cmocka_unit_test(every_operation_is_timed),
+        cmocka_unit_test(a_scanned_page_is_read_on_one_core),
         cmocka_unit_test(only_what_is_asked_for_is_timed),
         cmocka_unit_test(a_profile_without_a_gpu_is_a_plan_and_a_projection),
         cmocka_unit_test(a_report_of_something_else_is_refused),

@@ -146,6 +146,14 @@ static void memory_is_zeroed_and_aligned_and_too_much_is_an_error(void **state) 
     char back[4];
     rv_download(be, back, p, 4);
     assert_string_equal(back, "abc");
+    const size_t large = 5 << 20;                            /* in huge pages                              */
+    char *q = rv_device_alloc(be, large);
+    assert_non_null(q);
+    assert_int_equal((uintptr_t)q % 256, 0);
+    for (size_t i = 0; i < large; i++)
+        if (q[i]) fail_msg("byte %zu of fresh memory is %d", i, q[i]);
+    q[large - 1] = 1;
+    rv_device_release(be, q);
     assert_null(rv_device_alloc(be, UINT64_MAX - 3));
     rv_device_release(be, p);
     rv_device_release(be, none);

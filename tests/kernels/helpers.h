@@ -20,7 +20,7 @@
 typedef struct setup { rv_cpu_level level; rv_dtype act; bool onednn; } setup;
 
 static inline const char *setup_name(setup s) {
-    static const char *const names[CPU_LEVELS] = { "reference", "base", "avx2", "avx512", "avx512-bf16" };
+    static const char *const names[CPU_LEVELS] = { "reference", "base", "avx2", "avx512", "avx512-bf16", "amx" };
     static char text[64];
     snprintf(text, sizeof text, "%s %s%s", names[s.level], s.act == RV_F32 ? "f32" : "bf16", s.onednn ? " oneDNN" : "");
     return text;
@@ -33,7 +33,7 @@ static inline int all_setups(setup out[3 * CPU_LEVELS]) {
         if (!rv_cpu_has_level(level)) continue;
         out[n++] = (setup){ level, RV_F32, false };
         out[n++] = (setup){ level, RV_BF16, false };
-        if (level == CPU_AVX512_BF16 && strcmp(rv_cpu_library(), "none")) out[n++] = (setup){ level, RV_BF16, true };
+        if (level >= CPU_AVX512_BF16 && strcmp(rv_cpu_library(), "none")) out[n++] = (setup){ level, RV_BF16, true };
     }
     return n;
 }

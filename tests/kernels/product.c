@@ -66,7 +66,8 @@ static float weight_at(const setup *s, const problem *p, const data *d, int32_t 
     int part = 0;
     while (o >= p->part_rows[part]) o -= p->part_rows[part++];
     float w = get(d->parts[part], p->weight_type, (int64_t)o * p->cols + k);
-    if (s->onednn && p->use == RV_USE_VISION && p->rows > RV_FEW_ROWS) w = rv_bf16_to_f32(rv_f32_to_bf16(w));
+    bool packs = s->act == RV_BF16 && (s->onednn || s->level == CPU_AMX);
+    if (packs && p->use == RV_USE_VISION && p->rows > RV_FEW_ROWS) w = rv_bf16_to_f32(rv_f32_to_bf16(w));
     return w;
 }
 
@@ -159,6 +160,18 @@ static void long_and_wide_products_are_right(void **state) {
         for (int rows = 5; rows < 80; rows += 65) {
             problem p = { rows, 1100, 650, 1, { 1100 }, RV_BF16, RV_F32, rows > 64 ? RV_USE_VISION : RV_USE_TEXT, false,
                           true, false, false };
+            check_problem(setups[i], &p);
+        }
+}
+
+/* More rows, outputs and columns than an item of tiles takes at a time, packed and as they lie. */
+static void products_of_several_items_are_right(void **state) {
+    (void)state;
+    setup setups[3 * CPU_LEVELS];
+    int n = all_setups(setups);
+    for (int i = 0; i < n; i++)
+        for (int use = 0; setups[i].level >= CPU_AVX512_BF16 && setups[i].act == RV_BF16 && use < 2; use++) {
+            problem p = { 530, 530, 290, 2, { 300, 230 }, RV_BF16, use ? RV_BF16 : RV_F32, use ? RV_USE_VISION : RV_USE_TEXT, false, true, false, false };
             check_problem(setups[i], &p);
         }
 }
@@ -260,6 +273,7 @@ int main(void) {
         cmocka_unit_test(products_of_small_integers_are_exact),
         cmocka_unit_test(products_err_at_most_twice_a_plain_loop),
         cmocka_unit_test(long_and_wide_products_are_right),
+        cmocka_unit_test(products_of_several_items_are_right),
         cmocka_unit_test(a_row_has_the_same_bits_among_1_to_64_rows),
         cmocka_unit_test(thread_counts_do_not_change_a_bit),
         cmocka_unit_test(nan_in_a_row_stays_in_that_row),

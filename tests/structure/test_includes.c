@@ -33,7 +33,7 @@ static const rule rules[] = {
     { "engine", { "base", "loader", "tokenizer", "kernels", "extract" } },
     { "tools", { 0 } },
     { "bench", { "tools" } },              /* what every program needs: rv_program */
-    { "bench/ops", { "bench", "tools", "kernels" } },
+    { "bench/ops", { "bench", "tools", "kernels", "engine" } },      /* engine: a page to tiles */
     { "tests", { "base", "loader", "tokenizer", "kernels", "extract", "engine", "tools", "bench" } },
 };
 

@@ -1,0 +1,347 @@
+/* attend_tiles.inl - attention of many bf16 rows on tiles: part of kernels.inl.
+ *
+ * The one idea: as attend.inl, in runs of CPU_TILE_KEYS keys at fixed multiples; 32 (row, head) pairs at a time get their scores
+ * for a run, soften them, and add the run's values.  A weight e^(s - m) goes to the tiles as two bf16 numbers, what it is
+ * to 8 bits and the rest, so that values are weighted to 16 bits and not to 8.  Exponents are of 2: scale and bias bring ln 2.
+ */
+enum { KEY_STEPS = CPU_TILE_KEYS / CPU_TILE_STEP, TILE_SCORE_LD = CPU_TILE_KEYS + TILE };
+
+typedef struct tile_run {        /* one run of keys, for all pairs of an item                  */
+    const rv_attention *a;
+    rv_cpu_tiles_room *room;
+    int32_t head_dim, steps;     /* steps of 32 columns that a head takes                      */
+    int32_t key, n;              /* keys [key, key + n), n <= CPU_TILE_KEYS                    */
+    const int32_t *rows, *next_rows;             /* where they lie, and the n_next keys behind them */
+    int32_t n_next;
+    float   scale;               /* with log2 e                                                */
+    bool    finite;              /* all of its V                                               */
+} tile_run;
+
+/* 2^x: 1e-7 of it wrong; 0 below -126 (results that are no normal numbers take the CPU a hundred cycles), NaN for NaN. */
+ALWAYS __m512 exp2_of(__m512 x) {
+    __m512 n = _mm512_roundscale_ps(x, 8), r = x - n;
+    __m512 p = r * _mm512_set1_ps(0.00133908634f) + _mm512_set1_ps(0.00967603192f);
+    p = p * r + _mm512_set1_ps(0.0555035711f);
+    p = p * r + _mm512_set1_ps(0.240221075f);
+    p = p * r + _mm512_set1_ps(0.693147188f);
+    p = p * r + _mm512_set1_ps(1.0f);
+    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(-126), _CMP_NLT_UQ), p, n);
+}
+
+static void tiles_keys(const tile_run *u, int64_t column) {
+    rv_mat k = u->a->kv.k;
+    for (int32_t j = 0; j < u->n; j += TILE) {
+        const void *rows[TILE] = { NULL };
+        for (int32_t i = 0; i < TILE && j + i < u->n; i++) rows[i] = (char *)rv_cpu_row(k, u->rows[j + i]) + 2 * column;
+        pack_outputs(rows, u->head_dim, u->room->keys + (int64_t)(j / CPU_TILE_PANEL) * u->steps * STEP_BYTES + j / TILE % 2 * TILE_BYTES);
+    }
+    if ((u->n - 1) / TILE % 2 == 0) {            /* half of the last block of keys             */
+        const void *none[TILE] = { NULL };
+        pack_outputs(none, u->head_dim, u->room->keys + (int64_t)(u->n / CPU_TILE_PANEL) * u->steps * STEP_BYTES + TILE_BYTES);
+    }
+}
+
+/* V as `right`, keys where columns were: blocks of 32 columns of V, each [KEY_STEPS].  Keys outside [lo, hi) are zeros.
+ * Returns whether all are finite. */
+static bool tiles_values(const tile_run *u, int64_t column, int32_t lo, int32_t hi, char *out) {
+    const __m256i exponent = _mm256_set1_epi16(0x7f80);
+    __mmask16 wrong = 0;
+    rv_mat v = u->a->kv.v;
+    for (int32_t j = 0; j < (u->n + CPU_TILE_STEP - 1) / CPU_TILE_STEP * CPU_TILE_STEP; j += 2) {
+        const char *row[2];
+        for (int i = 0; i < 2; i++)
+            row[i] = j + i >= lo && j + i < hi ? (char *)rv_cpu_row(v, u->rows[j + i]) + 2 * column : NULL;
+        char *to = out + j / CPU_TILE_STEP * STEP_BYTES + j % CPU_TILE_STEP / 2 * TILE_LINE;
+        for (int32_t c = 0; c < u->steps * CPU_TILE_STEP; c += TILE) {
+            int32_t left = u->head_dim - c;
+            __mmask16 mask = left >= TILE ? 0xffff : left <= 0 ? 0 : (__mmask16)((1u << left) - 1);
+            __m256i a = row[0] ? _mm256_maskz_loadu_epi16(mask, row[0] + 2 * c) : _mm256_setzero_si256();
+            __m256i b = row[1] ? _mm256_maskz_loadu_epi16(mask, row[1] + 2 * c) : _mm256_setzero_si256();
+            wrong |= _mm256_cmpeq_epi16_mask(_mm256_and_si256(a, exponent), exponent);
+            wrong |= _mm256_cmpeq_epi16_mask(_mm256_and_si256(b, exponent), exponent);
+            __m512i pairs = _mm512_or_si512(_mm512_cvtepu16_epi32(a), _mm512_slli_epi32(_mm512_cvtepu16_epi32(b), 16));
+            _mm512_store_si512(to + (int64_t)(c / CPU_TILE_STEP) * KEY_STEPS * STEP_BYTES + c / TILE % 2 * TILE_BYTES, pairs);
+        }
+    }
+    return wrong == 0;
+}
+
+static void tiles_visible(const tile_run *u, int32_t r, int32_t *lo, int32_t *hi) {
+    int32_t first = u->a->first ? u->a->first[r] : 0, last = u->a->last[r];
+    *lo = first > u->key ? first - u->key : 0;
+    *hi = last - u->key + 1 < u->n ? last - u->key + 1 : u->n;
+    if (*hi < *lo || *lo > u->n) *lo = *hi = 0;
+}
+
+/* 32 weights as a row of `left`, and what is lost by that. */
+ALWAYS void split_store(__m512 a, __m512 b, char *high, char *low) {
+    const __m512i half = _mm512_set1_epi32(0x8000), top = _mm512_set1_epi32((int32_t)0xffff0000);
+    static const uint16_t odd_words[32] = { 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+                                            33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63 };
+    __m512i ha = _mm512_and_si512(_mm512_add_epi32((__m512i)a, half), top), hb = _mm512_and_si512(_mm512_add_epi32((__m512i)b, half), top);
+    _mm512_store_si512(high, _mm512_permutex2var_epi16(ha, _mm512_loadu_si512(odd_words), hb));
+    _mm512_store_si512(low, (__m512i)_mm512_cvtne2ps_pbh(b - (__m512)hb, a - (__m512)ha));
+}
+
+/* What of a run the pairs of a block see: pair i keys [lo[i], hi[i]), all of them together whole blocks [from, to). */
+typedef struct tile_sight { int32_t lo[CPU_TILE_PANEL], hi[CPU_TILE_PANEL], from, to; const float *scores; } tile_sight;
+
+ALWAYS __mmask16 seen_of(int32_t j, int32_t lo, int32_t hi) {
+    int32_t a = lo - j, b = hi - j;
+    a = a < 0 ? 0 : a > TILE ? TILE : a;
+    b = b < 0 ? 0 : b > TILE ? TILE : b;
+    return (__mmask16)(((1u << b) - 1) & ~((1u << a) - 1));
+}
+
+/* Scores of keys j.. less `shift`, -infinity where the pair does not see the key. */
+ALWAYS __m512 score_of(const tile_run *u, const float *s, int32_t j, __m512 shift, bool all, int32_t lo, int32_t hi) {
+    __m512 v = _mm512_load_ps(s + j) * _mm512_set1_ps(u->scale) + (_mm512_load_ps(u->room->bias + j) - shift);
+    return all ? v : _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), seen_of(j, lo, hi), v);
+}
+
+ALWAYS float top_as(const tile_run *u, const tile_sight *g, int32_t i, float m, bool all) {
+    const float *s = g->scores + i * TILE_SCORE_LD;
+    vf a = vf_set(m), b = a;
+    for (int32_t j = g->from; j < g->to; j += CPU_TILE_STEP) {
+        a = vf_max(a, (vf)score_of(u, s, j, _mm512_setzero_ps(), all, g->lo[i], g->hi[i]));
+        b = vf_max(b, (vf)score_of(u, s, j + TILE, _mm512_setzero_ps(), all, g->lo[i], g->hi[i]));
+    }
+    return _mm512_reduce_max_ps((__m512)vf_max(a, b));
+}
+
+/* Adds weights of pair i, which it makes, to `sum`. */
+ALWAYS void weights_as(const tile_run *u, const tile_sight *g, int32_t i, float base, float keep, float *sum, bool all) {
+    const float *s = g->scores + i * TILE_SCORE_LD;
+    const __m512 shift = _mm512_set1_ps(base);
+    __m512 even = _mm512_setzero_ps(), odd = even;
+    char *high = row_in_block(u->room->high, i), *low = row_in_block(u->room->low, i);
+    for (int32_t j = g->from; j < g->to; j += CPU_TILE_STEP) {
+        __m512 a = exp2_of(score_of(u, s, j, shift, all, g->lo[i], g->hi[i]));
+        __m512 b = exp2_of(score_of(u, s, j + TILE, shift, all, g->lo[i], g->hi[i]));
+        even += a;
+        odd += b;
+        split_store(a, b, high + j / CPU_TILE_STEP * STEP_BYTES, low + j / CPU_TILE_STEP * STEP_BYTES);
+    }
+    _mm512_store_ps(sum, _mm512_load_ps(sum) * _mm512_set1_ps(keep) + (even + odd));
+}
+
+static bool sees_all(const tile_sight *g, int32_t i) { return g->lo[i] <= g->from && g->hi[i] >= g->to; }
+
+/* The scores that a block still lacks: 32 keys at a time. */
+typedef struct tile_ahead { const char *queries; float *scores; int32_t key, to; } tile_ahead;
+
+static void score_some(const tile_run *u, tile_ahead *t) {
+    if (t->key >= t->to) return;
+    tiles_multiply(packed_rows(t->queries), u->room->keys + (int64_t)(t->key / CPU_TILE_PANEL) * u->steps * STEP_BYTES, u->steps,
+                   t->scores + t->key, TILE_SCORE_LD, false);
+    t->key += CPU_TILE_PANEL;
+}
+
+/* Scores of a block into weights, online: rescales sums.  All maxima first: a pair's own chain is long, and 32 run side by side.
+ * The next block's scores are asked for in between, so that tiles multiply while vectors do this. */
+static __attribute__((noinline)) void tiles_soften(const tile_run *u, const tile_sight *g, float *m, float *l, float *sums, tile_ahead *next) {
+    const __m512 none = _mm512_set1_ps(-INFINITY);
+    float base[CPU_TILE_PANEL] __attribute__((aligned(64))), keep[CPU_TILE_PANEL] __attribute__((aligned(64)));
+    __mmask16 changed = 0;
+    for (int32_t i = 0; i < CPU_TILE_PANEL; i++) base[i] = sees_all(g, i) ? top_as(u, g, i, m[i], true) : top_as(u, g, i, m[i], false);
+    for (int32_t i = 0; i < CPU_TILE_PANEL; i += TILE) {
+        __m512 before = _mm512_load_ps(m + i), top = _mm512_load_ps(base + i);
+        __m512 shift = _mm512_mask_mov_ps(top, _mm512_cmp_ps_mask(top, none, _CMP_EQ_OQ), _mm512_setzero_ps());
+        __m512 k = exp2_of(before - shift);
+        changed |= _mm512_cmp_ps_mask(k, _mm512_set1_ps(1), _CMP_NEQ_UQ);
+        _mm512_store_ps(m + i, top);
+        _mm512_store_ps(base + i, shift);
+        _mm512_store_ps(keep + i, k);
+    }
+    for (int32_t i = 0; i < CPU_TILE_PANEL; i++) {
+        if (i % (CPU_TILE_PANEL / KEY_STEPS) == 0) score_some(u, next);
+        if (sees_all(g, i)) weights_as(u, g, i, base[i], keep[i], l + i * TILE, true);
+        else weights_as(u, g, i, base[i], keep[i], l + i * TILE, false);
+    }
+    for (int32_t i = 0, width = u->steps * CPU_TILE_STEP; changed && i < CPU_TILE_PANEL; i++)
+        for (int32_t c = 0; c < u->head_dim; c += TILE)
+            _mm512_store_ps(sums + i * width + c, _mm512_load_ps(sums + i * width + c) * _mm512_set1_ps(keep[i]));
+}
+
+/* Tile c of the sums: its values by both weights, 5 and 6. */
+#define WEIGH(c)                                                                                                     \
+    if (tiles > (c)) {                                                                                               \
+        _tile_loadd(7, right + (c) / 2 * (int64_t)(KEY_STEPS * STEP_BYTES) + (c) % 2 * TILE_BYTES, TILE_LINE);       \
+        _tile_dpbf16ps(c, 5, 7);                                                                                     \
+        _tile_dpbf16ps(c, 6, 7);                                                                                     \
+    }
+#define EACH_SUM(what)                    \
+    what(0) what(1) what(2) what(3) what(4)
+#define TAKE_SUM(c) if (tiles > (c)) _tile_loadd(c, sums + (c) * TILE_LINE, ld);
+#define GIVE_SUM(c) if (tiles > (c)) _tile_stored(c, sums + (c) * TILE_LINE, ld);
+
+/* sums [16 x 16 tiles] += (high + low) values, over `steps` steps of keys; up to 5 tiles. */
+ALWAYS void weigh_as(const char *high, const char *low, const char *right, int32_t steps, char *sums, int64_t ld, int tiles) {
+    EACH_SUM(TAKE_SUM)
+    for (int32_t s = 0; s < steps; s++, high += STEP_BYTES, low += STEP_BYTES, right += STEP_BYTES) {
+        _tile_loadd(5, high, TILE_LINE);
+        _tile_loadd(6, low, TILE_LINE);
+        EACH_SUM(WEIGH)
+    }
+    EACH_SUM(GIVE_SUM)
+}
+
+/* Adds the values of key blocks [from, to) to the sums of 32 pairs: of 16, 64 or (heads of 80) 80 columns at a time. */
+static __attribute__((noinline)) void weigh(const tile_run *u, const char *values, int32_t from, int32_t to, float *sums) {
+    int64_t at = (int64_t)(from / CPU_TILE_STEP) * STEP_BYTES, ld = 4 * (int64_t)u->steps * CPU_TILE_STEP;
+    int32_t steps = (to - from) / CPU_TILE_STEP, all = (u->head_dim + TILE - 1) / TILE;
+    FENCE();
+    for (int32_t half = 0; half < 2; half++) {
+        const char *high = u->room->high + at + half * TILE_BYTES, *low = u->room->low + at + half * TILE_BYTES;
+        for (int32_t c = 0; c < all;) {
+            const char *right = values + (int64_t)(c / 2) * KEY_STEPS * STEP_BYTES + at;
+            char *to_sums = (char *)sums + half * TILE * ld + c * TILE_LINE;
+            int32_t left = all - c;
+            if (left == 5) weigh_as(high, low, right, steps, to_sums, ld, 5), c += 5;
+            else if (left >= 4) weigh_as(high, low, right, steps, to_sums, ld, 4), c += 4;
+            else if (left >= 2) weigh_as(high, low, right, steps, to_sums, ld, 2), c += 2;
+            else weigh_as(high, low, right, steps, to_sums, ld, 1), c += 1;
+        }
+    }
+    FENCE();
+}
+
+/* V of this run holds NaN or infinity: pair by pair, with zeros for keys that it does not see. */
+static void weigh_one_by_one(const tile_run *u, int64_t column, const tile_sight *g, float *sums) {
+    const int32_t width = u->steps * CPU_TILE_STEP;
+    float *one = u->room->one;
+    for (int32_t i = 0; i < CPU_TILE_PANEL; i++) {
+        if (g->lo[i] == g->hi[i]) continue;
+        tiles_values(u, column, g->lo[i], g->hi[i], u->room->some_values);
+        memcpy(one, sums, (size_t)(CPU_TILE_PANEL * width) * sizeof *one);
+        weigh(u, u->room->some_values, g->from, g->to, one);
+        memcpy(sums + (int64_t)i * width, one + (int64_t)i * width, (size_t)width * sizeof *one);
+    }
+}
+
+/* What of the run pairs [first, first + 32) see; false: nothing. */
+static bool look(const tile_run *u, const rv_cpu_attend_item *item, int32_t group, int32_t first, int32_t pairs, tile_sight *g) {
+    g->from = CPU_TILE_KEYS;
+    g->to = 0;
+    for (int32_t i = 0; i < CPU_TILE_PANEL; i++) {
+        g->lo[i] = g->hi[i] = 0;
+        if (first + i < pairs) tiles_visible(u, item->row + (first + i) / group, &g->lo[i], &g->hi[i]);
+        if (g->lo[i] == g->hi[i]) continue;
+        if (g->lo[i] < g->from) g->from = g->lo[i];
+        if (g->hi[i] > g->to) g->to = g->hi[i];
+    }
+    g->from = g->from / CPU_TILE_STEP * CPU_TILE_STEP;
+    g->to = (g->to + CPU_TILE_STEP - 1) / CPU_TILE_STEP * CPU_TILE_STEP;
+    return g->from < g->to;
+}
+
+/* The first block from `first` on that sees something of the run, or one beyond the last pair; and its scores, not computed yet. */
+static int32_t next_block(const tile_run *u, const rv_cpu_attend_item *item, int32_t group, int32_t first, int32_t pairs, tile_sight *g,
+                          float *scores, tile_ahead *ahead) {
+    while (first < pairs && !look(u, item, group, first, pairs, g)) first += CPU_TILE_PANEL;
+    *ahead = (tile_ahead){ 0 };
+    if (first >= pairs) return first;
+    *ahead = (tile_ahead){ u->room->rows + (int64_t)(first / CPU_TILE_PANEL) * u->steps * STEP_BYTES, scores, g->from, g->to };
+    g->scores = scores;
+    return first;
+}
+
+/* Some of the next run's keys and values on their way to the cache: rows [from, to) of it. */
+static void bring(const tile_run *u, int64_t column, int32_t from, int32_t to) {
+    for (int32_t j = from; j < to && j < u->n_next; j++) {
+        const char *k = (char *)rv_cpu_row(u->a->kv.k, u->next_rows[j]) + 2 * column, *v = (char *)rv_cpu_row(u->a->kv.v, u->next_rows[j]) + 2 * column;
+        for (int32_t c = 0; c < 2 * u->head_dim; c += TILE_LINE) {
+            _mm_prefetch(k + c, _MM_HINT_T1);
+            _mm_prefetch(v + c, _MM_HINT_T1);
+        }
+    }
+}
+
+/* One run of keys: scores, softmax, values, 32 pairs at a time. */
+static void attend_run(const tile_run *u, const rv_cpu_attend_item *item, int32_t group, int32_t pairs) {
+    tile_sight sight[2], *now = &sight[0], *then = &sight[1], *other;
+    float *const scores[2] = { u->room->scores, u->room->scores + CPU_TILE_PANEL * TILE_SCORE_LD };
+    tile_ahead ahead;
+    const int32_t brought = CPU_TILE_KEYS * CPU_TILE_PANEL / pairs + 1;
+    int32_t turn = 0, block = next_block(u, item, group, 0, pairs, now, scores[0], &ahead);
+    while (block < pairs) {
+        while (ahead.key < ahead.to) score_some(u, &ahead);
+        bring(u, (int64_t)item->kv_head * u->head_dim, block / CPU_TILE_PANEL * brought, (block / CPU_TILE_PANEL + 1) * brought);
+        turn = !turn;
+        int32_t next = next_block(u, item, group, block + CPU_TILE_PANEL, pairs, then, scores[turn], &ahead);
+        float *sums = u->room->sums + (int64_t)block * u->steps * CPU_TILE_STEP;
+        tiles_soften(u, now, u->room->m + block, u->room->l + (int64_t)block * TILE, sums, &ahead);
+        if (u->finite) weigh(u, u->room->values, now->from, now->to, sums);
+        else weigh_one_by_one(u, (int64_t)item->kv_head * u->head_dim, now, sums);
+        other = now, now = then, then = other;
+        block = next;
+    }
+}
+
+static void tiles_queries(const tile_run *u, const rv_cpu_attend_item *item, int32_t group, int32_t pairs) {
+    rv_mat q = u->a->q;
+    int32_t width = u->steps * CPU_TILE_STEP, end = (pairs + CPU_TILE_PANEL - 1) / CPU_TILE_PANEL * CPU_TILE_PANEL;
+    memset(u->room->sums, 0, (size_t)end * (size_t)width * sizeof(float));
+    for (int32_t i = 0; i < end; i++) {
+        int64_t column = (int64_t)(item->kv_head * group + i % group) * u->head_dim;
+        pack_row(i < pairs ? (char *)rv_cpu_row(q, item->row + i / group) + 2 * column : NULL, u->head_dim,
+                 row_in_block(u->room->rows + (int64_t)(i / CPU_TILE_PANEL) * u->steps * STEP_BYTES, i % CPU_TILE_PANEL));
+        u->room->m[i] = -INFINITY;
+        _mm512_store_ps(u->room->l + i * TILE, _mm512_setzero_ps());
+    }
+}
+
+static void tiles_store(const tile_run *u, const rv_cpu_attend_item *item, int32_t group, int32_t pairs) {
+    rv_mat out = u->a->out;
+    for (int32_t i = 0; i < pairs; i++) {
+        float *sums = u->room->sums + (int64_t)i * u->steps * CPU_TILE_STEP, l = vf_sum(vf_load(u->room->l + i * TILE)), by = l == 0 ? 0 : 1.0f / l;
+        int64_t column = (int64_t)(item->kv_head * group + i % group) * u->head_dim;
+        for (int32_t c = 0; c < u->head_dim; c += TILE) _mm512_store_ps(sums + c, _mm512_load_ps(sums + c) * _mm512_set1_ps(by));
+        convert((char *)rv_cpu_row(out, item->row + i / group) + (size_t)column * rv_dtype_size(out.type), out.type, sums, RV_F32, u->head_dim);
+    }
+}
+
+/* The first and last key that any row of the item sees. */
+static void keys_of_item(const rv_attention *a, const rv_cpu_attend_item *item, int32_t *from, int32_t *last) {
+    *from = INT32_MAX;
+    *last = -1;
+    for (int32_t r = item->row; r < item->row + item->n_rows; r++) {
+        int32_t first = a->first ? a->first[r] : 0;
+        if (a->last[r] < first) continue;
+        if (first < *from) *from = first;
+        if (a->last[r] > *last) *last = a->last[r];
+    }
+}
+
+/* Keys of the run that begins at `key`, none behind `last`. */
+static int32_t keys_left(int32_t last, int32_t key) {
+    int32_t n = last + 1 - key;
+    return n < 0 ? 0 : n < CPU_TILE_KEYS ? n : CPU_TILE_KEYS;
+}
+
+static bool attend_tiles(const rv_attention *a, const rv_cpu_attend_item *item, rv_cpu_tiles_room *room) {
+    int32_t group = a->heads / a->kv_heads, pairs = item->n_rows * group, from, last;
+    tile_run u = { .a = a, .room = room, .head_dim = a->q.cols / a->heads, .scale = a->scale * 1.44269504f };
+    u.steps = (u.head_dim - 1) / CPU_TILE_STEP + 1;
+    int64_t column = (int64_t)item->kv_head * u.head_dim;
+    int32_t *rows = room->key_rows, *next = rows + CPU_TILE_KEYS, *other, slot = a->slot ? a->slot[item->row] : 0;
+    keys_of_item(a, item, &from, &last);
+    tiles_queries(&u, item, group, pairs);
+    u.key = from / CPU_TILE_KEYS * CPU_TILE_KEYS;
+    u.n_next = keys_left(last, u.key);
+    bool ok = last < 0 || rv_cpu_keys(&a->kv, slot, u.key, u.n_next, next);
+    tiles_begin();
+    for (; ok && u.key <= last; u.key += CPU_TILE_KEYS) {
+        other = rows, rows = next, next = other;
+        u.rows = rows, u.next_rows = next, u.n = u.n_next;
+        u.n_next = keys_left(last, u.key + CPU_TILE_KEYS);
+        if (!(ok = rv_cpu_keys(&a->kv, slot, u.key + CPU_TILE_KEYS, u.n_next, next))) break;
+        for (int32_t j = 0; j < CPU_TILE_KEYS; j++) room->bias[j] = a->kv.bias && j < u.n ? a->kv.bias[rows[j]] * 1.44269504f : 0;
+        tiles_keys(&u, column);
+        u.finite = tiles_values(&u, column, 0, u.n, room->values);
+        attend_run(&u, item, group, pairs);
+    }
+    tiles_end();
+    if (ok) tiles_store(&u, item, group, pairs);
+    return ok;
+}
