@@ -17,7 +17,7 @@
  */
 #ifndef RVDOCUMENT_H
 #define RVDOCUMENT_H
-#include "engine/rvextract.h"
+#include "rvextract.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -14,7 +14,7 @@
  */
 #ifndef RVEXTRACT_H
 #define RVEXTRACT_H
-#include "engine/rvengine.h"
+#include "rvengine.h"
 
 #ifdef __cplusplus
 extern "C" {
