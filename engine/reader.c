@@ -10,7 +10,7 @@
 rv_status rv_reader_new(rv_session *session, rv_reader **out, rv_error *err) {
     if (!out) return rv_fail(err, RV_ERR_ARGUMENT, "rv_reader_new: out is NULL");
     if (!session && !rv_ocr_version())
-        return rv_fail(err, RV_ERR_UNSUPPORTED, "without a model pages are read by Tesseract, which cannot be loaded: install libtesseract5, liblept5 and tesseract-ocr-eng");
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "without a model pages are read by Tesseract, and " RV_OCR_MISSING);
     rv_reader *r = calloc(1, sizeof *r);
     if (!r) return rv_fail_memory(err, "reader");
     r->session = session;

@@ -67,4 +67,9 @@ void      rv_weigh(rv_record *record);
 /* engine/ocr.c: the words on a page; *out is freed with rv_page_free.  RV_ERR_UNSUPPORTED without Tesseract. */
 rv_status rv_ocr_page(rv_reader *r, const rv_image *image, rv_page *out, rv_error *err);
 void      rv_ocr_free(struct rv_ocr *ocr);
+#ifdef RV_STATIC
+#define RV_OCR_MISSING "a static build cannot load it: use one that was built without RV_STATIC"
+#else
+#define RV_OCR_MISSING "it cannot be loaded: install libtesseract5, liblept5 and tesseract-ocr-eng"
+#endif
 #endif
