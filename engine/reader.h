@@ -11,7 +11,7 @@
 #include "extract/page.h"
 #include "extract/record.h"
 
-typedef struct rv_made_form { const rv_schema *schema; int32_t part; bool strict; rv_constraint *form; } rv_made_form;
+typedef struct rv_made_form { rv_schema *schema; int32_t part; bool strict; rv_constraint *form; } rv_made_form;
 
 struct rv_reader {
     rv_session        *session;          /* NULL: no model                                      */
