@@ -26,8 +26,8 @@
  *
  * Threads.  [any] safe from any thread at any time; [one] one thread at a time for this
  *   handle, else RV_ERR_BUSY; [done] safe from any thread once the job has ended.
- *   Callbacks run on the thread inside rv_step or rv_generate and may call only [any]
- *   functions.  The library starts no threads, except a pool inside a CPU-backend model, and
+ *   Callbacks run on the thread inside rv_step or rv_generate and may call [any] functions: submit, cancel, free
+ *   jobs (their own too, but not one that rv_generate is to return), free their session.  The library starts no threads, except a pool inside a CPU-backend model, and
  *   those of rv_model_load, rv_synthesise and rv_quantise while they run; with a cache_dir, one more until
  *   its file is written.
  *
@@ -435,7 +435,9 @@ RV_API const rv_tokenizer *rv_model_tokenizer(const rv_model *model);           
 
 /* All memory a session will ever use is taken here: a running job cannot run out of it. */
 RV_API rv_status rv_session_new(rv_model *model, const rv_session_options *options, rv_session **out, rv_error *err);   /* [any] */
-RV_API void      rv_session_free(rv_session *session);        /* [one] its jobs end as cancelled  */
+RV_API void      rv_session_free(rv_session *session);
+/* [any], once.  Its jobs end as cancelled, what they submit then is refused (RV_ERR_CANCELLED), an rv_wait that sleeps returns 0.  In a
+ * callback, or while another thread steps it, all that happens as that step ends; the handle is gone at once. */
 RV_API rv_status rv_session_memory(const rv_session *session, rv_memory *out, rv_error *err); /* [any] */
 
 /* ---- requests --------------------------------------------------------------------------- */
