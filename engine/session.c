@@ -240,8 +240,10 @@ void rv_session_end(rv_session *s) {
 /* Inside a callback, or while another thread steps, the step ends it when it is done (step.c: leave). */
 void rv_session_free(rv_session *s) {
     if (!s) return;
+    rv_session_retain(s);                /* once it is doomed, the step may be the first to end it */
     atomic_store(&s->doomed, true);
     if (!atomic_exchange(&s->stepping, true)) rv_session_end(s);
+    rv_session_release(s);
 }
 
 rv_status rv_session_memory(const rv_session *s, rv_memory *out, rv_error *err) {
