@@ -44,7 +44,9 @@ power *power_open(uint32_t index, const char **why) {
     power *p = calloc(1, sizeof *p);
     *why = "out of memory";
     if (!p) return NULL;
+#ifndef RV_STATIC                       /* nothing can be loaded into a static program, and it has no CUDA to measure */
     p->library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+#endif
     if (!p->library) *why = "libnvidia-ml.so.1 is not on this machine";
     else if (!find(p->library, "nvmlInit_v2", &start) || !find(p->library, "nvmlShutdown", &p->shutdown)) *why = "NVML is too old";
     else if (start()) *why = "NVML does not start", p->shutdown = NULL;

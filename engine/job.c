@@ -129,7 +129,9 @@ static rv_status enqueue(rv_job *job, rv_job **out, rv_error *err) {
     rv_session *s = job->session;
     rv_status st = RV_OK;
     pthread_mutex_lock(&s->lock);
-    if (s->queued >= s->options.queue)
+    if (atomic_load(&s->doomed))         /* an on_done that asks again and again must not keep it alive */
+        st = rv_fail(err, RV_ERR_CANCELLED, "the session is being freed");
+    else if (s->queued >= s->options.queue)
         st = rv_fail(err, RV_ERR_FULL, "%u requests are waiting already: step the session, then submit again", s->queued);
     else {
         *out = job;

@@ -33,6 +33,10 @@ typedef struct tesseract {
 
 struct rv_ocr { tesseract fn; void *api; };
 
+/* A static program has no loader of its own to load libraries with. */
+#ifdef RV_STATIC
+static bool load(tesseract *t) { return (void)t, false; }
+#else
 /* Stays loaded: what it returns may live on. */
 static bool load(tesseract *t) {
     static const char *const names[] = { "TessVersion", "TessBaseAPICreate", "TessBaseAPIInit3", "TessBaseAPISetPageSegMode", "TessBaseAPISetImage",
@@ -47,6 +51,7 @@ static bool load(tesseract *t) {
     if (library) memcpy(t, found, sizeof *t);
     return library != NULL;
 }
+#endif
 
 const char *rv_ocr_version(void) {
     tesseract t;
@@ -65,7 +70,7 @@ static rv_status open_ocr(rv_reader *r, rv_error *err) {
     if (!ocr) return rv_fail_memory(err, "Tesseract");
     if (!load(&ocr->fn)) {
         free(ocr);
-        return rv_fail(err, RV_ERR_UNSUPPORTED, "Tesseract 5 cannot be loaded: install libtesseract5, liblept5 and tesseract-ocr-eng");
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "Tesseract 5: " RV_OCR_MISSING);
     }
     ocr->api = ocr->fn.create();
     if (!ocr->api || ocr->fn.init(ocr->api, NULL, "eng")) {

@@ -10,7 +10,7 @@
 rv_status rv_reader_new(rv_session *session, rv_reader **out, rv_error *err) {
     if (!out) return rv_fail(err, RV_ERR_ARGUMENT, "rv_reader_new: out is NULL");
     if (!session && !rv_ocr_version())
-        return rv_fail(err, RV_ERR_UNSUPPORTED, "without a model pages are read by Tesseract, which cannot be loaded: install libtesseract5, liblept5 and tesseract-ocr-eng");
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "without a model pages are read by Tesseract, and " RV_OCR_MISSING);
     rv_reader *r = calloc(1, sizeof *r);
     if (!r) return rv_fail_memory(err, "reader");
     r->session = session;
@@ -21,7 +21,10 @@ rv_status rv_reader_new(rv_session *session, rv_reader **out, rv_error *err) {
 
 void rv_reader_free(rv_reader *r) {
     if (!r) return;
-    for (uint32_t i = 0; i < r->n_forms; i++) rv_constraint_free(r->forms[i].form);
+    for (uint32_t i = 0; i < r->n_forms; i++) {
+        rv_constraint_free(r->forms[i].form);
+        rv_schema_free(r->forms[i].schema);
+    }
     for (uint32_t i = 0; i < r->n_schemas; i++) rv_schema_free(r->schemas[i]);
     free(r->forms);
     free(r->schemas);
@@ -36,9 +39,10 @@ rv_status rv_reader_form(rv_reader *r, const rv_schema *schema, int32_t part, bo
     if (!forms) return rv_fail_memory(err, "reader");
     r->forms = forms;
     rv_made_form *made = &forms[r->n_forms];
-    *made = (rv_made_form){ schema, part, strict, NULL };
+    *made = (rv_made_form){ NULL, part, strict, NULL };
     rv_status st = rv_form_new(r->tokenizer, schema, part, strict, &made->form, err);
     if (st) return st;
+    made->schema = rv_schema_retain(schema);         /* nobody else may get its address meanwhile */
     r->n_forms++;
     *out = made->form;
     return RV_OK;

@@ -11,7 +11,7 @@
 #include "extract/page.h"
 #include "extract/record.h"
 
-typedef struct rv_made_form { const rv_schema *schema; int32_t part; bool strict; rv_constraint *form; } rv_made_form;
+typedef struct rv_made_form { rv_schema *schema; int32_t part; bool strict; rv_constraint *form; } rv_made_form;
 
 struct rv_reader {
     rv_session        *session;          /* NULL: no model                                      */
@@ -67,4 +67,9 @@ void      rv_weigh(rv_record *record);
 /* engine/ocr.c: the words on a page; *out is freed with rv_page_free.  RV_ERR_UNSUPPORTED without Tesseract. */
 rv_status rv_ocr_page(rv_reader *r, const rv_image *image, rv_page *out, rv_error *err);
 void      rv_ocr_free(struct rv_ocr *ocr);
+#ifdef RV_STATIC
+#define RV_OCR_MISSING "a static build cannot load it: use one that was built without RV_STATIC"
+#else
+#define RV_OCR_MISSING "it cannot be loaded: install libtesseract5, liblept5 and tesseract-ocr-eng"
+#endif
 #endif

@@ -15,7 +15,7 @@
  */
 #ifndef RVCONSTRAINT_H
 #define RVCONSTRAINT_H
-#include "engine/rvengine.h"
+#include "rvengine.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -17,7 +17,7 @@
  */
 #ifndef RVDOCUMENT_H
 #define RVDOCUMENT_H
-#include "engine/rvextract.h"
+#include "rvextract.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -80,7 +80,7 @@ typedef struct rv_reading {           /* what it took                           
     float       vision_ms, ocr_ms, total_ms;
 } rv_reading;
 
-/* Reads one page.  The record is checked.  `reading` may be NULL.  The record needs the reader (its schemas) as long as it lives. */
+/* Reads one page.  The record is checked.  `reading` may be NULL.  The record holds its schema, not the reader. */
 RV_API rv_status rv_read(rv_reader *reader, const rv_image *page, const rv_read_options *options,
                          rv_record **out, rv_reading *reading, rv_error *err);            /* [one] */
 

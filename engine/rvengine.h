@@ -26,8 +26,8 @@
  *
  * Threads.  [any] safe from any thread at any time; [one] one thread at a time for this
  *   handle, else RV_ERR_BUSY; [done] safe from any thread once the job has ended.
- *   Callbacks run on the thread inside rv_step or rv_generate and may call only [any]
- *   functions.  The library starts no threads, except a pool inside a CPU-backend model, and
+ *   Callbacks run on the thread inside rv_step or rv_generate and may call [any] functions: submit, cancel, free
+ *   jobs (their own too, but not one that rv_generate is to return), free their session.  The library starts no threads, except a pool inside a CPU-backend model, and
  *   those of rv_model_load, rv_synthesise and rv_quantise while they run; with a cache_dir, one more until
  *   its file is written.
  *
@@ -229,8 +229,8 @@ typedef struct rv_memory {
 
 /* Reads config.json and the tensor headers only.  On a GPU it asks the driver what is free (which makes a CUDA context) and takes nothing.
  * `session` NULL: the model alone. */
-RV_API rv_status rv_memory_plan(const char *model_dir, const rv_load_options *load,
-                                const rv_session_options *session, rv_memory *out, rv_error *err);   /* [any] */
+RV_API rv_status rv_memory_plan(const char *model_dir, const rv_load_options *load, const rv_session_options *session,
+                                rv_memory *out, rv_error *err);                         /* [any] */
 
 /* What the device itself can do, measured now on random data: what a speed is to be compared with. */
 typedef struct rv_ceilings {
@@ -279,8 +279,7 @@ RV_API const char *rv_model_info_key(const rv_model_info *info, uint32_t i);  /*
  * non-zero stops.  RV_ERR_FORMAT when there was one. */
 typedef int32_t (*rv_bad_tensor_fn)(void *user, const char *tensor, const char *file,
                                     uint64_t nans, uint64_t infs);
-RV_API rv_status rv_check_weights(const char *model_dir, rv_bad_tensor_fn bad, void *user,
-                                  rv_error *err);                                       /* [any] */
+RV_API rv_status rv_check_weights(const char *model_dir, rv_bad_tensor_fn bad, void *user, rv_error *err);   /* [any] */
 
 typedef struct rv_image {
     size_t      size;
@@ -304,8 +303,7 @@ typedef struct rv_image_info {
 } rv_image_info;
 
 /* `model_dir` NULL: the published model's geometry (560-pixel tiles, at most 4). */
-RV_API rv_status rv_inspect_image(const rv_image *image, const char *model_dir,
-                                  rv_image_info *out, rv_error *err);                   /* [any] */
+RV_API rv_status rv_inspect_image(const rv_image *image, const char *model_dir, rv_image_info *out, rv_error *err);   /* [any] */
 
 /* ---- synthetic models -------------------------------------------------------------------- */
 
@@ -390,19 +388,16 @@ enum { RV_ENCODE_BOS = 1,         /* the tokenizer's begin-of-text token first  
 
 /* `text` is UTF-8 of `bytes` bytes.  Writes up to `capacity` ids and sets *count to all there
  * are; *count > capacity means: call again with more room (not an error). */
-RV_API rv_status rv_tokenizer_encode(const rv_tokenizer *t, const char *text, size_t bytes,
-                                     rv_encode_flags flags, int32_t *ids, size_t capacity,
-                                     size_t *count, rv_error *err);                     /* [any] */
+RV_API rv_status rv_tokenizer_encode(const rv_tokenizer *t, const char *text, size_t bytes, rv_encode_flags flags,
+                                     int32_t *ids, size_t capacity, size_t *count, rv_error *err);   /* [any] */
 /* Writes at most `capacity` bytes, without a terminator; *bytes is what all of it needs.
  * `skip_control`: control tokens are left out.  Bytes that are no UTF-8 become U+FFFD. */
-RV_API rv_status rv_tokenizer_decode(const rv_tokenizer *t, const int32_t *ids, size_t count,
-                                     int32_t skip_control, char *text, size_t capacity,
-                                     size_t *bytes, rv_error *err);                     /* [any] */
+RV_API rv_status rv_tokenizer_decode(const rv_tokenizer *t, const int32_t *ids, size_t count, int32_t skip_control,
+                                     char *text, size_t capacity, size_t *bytes, rv_error *err);     /* [any] */
 
 /* ---- model and session ------------------------------------------------------------------ */
 
-RV_API rv_status rv_model_load(const char *model_dir, const rv_load_options *options,
-                               rv_model **out, rv_error *err);                          /* [any] */
+RV_API rv_status rv_model_load(const char *model_dir, const rv_load_options *options, rv_model **out, rv_error *err);   /* [any] */
 RV_API void      rv_model_free(rv_model *model);                                        /* [any] */
 /* What the model holds now: `weights` (and `mapped`), as rv_memory_plan said. */
 RV_API rv_status rv_model_memory(const rv_model *model, rv_memory *out, rv_error *err); /* [any] */
@@ -427,23 +422,22 @@ typedef struct rv_cost {
     double   tower_flop;                /* of vision_flop and vision_bytes: the tower alone     */
     uint64_t tower_bytes;
 } rv_cost;
-RV_API rv_status rv_model_cost(const rv_model *model, uint32_t tiles, uint32_t tokens,
-                               rv_cost *out, rv_error *err);                            /* [any] */
+RV_API rv_status rv_model_cost(const rv_model *model, uint32_t tiles, uint32_t tokens, rv_cost *out, rv_error *err);   /* [any] */
 /* The model's own tokenizer; lives as long as the model. */
 RV_API const rv_tokenizer *rv_model_tokenizer(const rv_model *model);                   /* [any] */
 
 /* All memory a session will ever use is taken here: a running job cannot run out of it. */
-RV_API rv_status rv_session_new(rv_model *model, const rv_session_options *options,
-                                rv_session **out, rv_error *err);                       /* [any] */
-RV_API void      rv_session_free(rv_session *session);        /* [one] its jobs end as cancelled  */
+RV_API rv_status rv_session_new(rv_model *model, const rv_session_options *options, rv_session **out, rv_error *err);   /* [any] */
+RV_API void      rv_session_free(rv_session *session);
+/* [any], once.  Its jobs end as cancelled, what they submit then is refused (RV_ERR_CANCELLED), an rv_wait that sleeps returns 0.  In a
+ * callback, or while another thread steps it, all that happens as that step ends; the handle is gone at once. */
 RV_API rv_status rv_session_memory(const rv_session *session, rv_memory *out, rv_error *err); /* [any] */
 
 /* ---- requests --------------------------------------------------------------------------- */
 
 /* Several requests about one page: the vision tower and the cross-attention keys are computed
  * once, when the first of them runs, and kept until the picture is freed. */
-RV_API rv_status rv_picture_new(rv_session *session, const rv_image *image,
-                                rv_picture **out, rv_error *err);                       /* [any] */
+RV_API rv_status rv_picture_new(rv_session *session, const rv_image *image, rv_picture **out, rv_error *err);   /* [any] */
 RV_API void      rv_picture_free(rv_picture *picture);    /* [any] running requests keep its work */
 
 /* Exactly one of text, image and picture. */
@@ -519,8 +513,7 @@ typedef struct rv_request {
 } rv_request;
 
 /* Decodes the images and tokenizes on the calling thread, then queues the request. */
-RV_API rv_status rv_submit(rv_session *session, const rv_request *request,
-                           rv_job **out, rv_error *err);                                /* [any] */
+RV_API rv_status rv_submit(rv_session *session, const rv_request *request, rv_job **out, rv_error *err);   /* [any] */
 
 /* Advances every running job by one token (or one prefill chunk) and starts queued ones.
  * `active` receives how many are left.  A job that fails ends alone; rv_step itself fails
@@ -535,8 +528,7 @@ RV_API void      rv_wake(rv_session *session);              /* [any] ends every 
 RV_API int32_t   rv_job_wait(rv_job *job, int32_t timeout_ms);                          /* [any] */
 
 /* Submit, then step until this job has ended; returns the job's own status. */
-RV_API rv_status rv_generate(rv_session *session, const rv_request *request,
-                             rv_job **out, rv_error *err);                              /* [one] */
+RV_API rv_status rv_generate(rv_session *session, const rv_request *request, rv_job **out, rv_error *err);   /* [one] */
 
 /* Takes effect before the next token, or the next prefill chunk. */
 RV_API void      rv_cancel(rv_job *job);                                                /* [any] */
@@ -586,8 +578,7 @@ typedef struct rv_stats {
 RV_API rv_job_state rv_job_get_state(const rv_job *job);                                /* [any]  */
 RV_API rv_status    rv_job_get_error(const rv_job *job, rv_error *err);                 /* [done] */
 RV_API const char  *rv_job_text(const rv_job *job, size_t *bytes);    /* [done] never NULL        */
-RV_API uint32_t     rv_job_tokens(const rv_job *job, const int32_t **ids,
-                                  const float **logprobs);  /* [done] stop token included         */
+RV_API uint32_t     rv_job_tokens(const rv_job *job, const int32_t **ids, const float **logprobs);   /* [done] stop token included         */
 RV_API uint32_t     rv_job_prompt(const rv_job *job, const int32_t **ids);              /* [any]  */
 RV_API rv_status    rv_job_get_stats(const rv_job *job, rv_stats *out);                 /* [done] */
 

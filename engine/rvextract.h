@@ -14,14 +14,14 @@
  */
 #ifndef RVEXTRACT_H
 #define RVEXTRACT_H
-#include "engine/rvengine.h"
+#include "rvengine.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 typedef struct rv_schema rv_schema;       /* a document type and its fields; never changes after opening: [any] */
-typedef struct rv_record rv_record;       /* one document's values; holds no schema: the schema must outlive it */
+typedef struct rv_record rv_record;       /* one document's values; holds its schema, which may be freed before it */
 
 RV_API void rv_text_free(char *text);     /* [any] texts that functions below give to the caller; NULL is fine  */
 

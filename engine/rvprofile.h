@@ -8,7 +8,7 @@
  */
 #ifndef RVPROFILE_H
 #define RVPROFILE_H
-#include "engine/rvengine.h"
+#include "rvengine.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -224,8 +224,7 @@ void rv_session_release(rv_session *s) {
     free(s);
 }
 
-void rv_session_free(rv_session *s) {
-    if (!s) return;
+void rv_session_end(rv_session *s) {
     if (s->slots) rv_session_cancel_all(s);
     pthread_mutex_lock(&s->lock);
     s->closed = true;                    /* pictures that live on have no pages to give back */
@@ -235,6 +234,15 @@ void rv_session_free(rv_session *s) {
     pthread_mutex_unlock(&s->lock);
     give_back(s);
     rv_model_free(s->model);
+    rv_session_release(s);
+}
+
+/* Inside a callback, or while another thread steps, the step ends it when it is done (step.c: leave). */
+void rv_session_free(rv_session *s) {
+    if (!s) return;
+    rv_session_retain(s);                /* once it is doomed, the step may be the first to end it */
+    atomic_store(&s->doomed, true);
+    if (!atomic_exchange(&s->stepping, true)) rv_session_end(s);
     rv_session_release(s);
 }
 
@@ -270,12 +278,14 @@ static bool sleep_on(pthread_cond_t *cond, pthread_mutex_t *lock, int32_t timeou
 int32_t rv_wait(rv_session *s, int32_t timeout_ms) {
     if (!s) return 0;
     struct timespec until = deadline(timeout_ms < 0 ? 0 : timeout_ms);
+    rv_session_retain(s);                /* it may be freed meanwhile                            */
     pthread_mutex_lock(&s->lock);
     uint32_t wakes = s->wakes;
     while (!s->queued && !s->running && s->wakes == wakes && !s->closed)
         if (!sleep_on(&s->work, &s->lock, timeout_ms, &until)) break;
     int32_t work = s->queued || s->running;
     pthread_mutex_unlock(&s->lock);
+    rv_session_release(s);
     return work;
 }
 

@@ -97,7 +97,8 @@ struct rv_session {
     rv_model          *model;
     rv_session_options options;          /* resolved                                             */
     atomic_int         refs;             /* the caller's, one a job, one a picture               */
-    atomic_bool        stepping;
+    atomic_bool        stepping;         /* a thread is inside; also of one that is ending       */
+    atomic_bool        doomed;           /* rv_session_free was called: whoever is inside ends it */
     pthread_mutex_t    lock;
     pthread_cond_t     work, done;
     /* under lock */
@@ -134,6 +135,7 @@ double rv_now_ms(void);
 /* engine/session.c */
 void rv_session_retain(rv_session *s);
 void rv_session_release(rv_session *s);
+void rv_session_end(rv_session *s);      /* `stepping` is the caller's, and stays                */
 /* Places cache and scratch of resolved options; measuring or for real (both arenas alike). */
 void rv_session_place(rv_session *s, const rv_config *config, const rv_backend *be, rv_arena *cache, rv_arena *scratch);
 

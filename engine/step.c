@@ -427,27 +427,52 @@ static bool turn(rv_session *s, rv_error *err) {
     return see(s, job, answering ? SLICE_STEPS : SLICE_STEPS_ALONE, err);
 }
 
-rv_status rv_step(rv_session *s, uint32_t *active, rv_error *err) {
-    if (!s) return rv_fail(err, RV_ERR_ARGUMENT, "rv_step: session is NULL");
+/* One thread at a time is inside. It holds the session, which may be freed by a callback or by another thread. */
+static rv_status enter(rv_session *s, const char *what, rv_error *err) {
+    if (!s) return rv_fail(err, RV_ERR_ARGUMENT, "%s: session is NULL", what);
     if (atomic_exchange(&s->stepping, true))
-        return rv_fail(err, RV_ERR_BUSY, "another thread is stepping this session (or a callback called rv_step)");
-    rv_error error = { 0 };
+        return rv_fail(err, RV_ERR_BUSY, "another thread is stepping this session (or a callback called %s)", what);
+    rv_session_retain(s);
+    return RV_OK;
+}
+
+/* Who frees a session sets `doomed` before it looks at `stepping`; so one of the two sees the other, and ends it. */
+static void leave(rv_session *s) {
+    atomic_store(&s->stepping, false);
+    if (atomic_load(&s->doomed) && !atomic_exchange(&s->stepping, true)) rv_session_end(s);
+    rv_session_release(s);
+}
+
+static rv_status step(rv_session *s, uint32_t *active, rv_error *err) {
+    rv_error error = {0};
     end_cancelled(s);
     begin_constrained(s);
     if (s->running && !turn(s, &error)) fail_all(s, &error);
     pthread_mutex_lock(&s->lock);
-    if (active) *active = s->queued + s->running;
+    if (active) *active = atomic_load(&s->doomed) ? 0 : s->queued + s->running;
     pthread_mutex_unlock(&s->lock);
-    atomic_store(&s->stepping, false);
     if (error.code && err) *err = error;
     return error.code;
 }
 
+rv_status rv_step(rv_session *s, uint32_t *active, rv_error *err) {
+    rv_status st = enter(s, "rv_step", err);
+    if (st) return st;
+    st = step(s, active, err);
+    leave(s);
+    return st;
+}
+
+/* Nobody else gets in between: a request that cannot be stepped is not queued. */
 rv_status rv_generate(rv_session *s, const rv_request *request, rv_job **out, rv_error *err) {
     rv_job *job = NULL;
     if (!out) return rv_fail(err, RV_ERR_ARGUMENT, "rv_generate: out is NULL");
-    rv_status st = rv_submit(s, request, &job, err);
-    while (st == RV_OK && atomic_load(&job->state) <= RV_JOB_RUNNING) st = rv_step(s, NULL, err);
+    rv_status st = enter(s, "rv_generate", err);
+    if (st) return st;
+    st = rv_submit(s, request, &job, err);
+    while (st == RV_OK && atomic_load(&job->state) <= RV_JOB_RUNNING && !atomic_load(&s->doomed))
+        st = step(s, NULL, err);
+    leave(s);
     if (st == RV_OK) st = rv_job_get_error(job, err);
     if (st) rv_job_free(job);
     else *out = job;

@@ -12,6 +12,12 @@
 #define SANITIZER ""
 #endif
 
+#ifdef __clang__
+#define COMPILER "clang " __clang_version__
+#else
+#define COMPILER "gcc " __VERSION__
+#endif
+
 const char *rv_version(void) { return RV_VERSION; }
 
 uint32_t rv_abi(void) { return RV_ABI; }
@@ -19,7 +25,7 @@ uint32_t rv_abi(void) { return RV_ABI; }
 const char *rv_build_info(void) {
     return "version: " RV_VERSION "\n"
            "abi: " TEXT(RV_ABI) "\n"
-           "compiler: " __VERSION__ SANITIZER "\n"
+           "compiler: " COMPILER SANITIZER "\n"
 #ifdef RV_CUDA
            "backends: cpu, cuda\n"
            "cuda toolkit: " RV_CUDA_TOOLKIT "\n"

@@ -10,7 +10,7 @@
 rv_record *rv_record_blank(const rv_schema *schema) {
     rv_record *record = calloc(1, sizeof *record);
     if (!record) return NULL;
-    record->schema = schema;
+    record->schema = rv_schema_retain(schema);
     record->slots = rv_pool_take(&record->pool, schema->n_fields * sizeof *record->slots);
     if (!record->slots) {
         rv_record_free(record);
@@ -27,6 +27,7 @@ rv_record *rv_record_blank(const rv_schema *schema) {
 void rv_record_free(rv_record *record) {
     if (!record) return;
     rv_pool_free(&record->pool);
+    rv_schema_free((rv_schema *)(uintptr_t)record->schema);
     free(record);
 }
 

@@ -3,7 +3,7 @@
  * The one idea: a record has a slot for every field of its schema, whoever fills it - a constrained answer, a parser, OCR
  * rules, a person - and checks, writers and evaluation read nothing else.
  *
- * A record is one thread's at a time; its schema must outlive it.
+ * A record is one thread's at a time; it holds its schema.
  */
 #ifndef RV_EXTRACT_RECORD_H
 #define RV_EXTRACT_RECORD_H

@@ -4,10 +4,12 @@
  * writers, evaluation.  A schema is a JSON Schema file (2020-12, a subset, with x- keys: extract/README.md has all
  * of them); those in extract/data are built in.  What is not understood is refused with line and path.
  *
- * A schema never changes after loading: any thread.  rv_schema_open and rv_schema_free are in engine/rvextract.h.
+ * A schema never changes after loading, but for the count of those who hold it: any thread.  rv_schema_open and rv_schema_free are in engine/rvextract.h.
  */
 #ifndef RV_EXTRACT_SCHEMA_H
 #define RV_EXTRACT_SCHEMA_H
+#include <stdatomic.h>
+
 #include "engine/base/status.h"
 #include "engine/rvextract.h"
 #include "extract/value.h"
@@ -70,6 +72,7 @@ typedef struct rv_rule_text {
 } rv_rule_text;
 
 struct rv_schema {
+    atomic_int      refs;           /* the caller's, and one for each record and reader that needs it       */
     const char     *name;           /* "receipt": file name without .json                               */
     const char     *title, *version, *description;
     const char     *doctype;        /* "RECEIPT"                                                        */
@@ -91,6 +94,9 @@ struct rv_schema {
     uint64_t        hash;           /* XXH3 of the file's bytes: written into every record              */
     rv_pool         pool;           /* owns all of it                                                   */
 };
+
+/* One more that needs it; rv_schema_free gives it back. */
+rv_schema *rv_schema_retain(const rv_schema *schema);
 
 /* Reads a schema from memory.  `file` is for messages and gives the name.  Errors (RV_ERR_FORMAT): "receipt.json: line 12:
  * /properties/TOTAL/x-kind: \"mony\" is no kind: did you mean money?" */

@@ -319,6 +319,7 @@ rv_status rv_schema_parse(const char *file, const char *json, size_t bytes, rv_s
     rv_schema *schema = calloc(1, sizeof *schema);
     const rv_data_file *fields = rv_data_find("fields.json");
     rv_status st = RV_OK;
+    if (schema) atomic_init(&schema->refs, 1);
     if (!schema || !(schema->name = stem(&schema->pool, file))) {
         st = rv_fail_memory(err, file);
         goto done;
@@ -357,8 +358,14 @@ rv_status rv_schema_open(const char *name_or_path, rv_schema **out, rv_error *er
     return st;
 }
 
+rv_schema *rv_schema_retain(const rv_schema *schema) {
+    rv_schema *counted = (rv_schema *)(uintptr_t)schema;       /* what it says does not change */
+    atomic_fetch_add(&counted->refs, 1);
+    return counted;
+}
+
 void rv_schema_free(rv_schema *schema) {
-    if (!schema) return;
+    if (!schema || atomic_fetch_sub(&schema->refs, 1) > 1) return;
     for (uint32_t i = 0; i < schema->n_fields; i++) pcre2_code_free(schema->fields[i].pattern_code);
     rv_pool_free(&schema->pool);
     free(schema);

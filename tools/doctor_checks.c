@@ -60,6 +60,7 @@ int doctor_settings(finding_fn add, void *user) {
 
 /* ---- libraries ---- */
 
+#ifndef RV_STATIC                       /* nothing can be loaded into a static program */
 static void check_library(finding_fn add, void *user, const char *name, const char *file, const char *needed_for, bool needed) {
     char text[TEXT_BYTES];
     void *library = dlopen(file, RTLD_LAZY | RTLD_LOCAL);
@@ -74,6 +75,9 @@ void doctor_libraries(finding_fn add, void *user) {
     check_library(add, user, "driver", "libcuda.so.1", "no GPU can be used; it comes with the NVIDIA driver", false);
     check_library(add, user, "NVML", "libnvidia-ml.so.1", "rvbench tells no watts and joules; it comes with the NVIDIA driver", false);
 }
+#else
+void doctor_libraries(finding_fn add, void *user) { (void)add, (void)user; }
+#endif
 
 /* ---- profiles ---- */
 

@@ -98,6 +98,14 @@ static void print_help(const command_help *help, const option *table) {
     if (help->after) printf("\n%s\n", help->after);
 }
 
+static help_fn show_help;
+static void   *show_user;
+
+void options_show_with(help_fn show, void *user) {
+    show_help = show;
+    show_user = user;
+}
+
 static const option *find(const option *table, const char *name, size_t length, char letter) {
     for (const option *o = table; o->kind != OPTION_END; o++) {
         if (o->kind == OPTION_GROUP) continue;
@@ -287,6 +295,7 @@ static parse_result parse_option(const command_help *help, const option *table, 
 
 parse_result options_parse(const command_help *help, const option *table, int argc, char **argv, text_list *plain) {
     bool only_plain = false;
+    if (show_help) return show_help(show_user, help, table), PARSE_HELP;
     parse_result settled = take_settings(help, table, argc, argv);
     if (settled != PARSE_OK) return settled;
     for (int i = 1; i < argc; i++) {

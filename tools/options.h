@@ -49,6 +49,10 @@ typedef struct command_help {
 
 typedef enum { PARSE_OK, PARSE_HELP, PARSE_WRONG } parse_result;
 
+/* Who shows --help; NULL: it is printed. Manual pages and completions listen here, so that they come from the same tables. */
+typedef void (*help_fn)(void *user, const command_help *help, const option *table);
+void options_show_with(help_fn show, void *user);
+
 /* argv[0] is not looked at. `plain` collects arguments without a dash; NULL: there may be none.
  * PARSE_HELP: help was printed to stdout; PARSE_WRONG: the reason was printed to stderr. Lists
  * are the caller's to free in every case. */

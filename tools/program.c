@@ -17,8 +17,9 @@ static int print_help(const program *p) {
     printf("\n  %s help COMMAND       its options, with defaults and examples\n"
            "  %s help exit-codes    what the exit codes mean\n", p->name, p->name);
     if (p->topic) printf("  %s help %s      the GPUs that --gpu-profile knows\n", p->name, p->topic);
-    printf("  %s --version\n\n"
-           "examples:\n%s\n", p->name, p->examples);
+    printf("  %s help man|bash|zsh  a manual page; what a shell completes with\n"
+           "  %s --version          and what it was built with\n\n"
+           "examples:\n%s\n", p->name, p->name, p->examples);
     return stdout_finish("help");
 }
 
@@ -39,18 +40,40 @@ static const command *find(const program *p, const char *name) {
     return NULL;
 }
 
-static int help(const program *p, const char *topic) {
-    if (!topic) return print_help(p);
-    if (p->topic && strcmp(topic, p->topic) == 0) return p->print_topic(), stdout_finish("help");
-    if (strcmp(topic, "exit-codes") == 0) {
-        printf("exit codes of every command:\n%s\n", exit_codes_text());
-        return stdout_finish("help");
+void program_each(const program *p, help_fn each, void *user) {
+    char name[16], flag[] = "--help", *argv[] = { name, flag, NULL };
+    options_show_with(each, user);
+    for (size_t i = 0; i < p->n_commands; i++) {
+        snprintf(name, sizeof name, "%s", p->commands[i].name);
+        p->commands[i].run(2, argv);
     }
+    options_show_with(NULL, NULL);
+}
+
+static void exit_codes_print(const program *p) {
+    (void)p;
+    printf("exit codes of every command:\n%s\n", exit_codes_text());
+}
+
+static int help(const program *p, const char *topic) {
+    static const struct { const char *topic; void (*print)(const program *); } texts[] = {
+        { "exit-codes", exit_codes_print }, { "man", manual_print }, { "bash", completion_print_bash }, { "zsh", completion_print_zsh } };
+    if (!topic) return print_help(p);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (strcmp(topic, texts[i].topic) == 0) return texts[i].print(p), stdout_finish("help");
+    if (p->topic && strcmp(topic, p->topic) == 0) return p->print_topic(), stdout_finish("help");
     const command *c = find(p, topic);
     char name[16], flag[] = "--help", *argv[] = { name, flag, NULL };
     if (!c) return unknown(p, "command", topic);
     snprintf(name, sizeof name, "%s", topic);
     return c->run(2, argv);
+}
+
+/* The first line for programs that read it, the build's facts below. */
+static int print_version(const program *p) {
+    const char *facts = rv_build_info(), *own = strchr(facts, '\n');      /* behind "version: .." */
+    printf("%s %s\n%s", p->name, rv_version(), own ? own + 1 : "");
+    return stdout_finish("version");
 }
 
 /* "run, inspect, .. or synth" */
@@ -76,10 +99,7 @@ int program_main(const program *p, int argc, char **argv) {
     }
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) return help(p, NULL);
     if (strcmp(word, "help") == 0) return help(p, argc > 2 ? argv[2] : NULL);
-    if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0) {
-        printf("%s %s\n", p->name, rv_version());
-        return stdout_finish("version");
-    }
+    if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0) return print_version(p);
     const command *c = find(p, word);
     if (c) return c->run(argc - 1, argv + 1);
     if (p->fallback && word[0] == '-' && word[1]) return find(p, p->fallback)->run(argc, argv);

@@ -276,7 +276,7 @@ static void help_names_both_commands(void **state) {
     prints("usage: rvbench COMMAND", "--help");
     prints("usage: rvbench run --model DIR", "help", "run");
     prints("usage: rvbench ops", "ops", "--help");
-    prints("^rvbench [0-9]+\\.[0-9]+\\.[0-9]+\n$", "--version");
+    prints("^rvbench [0-9]+\\.[0-9]+\\.[0-9]+\nabi: [0-9]+\ncompiler: (gcc|clang) [0-9].*\nbackends: cpu.*\ncpu matrix library: .*\nimages: .*\n$", "--version");
     check_refuses(__LINE__, 2, "a command is missing: run, report or ops", NULL, (const char *const[]){ NULL });
 }
 

@@ -83,9 +83,9 @@ static void no_help_line_is_wider_than_a_terminal(void **state) {
     }
 }
 
-static void version_is_one_line(void **state) {
+static void version_comes_with_what_it_was_built_with(void **state) {
     (void)state;
-    prints("^rvengine [0-9]+\\.[0-9]+\\.[0-9]+\n$", "--version");
+    prints("^rvengine [0-9]+\\.[0-9]+\\.[0-9]+\nabi: [0-9]+\ncompiler: (gcc|clang) [0-9].*\nbackends: cpu.*\ncpu matrix library: .*\nimages: .*\n$", "--version");
 }
 
 static void doctor_finds_a_cpu(void **state) {
@@ -103,7 +103,7 @@ int main(void) {
         cmocka_unit_test(options_that_exclude_each_other_are_refused),
         cmocka_unit_test(every_command_has_help),
         cmocka_unit_test(no_help_line_is_wider_than_a_terminal),
-        cmocka_unit_test(version_is_one_line),
+        cmocka_unit_test(version_comes_with_what_it_was_built_with),
         cmocka_unit_test(doctor_finds_a_cpu),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -49,12 +49,17 @@ static const rule *room_of(const char *path) {
     return NULL;
 }
 
+static bool is_public(const char *file) { return strncmp(file, "engine/rv", 9) == 0; }
+
 /* NULL, or what is wrong with `file` including `target`, both relative to the root. */
 static const char *judge(const char *file, const char *target) {
     const rule *from = room_of(file), *to = room_of(target);
-    if (strncmp(target, "engine/rv", 9) == 0) return NULL;     /* the public headers */
+    if (strncmp(target, "engine/rv", 9) == 0)                   /* the public headers */
+        return is_public(file) ? "a public header names its sister alone, so that both work wherever they are installed" : NULL;
+    if (is_public(file) && !strchr(target, '/') && strncmp(target, "rv", 2) == 0) return NULL;
     if (!from) return "the file is in no known room";
     if (!to) return "not a path from the root into a known room";
+    if (is_public(file)) return "a public header needs nothing but its sisters";
     if (from == to) return NULL;
     for (size_t i = 0; from->may[i]; i++)
         if (strcmp(from->may[i], to->from) == 0) return NULL;
@@ -76,7 +81,7 @@ static void read_source(const char *file, tally *t) {
         if (sscanf(line, " # include \"%255[^\"]\"", target) != 1) continue;
         t->includes++;
         const char *why = judge(file, target);
-        snprintf(path, sizeof path, "%s/%s", RV_TEST_ROOT, target);
+        snprintf(path, sizeof path, "%s/%s%s", RV_TEST_ROOT, is_public(file) && !strchr(target, '/') ? "engine/" : "", target);
         if (!why && stat(path, &st) != 0) why = "no such file";
         if (!why) continue;
         t->wrong++;
@@ -131,6 +136,10 @@ static void the_judge_knows_up_from_down(void **state) {
     assert_null(judge("engine/model.c", "engine/base/file.h"));
     assert_null(judge("loader/index.c", "engine/base/json.h"));
     assert_null(judge("loader/index.c", "engine/rvengine.h"));
+    assert_null(judge("engine/rvextract.h", "rvengine.h"));
+    assert_non_null(judge("engine/rvextract.h", "engine/rvengine.h"));
+    assert_non_null(judge("engine/rvextract.h", "engine/model.h"));
+    assert_non_null(judge("engine/model.c", "rvengine.h"));
     assert_null(judge("extract/parse.c", "tokenizer/tokenizer.h"));
     assert_null(judge("extract/schema.h", "engine/rvextract.h"));
     assert_null(judge("tools/cmd_schema.c", "engine/rvextract.h"));
