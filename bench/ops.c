@@ -158,7 +158,7 @@ static void print(const ops *o, const rv_ceilings *before, const rv_ceilings *af
         reached[0] = '\0';
         if (r->floor > 0) snprintf(reached, sizeof reached, "%.1f %% of %s", percent_of_floor(r), bound_name(r->by));
         printf("%-26s %-34s %9s %9s %9s us %9s  %-16s %10s %12s\n", r->name, r->title, number_text(s * 1e6).text, number_text(series_least(&r->values)).text,
-               number_text(series_most(&r->values)).text, number_text(r->floor).text, reached, rate_text(r->needs[0].bytes / s, "B").text,
+               number_text(series_most(&r->values)).text, number_text(r->floor).text, reached, r->needs[0].bytes > 0 ? rate_text(r->needs[0].bytes / s, "B").text : "",
                r->needs[0].flop > 0 ? rate_text(r->needs[0].flop / s, "FLOP").text : "");
     }
 }

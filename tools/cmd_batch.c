@@ -20,7 +20,7 @@ static const command_help help = {
     .after = "examples:\n"
              "  rvengine batch -m /models/mllama -s receipt -o results.jsonl scans/\n"
              "  rvengine batch -m /models/mllama -s receipt -f csv -o results.csv 'inbox/*.jpg'\n\n"
-             "Beside FILE stand FILE.journal (what is done) and FILE.run.json (rates, times, tokens, memory, what was given up to fit).\n"
+             "Beside FILE stand FILE.journal (what is done) and FILE.run.json (rates, times, tokens, memory,\nwhat was given up to fit).\n"
              "Exit codes: 0, 1 if a document failed, 130 after Ctrl-C; others: rvengine help exit-codes",
 };
 

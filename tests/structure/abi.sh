@@ -5,6 +5,7 @@
 set -eu
 cc=$1 shared=$2
 shift 2
+set -- $(printf '%s\n' "$@" | LC_ALL=C sort)      # the same facts in the same order, however they were listed
 folder=$(mktemp -d) && trap 'rm -rf "$folder"' EXIT
 
 {
