@@ -54,7 +54,7 @@ static bool tiles_values(const tile_run *u, int64_t column, int32_t lo, int32_t 
         char *to = out + j / CPU_TILE_STEP * STEP_BYTES + j % CPU_TILE_STEP / 2 * TILE_LINE;
         for (int32_t c = 0; c < u->steps * CPU_TILE_STEP; c += TILE) {
             int32_t left = u->head_dim - c;
-            __mmask16 mask = left >= TILE ? 0xffff : left <= 0 ? 0 : (__mmask16)((1u << left) - 1);
+            __mmask16 mask = (__mmask16)(left >= TILE ? 0xffffu : left <= 0 ? 0u : (1u << left) - 1);
             __m256i a = row[0] ? _mm256_maskz_loadu_epi16(mask, row[0] + 2 * c) : _mm256_setzero_si256();
             __m256i b = row[1] ? _mm256_maskz_loadu_epi16(mask, row[1] + 2 * c) : _mm256_setzero_si256();
             wrong |= _mm256_cmpeq_epi16_mask(_mm256_and_si256(a, exponent), exponent);
