@@ -270,6 +270,7 @@ static void weights_are_decoded_to_the_bit(void **state) {
                     rv_weight_free(be, d.w);
                     rv_device_release(be, d.memory);
                     d.spec.format = RV_FORMAT_PLAIN;
+                    for (int k = 0; k < p.n_parts; k++) d.spec.part[k].codes = &d.codes[k];      /* where they are since make returned */
                     d.memory = rv_device_alloc(be, rv_weight_bytes(be, &d.spec));
                     d.w = rv_weight_new(be, &d.spec, d.memory);
                     finish(be);

@@ -396,6 +396,9 @@ static uint32_t sum_of(const rv_tensor *t) {
     return sum;
 }
 
+/* Pages by which the count may be off: code that is run for the first time, and the kernel counts in lots for each core. */
+enum { LOOSE = 256 };
+
 static void data_that_is_forgotten_leaves_memory_and_reads_the_same(void **state) {
     (void)state;
     rv_checkpoint *c = open_ok(RV_TEST_DEMO "/model");
@@ -406,7 +409,8 @@ static void data_that_is_forgotten_leaves_memory_and_reads_the_same(void **state
     const uint32_t sum = sum_of(t);
     const long touched = file_pages(), whole = (long)(t->bytes / (uint64_t)sysconf(_SC_PAGESIZE)) - 1;
     rv_checkpoint_forget(c, t->data, t->bytes);
-    assert_true(file_pages() <= touched - whole);
+    assert_true(whole > 4 * LOOSE);
+    assert_true(file_pages() <= touched - whole + LOOSE);
     assert_int_equal(sum_of(t), sum);
     rv_checkpoint_forget(c, own, sizeof own);              /* nobody's, and beyond the end: left alone */
     rv_checkpoint_forget(c, t->data, UINT64_MAX / 2);
