@@ -31,13 +31,16 @@ need() {
     }
 }
 
-# build PRESET [TARGET]: configures and builds, quietly unless something is wrong.
+# build PRESET [TARGET..]: configures and builds, quietly unless something is wrong.
 build() {
+    preset=$1
+    shift
+    [ $# -gt 0 ] || set -- all
     jobs=$(nproc 2> /dev/null || echo 2)
-    mkdir -p "build/$1"
-    log="build/$1/build.log"
-    echo "Building (build/$1, $jobs jobs)"
-    if ! { cmake --preset "$1" && cmake --build --preset "$1" -j "$jobs" --target "${2-all}"; } > "$log" 2>&1; then
+    mkdir -p "build/$preset"
+    log="build/$preset/build.log"
+    echo "Building (build/$preset, $jobs jobs)"
+    if ! { cmake --preset "$preset" && cmake --build --preset "$preset" -j "$jobs" --target "$@"; } > "$log" 2>&1; then
         cat "$log" >&2
         echo "The build failed; the log above is $log" >&2
         return 1

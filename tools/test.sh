@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # test.sh - installs what is missing, builds, and runs the tests; ends in ctest's own summary.
 #
-#   bash tools/test.sh          all tests, then all of them under the address and undefined behaviour
+#   bash tools/test.sh          all tests, then nearly all of them under the address and undefined behaviour
 #                               sanitizers, then those with threads under the thread sanitizer;
-#                               about ten minutes on two cores
+#                               about a quarter of an hour on two cores
 #   bash tools/test.sh --cpu    only the first;  --asan  only the second;  --tsan  only the third;
 #                               --cuda  the CUDA build and its tests (part of "all tests" where nvcc is)
 #   bash tools/test.sh --all    all tests under every one of the three
@@ -13,15 +13,24 @@ set -eu
 cd "$(dirname "$0")/.."
 . tools/packages.sh
 
-# Tests in which several threads meet; the rest has little to show to the thread sanitizer, and takes it long.
+# Tests in which several threads meet; the rest has little to show to the thread sanitizer, and takes it long. What they are built from.
 threaded='thread|service|pool'
+threaded_targets="test_threads service test_kernels_pool"
+
+# What an address sanitizer has seen already: the same tests where code loads late, and what only measures.
+seen='_late$|bench_program'
+
+# What is labelled gpu or cuda; all else is as in the first suite.
+cuda_targets="rvengine rvbench rvengine_shared tests/gpu/all tests/facts/all test_cli_cuda test_session_gpu test_rows_gpu test_constraint_gpu
+              test_memory_gpu test_golden_shapes_gpu test_session_sm70 test_rows_sm70"
 
 failed=0
-# suite PRESET [ctest option..]
+# suite PRESET "TARGET.." [ctest option..]
 suite() {
-    preset=$1
-    shift
-    build "$preset" || { failed=1; return 0; }
+    preset=$1 targets=$2
+    shift 2
+    # shellcheck disable=SC2086
+    build "$preset" $targets || { failed=1; return 0; }
     runner=""
     # gcc 12's thread sanitizer cannot start where addresses are randomised over more than 28 bits.
     if [ "$preset" = tsan ] && setarch "$(uname -m)" -R true 2> /dev/null; then runner="setarch $(uname -m) -R"; fi
@@ -30,17 +39,17 @@ suite() {
 
 # The CUDA backend is built where nvcc is; its tests are skipped, visibly, where no GPU is.
 cuda() {
-    if command -v nvcc > /dev/null; then suite cuda; else echo "No nvcc on PATH: the CUDA backend is not built."; fi
+    if command -v nvcc > /dev/null; then suite cuda "$cuda_targets"; else echo "No nvcc on PATH: the CUDA backend is not built."; fi
 }
 
 need $RV_BUILD_PACKAGES $RV_TEST_PACKAGES
 case "${1-}" in
-"")     suite cpu; suite asan; cuda; suite tsan -R "$threaded" ;;
---cpu)  suite cpu ;;
---asan) suite asan ;;
---tsan) suite tsan -R "$threaded" ;;
---cuda) suite cuda ;;
---all)  suite cpu; suite asan; cuda; suite tsan ;;
+"")     suite cpu all; suite asan all -E "$seen"; cuda; suite tsan "$threaded_targets" -R "$threaded" ;;
+--cpu)  suite cpu all ;;
+--asan) suite asan all ;;
+--tsan) suite tsan "$threaded_targets" -R "$threaded" ;;
+--cuda) suite cuda "$cuda_targets" ;;
+--all)  suite cpu all; suite asan all; cuda; suite tsan all ;;
 *)      sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 exit $failed
