@@ -17,7 +17,7 @@ cd "$(dirname "$0")/.."
 threaded='thread|service|pool'
 threaded_targets="test_threads service test_kernels_pool"
 
-# What an address sanitizer has seen already: the same tests where code loads late, and what only measures.
+# What an address sanitizer has seen already in other tests: the same where code loads late, comparisons of numbers, and what only measures.
 seen='_late$|bench_program'
 
 # What is labelled gpu or cuda; all else is as in the first suite.
