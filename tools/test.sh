@@ -18,7 +18,7 @@ threaded='thread|service|pool'
 threaded_targets="test_threads service test_kernels_pool"
 
 # What an address sanitizer has seen already in other tests: the same where code loads late, comparisons of numbers, and what only measures.
-seen='_late$|bench_program'
+seen='_late$|bench_program|golden_shapes|^test_rows$'
 
 # What is labelled gpu or cuda; all else is as in the first suite.
 cuda_targets="rvengine rvbench rvengine_shared tests/gpu/all tests/facts/all test_cli_cuda test_session_gpu test_rows_gpu test_constraint_gpu

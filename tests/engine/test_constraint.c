@@ -352,5 +352,8 @@ int main(void) {
         cmocka_unit_test(what_cannot_be_a_constraint_is_refused),
         cmocka_unit_test(no_control_token_comes_inside_a_value),
     };
+#ifdef RV_TEST_GPU
+    if (rv_device_count(RV_BACKEND_CUDA) == 0) return puts("skipped: no GPU"), 77;
+#endif
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
