@@ -163,7 +163,7 @@ template <typename T> static result run_as(const spec &s) {
     MUST(cudaMalloc(&naive, n * 4));
     MUST(cudaMalloc(&exact, n * 8));
     dim3 grid((unsigned)(cols + 127) / 128, (unsigned)s.rows);
-    naive_sums_kernel<T><<<dim3((unsigned)(s.n + 7) / 8, (unsigned)(s.rows + 15) / 16), 32>>>(naive, x, x_ld, w, s.rows, s.n, s.k);
+    naive_sums(naive, x, x_ld, w, s.rows, s.n, s.k);
     naive_kernel<T, float><<<grid, 128>>>(naive, naive, x, x_ld, w, bias, old, scale, row_scale, s.n, s.k, s.how);
     naive_kernel<T, double><<<grid, 128>>>(exact, NULL, x, x_ld, w, bias, old, scale, row_scale, s.n, s.k, s.how);
     MUST(cudaDeviceSynchronize());
