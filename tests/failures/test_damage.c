@@ -5,14 +5,10 @@
  * only where the damage lies in what a file says: weights, and the values, texts and names of JSON files.
  *
  * RV_TEST_DAMAGE=N in the environment damages N times (a run: a few hundred; the label long: 10,000), =KIND:SEED once. */
-#include "tests/support/folder.h"
-
 #include <math.h>
-#include <signal.h>
-#include <stdbool.h>
 
-#include "engine/rvengine.h"
 #include "tests/failures/damage.h"
+#include "tests/failures/trial.h"
 #include "tests/fuzz/small_model.h"
 
 #ifdef __SANITIZE_ADDRESS__
@@ -20,15 +16,13 @@ enum { TIMES = 180 };
 #else
 enum { TIMES = 540 };
 #endif
-enum { MOST_FILES = 16, TOKENS = 8, MOST_SECONDS = 120 };
+enum { MOST_FILES = 16, TOKENS = 8 };
 
-typedef struct result { rv_status st; rv_error err; uint32_t n; int32_t ids[TOKENS]; float logprobs[TOKENS]; char text[512]; } result;
 typedef struct tally { int cases, errors, same, others; } tally;
 
 static damage_file files[MOST_FILES];
-static int n_files, findings;
+static int n_files;
 static tally tallies[DAMAGE_KINDS];
-static char now[400];
 static rv_image picture;
 
 static void read_files(void) {
@@ -46,18 +40,6 @@ static void read_files(void) {
         n_files++;
     }
     closedir(d);
-}
-
-static void take_answer(rv_job *job, result *out) {
-    const int32_t *ids;
-    const float *logprobs;
-    out->st = rv_job_get_error(job, &out->err);
-    if (out->st) return;
-    out->n = rv_job_tokens(job, &ids, &logprobs);
-    assert_true(out->n <= TOKENS);
-    memcpy(out->ids, ids, out->n * sizeof *ids);
-    memcpy(out->logprobs, logprobs, out->n * sizeof *logprobs);
-    snprintf(out->text, sizeof out->text, "%s", rv_job_text(job, NULL));
 }
 
 static const rv_weight_format formats[] = { RV_WEIGHTS_AUTO, RV_WEIGHTS_AUTO, RV_WEIGHTS_INT8, RV_WEIGHTS_NF4 };
@@ -79,16 +61,6 @@ static result ask(uint64_t seed) {
     rv_session_free(s);
     rv_model_free(m);
     return out;
-}
-
-static void finding(const char *what, const char *detail) {
-    print_error("FOUND: %s: %s: %s\n", now, what, detail);
-    findings++;
-}
-
-static bool same(const result *a, const result *b) {
-    return a->st == b->st && a->n == b->n && !memcmp(a->ids, b->ids, sizeof a->ids) && !memcmp(a->logprobs, b->logprobs, sizeof a->logprobs) &&
-           !strcmp(a->text, b->text);
 }
 
 /* The same tokens with hardly other probabilities: NaN in a slot of a table that no picture uses has padding tiles computed in full, and
@@ -129,35 +101,15 @@ static void judge(damage_kind kind, uint64_t seed, const result *is, const resul
     if (!may_say_another(kind, formats[seed % 4])) finding("another answer", is->text);
 }
 
-static int entries(const char *folder) {
-    int n = 0;
-    DIR *d = opendir(folder);
-    for (; d && readdir(d); n++) {}
-    if (d) closedir(d);
-    return n;
-}
-
 static void run_case(damage_kind kind, uint64_t seed, const result must[4]) {
     char what[200];
     damage_do(kind, seed, small_model(), files, n_files, what);
     snprintf(now, sizeof now, "RV_TEST_DAMAGE=%d:%llu: %s", (int)kind, (unsigned long long)seed, what);
-    const int open_files = entries("/proc/self/fd"), threads = entries("/proc/self/task");
-    alarm(MOST_SECONDS);
+    const held before = trial_begin();
     const result is = ask(seed);
-    alarm(0);
+    trial_end(before);
     judge(kind, seed, &is, &must[seed % 4]);
-    if (entries("/proc/self/fd") != open_files) finding("files stay open", "");
-    for (int wait = 0; entries("/proc/self/task") > threads && wait < 200; wait++) usleep(5000);       /* a joined thread is on that list a moment longer */
-    if (entries("/proc/self/task") > threads) finding("threads go on", "");
     damage_mend(small_model(), files, n_files);
-}
-
-static void on_signal(int number) {
-    char text[500];
-    const int n = snprintf(text, sizeof text, "FOUND: %s: %s\n", now, number == SIGALRM ? "it hangs" : "it crashes");
-    if (n > 0) (void)!write(STDERR_FILENO, text, (size_t)n);
-    signal(number, SIG_DFL);
-    raise(number);
 }
 
 static void print_table(void) {
@@ -181,11 +133,7 @@ static void a_damaged_folder_is_an_error_or_answers_as_before(void **state) {
         must[i] = ask(i);
         if (must[i].st) fail_msg("%s", must[i].err.message);
     }
-#ifndef __SANITIZE_ADDRESS__
-    static const int signals[] = { SIGSEGV, SIGBUS, SIGABRT, SIGFPE };
-    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) signal(signals[i], on_signal);
-#endif
-    signal(SIGALRM, on_signal);
+    trials_watch();
     if (colon) run_case((damage_kind)atoi(which), strtoull(colon + 1, NULL, 10), must);
     for (uint64_t i = 0; i < times && !colon && findings < 100; i++) run_case((damage_kind)(i % DAMAGE_KINDS), i / DAMAGE_KINDS + 1, must);
     const result last = ask(0);

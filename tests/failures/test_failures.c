@@ -3,44 +3,24 @@
  *
  * A run takes some of the calls of a kind, at even distances; RV_TEST_INJECT=all in the environment all of them, =KIND:N (a
  * number of inject.h's list, and which call) a single one. */
-#include "tests/support/folder.h"
-
-#include <signal.h>
-#include <stdbool.h>
-
 #include "engine/rvconstraint.h"
 #include "tests/failures/inject.h"
+#include "tests/failures/trial.h"
 #include "tests/fuzz/small_model.h"
 
-enum { TOKENS = 8, MOST_SECONDS = 120, PICTURES = 4 };
+enum { TOKENS = 8, PICTURES = 4 };
 #ifdef __SANITIZE_ADDRESS__
 enum { SOME = 3 };
 #else
 enum { SOME = 24 };
 #endif
 
-/* What a case gave: an error, or all of the answer. */
-typedef struct result { rv_status st; rv_error err; uint32_t n; int32_t ids[64]; float logprobs[64]; char text[1024]; } result;
 typedef void (*scenario_fn)(result *out);
 
 static char cache_file[1024];
 static rv_image pictures[PICTURES];      /* a JPEG, a PNG, a GIF and a BMP                      */
-static const char *now = "";             /* the case that runs, for a handler                    */
-static char now_text[200];
 
 /* ---- the scenarios ---- */
-
-static void take_answer(rv_job *job, result *out) {
-    const int32_t *ids;
-    const float *logprobs;
-    out->st = rv_job_get_error(job, &out->err);
-    if (out->st) return;
-    out->n = rv_job_tokens(job, &ids, &logprobs);
-    assert_true(out->n <= 64);
-    memcpy(out->ids, ids, out->n * sizeof *ids);
-    memcpy(out->logprobs, logprobs, out->n * sizeof *logprobs);
-    snprintf(out->text, sizeof out->text, "%s", rv_job_text(job, NULL));
-}
 
 /* `form` may be NULL. */
 static void ask(rv_model *m, uint32_t n_pictures, rv_constraint *form, result *out) {
@@ -118,20 +98,7 @@ enum { SCENARIOS = sizeof scenarios / sizeof *scenarios };
 typedef struct tally { uint64_t calls, cases, errors, same; } tally;
 
 static tally tallies[INJECT_KINDS];
-static int findings, within_onednn;
-
-static void finding(const char *what, const char *detail) {
-    print_error("FOUND: %s: %s%s%s\n", now, what, *detail ? ": " : "", detail);
-    findings++;
-}
-
-static int entries(const char *folder) {
-    int n = 0;
-    DIR *d = opendir(folder);
-    for (; d && readdir(d); n++) {}
-    if (d) closedir(d);
-    return n;
-}
+static int within_onednn;
 
 static bool right_code(inject_kind kind, rv_status st) {
     const bool memory = st == RV_ERR_MEMORY || st == RV_ERR_DEVICE_MEMORY;
@@ -152,29 +119,23 @@ static void judge(inject_kind kind, const result *is, const result *must) {
         return;
     }
     t->same++;
-    if (is->n != must->n || memcmp(is->ids, must->ids, sizeof is->ids) || memcmp(is->logprobs, must->logprobs, sizeof is->logprobs) || strcmp(is->text, must->text))
-        finding("another answer", is->text);
+    if (!same(is, must)) finding("another answer", is->text);
 }
 
 /* One scenario with the n-th call failing (`again`: only to see whether it keeps memory each time); returns how many calls of the kind there were. */
 static uint64_t run_case(int scenario, inject_kind kind, uint64_t n, const result *must, bool again) {
     result is = { 0 };
     int failed;
-    snprintf(now_text, sizeof now_text, "%s, %s %llu (RV_TEST_INJECT=%d:%llu)", scenarios[scenario].name, inject_names[kind], (unsigned long long)n, (int)kind,
+    snprintf(now, sizeof now, "%s, %s %llu (RV_TEST_INJECT=%d:%llu)", scenarios[scenario].name, inject_names[kind], (unsigned long long)n, (int)kind,
              (unsigned long long)n);
-    now = now_text;
-    const int files = entries("/proc/self/fd"), threads = entries("/proc/self/task");
+    const held before_it = trial_begin();
     const int64_t blocks = inject_blocks();
-    alarm(MOST_SECONDS);
     inject_begin(kind, n);
     scenarios[scenario].run(&is);
     const uint64_t calls = inject_end(&failed);
-    alarm(0);
     if (failed && !again) judge(kind, &is, must);
     if (failed == INJECT_HIT_ONEDNN) within_onednn++;
-    if (entries("/proc/self/fd") != files) finding("files stay open", "");
-    for (int wait = 0; entries("/proc/self/task") > threads && wait < 200; wait++) usleep(5000);       /* a joined thread is on that list a moment longer */
-    if (entries("/proc/self/task") > threads) finding("threads go on", "");
+    trial_end(before_it);
 #ifndef __SANITIZE_ADDRESS__
     if (inject_blocks() > blocks && failed == INJECT_HIT && !again) {
         int64_t before = inject_blocks();                /* what oneDNN has cached is not kept twice */
@@ -186,14 +147,6 @@ static uint64_t run_case(int scenario, inject_kind kind, uint64_t n, const resul
 #endif
     if (failed == INJECT_HIT_ONEDNN) scenarios[scenario].run(&(result){ 0 });      /* it keeps what it makes, for good */
     return calls;
-}
-
-static void on_signal(int number) {
-    char text[300];
-    const int n = snprintf(text, sizeof text, "FOUND: %s: %s\n", now, number == SIGALRM ? "it hangs" : "it crashes");
-    if (n > 0) (void)!write(STDERR_FILENO, text, (size_t)n);
-    signal(number, SIG_DFL);
-    raise(number);
 }
 
 /* ---- */
@@ -238,8 +191,7 @@ static void whatever_call_fails_there_is_an_error_or_the_same_answer(void **stat
     if (which && strcmp(which, "all") && sscanf(which, "%d:%llu", &one_kind, &one) != 2) fail_msg("RV_TEST_INJECT: \"all\" or KIND:N");
     read_pictures();
     rehearse(must);
-    static const int signals[] = { SIGALRM, SIGSEGV, SIGBUS, SIGABRT, SIGFPE };
-    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) signal(signals[i], on_signal);
+    trials_watch();
     for (int s = 0; s < SCENARIOS; s++)
         for (int k = 0; k < INJECT_KINDS; k++) {
             if (one_kind >= 0 && k != one_kind) continue;
