@@ -1,7 +1,7 @@
 # packages.sh - the Debian 12 packages that rvengine needs, and how to get them. Sourced by demo.sh
 # and test.sh; asks the network only when something is missing.
 RV_BUILD_PACKAGES="gcc g++ libc6-dev cmake ninja-build pkg-config libjansson-dev libutf8proc-dev libpcre2-dev libjpeg-dev libpng-dev libgif-dev libxxhash-dev libdnnl-dev"
-RV_TEST_PACKAGES="libcmocka-dev"
+RV_TEST_PACKAGES="libcmocka-dev poppler-utils"
 
 # need PACKAGE..: installs those that are missing (as root, or through sudo), or says what to do.
 need() {
