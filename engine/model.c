@@ -127,7 +127,7 @@ static void give_back(rv_model *m) {
     rv_host_release(m->be, m->streamed.host);
     m->memory = m->host_memory = NULL;
     m->streamed = (rv_streamed){ 0 };
-    m->memory_bytes = m->table_bytes = m->host_bytes = m->mapped_bytes = 0;
+    m->memory_bytes = m->table_bytes = m->mapped_bytes = 0;
 }
 
 /* m->options, its memory's sizes and m->rung are settled. */
@@ -157,7 +157,6 @@ static rv_status place_on_cpu(rv_model *m, const char *model_dir, const rv_load_
         return rv_fail(err, RV_ERR_UNSUPPORTED, "gpu_layers: the CPU backend reads weights where they lie; leave it out, or use the cuda backend");
     if (asked->memory_limit) available -= m->be->own_bytes < available ? m->be->own_bytes : available;
     rv_status st = rv_load_measure(&m->files, m->be, &m->options, available, &m->memory_bytes, &m->table_bytes, &m->mapped_bytes, err);
-    m->host_bytes = m->table_bytes;
     return st ? st : place_weights(m, model_dir, asked, err);
 }
 
@@ -190,7 +189,6 @@ static rv_status place_rung(rv_model *m, const char *model_dir, const rv_load_op
     m->steps = m->rung.steps;
     m->memory_bytes = taking->device;
     m->mapped_bytes = taking->mapped;
-    m->host_bytes = taking->host;
     m->table_bytes = taking->host - taking->streamed.host_bytes;
     m->streamed = taking->streamed;
     return place_weights(m, model_dir, asked, err);
@@ -346,10 +344,11 @@ void rv_model_free(rv_model *m) {
 
 rv_status rv_model_memory(const rv_model *m, rv_memory *out, rv_error *err) {
     if (!m) return rv_fail(err, RV_ERR_ARGUMENT, "rv_model_memory: model is NULL");
+    const uint64_t host = m->table_bytes + m->streamed.host_bytes;
     rv_memory is = { .weights = m->memory_bytes + m->mapped_bytes, .mapped = m->mapped_bytes,
                      .available = rv_load_available(&m->options), .fits = 1, .weights_format = m->options.weights,
                      .compute = m->options.compute, .backend = m->options.backend,
-                     .host = m->be->load_bytes + m->host_bytes, .host_weights = m->host_bytes, .embedding = m->options.embedding,
+                     .host = m->be->load_bytes + host, .host_weights = host, .embedding = m->options.embedding,
                      .steps = m->steps, .gpu_layers = m->rung.gpu_layers, .streamed = m->streamed.host_bytes,
                      .kernels = m->options.kernels };
     is.scratch = m->be->own_bytes;

@@ -31,8 +31,8 @@ struct rv_model {
     rv_load_options  options;            /* as resolved: backend, compute, weights, memory_limit are set */
     rv_backend      *be;
     void            *memory, *host_memory;    /* the weights' arenas                            */
-    uint64_t         memory_bytes, mapped_bytes, host_bytes, table_bytes;    /* host_bytes: tables and streamed layers */
-    rv_streamed      streamed;           /* layers in host memory; its host bytes are in host_bytes */
+    uint64_t         memory_bytes, mapped_bytes, table_bytes;    /* table_bytes: of large tables in host memory */
+    rv_streamed      streamed;           /* layers in host memory                               */
     rv_profile       profile;            /* GPU backends                                        */
     rv_rung          rung;               /* of the ladder, GPU backends                         */
     rv_steps         steps;              /* what the model was reduced by                       */
