@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 . tools/packages.sh
-need $RV_BUILD_PACKAGES $RV_TEST_PACKAGES      # the tests are part of the build
+need $build_packages $test_packages      # the tests are part of the build
 build cpu rvengine
 
 rvengine=build/cpu/rvengine

@@ -1,7 +1,8 @@
 # packages.sh - the Debian 12 packages that rvengine needs, and how to get them. Sourced by demo.sh
 # and test.sh; asks the network only when something is missing.
-RV_BUILD_PACKAGES="gcc g++ libc6-dev cmake ninja-build pkg-config libjansson-dev libutf8proc-dev libpcre2-dev libjpeg-dev libpng-dev libgif-dev libxxhash-dev libdnnl-dev"
-RV_TEST_PACKAGES="libcmocka-dev poppler-utils"
+build_packages="gcc g++ libc6-dev cmake ninja-build pkg-config libjansson-dev libutf8proc-dev libpcre2-dev libjpeg-dev libpng-dev libgif-dev libxxhash-dev libdnnl-dev"
+test_packages="libcmocka-dev"            # what tests are built with, and what some run
+run_packages="poppler-utils"
 
 # need PACKAGE..: installs those that are missing (as root, or through sudo), or says what to do.
 need() {

@@ -40,7 +40,7 @@ cuda() {
     if command -v nvcc > /dev/null; then suite cuda "$cuda_targets"; else echo "No nvcc on PATH: the CUDA backend is not built."; fi
 }
 
-need $RV_BUILD_PACKAGES $RV_TEST_PACKAGES
+need $build_packages $test_packages $run_packages
 case "${1-}" in
 "")     suite cpu all; suite asan all; cuda; suite tsan "$threaded_targets" -R "$threaded" ;;
 --cpu)  suite cpu all ;;

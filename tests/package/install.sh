@@ -2,14 +2,8 @@
 # install.sh - installs into a scratch prefix and uses what is there as a stranger would. From the environment:
 #   CMAKE BUILD SOURCE SCRATCH CC CXX, LIBDIR (lib/x86_64-linux-gnu)
 set -eu
+. "$(dirname "$0")/place.sh"
 prefix=$SCRATCH/prefix
-model=$SOURCE/tools/demo/model
-receipt=$SOURCE/tools/demo/receipts/r7000.png
-wanted='SUPPLIER: Northern Electrical'
-fail() { echo "$*"; exit 1; }
-
-rm -rf "$SCRATCH"
-mkdir -p "$SCRATCH"
 "$CMAKE" --install "$BUILD" --prefix "$SCRATCH/first" --strip > "$SCRATCH/install.log"
 mv "$SCRATCH/first" "$prefix"          # the tree may be moved
 cd "$SCRATCH"

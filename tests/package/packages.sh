@@ -1,14 +1,8 @@
 #!/bin/sh
-# packages.sh - Debian packages, unpacked and used; a static build, alone in an empty root. Takes minutes: with RV_TEST_PACKAGES=1 only.
+# packages.sh - Debian packages, unpacked and used; a static build, alone in an empty root. Takes minutes.
 #   From the environment: CMAKE BUILD SOURCE SCRATCH CC, LIBDIR
 set -eu
-[ "${RV_TEST_PACKAGES:-}" = 1 ] || { echo "skipped: RV_TEST_PACKAGES=1 builds and tries Debian packages and a static program (minutes)"; exit 77; }
-model=$SOURCE/tools/demo/model
-receipt=$SOURCE/tools/demo/receipts/r7000.png
-wanted='SUPPLIER: Northern Electrical'
-fail() { echo "$*"; exit 1; }
-rm -rf "$SCRATCH"
-mkdir -p "$SCRATCH"
+. "$(dirname "$0")/place.sh"
 cd "$SCRATCH"
 
 # ---- a static program ----
