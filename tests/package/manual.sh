@@ -2,7 +2,8 @@
 # manual.sh PROGRAM.. - each program's manual page: all that --help tells of every command is there, and man has nothing to complain of.
 set -u
 failed=0
-page=$(mktemp) && trap 'rm -f "$page"' EXIT
+folder=$(mktemp -d) && trap 'rm -rf "$folder"' EXIT
+page=$folder/page.1                      # mandoc reads the section from the name
 for program in "$@"; do
     "$program" help man > "$page" || exit 1
     plain=$(sed 's/\\f[BIR]//g; s/\\-/-/g' "$page")
