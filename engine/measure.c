@@ -12,12 +12,12 @@
 
 /* ---- the device ---- */
 
-static rv_status peak_of(rv_backend_id backend, rv_backend *be, rv_peak *out, rv_error *err) {
+static rv_status peak_of(rv_backend_id backend, rv_backend *be, uint64_t limit, rv_peak *out, rv_error *err) {
 #ifdef RV_CUDA
-    if (backend == RV_BACKEND_CUDA) return rv_cuda_peak(be, out, err);
+    if (backend == RV_BACKEND_CUDA) return rv_cuda_peak(be, limit, out, err);
 #endif
     (void)backend;
-    return rv_cpu_peak(be, out, err);
+    return rv_cpu_peak(be, limit, out, err);
 }
 
 /* Pinned host memory to the device, as streamed layers go: the best of a few. 0 where the backend has no such copies. */
@@ -50,7 +50,7 @@ rv_status rv_measure_ceilings(const rv_load_options *load, rv_ceilings *out, rv_
     TRY(rv_abi_read(&o, sizeof o, load, "rv_load_options", err));
     TRY(rv_load_resolve(NULL, &o, err));
     TRY(rv_load_backend(&o, false, &be, err));
-    TRY(peak_of(o.backend, be, &peak, err));
+    TRY(peak_of(o.backend, be, o.memory_limit, &peak, err));
     rv_ceilings c = { .backend = o.backend, .compute = o.compute, .read_bytes_s = peak.read, .copy_bytes_s = peak.copy,
                       .flop_s = peak.flop, .buffer_bytes = peak.bytes, .product_side = (uint32_t)peak.side, .host_bytes_s = host_rate(be) };
     st = rv_abi_write(out, &c, sizeof c, "rv_ceilings", err);

@@ -245,8 +245,8 @@ typedef struct rv_ceilings {
     double        host_bytes_s;         /* GPU backends: copying pinned host memory to the device */
 } rv_ceilings;
 
-/* Of `load` only backend, device, compute and threads count; NULL: the defaults.  Takes up to 2 GiB of
- * device memory (half of what is free, if that is less) and some tenths of a second, and
+/* Of `load` only backend, device, compute, threads and memory_limit count; NULL: the defaults.  Takes up to 2 GiB
+ * of device memory (half of what is free or of memory_limit, if that is less) and some tenths of a second, and
  * gives all back.  Nothing else should use the device meanwhile. */
 RV_API rv_status rv_measure_ceilings(const rv_load_options *load, rv_ceilings *out, rv_error *err);   /* [any] */
 

@@ -313,9 +313,9 @@ typedef struct rv_peak {
     uint64_t bytes;              /* read a time                                                 */
     int32_t  side;               /* of the matrices                                             */
 } rv_peak;
-/* Of an idle backend of that kind; takes up to 2 GiB and gives it back. */
-rv_status rv_cpu_peak(rv_backend *be, rv_peak *out, rv_error *err);
-rv_status rv_cuda_peak(rv_backend *be, rv_peak *out, rv_error *err);
+/* Of an idle backend of that kind; takes up to 2 GiB, half of what is free, or half of `limit` (0: none), and gives it back. */
+rv_status rv_cpu_peak(rv_backend *be, uint64_t limit, rv_peak *out, rv_error *err);
+rv_status rv_cuda_peak(rv_backend *be, uint64_t limit, rv_peak *out, rv_error *err);
 
 /* ---- views: a run of rows or columns of m ---- */
 static inline rv_mat rv_rows(rv_mat m, int32_t from, int32_t n) {

@@ -9,7 +9,7 @@
 #include "kernels/cpu/cpu.h"
 
 enum { RUNS = 4, MOST_SIDE = 2048, FIRST_SIDE = 256 };
-static const uint64_t MOST_BYTES = UINT64_C(2) << 30, LEAST_BYTES = UINT64_C(256) << 20, COPY_BYTES = UINT64_C(512) << 20, ITEM_BYTES = UINT64_C(1) << 20;
+static const uint64_t MOST_BYTES = UINT64_C(2) << 30, LEAST_BYTES = UINT64_C(64) << 20, COPY_BYTES = UINT64_C(512) << 20, ITEM_BYTES = UINT64_C(1) << 20;
 static const double LONGEST_S = 0.1;     /* of one product */
 
 static double now(void) {
@@ -55,15 +55,16 @@ static double best_seconds(rv_pool *pool, int32_t items, rv_pool_work *work, reg
     return best;
 }
 
-/* 2 GiB, or half of what is free. */
-static uint64_t buffer_bytes(void) {
+/* 2 GiB, or half of what is free or allowed. */
+static uint64_t buffer_bytes(uint64_t limit) {
     long pages = sysconf(_SC_AVPHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    uint64_t half = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page / 2 / ITEM_BYTES * ITEM_BYTES : MOST_BYTES;
+    uint64_t unused = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 2 * MOST_BYTES;
+    uint64_t half = (limit && limit < unused ? limit : unused) / 2 / ITEM_BYTES * ITEM_BYTES;
     return half < LEAST_BYTES ? LEAST_BYTES : half < MOST_BYTES ? half : MOST_BYTES;
 }
 
-static rv_status measure_memory(rv_cpu *cpu, rv_peak *out, rv_error *err) {
-    uint64_t bytes = buffer_bytes(), taken = 0, copied = bytes < COPY_BYTES ? bytes : COPY_BYTES;
+static rv_status measure_memory(rv_cpu *cpu, uint64_t limit, rv_peak *out, rv_error *err) {
+    uint64_t bytes = buffer_bytes(limit), taken = 0, copied = bytes < COPY_BYTES ? bytes : COPY_BYTES;
     int32_t items = (int32_t)(bytes / ITEM_BYTES);
     region r = { rv_cpu_huge(bytes, &taken), copied / 2, calloc((size_t)items, sizeof *r.sums) };
     rv_status st = r.data && r.sums ? RV_OK : rv_fail_memory(err, "measuring memory");
@@ -111,9 +112,9 @@ static double product_seconds(rv_backend *be, int32_t side) {
     return best;
 }
 
-rv_status rv_cpu_peak(rv_backend *be, rv_peak *out, rv_error *err) {
+rv_status rv_cpu_peak(rv_backend *be, uint64_t limit, rv_peak *out, rv_error *err) {
     rv_peak peak = { 0 };
-    rv_status st = measure_memory((rv_cpu *)be, &peak, err);
+    rv_status st = measure_memory((rv_cpu *)be, limit, &peak, err);
     if (st) return st;
     double s = 0;
     for (int32_t side = FIRST_SIDE; side <= MOST_SIDE && 8 * s < LONGEST_S; side *= 2) {

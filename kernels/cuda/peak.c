@@ -98,9 +98,10 @@ static cudaError_t measure_products(bench *b, rv_peak *out) {
     return e;
 }
 
-static cudaError_t take(bench *b) {
+static cudaError_t take(bench *b, uint64_t limit) {
     size_t unused = 0, total = 0;
     cudaError_t e = cudaMemGetInfo(&unused, &total);
+    if (limit && limit < unused) unused = limit;
     b->bytes = unused / 2 < MOST_BYTES ? unused / 2 : MOST_BYTES;
     b->bytes -= b->bytes % 4096;
     if (!e && b->bytes < LEAST_BYTES) e = cudaErrorMemoryAllocation;
@@ -112,10 +113,10 @@ static cudaError_t take(bench *b) {
     return e;
 }
 
-rv_status rv_cuda_peak(rv_backend *be, rv_peak *out, rv_error *err) {
+rv_status rv_cuda_peak(rv_backend *be, uint64_t limit, rv_peak *out, rv_error *err) {
     bench b = { .c = (rv_cuda *)be };
     rv_peak peak = { 0 };
-    cudaError_t e = take(&b);
+    cudaError_t e = take(&b, limit);
     if (!e) e = measure_memory(&b, &peak);
     if (!e) e = measure_products(&b, &peak);
     cudaStreamSynchronize(b.c->stream);

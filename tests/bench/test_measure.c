@@ -113,6 +113,16 @@ static void ceilings_are_those_of_a_real_machine(void **state) {
     assert_true(c.product_side >= 256);
 }
 
+static void ceilings_take_half_of_a_limit(void **state) {
+    rv_load_options options = { .size = sizeof options, .backend = RV_BACKEND_CPU, .compute = RV_COMPUTE_F32, .memory_limit = UINT64_C(200) << 20 };
+    rv_ceilings c = { .size = sizeof c };
+    rv_error err;
+    (void)state;
+    assert_int_equal(rv_measure_ceilings(&options, &c, &err), RV_OK);
+    assert_int_equal(c.buffer_bytes, UINT64_C(100) << 20);
+    assert_true(c.read_bytes_s > 1e7 && c.read_bytes_s < 1e13);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decode_reads_weights_once_and_the_keys),
@@ -120,6 +130,7 @@ int main(void) {
         cmocka_unit_test(vision_counts_what_the_tower_computes),
         cmocka_unit_test(what_makes_no_sense_is_an_error),
         cmocka_unit_test(ceilings_are_those_of_a_real_machine),
+        cmocka_unit_test(ceilings_take_half_of_a_limit),
     };
     return cmocka_run_group_tests(tests, load_model, free_model);
 }

@@ -280,6 +280,12 @@ static void help_names_both_commands(void **state) {
     check_refuses(__LINE__, 2, "a command is missing: run, report or ops", NULL, (const char *const[]){ NULL });
 }
 
+/* Ceilings are measured dozens of times here: over little memory. */
+static int limit_memory(void **state) {
+    (void)state;
+    return setenv("RV_MEMORY_LIMIT", "500M", 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_stage_has_its_line),
@@ -301,5 +307,5 @@ int main(void) {
         cmocka_unit_test(a_report_of_something_else_is_refused),
         cmocka_unit_test(help_names_both_commands),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, limit_memory, NULL);
 }
