@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/quant.h"
 #include "engine/session.h"
 
 enum { SLICE_STEPS = 4,                  /* vision steps a turn while somebody is answering      */
@@ -211,7 +212,8 @@ static void sample_row(rv_session *s, rv_job *job, float *logits) {
     uint8_t *seen = s->seen + (size_t)job->slot * (size_t)vocab;
     rv_best best;
     rv_error error;
-    if (rv_sample(&job->sampling, job->guided ? &job->guided->row : NULL, logits, vocab, seen, (uint32_t)job->answer.count, s->room, &best, &error)) {
+    rv_status st = rv_all_finite(logits, RV_F32, vocab) ? RV_OK : rv_sample_fail(&error);        /* -Inf too: a token that cannot be chosen */
+    if (st || rv_sample(&job->sampling, job->guided ? &job->guided->row : NULL, logits, vocab, seen, (uint32_t)job->answer.count, s->room, &best, &error)) {
         fail_job(job, &error);
         return;
     }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/quant.h"
 #include "engine/modules.h"
 #include "loader/bnb.h"
 
@@ -221,6 +222,17 @@ static rv_status finish_weight(place *p, rv_error *err) {
     return RV_OK;
 }
 
+static rv_status fail_infinite(const rv_tensor *t, rv_error *err) {
+    return rv_fail(err, RV_ERR_FORMAT, "tensor %s: holds NaN or Inf (%s)", t->file_name, t->file);
+}
+
+/* What a text layer in 16 bit computes goes through int8 products, which drop NaN: no answer would show it. */
+static bool hides_nan(const place *p, const rv_tensor_want *want) {
+    const size_t from = offsetof(rv_weights, text);
+    return p->how->format == RV_FORMAT_INT8 && !rv_looks_through_weights(p->be) && want->destination >= from &&
+           want->destination < from + sizeof(p->out->text);
+}
+
 /* A matrix of the checkpoint, and what it becomes.  Codes are kept in out->codes, which has room for all there are. */
 static rv_status read_part(place *p, const rv_tensor_want *want, const rv_tensor *t, int32_t rows, int32_t cols, rv_weight_part *part,
                            rv_format *format, rv_error *err) {
@@ -238,6 +250,7 @@ static rv_status read_part(place *p, const rv_tensor_want *want, const rv_tensor
         *format = rv_modules_format(p->how->modules, want->name, p->how->format);
         if (*format >= RV_FORMAT_NF4 && cols % RV_BLOCK4) *format = RV_FORMAT_PLAIN;
     }
+    if (part->data && linear && *format == RV_FORMAT_PLAIN && hides_nan(p, want) && !rv_all_finite(t->data, t->type, want->elements)) return fail_infinite(t, err);
     if (p->how->head_int8 && want->row->part == RV_IN_HEAD && !part->codes) *format = RV_FORMAT_INT8;
     return RV_OK;
 }
@@ -276,6 +289,7 @@ static rv_status place_one(void *user, const rv_tensor_want *want, rv_error *err
     if (want->row->kind == RV_KIND_VECTOR) {
         uint64_t bytes = (uint64_t)want->elements * sizeof(float);
         float *vector = rv_arena_take(p->arena, bytes);
+        if (vector && !rv_all_finite(t->data, t->type, want->elements)) return fail_infinite(t, err);
         if (vector && !p->how->filled) {
             read_f32(p->staging, t, want->elements);
             rv_upload(p->be, vector, p->staging, bytes);

@@ -206,6 +206,8 @@ typedef struct rv_backend_ops {
     void  (*attend)     (rv_backend *, const rv_attention *);
     void  (*concat_taps)(rv_backend *, rv_mat out, rv_mat last, const rv_mat *taps, int32_t n_taps);
     void  (*close)      (rv_backend *);
+    /* optional: where weights are not looked through while they are loaded */
+    void  (*expect_finite)(rv_backend *, rv_mat x, const char *what);
     /* optional, both or neither */
     void  (*mark)       (rv_backend *, rv_mark which);
     double (*marked_ms) (rv_backend *, rv_mark from, rv_mark to);
@@ -348,6 +350,10 @@ void  rv_forgive(rv_backend *be);
 bool      rv_loading(rv_backend *be);
 /* f16: values that were clamped to +-65504 by what has run since the backend was opened; asks the device, and waits for nothing queued. */
 uint64_t  rv_saturated(rv_backend *be);
+/* RV_ERR_FORMAT if x holds NaN or infinity, as it does where weights held such; `what` it is, for the message.  For places behind which
+ * nobody would see it: products of int8 weights drop NaN.  Does nothing where loading has looked through the weights. */
+void      rv_expect_finite(rv_backend *be, rv_mat x, const char *what);
+bool      rv_looks_through_weights(const rv_backend *be);            /* loading names one with NaN or infinity */
 /* Notes when the queue gets here. rv_marked_ms, after rv_finish: the milliseconds between two such places; 0: not known. */
 void   rv_mark_time(rv_backend *be, rv_mark which);
 double rv_marked_ms(rv_backend *be, rv_mark from, rv_mark to);

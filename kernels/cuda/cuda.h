@@ -79,6 +79,9 @@ void *rv_cuda_clamped_stream8_90(void);
  * To act, row r to row r of `to`, or with `block` to block r / block of every `stride` rows.  f16 saturates, which is not counted. */
 cudaError_t rv_cuda_convert(void *to, rv_dtype act, int32_t block, int32_t stride, const void *staging, rv_dtype type, int32_t from, int32_t rows, int32_t cols,
                             cudaStream_t stream);
+/* *first = min(*first, index) if one of `rows` runs of `cols` numbers (f32, f16 or bf16; the runs `pitch` of them apart) is NaN, infinite
+ * or, `in_f16`, would be so as an f16. All on the device. */
+cudaError_t rv_cuda_find_bad(const void *data, rv_dtype type, int64_t rows, int64_t cols, int64_t pitch, bool in_f16, int32_t index, int32_t *first, cudaStream_t stream);
 
 /* ---- few.cu: products with 1 to 64 rows, at the memory's speed ----
  * w: act [rows x cols] row-major, 16-byte aligned, cols a multiple of 8.  Sums in an order fixed by

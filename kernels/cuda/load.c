@@ -3,7 +3,7 @@
  * The one idea: several threads each take a piece of the next tensor, touch its pages (which reads them
  * from disk), copy it into their own pinned buffer, and send it off on their own stream; the two buffers of a thread take
  * turns.  What the device keeps in another type or layout than the file's lands in a buffer there first, as it is, and is
- * made into that behind the copy; no thread waits for it.  A file that already has the device's layout goes the same way.
+ * made into that behind the copy, and looked through for NaN; no thread waits for it.  A file that already has the device's layout goes the same way.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/base/quant.h"
 #include "kernels/cuda/open.h"
 
 enum { READERS_LEAST = 8,                /* that many reads a disk has in flight                 */
@@ -20,7 +21,8 @@ enum { READERS_LEAST = 8,                /* that many reads a disk has in flight
        READERS_MAPPED = 13,              /* and copy from mapped files: more get in one another's way */
        STREAMS = 4,                      /* readers share them: making one takes 2 ms            */
        BUFFERS = 2,
-       ASK_BYTES = 128 << 10 };          /* of one hint: a system may cut it to its usual read-ahead */
+       ASK_BYTES = 128 << 10,            /* of one hint: a system may cut it to its usual read-ahead */
+       NAME_BYTES = 128 };               /* of an item, for messages                              */
 #define PIECE_BYTES (UINT64_C(8) << 20)
 
 typedef struct reader {
@@ -34,12 +36,16 @@ typedef struct reader {
     rv_load_parts parts;
 } reader;
 
+typedef struct item_name { char text[NAME_BYTES]; } item_name;
+
 struct rv_loader {
     rv_cuda        *cuda;
     pthread_mutex_t lock;
     pthread_cond_t  work, idle;
     rv_load_item   *items;
     int32_t        *to_land;             /* per item: rows whose work is not yet queued           */
+    item_name      *names;               /* per item                                              */
+    int32_t        *bad;                 /* device: the first item with NaN or infinity, or NONE  */
     size_t          n_items, room, at;   /* `at`: the item pieces are cut from                    */
     int32_t         row;                 /* its next row                                          */
     rv_fill         fill;                /* a file, before all items; bytes 0: none               */
@@ -48,6 +54,7 @@ struct rv_loader {
     char           *staging;             /* device, a buffer for each pinned one; taken when first needed */
     cudaStream_t    streams[STREAMS], after;     /* after: what needs whole items                 */
     cudaEvent_t     landed;              /* for it to wait for, under `lock`                      */
+    int32_t         bad_on_host;         /* the same of what stays on the host                    */
     int             busy;
     bool            closing;
     cudaError_t     error;
@@ -120,6 +127,21 @@ static char *staging_of(const reader *r, int i, cudaError_t *e) {
     return *e ? NULL : (char *)taken + ((uint64_t)(r - l->readers) * BUFFERS + (uint64_t)i) * PIECE_BYTES;
 }
 
+static bool has_numbers(const rv_load_item *item) { return item->type_from == RV_F32 || item->type_from == RV_F16 || item->type_from == RV_BF16; }
+
+/* Behind what brought the piece: NaN among its numbers would be no code, or a wrong one, and nobody would see it in an answer. */
+static cudaError_t look(const reader *r, const piece *p, const void *data, int64_t runs, int64_t pitch) {
+    const rv_load_item *item = &p->item;
+    return rv_cuda_find_bad(data, item->type_from, runs, (int64_t)p->rows * item->cols / runs, pitch, item->in_f16, (int32_t)p->index, r->loader->bad, r->stream);
+}
+
+static void look_on_host(rv_loader *l, const piece *p, const void *data) {
+    if (rv_all_finite(data, p->item.type_from, (int64_t)p->rows * p->item.cols)) return;
+    pthread_mutex_lock(&l->lock);
+    if ((int32_t)p->index < l->bad_on_host) l->bad_on_host = (int32_t)p->index;
+    pthread_mutex_unlock(&l->lock);
+}
+
 /* All work on the item is queued: behind it, on a stream of its own, what needs all of it. */
 static cudaError_t finish_item(rv_loader *l, const rv_load_item *item) {
     cudaError_t e = cudaSuccess;
@@ -137,6 +159,7 @@ static cudaError_t land(reader *r, const piece *p, int i) {
     cudaError_t e = cudaSuccess;
     char *staging = staging_of(r, i, &e);
     if (!e) e = cudaMemcpyAsync(staging, buffer_of(r, i), (uint64_t)p->rows * row_bytes(item), cudaMemcpyHostToDevice, r->stream);
+    if (!e && has_numbers(item)) e = look(r, p, staging, 1, 0);
     if (!e && item->land) e = item->land(item, staging, p->from, p->rows, r->stream);
     else if (!e) e = rv_cuda_convert(item->to, l->cuda->be.act, item->block, item->stride, staging, item->type_from, p->from, p->rows, item->cols, r->stream);
     if (!e) e = cudaEventRecord(r->free[i], r->stream);
@@ -183,10 +206,16 @@ static cudaError_t place(reader *r, const piece *p, int i) {
     const uint64_t row = row_bytes(item), block = (uint64_t)item->block * row, stride = (uint64_t)item->stride * row;
     char *to = item->to;
     cudaError_t e;
-    if (!item->block) e = cudaMemcpyAsync(to + (uint64_t)p->from * row, buffer_of(r, i), (uint64_t)p->rows * row, cudaMemcpyHostToDevice, r->stream);
-    else
-        e = cudaMemcpy2DAsync(to + (uint64_t)(p->from / item->block) * stride, stride, buffer_of(r, i), block, block, (size_t)(p->rows / item->block),
-                              cudaMemcpyHostToDevice, r->stream);
+    if (!item->block) {
+        to += (uint64_t)p->from * row;
+        e = cudaMemcpyAsync(to, buffer_of(r, i), (uint64_t)p->rows * row, cudaMemcpyHostToDevice, r->stream);
+        if (!e) e = look(r, p, to, 1, 0);
+    } else {
+        const size_t blocks = (size_t)(p->rows / item->block);
+        to += (uint64_t)(p->from / item->block) * stride;
+        e = cudaMemcpy2DAsync(to, stride, buffer_of(r, i), block, block, blocks, cudaMemcpyHostToDevice, r->stream);
+        if (!e) e = look(r, p, to, (int64_t)blocks, (int64_t)item->stride * item->cols);
+    }
     return e ? e : cudaEventRecord(r->free[i], r->stream);
 }
 
@@ -194,7 +223,9 @@ static cudaError_t send(reader *r, const piece *p) {
     const rv_load_item *item = &p->item;
     const bool as_it_is = !p->of_file && !item->land && item->type_from == r->loader->cuda->be.act;
     if (as_it_is && item->on_host) {
-        read_piece(r, p, (char *)item->to + (uint64_t)p->from * row_bytes(item));
+        char *to = (char *)item->to + (uint64_t)p->from * row_bytes(item);
+        read_piece(r, p, to);
+        look_on_host(r->loader, p, to);
         return cudaSuccess;
     }
     const int i = r->turn++ % BUFFERS;
@@ -251,6 +282,12 @@ static int32_t count_readers(int32_t most) {
 
 uint64_t rv_loader_bytes(void) { return (uint64_t)count_readers(READERS_MOST) * BUFFERS * PIECE_BYTES; }
 
+static cudaError_t forget_bad(rv_loader *l) {
+    static const int32_t none = INT32_MAX;
+    l->bad_on_host = none;
+    return cudaMemcpy(l->bad, &none, sizeof none, cudaMemcpyHostToDevice);
+}
+
 static void fail_to_start(rv_error *err, cudaError_t e) {
     rv_fail(err, RV_ERR_MEMORY, "loader: cannot start a reader with %d MB of pinned memory: %s", (int)(BUFFERS * (PIECE_BYTES >> 20)), cudaGetErrorString(e));
 }
@@ -265,6 +302,8 @@ rv_loader *rv_loader_open(rv_cuda *c, bool fills, rv_error *err) {
     pthread_cond_init(&l->idle, NULL);
     cudaError_t e = cudaStreamCreateWithFlags(&l->after, cudaStreamNonBlocking);
     if (!e) e = cudaEventCreateWithFlags(&l->landed, cudaEventDisableTiming);
+    if (!e) e = cudaMalloc((void **)&l->bad, sizeof *l->bad);
+    if (!e) e = forget_bad(l);
     for (int i = 0; !e && i < STREAMS; i++) e = cudaStreamCreateWithFlags(&l->streams[i], cudaStreamNonBlocking);
     for (int i = 0; !e && i < l->n_readers; i++) e = open_reader(&l->readers[i], l);
     for (int i = 0; !e && i < l->n_readers; i++) {
@@ -289,11 +328,14 @@ void rv_loader_add(rv_loader *l, const rv_load_item *item) {
         if (items) l->items = items;
         int32_t *to_land = realloc(l->to_land, room * sizeof *to_land);
         if (to_land) l->to_land = to_land;
-        if (items && to_land) l->room = room;
+        item_name *names = realloc(l->names, room * sizeof *names);
+        if (names) l->names = names;
+        if (items && to_land && names) l->room = room;
         else l->error = cudaErrorMemoryAllocation;
     }
     if (l->n_items < l->room) {
         l->to_land[l->n_items] = item->rows;
+        snprintf(l->names[l->n_items].text, NAME_BYTES, "%s", item->name ? item->name : "a weight");
         l->items[l->n_items++] = *item;
         pthread_cond_broadcast(&l->work);
     }
@@ -323,6 +365,20 @@ static rv_load_parts sum_parts(const rv_loader *l) {
     return sum;
 }
 
+/* All streams have been waited for. */
+static cudaError_t tell_bad(rv_loader *l) {
+    int32_t first = INT32_MAX;
+    cudaError_t e = cudaMemcpy(&first, l->bad, sizeof first, cudaMemcpyDeviceToHost);
+    if (l->bad_on_host < first) first = l->bad_on_host;
+    if (e || first == INT32_MAX) return e;
+    rv_error *error = &l->cuda->be.error;
+    const bool in_f16 = l->items[first].in_f16;
+    if (!error->code)
+        rv_fail(error, RV_ERR_FORMAT, "%s: holds NaN, Inf%s%s (rvengine inspect --check finds them)", l->names[first].text, in_f16 ? ", or numbers beyond 65504" : "",
+                l->items[first].land ? ": it cannot be quantised" : "");
+    return forget_bad(l);
+}
+
 void rv_loader_finish(rv_loader *l) {
     pthread_mutex_lock(&l->lock);
     while (l->busy || work_left(l)) pthread_cond_wait(&l->idle, &l->lock);
@@ -332,6 +388,7 @@ void rv_loader_finish(rv_loader *l) {
     pthread_mutex_unlock(&l->lock);
     for (int i = 0; !e && i < STREAMS; i++) e = cudaStreamSynchronize(l->streams[i]);
     if (!e) e = cudaStreamSynchronize(l->after);
+    if (!e) e = tell_bad(l);
     if (e && l->unpinned && !l->cuda->be.error.code) fail_to_start(&l->cuda->be.error, e);
     else if (e) rv_cuda_failed(l->cuda, e, "copying weights to the device");
     l->cuda->be.load_parts = sum_parts(l);
@@ -369,10 +426,12 @@ void rv_loader_close(rv_loader *l) {
     }
     if (l->landed) cudaEventDestroy(l->landed);
     cudaFree(l->staging);
+    cudaFree(l->bad);
     pthread_cond_destroy(&l->idle);
     pthread_cond_destroy(&l->work);
     pthread_mutex_destroy(&l->lock);
     free(l->to_land);
+    free(l->names);
     free(l->items);
     free(l);
 }

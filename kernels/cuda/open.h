@@ -138,6 +138,8 @@ struct rv_load_item {
     rv_land_fn   land;
     rv_landed_fn landed;                 /* or NULL                                              */
     bool        on_host;                 /* `to` is host memory                                  */
+    bool        in_f16;                  /* f16 must hold it, else no code is right              */
+    const char *name;                    /* for messages; copied                                 */
     void        *user;                   /* theirs; lives until the loader has finished          */
 };
 uint64_t   rv_loader_bytes(void);            /* pinned memory of an open one, at most            */
@@ -147,7 +149,8 @@ void       rv_loader_add(rv_loader *l, const rv_load_item *item);
 /* rv_fill_memory: before any items that were added since the last finish. */
 void       rv_loader_fill(rv_loader *l, void *to, const rv_fill *from);
 bool       rv_loader_busy(rv_loader *l);     /* something has not been read yet                  */
-void       rv_loader_finish(rv_loader *l);   /* waits until all has arrived                      */
+/* Waits until all has arrived.  NaN or infinity in an item of numbers is an error of the backend that names it. */
+void       rv_loader_finish(rv_loader *l);
 void       rv_loader_close(rv_loader *l);
 
 #ifdef __cplusplus

@@ -271,6 +271,14 @@ static void a_report_of_something_else_is_refused(void **state) {
     refuses(4, "not what rvbench --gpu-profile", "report", file_write("report_run.json", "{\"command\": \"run\"}", 18));
 }
 
+static void pages_that_differ_are_not_compared(void **state) {
+    (void)state;
+    const char *some = scratch("some.json"), *more = scratch("more.json");
+    prints("an answer of 24", "--gpu-profile", "v100", "-n", "24", "--json", some);
+    prints("an answer of 48", "--gpu-profile", "h100", "-n", "48", "--json", more);
+    refuses(4, "some.json has pages of 4 tiles with 200 tokens asked and 24 answered, .*more.json has .* 48 answered: measure both with the same --tiles", "report", some, more);
+}
+
 static void help_names_both_commands(void **state) {
     (void)state;
     prints("usage: rvbench COMMAND", "--help");
@@ -305,6 +313,7 @@ int main(void) {
         cmocka_unit_test(only_what_is_asked_for_is_timed),
         cmocka_unit_test(a_profile_without_a_gpu_is_a_plan_and_a_projection),
         cmocka_unit_test(a_report_of_something_else_is_refused),
+        cmocka_unit_test(pages_that_differ_are_not_compared),
         cmocka_unit_test(help_names_both_commands),
     };
     return cmocka_run_group_tests(tests, limit_memory, NULL);

@@ -9,6 +9,7 @@
 #include "engine/synth.h"
 #include "loader/bnb.h"
 #include "tests/support/hash_checkpoint.h"
+#include "tests/support/spoil.h"
 
 static char source_dir[1024];            /* a small synthetic model                             */
 
@@ -279,30 +280,6 @@ static void requests_that_make_no_sense_are_refused(void **state) {
     assert_int_equal(count_files(dir), 0);
 }
 
-/* One number of one tensor of a copy of the model is replaced. */
-static void spoil(char dir[1024], const char *name, size_t element, uint16_t bf16) {
-    rv_error err;
-    char path[1024] = "";
-    uint64_t at = 0;
-    rv_synth_options o = { .size = sizeof o, .shape = "tiny" };
-    if (rv_synthesise(folder_new(dir, "spoilt"), &o, NULL, &err)) fail_msg("%s", err.message);
-    rv_files f;
-    open_model(dir, &f);
-    const rv_tensor *t = rv_checkpoint_find(f.checkpoint, name);
-    assert_non_null(t);
-    rv_map map;
-    snprintf(path, sizeof path, "%s", t->file);
-    expect_ok(rv_map_open(path, &map, &err), &err);
-    for (at = 0; memcmp(map.data + at, t->data, 64); at++) assert_true(at + 64 < map.bytes);
-    rv_map_close(&map);
-    rv_files_close(&f);
-    FILE *file = fopen(path, "r+b");
-    assert_non_null(file);
-    assert_int_equal(fseek(file, (long)(at + element * 2), SEEK_SET), 0);
-    assert_int_equal(fwrite(&bf16, 2, 1, file), 1);
-    assert_int_equal(fclose(file), 0);
-}
-
 static void numbers_without_a_code_are_errors_and_leave_an_empty_folder(void **state) {
     (void)state;
     static const struct { rv_weight_format weights; uint16_t value; const char *part; } rows[] = {
@@ -311,11 +288,11 @@ static void numbers_without_a_code_are_errors_and_leave_an_empty_folder(void **s
         { RV_WEIGHTS_INT8, 0x4780 /* 65536 */, "numbers beyond 65504" } };
     char dir[1024], out[1024];
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        spoil(dir, "text.layers.0.mlp.up_proj.weight", 70000, rows[i].value);
+        model_spoil(dir, "text.layers.0.mlp.up_proj.weight", 70000, rows[i].value);
         refused(dir, folder_new(out, "out"), options(rows[i].weights), RV_ERR_FORMAT, rows[i].part);
         assert_int_equal(count_files(out), 0);
     }
-    spoil(dir, "text.layers.0.mlp.up_proj.weight", 70000, 0x4780);
+    model_spoil(dir, "text.layers.0.mlp.up_proj.weight", 70000, 0x4780);
     rv_error err;
     rv_quantise_options o = options(RV_WEIGHTS_NF4);
     expect_ok(rv_quantise(dir, folder_new(out, "out"), &o, NULL, &err), &err);
