@@ -33,6 +33,7 @@ typedef struct ops {                             /* one run of `rvbench ops`    
     size_t       n_results, room;
     rv_status    status;
     library_products libraries;                  /* a CPU's: before and after, the better        */
+    uint64_t     threads;                        /* as asked for; 0: one a core                  */
 } ops;
 
 typedef struct op op;
@@ -53,6 +54,7 @@ struct op {
     rv_decoder_block block[MOST_COPIES];
     rv_norm   norm;
     int32_t   width;
+    product_size library;                        /* what oneDNN is asked to do right behind it; rows 0: nothing */
     bool      cannot;                            /* this backend has no such operation          */
     void     *held[MOST_HELD];                   /* device memory                               */
     size_t    n_held;

@@ -1,4 +1,4 @@
-/* products.c - oneDNN and OpenBLAS on square matrices: see products.h.
+/* products.c - oneDNN and OpenBLAS, on square matrices and on those of a case: see products.h.
  *
  * The one idea: oneDNN is part of the build and called as it is; OpenBLAS is not needed for anything else, so it is looked for at run time.
  */
@@ -39,31 +39,31 @@ static void set_threads(void *library, const char *name, uint64_t threads) {
 #ifdef RV_ONEDNN
 enum { SRC, WEIGHTS, DST, ARGS };
 
-typedef struct square {
+typedef struct plain_product {
     dnnl_engine_t         engine;
     dnnl_stream_t         stream;
     dnnl_primitive_desc_t pd;
     dnnl_primitive_t      product;
     dnnl_memory_t         memory[ARGS];
     void                 *data[ARGS];
-} square;
+} plain_product;
 
-static dnnl_status_t describe(square *s, int side, dnnl_data_type_t type) {
-    dnnl_dims_t dims = { side, side };
-    dnnl_memory_desc_t plain, packed;
+static dnnl_status_t describe(plain_product *s, product_size p, dnnl_data_type_t type) {
+    const dnnl_dims_t dims[ARGS] = { { p.rows, p.inner }, { p.inner, p.cols }, { p.rows, p.cols } };
+    dnnl_memory_desc_t md[ARGS];
     dnnl_matmul_desc_t op;
-    dnnl_status_t st = dnnl_memory_desc_init_by_tag(&plain, 2, dims, type, dnnl_ab);
-    if (!st) st = dnnl_memory_desc_init_by_tag(&packed, 2, dims, type, dnnl_format_tag_any);
-    if (!st) st = dnnl_matmul_desc_init(&op, &plain, &packed, NULL, &plain);
+    dnnl_status_t st = dnnl_success;
+    for (int i = 0; !st && i < ARGS; i++) st = dnnl_memory_desc_init_by_tag(&md[i], 2, dims[i], type, i == WEIGHTS ? dnnl_format_tag_any : dnnl_ab);
+    if (!st) st = dnnl_matmul_desc_init(&op, &md[SRC], &md[WEIGHTS], NULL, &md[DST]);
     if (!st) st = dnnl_primitive_desc_create(&s->pd, &op, NULL, s->engine, NULL);
     return st ? st : dnnl_primitive_create(&s->product, s->pd);
 }
 
-static dnnl_status_t make(square *s, int side, dnnl_data_type_t type) {
+static dnnl_status_t make(plain_product *s, product_size p, dnnl_data_type_t type) {
     static const dnnl_query_t what[ARGS] = { dnnl_query_src_md, dnnl_query_weights_md, dnnl_query_dst_md };
     dnnl_status_t st = dnnl_engine_create(&s->engine, dnnl_cpu, 0);
     if (!st) st = dnnl_stream_create(&s->stream, s->engine, dnnl_stream_default_flags);
-    if (!st) st = describe(s, side, type);
+    if (!st) st = describe(s, p, type);
     for (int i = 0; !st && i < ARGS; i++) {
         const dnnl_memory_desc_t *md = dnnl_primitive_desc_query_md(s->pd, what[i], 0);
         size_t bytes = (dnnl_memory_desc_get_size(md) + ALIGN - 1) / ALIGN * ALIGN;
@@ -74,7 +74,7 @@ static dnnl_status_t make(square *s, int side, dnnl_data_type_t type) {
     return st;
 }
 
-static double run_once(const square *s) {
+static double run_once(const plain_product *s) {
     dnnl_exec_arg_t args[ARGS] = { { DNNL_ARG_SRC, s->memory[SRC] }, { DNNL_ARG_WEIGHTS, s->memory[WEIGHTS] }, { DNNL_ARG_DST, s->memory[DST] } };
     double start = now_ms();
     if (dnnl_primitive_execute(s->product, s->stream, ARGS, args) || dnnl_stream_wait(s->stream)) return 0;
@@ -82,11 +82,11 @@ static double run_once(const square *s) {
 }
 
 /* FLOP a second; 0 where it cannot. */
-static double onednn_rate(int side, dnnl_data_type_t type) {
-    square s = { 0 };
+static double onednn_rate(product_size p, dnnl_data_type_t type) {
+    plain_product s = { 0 };
     double best = 0;
-    for (int i = 0, st = make(&s, side, type); !st && i <= RUNS; i++) {
-        double ms = run_once(&s), rate = ms > 0 ? 2e3 * side * side * side / ms : 0;
+    for (int i = 0, st = make(&s, p, type); !st && i <= RUNS; i++) {
+        double ms = run_once(&s), rate = ms > 0 ? 2e3 * p.rows * p.cols * p.inner / ms : 0;
         if (i > 0 && rate > best) best = rate;
     }
     for (int i = 0; i < ARGS; i++) {
@@ -104,13 +104,19 @@ static void measure_onednn(uint64_t threads, library_products *best) {
     static const int sides[] = { 1024, 2048 };
     set_threads(RTLD_DEFAULT, "omp_set_num_threads", threads);
     for (size_t i = 0; i < sizeof sides / sizeof *sides; i++) {
-        double rate = onednn_rate(sides[i], dnnl_bf16);
+        double rate = onednn_rate((product_size){ sides[i], sides[i], sides[i] }, dnnl_bf16);
         if (rate > best->onednn_bf16) best->onednn_bf16 = rate, best->side = sides[i];
     }
-    double rate = onednn_rate(1024, dnnl_f32);
+    double rate = onednn_rate((product_size){ 1024, 1024, 1024 }, dnnl_f32);
     if (rate > best->onednn_f32) best->onednn_f32 = rate;
 }
+
+double measure_onednn_product(uint64_t threads, product_size p, rv_dtype type) {
+    set_threads(RTLD_DEFAULT, "omp_set_num_threads", threads);
+    return type == RV_BF16 || type == RV_F32 ? onednn_rate(p, type == RV_BF16 ? dnnl_bf16 : dnnl_f32) : 0;
+}
 #else
+double measure_onednn_product(uint64_t threads, product_size p, rv_dtype type) { return (void)threads, (void)p, (void)type, 0; }
 static void measure_onednn(uint64_t threads, library_products *best) { (void)threads, (void)best; }
 #endif
 

@@ -50,11 +50,27 @@ static rv_status read_one(comparison *c, const char *path, rv_error *err) {
     return RV_OK;
 }
 
+static void describe_page(char out[96], const json_t *root) {
+    const json_t *page = json_object_get(root, "page");
+    snprintf(out, 96, "pages of %.0f tiles with %.0f tokens asked and %.0f answered", number(page, "tiles"), number(page, "prompt_tokens"), number(page, "answer_tokens"));
+}
+
+/* Times and dollars of different pages say nothing beside one another. */
+static rv_status check_page(comparison *c, const char *const *paths, rv_error *err) {
+    char other[96];
+    const size_t last = c->n_files - 1;
+    describe_page(c->page, c->roots[0]);
+    describe_page(other, c->roots[last]);
+    if (strcmp(c->page, other) == 0) return RV_OK;
+    return fail(err, RV_ERR_FORMAT, "%s has %s, %s has %s: measure both with the same --tiles, --prompt-tokens and --tokens", paths[0], c->page, paths[last], other);
+}
+
 rv_status comparison_read(const char *const *paths, size_t n, comparison *out, rv_error *err) {
     *out = (comparison){ .n = 0 };
     if (n > MOST_FILES) return fail(err, RV_ERR_ARGUMENT, "%zu files: at most %d go on one page", n, MOST_FILES);
     for (size_t i = 0; i < n; i++) {
         rv_status st = read_one(out, paths[i], err);
+        if (st == RV_OK) st = check_page(out, paths, err);
         if (st) return st;
     }
     if (out->n == 0) return fail(err, RV_ERR_FORMAT, "the files hold no numbers");

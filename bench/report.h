@@ -25,10 +25,11 @@ typedef struct entry {
 typedef struct comparison {
     json_t *roots[MOST_FILES];
     size_t  n_files, n;
+    char    page[96];                    /* of all files: tiles and tokens, in words              */
     entry   entries[MOST_ENTRIES];
 } comparison;
 
-/* Reads the files; RV_ERR_FORMAT for one that no run with --gpu-profile wrote. */
+/* Reads the files; RV_ERR_FORMAT for one that no run with --gpu-profile wrote, or whose pages were others than the first's. */
 rv_status comparison_read(const char *const *paths, size_t n, comparison *out, rv_error *err);
 void      comparison_free(comparison *c);
 

@@ -174,7 +174,7 @@ void report_html(const comparison *c, FILE *to) {
     fprintf(to, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>rvbench report</title>\n<style>%s</style></head>\n<body>\n", STYLE);
     hatches(to);
     fprintf(to, "<h1>Pages read, GPU by GPU</h1>\n<p>rvengine %s, Llama-3.2-11B-Vision shape unless a model was named. Filled bars were measured on the GPU they are labelled with, under the "
-                "profile's kernels, formats and memory limit. Hatched bars are projections for a GPU that was not there: counted work over its rates.</p>\n", rv_version());
+                "profile's kernels, formats and memory limit. Hatched bars are projections for a GPU that was not there: counted work over its rates. Everywhere %s.</p>\n", rv_version(), c->page);
     for (size_t i = 0; i < sizeof phases / sizeof *phases; i++) {
         fprintf(to, "<h2>%s</h2>\n<p>%s</p>\n<div class=\"plots\">\n", phases[i].title, phases[i].text);
         for (size_t k = 0; k < sizeof plots / sizeof *plots; k++) bars(to, c, phases[i].name, &plots[k]);
