@@ -121,6 +121,7 @@ done:
 static void give_back(rv_model *m) {
     if (!m->be) return;
     rv_streamed_drain(&m->streamed, m->be);
+    rv_finish(m->be, NULL);                              /* readers of a load that failed half way still write there */
     rv_weights_free(&m->files.config, m->be, &m->weights);
     rv_device_release(m->be, m->memory);
     rv_host_release(m->be, m->host_memory);
