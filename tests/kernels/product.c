@@ -71,14 +71,26 @@ static float weight_at(const setup *s, const problem *p, const data *d, int32_t 
     return w;
 }
 
+/* Both operands in f32, read once: the loop below passes over them a million times. */
+typedef struct operands { float *x, *w; } operands;
+
+static operands read_operands(const setup *s, const problem *p, const data *d) {
+    operands all = { malloc((size_t)p->rows * (size_t)p->cols * sizeof(float)), malloc((size_t)p->outs * (size_t)p->cols * sizeof(float)) };
+    for (int32_t r = 0; r < p->rows; r++)
+        for (int32_t k = 0; k < p->cols; k++) all.x[(int64_t)r * p->cols + k] = get(d->x.data, d->x.type, r * d->x.ld + k);
+    for (int32_t o = 0; o < p->outs; o++)
+        for (int32_t k = 0; k < p->cols; k++) all.w[(int64_t)o * p->cols + k] = weight_at(s, p, d, o, k);
+    return all;
+}
+
 /* The f64 result, and the same in plain f32. */
-static double model(const setup *s, const problem *p, const data *d, int32_t r, int32_t o, float before, float *naive) {
+static double model(const problem *p, const data *d, const operands *all, int32_t r, int32_t o, float before, float *naive) {
+    const float *x = all->x + (int64_t)r * p->cols, *w = all->w + (int64_t)o * p->cols;
     double sum = 0;
     float plain = 0;
     for (int32_t k = 0; k < p->cols; k++) {
-        float x = get(d->x.data, d->x.type, r * d->x.ld + k), w = weight_at(s, p, d, o, k);
-        sum += (double)x * w;
-        plain += x * w;
+        sum += (double)x[k] * w[k];
+        plain += x[k] * w[k];
     }
     if (p->bias) sum += d->bias[o], plain += d->bias[o];
     if (p->gelu) {
@@ -98,29 +110,33 @@ static void check_problem(setup s, const problem *p) {
     data d = make(be, p);
     int64_t n = (int64_t)p->rows * p->outs;
     double *exact = malloc((size_t)n * sizeof *exact), worst = 0;
+    operands all = read_operands(&s, p, &d);
     for (int32_t r = 0; r < p->rows; r++)
         for (int32_t o = 0; o < p->outs; o++) {
             float naive;
-            double e = model(&s, p, &d, r, o, get(d.out.data, p->out_type, r * d.out.ld + o), &naive);
+            double e = model(p, &d, &all, r, o, get(d.out.data, p->out_type, r * d.out.ld + o), &naive);
             exact[(int64_t)r * p->outs + o] = e;
             worst = fmax(worst, fabs(e - naive));
         }
     float guard = get(d.out.data, p->out_type, p->outs);
     compute(be, p, &d, d.out, d.x, d.row_scale);
     char what[160];
-    for (int32_t r = 0; r < p->rows; r++)
+    for (int32_t r = 0; r < p->rows; r++) {
+        snprintf(what, sizeof what, "%s rows %d outs %d cols %d weights %d use %d gelu %d add %d at row %d", setup_name(s), p->rows, p->outs, p->cols,
+                 p->weight_type, p->use, p->gelu, p->add, r);
         for (int32_t o = 0; o < p->outs; o++) {
-            snprintf(what, sizeof what, "%s rows %d outs %d cols %d weights %d use %d gelu %d add %d at %d,%d", setup_name(s),
-                     p->rows, p->outs, p->cols, p->weight_type, p->use, p->gelu, p->add, r, o);
             double got = get(d.out.data, p->out_type, r * d.out.ld + o), e = exact[(int64_t)r * p->outs + o];
             if (p->integers && p->out_type == RV_F32 && !p->gelu) {
-                if (got != e) fail_msg("%s: integers: got %g, exact %g", what, got, e);
+                if (got != e) fail_msg("%s, output %d: integers: got %g, exact %g", what, o, got, e);
             } else {
                 check_error(what, got, 0, e, worst, unit_of(p->out_type) + (p->gelu ? 1e-6 : 0));
             }
         }
+    }
     if (p->rows > 1) assert_true(get(d.out.data, p->out_type, p->outs) == guard);   /* between the rows */
     free(exact);
+    free(all.x);
+    free(all.w);
     drop(be, &d);
     rv_backend_close(be);
 }
