@@ -372,10 +372,9 @@ static cudaError_t tell_bad(rv_loader *l) {
     if (l->bad_on_host < first) first = l->bad_on_host;
     if (e || first == INT32_MAX) return e;
     rv_error *error = &l->cuda->be.error;
-    const bool in_f16 = l->items[first].in_f16;
-    if (!error->code)
-        rv_fail(error, RV_ERR_FORMAT, "%s: holds NaN, Inf%s%s (rvengine inspect --check finds them)", l->names[first].text, in_f16 ? ", or numbers beyond 65504" : "",
-                l->items[first].land ? ": it cannot be quantised" : "");
+    const rv_load_item *item = &l->items[first];
+    const char *what = item->in_f16 ? "NaN, Inf, or numbers beyond 65504: it cannot be quantised" : item->land ? "NaN, Inf: it cannot be quantised" : "NaN or Inf";
+    if (!error->code) rv_fail(error, RV_ERR_FORMAT, "%s: holds %s (rvengine inspect --check finds them)", l->names[first].text, what);
     return forget_bad(l);
 }
 
