@@ -233,9 +233,10 @@ static bool is_json_lines(const char *text, size_t bytes) {
 
 /* A first line with a separator, and no colon in front of the first one. */
 static bool is_csv(const rv_document_reader *d, const char *text, size_t bytes) {
-    size_t n = strcspn(text, "\r\n"), name = strcspn(text, ",;\t\":");
-    if (n > bytes) n = bytes;
-    if (name >= n) return n > 0 && rv_schema_find(d->schema, text, n) >= 0;
+    size_t n = 0, name = 0;                                  /* no NUL need stand behind the text */
+    while (n < bytes && text[n] != '\r' && text[n] != '\n') n++;
+    while (name < n && !(text[name] && strchr(",;\t\":", text[name]))) name++;
+    if (name == n) return n > 0 && rv_schema_find(d->schema, text, n) >= 0;
     return text[name] != ':';
 }
 

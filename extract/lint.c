@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/text.h"
 #include "extract/check.h"
 #include "extract/documents.h"
 #include "extract/evaluate.h"
@@ -27,8 +28,9 @@ typedef struct linter {
 
 enum { MOST_PROBLEMS = 10000 };
 
+/* Tidied: names of columns are as the file has them, and this goes to a terminal or into JSON. */
 static const char *keep(linter *l, const char *text) {
-    const char *copy = text ? rv_pool_text(&l->pool, text, strlen(text)) : "";
+    const char *copy = text ? rv_tidy(&l->pool, text, strlen(text)) : "";
     return copy ? copy : "";
 }
 
@@ -110,7 +112,7 @@ static rv_status each(void *user, rv_record *r, uint32_t line, rv_error *err) {
 static int by_text(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
 
 static void check_whole(linter *l) {
-    qsort(l->names, l->n_names, sizeof *l->names, by_text);
+    if (l->n_names) qsort(l->names, l->n_names, sizeof *l->names, by_text);
     for (uint32_t i = 1; i < l->n_names; i++)
         if (*l->names[i] && strcmp(l->names[i - 1], l->names[i]) == 0) add(l, 0, l->names[i], "", "the document is there twice", "");
     for (uint32_t i = 0; i < l->schema->n_fields; i++) {
@@ -127,7 +129,9 @@ static void write_text(const linter *l, rv_string *s) {
         rv_string_addf(s, "%s:", l->file);
         if (p->line) rv_string_addf(s, "%u:", p->line);
         rv_string_addf(s, " %s%s%s%s%s", p->document, *p->document ? ": " : "", p->field, *p->field ? ": " : "", p->message);
-        rv_string_addf(s, *p->value ? " (\"%.200s\")\n" : "%s\n", p->value);
+        const size_t bytes = strlen(p->value), shown = rv_utf8_check(p->value, bytes < 200 ? bytes : 200);
+        if (bytes) rv_string_addf(s, " (\"%.*s\")", (int)shown, p->value);
+        rv_string_addz(s, "\n");
     }
     rv_string_addf(s, "%u documents, %zu problems%s\n", l->documents, l->n, l->n == MOST_PROBLEMS ? " or more" : "");
 }
