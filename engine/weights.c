@@ -156,6 +156,7 @@ typedef struct place {
     rv_weight_spec spec;                 /* the weight whose parts are being gathered           */
     rv_format format[RV_WEIGHT_PARTS];   /* what each would be, alone                           */
     size_t destination;
+    bool finite;                         /* 16-bit and 32-bit numbers are looked at             */
     uint64_t spec_bytes;
     float *staging;                      /* f32 of the longest vector                           */
     char name[RV_NAME_BYTES];
@@ -253,14 +254,23 @@ static rv_status add_part(place *p, const rv_tensor_want *want, const rv_tensor 
         *s = (rv_weight_spec){ .name = p->name, .cols = (int32_t)cols, .use = want->row->use, .order = want->row->order,
                                .on_host = p->how->host && rv_weights_large_table(want->row) };
         s->filled = p->how->filled && !s->on_host;
+        s->finite = p->finite;
         p->destination = want->destination;
     }
     int32_t rows = (int32_t)(want->elements / cols);
     rv_status st = read_part(p, want, t, rows, (int32_t)cols, &s->part[s->n_parts], &p->format[s->n_parts], err);
+    s->part_name[s->n_parts] = t->file_name;
     s->n_parts++;
     s->rows += rows;
     p->spec_bytes += t->bytes;
     return st;
+}
+
+/* The same of numbers that no backend sees. */
+static rv_status check_few(const place *p, const rv_tensor *t, const float *values, int64_t n, rv_error *err) {
+    for (int64_t i = 0; p->finite && i < n; i++)
+        if (!isfinite(values[i])) return rv_fail(err, RV_ERR_FORMAT, "%s: holds NaN or Inf, which int8 products behind it would hide (%s)", t->file_name, t->file);
+    return RV_OK;
 }
 
 static rv_status place_one(void *user, const rv_tensor_want *want, rv_error *err) {
@@ -278,6 +288,8 @@ static rv_status place_one(void *user, const rv_tensor_want *want, rv_error *err
         float *vector = rv_arena_take(p->arena, bytes);
         if (vector && !p->how->filled) {
             read_f32(p->staging, t, want->elements);
+            rv_status st = check_few(p, t, p->staging, want->elements, err);
+            if (st) return st;
             rv_upload(p->be, vector, p->staging, bytes);
         }
         if (vector) *(float **)to = vector;
@@ -285,6 +297,7 @@ static rv_status place_one(void *user, const rv_tensor_want *want, rv_error *err
         float gate;
         read_f32(&gate, t, 1);
         *(float *)to = tanhf(gate);
+        return check_few(p, t, &gate, 1, err);
     }
     return RV_OK;
 }
@@ -293,6 +306,19 @@ static uint32_t count_coded(const rv_checkpoint *c) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < rv_checkpoint_count(c); i++) n += rv_checkpoint_format(c, rv_checkpoint_at(c, i)) != RV_FORMAT_PLAIN;
     return n;
+}
+
+/* Whether any weight will be int8, whose products drop NaN among activations as bitsandbytes does: NaN in what stays 16 bit would
+ * become an answer like any other. */
+static bool any_int8(const rv_checkpoint *c, const rv_placing *how) {
+    if (how->head_int8) return true;
+    for (uint32_t i = 0; i < rv_checkpoint_count(c); i++) {
+        const rv_tensor *t = rv_checkpoint_at(c, i);
+        const rv_format stored = rv_checkpoint_format(c, t);
+        if (stored == RV_FORMAT_INT8 && how->as_stored) return true;
+        if (stored == RV_FORMAT_PLAIN && how->format != RV_FORMAT_PLAIN && rv_modules_format(how->modules, t->name, how->format) == RV_FORMAT_INT8) return true;
+    }
+    return false;
 }
 
 static uint64_t weight_bytes_in_files(const rv_checkpoint *c) {
@@ -316,6 +342,7 @@ rv_status rv_weights_place(const rv_config *config, const rv_checkpoint *c, rv_b
         free(p.staging);
         return rv_fail_memory(err, "weights");
     }
+    p.finite = arena->base && !how->filled && any_int8(c, how);
     rv_status st = rv_weights_each(config, place_one, &p, err);
     if (st == RV_OK) st = finish_weight(&p, err);
     if (how->streamed) rv_streamed_finish(how->streamed, be);

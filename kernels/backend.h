@@ -66,6 +66,7 @@ typedef struct rv_weight_spec {
     const char     *name;        /* for messages                                               */
     int32_t         rows, cols, n_parts;
     rv_weight_part  part[RV_WEIGHT_PARTS];
+    const char     *part_name[RV_WEIGHT_PARTS];      /* for messages; NULL: `name` */
     rv_weight_use   use;
     rv_weight_order order;
     rv_format       format;
@@ -73,6 +74,8 @@ typedef struct rv_weight_spec {
     bool            on_host;     /* ROWS: `memory` is rv_host_alloc's                           */
     bool            filled;      /* `memory` already holds what weight_new made of such a spec in another process:
                                     parts have no data                                         */
+    bool            finite;      /* NaN or Inf in parts with data that stay PLAIN are RV_ERR_FORMAT too: int8 products drop NaN
+                                    among activations, and nothing would show them.  The CPU looks, a GPU does not */
 } rv_weight_spec;
 
 typedef struct rv_weight rv_weight;
