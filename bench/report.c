@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "tools/files.h"
+#include "tools/json_read.h"
 
 /* ---- reading ---- */
 
@@ -34,7 +35,7 @@ static rv_status read_one(comparison *c, const char *path, rv_error *err) {
     input in;
     rv_status st = input_read(path, &in, err);
     if (st) return st;
-    json_t *root = json_loadb(in.data, in.bytes, 0, &why);
+    json_t *root = json_read(in.data, in.bytes, 0, &why);
     input_free(&in);
     if (!root) return fail(err, RV_ERR_FORMAT, "%s: not JSON: %s (line %d)", path, why.text, why.line);
     const int source = (int)c->n_files;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "bench/run.h"
+#include "tools/json_read.h"
 
 /* ---- the other side ---------------------------------------------------------------------------- */
 
@@ -11,7 +12,7 @@ rv_status run_read_hf(run *r, rv_error *err) {
     input file;
     rv_status st = input_read(r->o.hf, &file, err);
     if (st) return st;
-    r->hf = json_loadb(file.data, file.bytes, 0, &why);
+    r->hf = json_read(file.data, file.bytes, 0, &why);
     input_free(&file);
     if (!r->hf) return fail(err, RV_ERR_FORMAT, "%s: not JSON: %s (line %d)", r->o.hf, why.text, why.line);
     if (!json_is_array(json_object_get(r->hf, "results")))

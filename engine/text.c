@@ -263,7 +263,6 @@ void rv_text_queue(const rv_text *t, const rv_text_rows *rows, int32_t logits_fr
     const rv_weights *w = t->weights;
     pass p = pass_of(t, rows);
     rv_embed(t->be, p.x, w->embed, p.ids);
-    rv_expect_finite(t->be, p.x, "the embedding of a token");
     if (t->watch) t->watch(t->watch_user, 0, p.x);
     for (int32_t i = 0, next; i < c->layers; i = next)
         if (!many_layers(&p, i, &next)) {

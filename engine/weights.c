@@ -157,6 +157,7 @@ typedef struct place {
     rv_weight_spec spec;                 /* the weight whose parts are being gathered           */
     rv_format format[RV_WEIGHT_PARTS];   /* what each would be, alone                           */
     size_t destination;
+    bool finite;                         /* 16-bit and 32-bit numbers are looked at             */
     uint64_t spec_bytes;
     float *staging;                      /* f32 of the longest vector                           */
     char name[RV_NAME_BYTES];
@@ -226,13 +227,6 @@ static rv_status fail_infinite(const rv_tensor *t, rv_error *err) {
     return rv_fail(err, RV_ERR_FORMAT, "tensor %s: holds NaN or Inf (%s)", t->file_name, t->file);
 }
 
-/* What a text layer in 16 bit computes goes through int8 products, which drop NaN: no answer would show it. */
-static bool hides_nan(const place *p, const rv_tensor_want *want) {
-    const size_t from = offsetof(rv_weights, text);
-    return p->how->format == RV_FORMAT_INT8 && !rv_looks_through_weights(p->be) && want->destination >= from &&
-           want->destination < from + sizeof(p->out->text);
-}
-
 /* A matrix of the checkpoint, and what it becomes.  Codes are kept in out->codes, which has room for all there are. */
 static rv_status read_part(place *p, const rv_tensor_want *want, const rv_tensor *t, int32_t rows, int32_t cols, rv_weight_part *part,
                            rv_format *format, rv_error *err) {
@@ -250,7 +244,6 @@ static rv_status read_part(place *p, const rv_tensor_want *want, const rv_tensor
         *format = rv_modules_format(p->how->modules, want->name, p->how->format);
         if (*format >= RV_FORMAT_NF4 && cols % RV_BLOCK4) *format = RV_FORMAT_PLAIN;
     }
-    if (part->data && linear && *format == RV_FORMAT_PLAIN && hides_nan(p, want) && !rv_all_finite(t->data, t->type, want->elements)) return fail_infinite(t, err);
     if (p->how->head_int8 && want->row->part == RV_IN_HEAD && !part->codes) *format = RV_FORMAT_INT8;
     return RV_OK;
 }
@@ -266,10 +259,12 @@ static rv_status add_part(place *p, const rv_tensor_want *want, const rv_tensor 
         *s = (rv_weight_spec){ .name = p->name, .cols = (int32_t)cols, .use = want->row->use, .order = want->row->order,
                                .on_host = p->how->host && rv_weights_large_table(want->row) };
         s->filled = p->how->filled && !s->on_host;
+        s->finite = p->finite;
         p->destination = want->destination;
     }
     int32_t rows = (int32_t)(want->elements / cols);
     rv_status st = read_part(p, want, t, rows, (int32_t)cols, &s->part[s->n_parts], &p->format[s->n_parts], err);
+    s->part_name[s->n_parts] = t->file_name;
     s->n_parts++;
     s->rows += rows;
     p->spec_bytes += t->bytes;
@@ -309,6 +304,19 @@ static uint32_t count_coded(const rv_checkpoint *c) {
     return n;
 }
 
+/* Whether any weight will be int8, whose products drop NaN among activations as bitsandbytes does: NaN in what stays 16 bit would
+ * become an answer like any other. */
+static bool any_int8(const rv_checkpoint *c, const rv_placing *how) {
+    if (how->head_int8) return true;
+    for (uint32_t i = 0; i < rv_checkpoint_count(c); i++) {
+        const rv_tensor *t = rv_checkpoint_at(c, i);
+        const rv_format stored = rv_checkpoint_format(c, t);
+        if (stored == RV_FORMAT_INT8 && how->as_stored) return true;
+        if (stored == RV_FORMAT_PLAIN && how->format != RV_FORMAT_PLAIN && rv_modules_format(how->modules, t->name, how->format) == RV_FORMAT_INT8) return true;
+    }
+    return false;
+}
+
 static uint64_t weight_bytes_in_files(const rv_checkpoint *c) {
     uint64_t bytes = 1;
     for (uint32_t i = 0; i < rv_checkpoint_count(c); i++) bytes += rv_checkpoint_at(c, i)->bytes;
@@ -330,6 +338,7 @@ rv_status rv_weights_place(const rv_config *config, const rv_checkpoint *c, rv_b
         free(p.staging);
         return rv_fail_memory(err, "weights");
     }
+    p.finite = arena->base && !how->filled && any_int8(c, how);
     rv_status st = rv_weights_each(config, place_one, &p, err);
     if (st == RV_OK) st = finish_weight(&p, err);
     if (how->streamed) rv_streamed_finish(how->streamed, be);

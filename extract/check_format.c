@@ -99,6 +99,12 @@ static int matches(const rv_field *field, const char *text) {
     return result;
 }
 
+/* For %.*s: as much of the title as fits, whole characters only. */
+static int title_bytes(const rv_field *field, size_t most) {
+    const size_t bytes = strlen(field->title);
+    return (int)rv_utf8_check(field->title, bytes < most ? bytes : most);
+}
+
 static rv_status check_item(rv_check *c, uint32_t i, int32_t row, const rv_value *v, bool *pass) {
     const rv_field *field = &c->record->schema->fields[i];
     char id[32], message[200], suggestion[80] = "";
@@ -106,7 +112,7 @@ static rv_status check_item(rv_check *c, uint32_t i, int32_t row, const rv_value
     if (v->state == RV_VALUE_INVALID) {
         *pass = false;
         snprintf(id, sizeof id, "format.%s", rv_kind_name(field->kind));
-        snprintf(message, sizeof message, "%.100s: %s.", field->title, v->why);
+        snprintf(message, sizeof message, "%.*s: %s.", title_bytes(field, 100), field->title, v->why);
         suggest(c->record, v, suggestion);
         return rv_check_add(c, id, severity, RV_LAYER_FORMAT, &i, 1, row, message, "", v->text, suggestion, "");
     }
@@ -114,9 +120,26 @@ static rv_status check_item(rv_check *c, uint32_t i, int32_t row, const rv_value
     if (fits > 0) return RV_OK;
     *pass = false;
     snprintf(message, sizeof message,
-             fits ? "%.100s: its pattern takes too long on this value." : "%.100s: does not have the form that the schema asks for.",
-             field->title);
+             fits ? "%.*s: its pattern takes too long on this value." : "%.*s: does not have the form that the schema asks for.",
+             title_bytes(field, 100), field->title);
     return rv_check_add(c, "format.pattern", severity, RV_LAYER_FORMAT, &i, 1, row, message, field->pattern, v->text, "", "");
+}
+
+/* Words of the page that claim another value: nothing but a look at it settles which is meant. */
+static rv_status check_claims(rv_check *c, uint32_t i) {
+    const rv_field *field = &c->record->schema->fields[i];
+    const rv_slot *slot = &c->record->slots[i];
+    char message[160], suggestion[200] = "Look at the page, which also says ";
+    if (slot->n_items == 0 || slot->n_alternatives == 0 || strcmp(slot->source, "ocr")) return RV_OK;
+    snprintf(message, sizeof message, "%.*s: the page names more than one.", title_bytes(field, 100), field->title);
+    for (uint32_t k = 0; k < slot->n_alternatives; k++) {
+        const size_t at = strlen(suggestion), n = strlen(slot->alternatives[k]);
+        if (at + n + 4 < sizeof suggestion) snprintf(suggestion + at, sizeof suggestion - at, "%s%s", k ? ", " : "", slot->alternatives[k]);
+    }
+    const size_t at = strlen(suggestion);
+    snprintf(suggestion + at, sizeof suggestion - at, ".");
+    rv_check_count(c, field->weight, false);
+    return rv_check_add(c, "value.claims", RV_SEVERITY_WARNING, RV_LAYER_CONSISTENCY, &i, 1, -1, message, "", slot->items[0].text, suggestion, "");
 }
 
 static rv_status check_field(rv_check *c, uint32_t i) {
@@ -128,14 +151,15 @@ static rv_status check_field(rv_check *c, uint32_t i) {
     if (slot->n_items == 0) {
         if (!field->required) return RV_OK;
         rv_check_count(c, field->weight, false);
-        snprintf(message, sizeof message, "%.100s is missing.", field->title);
+        snprintf(message, sizeof message, "%.*s is missing.", title_bytes(field, 100), field->title);
         return rv_check_add(c, "required", RV_SEVERITY_ERROR, RV_LAYER_FORMAT, &i, 1, -1, message, "", "", "", "");
     }
     for (uint32_t row = 0; row < slot->n_items && st == RV_OK; row++)
         st = check_item(c, i, field->list ? (int32_t)row : -1, &slot->items[row], &pass);
     rv_check_count(c, field->weight, pass);
+    if (st == RV_OK) st = check_claims(c, i);
     if (st == RV_OK && slot->n_items > field->max_items) {
-        snprintf(message, sizeof message, "%.60s has %u items, more than the %u that are allowed.", field->title, slot->n_items,
+        snprintf(message, sizeof message, "%.*s has %u items, more than the %u that are allowed.", title_bytes(field, 60), field->title, slot->n_items,
                  field->max_items);
         st = rv_check_add(c, "list.length", RV_SEVERITY_WARNING, RV_LAYER_FORMAT, &i, 1, -1, message, "", "", "", "");
     }

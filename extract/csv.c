@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "engine/base/text.h"
+
 static void choose_separator(rv_csv *csv) {
     size_t commas = 0, semicolons = 0, tabs = 0;
     for (size_t i = csv->at; i < csv->bytes && csv->text[i] != '\n'; i++) {
@@ -51,6 +53,9 @@ static rv_status read_cell(rv_csv *csv, const char *file, rv_error *err) {
         rv_string_add(cell, csv->text + start, csv->at - start);
     }
     if (st == RV_OK && cell->failed) st = rv_fail_memory(err, file);
+    if (st == RV_OK && cell->bytes && rv_utf8_check(cell->data, cell->bytes) < cell->bytes)
+        st = rv_fail(err, RV_ERR_FORMAT, "%s: line %u: not UTF-8 (byte 0x%02x): save the file as UTF-8", file, csv->line,
+                     (uint8_t)cell->data[rv_utf8_check(cell->data, cell->bytes)]);
     if (st == RV_OK && cell->bytes && memchr(cell->data, '\0', cell->bytes))
         st = rv_fail(err, RV_ERR_FORMAT, "%s: line %u: a NUL character", file, csv->line);
     return st;

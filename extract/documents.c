@@ -119,7 +119,9 @@ static rv_status read_csv(const rv_document_reader *d, const char *text, size_t 
         st = rv_csv_next(csv, d->file, &more, err);
     }
     if (st == RV_OK) st = read_header(d, csv, h, err);
-    while (st == RV_OK && (st = rv_csv_next(csv, d->file, &more, err)) == RV_OK && more) st = csv_row(d, csv, h, err);
+    uint32_t rows = 0;
+    for (; st == RV_OK && (st = rv_csv_next(csv, d->file, &more, err)) == RV_OK && more; rows++) st = csv_row(d, csv, h, err);
+    if (st == RV_OK && rows == 0) st = rv_fail(err, RV_ERR_FORMAT, "%s: no documents: only a line of names", d->file);
     if (csv) rv_csv_free(csv);
     free(csv);
     free(h);
@@ -137,24 +139,33 @@ static void add_scalar(rv_string *out, const json_t *v) {
 }
 
 /* A scalar, a list of scalars, or an object with "value" (this library's own form). */
-static rv_status set_json(const rv_document_reader *d, rv_record *record, uint32_t field, const json_t *v, rv_error *err) {
+static rv_status set_json(const rv_document_reader *d, rv_record *record, uint32_t field, const json_t *v, uint32_t line, rv_error *err) {
     rv_string text = { 0 };
-    if (json_is_object(v)) v = json_object_get(v, "value");
+    const json_t *own = json_is_object(v) ? json_object_get(v, "value") : v;
+    bool good = own && !json_is_object(own);
+    for (size_t i = 0; good && i < json_array_size(own); i++) good = !json_is_object(json_array_get(own, i)) && !json_is_array(json_array_get(own, i));
+    if (!good)
+        return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: %s: must be a text, a number, a list of them, or an object with \"value\"", d->file, line,
+                       d->schema->fields[field].key);
+    v = own;
     if (json_is_array(v)) {
         for (size_t i = 0; i < json_array_size(v); i++) {
             if (i) rv_string_addz(&text, " | ");
             add_scalar(&text, json_array_get(v, i));
         }
-    } else if (v) add_scalar(&text, v);
+    } else add_scalar(&text, v);
     rv_status st = text.failed ? rv_fail_memory(err, d->file) : rv_record_set(record, field, rv_string_text(&text), text.bytes, "given", err);
     rv_string_free(&text);
     return st;
 }
 
-static const char *id_of(const json_t *object) {
+static const char *id_of(const json_t *object, char number[24]) {
     for (int i = 0; i < ID_KEYS; i++) {
-        const char *name = json_string_value(json_object_get(object, id_keys[i]));
-        if (name) return name;
+        const json_t *is = json_object_get(object, id_keys[i]);
+        if (json_is_string(is)) return json_string_value(is);
+        if (!json_is_integer(is)) continue;
+        snprintf(number, 24, "%lld", (long long)json_integer_value(is));
+        return number;
     }
     return json_string_value(json_object_get(json_object_get(object, "document"), "file"));
 }
@@ -165,7 +176,9 @@ static rv_status set_fields(const rv_document_reader *d, rv_record *record, json
     rv_status st = RV_OK;
     json_object_foreach(fields, key, value) {
         int32_t field = is_meta(key) ? -1 : rv_schema_find(d->schema, key, strlen(key));
-        if (field >= 0 && st == RV_OK) st = set_json(d, record, (uint32_t)field, value, err);
+        if (field >= 0 && st == RV_OK && record->slots[field].answered)
+            st = rv_fail(err, RV_ERR_FORMAT, "%s: line %u: %s is there twice, once as %s", d->file, line, d->schema->fields[field].key, key);
+        else if (field >= 0 && st == RV_OK) st = set_json(d, record, (uint32_t)field, value, line, err);
         else if (field < 0) report_unknown(d, key, line);
     }
     return st;
@@ -174,10 +187,12 @@ static rv_status set_fields(const rv_document_reader *d, rv_record *record, json
 static rv_status read_object(const rv_document_reader *d, json_t *object, uint32_t line, rv_error *err) {
     static const char *const texts[] = { "truth", "answer", "text" };
     rv_record *record;
+    char number[24];
     if (!json_is_object(object)) return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: a document must be a JSON object", d->file, line);
-    rv_status st = start(d, id_of(object), &record, err);
-    if (st) return st;
     json_t *fields = json_object_get(object, "fields");
+    if (fields && !json_is_object(fields)) return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: \"fields\" must be an object", d->file, line);
+    rv_status st = start(d, id_of(object, number), &record, err);
+    if (st) return st;
     const json_t *text = NULL;
     for (int i = 0; i < 3 && !text; i++) text = json_is_string(json_object_get(object, texts[i])) ? json_object_get(object, texts[i]) : NULL;
     if (json_is_object(fields)) st = set_fields(d, record, fields, line, err);
@@ -185,6 +200,37 @@ static rv_status read_object(const rv_document_reader *d, json_t *object, uint32
     else st = set_fields(d, record, object, line, err);
     if (st) rv_record_free(record);
     return st ? st : d->each(d->user, record, line, err);
+}
+
+/* Where the elements of a list stand; the text is a list, and good JSON. */
+typedef struct elements { const char *text; size_t bytes, at; uint32_t line; } elements;
+
+/* The line on which the next one begins; goes behind it. */
+static uint32_t next_element(elements *e) {
+    int depth = 0;
+    bool quoted = false;
+    while (e->at < e->bytes && (isspace((uint8_t)e->text[e->at]) || (e->at == 0 && e->text[0] == '['))) e->line += e->text[e->at++] == '\n';
+    const uint32_t line = e->line;
+    for (bool end = false; e->at < e->bytes && !end; e->at++) {
+        const char c = e->text[e->at];
+        e->line += c == '\n';
+        if (quoted) {
+            if (c == '\\') e->at++;
+            else quoted = c != '"';
+        } else {
+            quoted = c == '"';
+            depth += (c == '{' || c == '[') - (c == '}' || c == ']');
+            end = c == ',' && depth == 0;
+        }
+    }
+    return line;
+}
+
+static rv_status read_list_of_objects(const rv_document_reader *d, const json_t *list, elements e, rv_error *err) {
+    rv_status st = RV_OK;
+    if (json_array_size(list) == 0) return rv_fail(err, RV_ERR_FORMAT, "%s: no documents: an empty list", d->file);
+    for (size_t i = 0; i < json_array_size(list) && st == RV_OK; i++) st = read_object(d, json_array_get(list, i), next_element(&e), err);
+    return st;
 }
 
 static rv_status read_json_text(const rv_document_reader *d, const char *text, size_t bytes, uint32_t line, rv_error *err) {
@@ -199,8 +245,9 @@ static rv_status read_json_text(const rv_document_reader *d, const char *text, s
         return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: not valid JSON: %s", d->file, at, why.text);
     }
     rv_status st = RV_OK;
-    if (json_is_array(root))
-        for (size_t i = 0; i < json_array_size(root) && st == RV_OK; i++) st = read_object(d, json_array_get(root, i), line, err);
+    size_t blank = 0;
+    while (blank < bytes && isspace((uint8_t)text[blank])) line += text[blank++] == '\n';
+    if (json_is_array(root)) st = read_list_of_objects(d, root, (elements){ text + blank, bytes - blank, 0, line }, err);
     else st = read_object(d, root, line, err);
     json_decref(root);
     return st;
@@ -224,7 +271,8 @@ static bool is_json_lines(const char *text, size_t bytes) {
     const char *end = memchr(text, '\n', bytes);
     if (*text != '{' || !end) return false;
     json_error_t why;
-    json_t *first = json_loadb(text, (size_t)(end - text), 0, &why);
+    bool no_memory;                                          /* the whole text's reader will say so            */
+    json_t *first = rv_json_load(text, (size_t)(end - text), 0, &why, &no_memory);
     json_decref(first);
     return first != NULL;
 }
@@ -233,9 +281,10 @@ static bool is_json_lines(const char *text, size_t bytes) {
 
 /* A first line with a separator, and no colon in front of the first one. */
 static bool is_csv(const rv_document_reader *d, const char *text, size_t bytes) {
-    size_t n = strcspn(text, "\r\n"), name = strcspn(text, ",;\t\":");
-    if (n > bytes) n = bytes;
-    if (name >= n) return n > 0 && rv_schema_find(d->schema, text, n) >= 0;
+    size_t n = 0, name = 0;                                  /* no NUL need stand behind the text */
+    while (n < bytes && text[n] != '\r' && text[n] != '\n') n++;
+    while (name < n && !(text[name] && strchr(",;\t\":", text[name]))) name++;
+    if (name == n) return n > 0 && rv_schema_find(d->schema, text, n) >= 0;
     return text[name] != ':';
 }
 

@@ -2,6 +2,7 @@
 #include "extract/evaluate.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +29,20 @@ static rv_status keep(void *user, rv_record *record, uint32_t line, rv_error *er
     return RV_OK;
 }
 
+/* A misspelt column would be a field that every document misses. */
+static void note_unknown(void *user, const char *key, uint32_t line) {
+    rv_documents *d = user;
+    rv_pool pool = { 0 };
+    const char *name = rv_tidy(&pool, key, strlen(key));
+    const size_t at = strlen(d->unknown), n = name ? strlen(name) : 0;
+    bool known = n == 0 || at + n + 3 > sizeof d->unknown;
+    (void)line;
+    for (const char *same = d->unknown; !known && (same = strstr(same, name)); same++)
+        known = (same == d->unknown || same[-1] == ' ') && (same[n] == ',' || !same[n]);
+    if (!known) snprintf(d->unknown + at, sizeof d->unknown - at, "%s%s", at ? ", " : "", name);
+    rv_pool_free(&pool);
+}
+
 static int by_name(const void *a, const void *b) {
     const rv_record *const *x = a, *const *y = b;
     return strcmp(rv_base_name((*x)->file), rv_base_name((*y)->file));
@@ -37,13 +52,13 @@ rv_status rv_documents_load(const rv_schema *schema, const rv_run *run, rv_docum
     rv_record_setup setup = { 0 };
     *out = (rv_documents){ .name = run->name };
     rv_status st =
-        rv_documents_read(&(rv_document_reader){ .schema = schema, .setup = &setup, .file = run->name, .each = keep, .user = out },
+        rv_documents_read(&(rv_document_reader){ .schema = schema, .setup = &setup, .file = run->name, .each = keep, .unknown = note_unknown, .user = out },
                           run->text, run->bytes, err);
     if (st == RV_OK && out->n == 0) st = rv_fail(err, RV_ERR_FORMAT, "%s: no documents", run->name);
     if (st == RV_OK) qsort(out->records, out->n, sizeof *out->records, by_name);
     for (uint32_t i = 1; i < out->n && st == RV_OK; i++)
         if (by_name(&out->records[i - 1], &out->records[i]) == 0)
-            st = rv_fail(err, RV_ERR_FORMAT, "%s: %s is there twice", run->name, rv_base_name(out->records[i]->file));
+            st = rv_fail(err, RV_ERR_FORMAT, "%s: %s is there twice (eval lint says where)", run->name, rv_base_name(out->records[i]->file));
     if (st) rv_documents_free(out);
     return st;
 }

@@ -37,6 +37,7 @@ typedef struct rv_documents {
     const char *name;
     rv_record **records;
     uint32_t    n, capacity;
+    char        unknown[120];                      /* names of columns that are no field's, as many as fit           */
 } rv_documents;
 rv_status  rv_documents_load(const rv_schema *schema, const rv_run *run, rv_documents *out, rv_error *err);
 void       rv_documents_free(rv_documents *d);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/text.h"
 #include "extract/documents.h"
 #include "extract/evaluate.h"
 #include "extract/write.h"
@@ -18,9 +19,11 @@ static const char *percent(double rate, char out[16]) {
 }
 
 static void add_row(rv_string *s, bool md, const char *name, double n, const rv_tallied *t) {
-    char c[6][16];
-    const char *form = md ? "| %s | %.0f | %s | %s | %s | %s | %s | %s |\n" : "%-30.30s %6.0f %8s %8s %8s %8s %9s %8s\n";
-    rv_string_addf(s, form, name, n, percent(rv_rate_exact(t), c[0]), percent(rv_rate_same(t), c[1]), percent(rv_f1(t), c[2]),
+    char c[6][16], cell[31];
+    const size_t bytes = strlen(name), fits = rv_utf8_check(name, bytes < 30 ? bytes : 30);
+    for (size_t i = 0; i <= fits; i++) cell[i] = i == fits ? '\0' : md && name[i] == '|' ? '/' : name[i];        /* types are the truth's own words */
+    const char *form = md ? "| %s | %.0f | %s | %s | %s | %s | %s | %s |\n" : "%-30s %6.0f %8s %8s %8s %8s %9s %8s\n";
+    rv_string_addf(s, form, cell, n, percent(rv_rate_exact(t), c[0]), percent(rv_rate_same(t), c[1]), percent(rv_f1(t), c[2]),
                    percent(rv_rate_anls(t), c[3]), percent(rv_rate_invented(t), c[4]), percent(rv_rate_missed(t), c[5]));
 }
 
@@ -50,6 +53,10 @@ static void add_overall(rv_string *s, const rv_evaluation *e, int which) {
     char c[2][16];
     rv_string_addf(s, "  invented %s %% of what is not there, missed %s %% of what is\n", percent(rv_rate_invented(&r->all), c[0]),
                    percent(rv_rate_missed(&r->all), c[1]));
+}
+
+static void add_unknown(rv_string *s, const rv_documents *d) {
+    if (*d->unknown) rv_string_addf(s, "%s: no field of the schema, left out: %s\n", d->name, d->unknown);
 }
 
 static void add_paired(rv_string *s, const rv_evaluation *e) {
@@ -114,6 +121,9 @@ static void write_wrong(rv_string *s, const rv_evaluation *e, const rv_scores *r
 
 static void write_text(rv_string *s, const rv_evaluation *e, bool md) {
     if (md) rv_string_addz(s, "```\n");
+    add_unknown(s, e->truth);
+    add_unknown(s, e->a.answers);
+    if (e->has_b) add_unknown(s, e->b.answers);
     add_overall(s, e, 0);
     if (e->has_b) {
         add_overall(s, e, 1);
@@ -174,6 +184,7 @@ static json_t *scores_json(const rv_evaluation *e, int which) {
         if (r->fields[f].cells > 0) json_object_set_new(fields, e->schema->fields[f].key, tally_json(&r->fields[f]));
     for (uint32_t i = 0; i < r->n_types; i++) json_object_set_new(types, r->types[i], tally_json(&r->by_type[i]));
     json_object_set_new(to, "name", json_string(r->name));
+    if (*r->answers->unknown) json_object_set_new(to, "unknown", json_string(r->answers->unknown));
     json_object_set_new(to, "documents", json_integer(r->documents));
     json_object_set_new(to, "missing", json_integer(r->missing));
     json_object_set_new(to, "extra", json_integer(r->extra));

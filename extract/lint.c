@@ -7,11 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/text.h"
 #include "extract/check.h"
 #include "extract/documents.h"
 #include "extract/evaluate.h"
 #include "extract/write.h"
 
+typedef struct named { const char *name; uint32_t line; } named;
 typedef struct problem { uint32_t line; const char *document, *field, *message, *value; } problem;
 
 typedef struct linter {
@@ -20,15 +22,16 @@ typedef struct linter {
     rv_pool          pool;
     problem         *problems;
     size_t           n, capacity;
-    const char     **names;            /* of documents                                                   */
+    named           *names;            /* of documents                                                   */
     uint32_t         n_names, names_capacity, documents;
     uint32_t        *answered, *found; /* by field                                                       */
 } linter;
 
 enum { MOST_PROBLEMS = 10000 };
 
+/* Tidied: names of columns are as the file has them, and this goes to a terminal or into JSON. */
 static const char *keep(linter *l, const char *text) {
-    const char *copy = text ? rv_pool_text(&l->pool, text, strlen(text)) : "";
+    const char *copy = text ? rv_tidy(&l->pool, text, strlen(text)) : "";
     return copy ? copy : "";
 }
 
@@ -93,12 +96,12 @@ static rv_status each(void *user, rv_record *r, uint32_t line, rv_error *err) {
     if (!*name) add(l, line, "", "", "the document has no name", "");
     if (l->n_names == l->names_capacity) {
         uint32_t capacity = l->names_capacity ? 2 * l->names_capacity : 256;
-        const char **larger = realloc(l->names, capacity * sizeof *larger);
+        named *larger = realloc(l->names, capacity * sizeof *larger);
         if (!larger) st = rv_fail_memory(err, l->file);
         else l->names = larger, l->names_capacity = capacity;
     }
     if (st == RV_OK) {
-        l->names[l->n_names++] = keep(l, name);
+        l->names[l->n_names++] = (named){ keep(l, name), line };
         check_values(l, r, line);
         st = rv_record_check(r, err);
     }
@@ -107,12 +110,16 @@ static rv_status each(void *user, rv_record *r, uint32_t line, rv_error *err) {
     return st ? st : l->pool.failed ? rv_fail_memory(err, l->file) : RV_OK;
 }
 
-static int by_text(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+static int by_name(const void *a, const void *b) {
+    const named *x = a, *y = b;
+    const int order = strcmp(x->name, y->name);
+    return order ? order : (x->line > y->line) - (x->line < y->line);
+}
 
 static void check_whole(linter *l) {
-    qsort(l->names, l->n_names, sizeof *l->names, by_text);
+    if (l->n_names) qsort(l->names, l->n_names, sizeof *l->names, by_name);
     for (uint32_t i = 1; i < l->n_names; i++)
-        if (*l->names[i] && strcmp(l->names[i - 1], l->names[i]) == 0) add(l, 0, l->names[i], "", "the document is there twice", "");
+        if (*l->names[i].name && strcmp(l->names[i - 1].name, l->names[i].name) == 0) add(l, l->names[i].line, l->names[i].name, "", "the document is there twice", "");
     for (uint32_t i = 0; i < l->schema->n_fields; i++) {
         if (l->answered[i] == 0) add(l, 0, "", l->schema->fields[i].key, "no document has this field: it will not be scored", "");
         else if (l->found[i] == 0) add(l, 0, "", l->schema->fields[i].key, "NOT_FOUND in every document", "");
@@ -127,7 +134,9 @@ static void write_text(const linter *l, rv_string *s) {
         rv_string_addf(s, "%s:", l->file);
         if (p->line) rv_string_addf(s, "%u:", p->line);
         rv_string_addf(s, " %s%s%s%s%s", p->document, *p->document ? ": " : "", p->field, *p->field ? ": " : "", p->message);
-        rv_string_addf(s, *p->value ? " (\"%.200s\")\n" : "%s\n", p->value);
+        const size_t bytes = strlen(p->value), shown = rv_utf8_check(p->value, bytes < 200 ? bytes : 200);
+        if (bytes) rv_string_addf(s, " (\"%.*s\")", (int)shown, p->value);
+        rv_string_addz(s, "\n");
     }
     rv_string_addf(s, "%u documents, %zu problems%s\n", l->documents, l->n, l->n == MOST_PROBLEMS ? " or more" : "");
 }

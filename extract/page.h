@@ -26,6 +26,10 @@ rv_status rv_page_ground(const rv_page *page, rv_record *record, rv_error *err);
 /* Fills absent slots from labels and forms: a date is what reads as one, the total is the amount beside that word, the seller stands
  * at the top.  source "ocr". *filled (may be NULL): how many. */
 rv_status rv_page_rules(const rv_page *page, rv_record *record, uint32_t *filled, rv_error *err);
+/* The same for the field that holds what is to be paid, where one line may say it and others deny it: see page_total.c. */
+rv_status rv_page_total(const rv_page *page, rv_record *record, uint32_t field, bool *found, rv_error *err);
+/* How long the longest label of the field is that stands in the text; 0: none. */
+size_t rv_label_length(const rv_field *field, const char *text);
 /* Where `label` stands in `text` as whole words, case forgiven: behind it; 0: nowhere. */
 size_t    rv_behind_label(const char *text, const char *label);
 #endif

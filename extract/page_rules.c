@@ -5,15 +5,13 @@
  * value is text of the page.
  */
 #include <ctype.h>
-#include <limits.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "engine/base/text.h"
 #include "extract/page.h"
 
-enum { RUN = 5, TOP_LINES = 6, YEAR_KNOWN = 20, MOST_CENTS = 100000000, LABELLED = 1000000000 };
+enum { RUN = 5, TOP_LINES = 6, YEAR_KNOWN = 20 };
 
 typedef struct hit { rv_string text; int score; bool found; } hit;
 
@@ -37,8 +35,7 @@ static const char *line_at(search *s, uint32_t from, uint32_t *to) {
     return rv_string_text(&s->line);
 }
 
-/* How long the longest label of the field is that stands in the text. */
-static size_t label_length(const rv_field *f, const char *text) {
+size_t rv_label_length(const rv_field *f, const char *text) {
     size_t best = 0;
     for (uint32_t i = 0; i < f->labels.count; i++)
         if (strlen(f->labels.items[i]) > best && rv_behind_label(text, f->labels.items[i])) best = strlen(f->labels.items[i]);
@@ -47,16 +44,16 @@ static size_t label_length(const rv_field *f, const char *text) {
 
 /* The line belongs to the field whose label in it is longest: "Sub total" is not the total. */
 static bool is_labelled(const search *s, const rv_field *f, const char *text) {
-    size_t own = label_length(f, text);
+    size_t own = rv_label_length(f, text);
     for (uint32_t i = 0; own && i < s->record->schema->n_fields; i++)
-        if (&s->record->schema->fields[i] != f && label_length(&s->record->schema->fields[i], text) > own) return false;
+        if (&s->record->schema->fields[i] != f && rv_label_length(&s->record->schema->fields[i], text) > own) return false;
     return own > 0;
 }
 
 /* The line is another field's: part of an ABN is no telephone number. */
 static bool is_of_another(const search *s, const rv_field *f, const char *text) {
     for (uint32_t i = 0; i < s->record->schema->n_fields; i++)
-        if (&s->record->schema->fields[i] != f && label_length(&s->record->schema->fields[i], text)) return true;
+        if (&s->record->schema->fields[i] != f && rv_label_length(&s->record->schema->fields[i], text)) return true;
     return false;
 }
 
@@ -115,47 +112,11 @@ static bool stands_alone(rv_value_kind kind) {
 }
 
 /* What is to be paid, not what else is added up or handed over. */
-static bool is_total(const rv_field *f) { return f->kind == RV_KIND_MONEY && strstr(f->key, "TOTAL") && !strstr(f->key, "SUB") && !strstr(f->key, "DISCOUNT"); }
-
-static bool is_other_sum(const char *text) {
-    static const char *const words[] = { "sub", "qty", "quantity", "item", "discount", "saving", "gst", "tax", "rounding", "round", "cash", "tender", "change", "paid", "accept", "receiv", "balance", "points", "excl" };
-    if (strcasestr(text, "incl")) return strcasestr(text, "sub") != NULL;        /* "Total incl. GST" is one */
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (strcasestr(text, words[i])) return true;
-    return false;
-}
-
-/* The amount after rounding, else the largest one of the lines that say "total", else of all lines: a total is printed more than once,
- * its parts are smaller. */
-static void largest_total(search *s, const rv_field *f, hit *best) {
-    bool above = false;
-    for (uint32_t from = 0, to; from < s->page->n_words; from = to) {
-        const char *text = line_at(s, from, &to);
-        bool rounded = strcasestr(text, "rounded") || strcasestr(text, "after round");
-        bool here = (strcasestr(text, "total") || strcasestr(text, "amount incl") || label_length(f, text)) && (rounded || !is_other_sum(text)), other = !rounded && is_other_sum(text), any = false;
-        for (uint32_t i = from; i < to; i++) {
-            rv_value v;
-            const char *word = s->page->words[i].text;
-            if (!may_be(f->kind, word) || !reads_as(s, f, word, strlen(word), &v) || v.number <= 0 || v.number >= MOST_CENTS) continue;
-            any = true;
-            if (!other) keep(best, word, (here && rounded ? 2 * LABELLED : here || above ? LABELLED : 0) + (int)v.number);
-        }
-        above = here && !any;
-    }
-}
-
-/* Cash is rounded to five cents: where the page speaks of rounding and prints the rounded amount too, that one is to be paid. */
-static void total(search *s, const rv_field *f, hit *best) {
-    rv_value exact, v;
-    bool rounds = false;
-    largest_total(s, f, best);
-    for (uint32_t i = 0; i < s->page->n_words; i++) rounds |= strcasestr(s->page->words[i].text, "round") != NULL;
-    if (!best->found || !rounds || !reads_as(s, f, rv_string_text(&best->text), best->text.bytes, &exact) || exact.number % 5 == 0) return;
-    for (uint32_t i = 0; i < s->page->n_words; i++) {
-        const char *word = s->page->words[i].text;
-        if (!may_be(f->kind, word) || !reads_as(s, f, word, strlen(word), &v)) continue;
-        if (v.number % 5 == 0 && llabs(v.number - exact.number) <= 2) keep(best, word, INT_MAX);
-    }
+static bool is_total(const rv_field *f) {
+    static const char *const others[] = { "SUB", "DISCOUNT", "GST", "TAX", "PAID", "CREDIT", "DEBIT" };
+    bool total = f->kind == RV_KIND_MONEY && strstr(f->key, "TOTAL");
+    for (size_t i = 0; total && i < sizeof others / sizeof *others; i++) total = !strstr(f->key, others[i]);
+    return total;
 }
 
 /* By form, near a label or anywhere. */
@@ -206,7 +167,6 @@ static bool is_seller(const rv_field *f) { return f->kind == RV_KIND_NAME && (st
 
 static void search_field(search *s, const rv_field *f, hit *best) {
     if (is_seller(f)) seller(s, best);
-    else if (is_total(f)) total(s, f, best);
     else if (f->kind == RV_KIND_ENUM && !strcmp(f->key, "DOCUMENT_TYPE")) document_type(s, best);
     else if (f->kind == RV_KIND_ID || f->kind == RV_KIND_NAME) by_label(s, f, best);
     else if (f->kind != RV_KIND_TEXT && f->kind != RV_KIND_ADDRESS && f->kind != RV_KIND_BOOL && f->kind != RV_KIND_ENUM) by_form(s, f, best);
@@ -220,6 +180,11 @@ rv_status rv_page_rules(const rv_page *page, rv_record *record, uint32_t *filled
         const rv_field *f = &record->schema->fields[i];
         hit best = { 0 };
         if (record->slots[i].n_items || f->list) continue;
+        if (is_total(f)) {
+            bool found = false;
+            if ((st = rv_page_total(page, record, i, &found, err)) == RV_OK) n += found;
+            continue;
+        }
         search_field(&s, f, &best);
         if (best.text.failed) st = rv_fail_memory(err, "rules");
         else if (best.found) st = rv_record_set(record, i, rv_string_text(&best.text), best.text.bytes, "ocr", err);

@@ -44,9 +44,27 @@ const rv_value *rv_record_value(const rv_record *record, const char *key) {
     return &record->slots[i].items[0];
 }
 
-static void read_item(rv_record *record, const rv_field *field, const char *text, size_t bytes, rv_value *out) {
+static rv_status mask_value(rv_record *record, const rv_field *field, const char *text, size_t bytes, char **out, rv_error *err) {
+    uint32_t masked = 0;
+    bool keep = field->sensitivity == RV_SENSITIVE_TFN && record->allow_tfn;
+    *out = rv_mask(text, bytes, keep ? RV_SENSITIVE_NOT : field->sensitivity, &masked);
+    if (!*out) return rv_fail_memory(err, field->key);
+    record->masked += masked;
+    return RV_OK;
+}
+
+/* Tidying brings together digits that blanks, breaks and invisible characters kept apart: what is a number only then is masked now. */
+static rv_status read_item(rv_record *record, const rv_field *field, rv_value_kind kind, const char *text, size_t bytes, rv_value *out, rv_error *err) {
     rv_value_context context = { field->choices, field->choice_aliases, record->today };
-    rv_value_read(&record->pool, field->kind, text, bytes, &context, out);
+    const uint32_t before = record->masked;
+    char *safe, *tidy = rv_tidy(&record->pool, text, bytes);
+    if (!tidy) return rv_fail_memory(err, field->key);
+    rv_status st = mask_value(record, field, tidy, strlen(tidy), &safe, err);
+    if (st) return st;
+    if (record->masked > before) text = safe, bytes = strlen(safe);
+    rv_value_read(&record->pool, kind, text, bytes, &context, out);
+    free(safe);
+    return RV_OK;
 }
 
 static rv_status read_list(rv_record *record, const rv_field *field, const char *text, size_t bytes, rv_slot *slot, rv_error *err) {
@@ -55,23 +73,14 @@ static rv_status read_list(rv_record *record, const rv_field *field, const char 
     if (st) return st;
     rv_value *items = list.count ? rv_pool_take(&record->pool, list.count * sizeof *items) : NULL;
     bool any = false;
-    for (size_t i = 0; items && i < list.count; i++) {
-        read_item(record, field, list.items[i].text, list.items[i].bytes, &items[i]);
-        any = any || items[i].state != RV_VALUE_ABSENT;
+    for (size_t i = 0; items && st == RV_OK && i < list.count; i++) {
+        st = read_item(record, field, field->kind, list.items[i].text, list.items[i].bytes, &items[i], err);
+        any = any || (st == RV_OK && items[i].state != RV_VALUE_ABSENT);
     }
     slot->items = items;
     slot->n_items = any ? (uint32_t)list.count : 0;        /* nothing but placeholders: the list is absent */
     rv_list_free(&list);
-    return RV_OK;
-}
-
-static rv_status mask_value(rv_record *record, const rv_field *field, const char *text, size_t bytes, char **out, rv_error *err) {
-    uint32_t masked = 0;
-    bool keep = field->sensitivity == RV_SENSITIVE_TFN && record->allow_tfn;
-    *out = rv_mask(text, bytes, keep ? RV_SENSITIVE_NOT : field->sensitivity, &masked);
-    if (!*out) return rv_fail_memory(err, field->key);
-    record->masked += masked;
-    return RV_OK;
+    return st;
 }
 
 /* A masked number cannot be checked any more: what is wrong with it is found out before. */
@@ -99,12 +108,14 @@ rv_status rv_record_set(rv_record *record, uint32_t i, const char *text, size_t 
     slot->source = source && *source ? rv_pool_text(&record->pool, source, strlen(source)) : "";
     if (field->list) st = read_list(record, field, safe, bytes, slot, err);
     else if ((slot->items = rv_pool_take(&record->pool, sizeof *slot->items))) {
-        read_item(record, field, safe, bytes, slot->items);
-        if (field->kind == RV_KIND_TFN) judge_masked(record, field, text, bytes, slot->items);
-        slot->n_items = slot->items->state != RV_VALUE_ABSENT;
+        st = read_item(record, field, field->kind, safe, bytes, slot->items, err);
+        if (st == RV_OK && field->kind == RV_KIND_TFN) judge_masked(record, field, text, bytes, slot->items);
+        slot->n_items = st == RV_OK && slot->items->state != RV_VALUE_ABSENT;
     }
+    const uint32_t masked = record->masked;
     rv_value raw = { .raw = "" };
-    if (st == RV_OK && slot->n_items) rv_value_read(&record->pool, RV_KIND_TEXT, safe, bytes, NULL, &raw);
+    if (st == RV_OK && slot->n_items) st = read_item(record, field, RV_KIND_TEXT, safe, bytes, &raw, err);
+    record->masked = masked;                               /* the same numbers again */
     slot->raw = raw.raw;
     free(safe);
     return st ? st : record->pool.failed ? rv_fail_memory(err, field->key) : RV_OK;

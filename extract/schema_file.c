@@ -347,7 +347,7 @@ rv_status rv_schema_open(const char *name_or_path, rv_schema **out, rv_error *er
             file = rv_data_find(name);
         }
         if (file) return rv_schema_parse(name, file->data, file->bytes, out, err);
-        return rv_fail(err, RV_ERR_ARGUMENT, "%.80s: no built-in schema of that name (a file's name has a / or ends in .json)", name_or_path);
+        return rv_fail(err, RV_ERR_ARGUMENT, "\"%.80s\": no built-in schema of that name (a file's name has a / or ends in .json)", name_or_path);
     }
     char *json;
     size_t bytes;

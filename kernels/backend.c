@@ -95,12 +95,6 @@ void rv_forgive(rv_backend *be) {
     if (be->error.code == RV_ERR_MEMORY || be->error.code == RV_ERR_DEVICE_MEMORY) be->error = (rv_error){ 0 };
 }
 
-void rv_expect_finite(rv_backend *be, rv_mat x, const char *what) {
-    if (!failed(be) && be->ops->expect_finite) be->ops->expect_finite(be, x, what);
-}
-
-bool rv_looks_through_weights(const rv_backend *be) { return !be->ops->expect_finite; }
-
 void rv_mark_time(rv_backend *be, rv_mark which) {
     if (!failed(be) && be->ops->mark) be->ops->mark(be, which);
 }

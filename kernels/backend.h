@@ -66,6 +66,7 @@ typedef struct rv_weight_spec {
     const char     *name;        /* for messages                                               */
     int32_t         rows, cols, n_parts;
     rv_weight_part  part[RV_WEIGHT_PARTS];
+    const char     *part_name[RV_WEIGHT_PARTS];      /* for messages; NULL: `name` */
     rv_weight_use   use;
     rv_weight_order order;
     rv_format       format;
@@ -73,7 +74,10 @@ typedef struct rv_weight_spec {
     bool            on_host;     /* ROWS: `memory` is rv_host_alloc's                           */
     bool            filled;      /* `memory` already holds what weight_new made of such a spec in another process:
                                     parts have no data                                         */
+    bool            finite;      /* NaN or Inf in parts with data that stay PLAIN are RV_ERR_FORMAT too: int8 products drop NaN
+                                    among activations, and nothing would show them.  A GPU always looks              */
 } rv_weight_spec;
+static inline const char *rv_part_name(const rv_weight_spec *s, int32_t i) { return s->part_name[i] ? s->part_name[i] : s->name; }
 
 typedef struct rv_weight rv_weight;
 /* What every backend's own struct rv_weight begins with, for the checks. */
@@ -206,8 +210,6 @@ typedef struct rv_backend_ops {
     void  (*attend)     (rv_backend *, const rv_attention *);
     void  (*concat_taps)(rv_backend *, rv_mat out, rv_mat last, const rv_mat *taps, int32_t n_taps);
     void  (*close)      (rv_backend *);
-    /* optional: where weights are not looked through while they are loaded */
-    void  (*expect_finite)(rv_backend *, rv_mat x, const char *what);
     /* optional, both or neither */
     void  (*mark)       (rv_backend *, rv_mark which);
     double (*marked_ms) (rv_backend *, rv_mark from, rv_mark to);
@@ -350,10 +352,6 @@ void  rv_forgive(rv_backend *be);
 bool      rv_loading(rv_backend *be);
 /* f16: values that were clamped to +-65504 by what has run since the backend was opened; asks the device, and waits for nothing queued. */
 uint64_t  rv_saturated(rv_backend *be);
-/* RV_ERR_FORMAT if x holds NaN or infinity, as it does where weights held such; `what` it is, for the message.  For places behind which
- * nobody would see it: products of int8 weights drop NaN.  Does nothing where loading has looked through the weights. */
-void      rv_expect_finite(rv_backend *be, rv_mat x, const char *what);
-bool      rv_looks_through_weights(const rv_backend *be);            /* loading names one with NaN or infinity */
 /* Notes when the queue gets here. rv_marked_ms, after rv_finish: the milliseconds between two such places; 0: not known. */
 void   rv_mark_time(rv_backend *be, rv_mark which);
 double rv_marked_ms(rv_backend *be, rv_mark from, rv_mark to);

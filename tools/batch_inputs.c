@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "tools/batch.h"
+#include "tools/json_read.h"
 
 enum { MOST_DEPTH = 32 };
 
@@ -86,7 +87,7 @@ static rv_status add_list(document_list *list, const char *file, bool any_path, 
         if (newline) *newline = '\0';
         number++;
         if (at[strspn(at, " \t\r")] == '\0') continue;
-        json_t *line = json_loads(at, 0, &why);
+        json_t *line = json_read(at, strlen(at), JSON_REJECT_DUPLICATES, &why);
         st = line ? add_line(list, file, number, line, any_path, err) : fail(err, RV_ERR_FORMAT, "%s: line %u: %s", file, number, why.text);
         json_decref(line);
     }

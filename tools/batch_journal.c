@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "tools/batch.h"
+#include "tools/json_read.h"
 
 static rv_status system_error(rv_error *err, const char *path, const char *doing) {
     return fail(err, RV_ERR_IO, "%s: cannot %s: %s", path, doing, strerror(errno));
@@ -62,7 +63,7 @@ static rv_status read_journal(journal *j, const input *text, const char *setting
     for (unsigned number = 0; st == RV_OK && at < text->bytes; number++) {
         const char *newline = memchr(text->data + at, '\n', text->bytes - at);
         if (!newline) break;                                     /* it was being written */
-        json_t *line = json_loadb(text->data + at, (size_t)(newline - text->data) - at, 0, NULL);
+        json_t *line = json_read(text->data + at, (size_t)(newline - text->data) - at, 0, NULL);
         if (!line) break;
         st = number == 0 ? check_settings(j, line, settings, err) : read_line(j, line, err);
         json_decref(line);

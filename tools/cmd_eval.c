@@ -87,12 +87,20 @@ static rv_status lint(const eval_options *o, const rv_schema *schema, char **tex
     return st;
 }
 
+static int stdin_users(const eval_options *o) {
+    int n = strcmp(o->truth, "-") == 0;
+    for (size_t i = 0; i < o->plain.count; i++) n += strcmp(o->plain.items[i], "-") == 0;
+    return n;
+}
+
 static const char *misuse(const eval_options *o, bool linting) {
     if (!o->schema) return "--schema is missing: which fields are compared? (rvengine schema list)";
     if (linting && o->plain.count != 2) return "lint takes one truth file";
     if (linting && o->truth) return "lint takes its file without --truth";
     if (!linting && !o->truth) return "--truth is missing";
     if (!linting && (o->plain.count < 1 || o->plain.count > 2)) return "one or two files with answers were expected";
+    if (linting && (o->resamples || o->seed || o->wrong || o->substitutions || o->ignore_missing)) return "lint compares nothing: it takes --schema, --format and --output";
+    if (!linting && stdin_users(o) > 1) return "stdin (-) can be read only once";
     if (!linting && o->ignore_missing && o->plain.count == 2)
         return "--ignore-missing makes no sense for two runs: they are compared on all documents";
     return NULL;

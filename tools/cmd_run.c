@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "tools/commands.h"
+#include "tools/json_read.h"
 #include "tools/run.h"
 #include "tools/worker.h"
 
@@ -153,9 +154,12 @@ static double model_temperature(const char *dir) {
     char path[4096];
     double t = 0;
     if (snprintf(path, sizeof path, "%s/generation_config.json", dir) < (int)sizeof path) {
-        json_t *root = json_load_file(path, 0, NULL);       /* damage: loading the model says it better */
+        input file = { 0 };
+        rv_error err;
+        json_t *root = input_read(path, &file, &err) ? NULL : json_read(file.data, file.bytes, 0, NULL);      /* damage: loading the model says it better */
         t = json_number_value(json_object_get(root, "temperature"));
         json_decref(root);
+        input_free(&file);
     }
     return t > 0 && t <= 100 ? t : DEFAULT_TEMPERATURE;
 }

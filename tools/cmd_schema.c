@@ -58,17 +58,17 @@ static int list(const schema_options *o) {
     rv_error err;
     if (!o->json) printf("%-18s %-15s %6s  %s\n", "name", "type", "fields", "what it is");
     for (uint32_t i = 0; i < rv_schema_count(); i++) {
-        rv_schema *schema;
+        rv_schema *schema = NULL;
         rv_schema_info info = { .size = sizeof info };
         rv_status st = rv_schema_open(rv_schema_name(i), &schema, &err);
         if (st == RV_OK) st = rv_schema_get_info(schema, &info, &err);
+        if (st == RV_OK && !o->json) printf("%-18s %-15s %6u  %s\n", info.name, info.doctype, info.fields, info.description);
+        else if (st == RV_OK && json_array_append_new(all, info_json(&info))) st = fail(&err, RV_ERR_MEMORY, "list: out of memory");
+        rv_schema_free(schema);
         if (st) {
             json_decref(all);
             return report(NAME, &err);
         }
-        if (o->json) json_array_append_new(all, info_json(&info));
-        else printf("%-18s %-15s %6u  %s\n", info.name, info.doctype, info.fields, info.description);
-        rv_schema_free(schema);
     }
     if (o->json) return json_print(NAME, all, 0);
     json_decref(all);
@@ -95,14 +95,17 @@ static int show_fields(const rv_schema *schema, const rv_schema_info *info, bool
             json_decref(fields);
             return report(NAME, &err);
         }
-        if (as_json) json_array_append_new(fields, field_json(&f));
-        else
+        if (as_json && json_array_append_new(fields, field_json(&f))) {
+            json_decref(fields);
+            return json_print(NAME, NULL, 0);
+        }
+        if (!as_json)
             printf("%-30s %-11s %-13s %s%s\n", f.key, f.kind, f.list ? *f.group ? f.group : "(its own)" : "", f.required ? "required " : "",
                    f.critical ? "critical" : "");
     }
     if (as_json) {
         json_t *root = info_json(info);
-        json_object_set_new(root, "field_list", fields);
+        if (json_object_set_new(root, "field_list", fields)) json_decref(root), root = NULL;
         return json_print(NAME, root, 0);
     }
     json_decref(fields);
@@ -133,7 +136,7 @@ static int show(const schema_options *o) {
             fwrite(text, 1, bytes, stdout);
             return stdout_finish(NAME);
         }
-        say_error("schema: %s: no built-in schema of that name", o->plain.items[1]);
+        say_error("schema: \"%s\": no built-in schema of that name (--source shows those alone; a file is its own source)", o->plain.items[1]);
         return EXIT_USAGE;
     }
     if (rv_schema_open(o->plain.items[1], &schema, &err)) return report(NAME, &err);
@@ -169,11 +172,22 @@ static int check(const schema_options *o) {
     return worst ? worst : printed;
 }
 
+/* Options that would change nothing. */
+static const char *misuse(const schema_options *o, const char *verb) {
+    const bool showing = strcmp(verb, "show") == 0;
+    if (o->part_given && !o->prompt) return "--part needs --prompt";
+    if (!showing && (o->source || o->prompt)) return "--source and --prompt are for show";
+    if (strcmp(verb, "check") == 0 && o->json) return "--json is for list and show";
+    if (o->source + o->prompt + o->json > 1) return "--source, --prompt and --json exclude each other";
+    return NULL;
+}
+
 static int work(const schema_options *o) {
     const char *verb = o->plain.count ? o->plain.items[0] : "list";
     if (stdout_check(NAME)) return EXIT_IO;
-    if (o->part_given && !o->prompt) {
-        say_error("schema: --part needs --prompt");
+    const char *why = misuse(o, verb);
+    if (why) {
+        say_error("schema: %s", why);
         return EXIT_USAGE;
     }
     if (strcmp(verb, "list") == 0 && o->plain.count <= 1) return list(o);

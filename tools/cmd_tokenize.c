@@ -6,6 +6,7 @@
 
 #include "tools/commands.h"
 #include "tools/files.h"
+#include "tools/json_read.h"
 #include "tools/options.h"
 #include "tools/report.h"
 
@@ -189,7 +190,7 @@ static rv_status jsonl_decode(const tokenize_options *o, const rv_tokenizer *t, 
 static rv_status jsonl_line(const tokenize_options *o, const rv_tokenizer *t, const char *line, size_t bytes, id_list *list,
                             rv_error *err) {
     json_error_t why;
-    json_t *value = json_loadb(line, bytes, JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
+    json_t *value = json_read(line, bytes, JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
     if (!value) return fail(err, RV_ERR_FORMAT, "not JSON: %s", why.text);
     rv_status st = o->ids ? jsonl_decode(o, t, value, list, err) : jsonl_encode(o, t, value, list, err);
     json_decref(value);

@@ -182,12 +182,15 @@ static rv_status run(const validate_options *o, collector *c, rv_error *err) {
     return st;
 }
 
+static int reads_stdin(const char *path) { return path && strcmp(path, "-") == 0; }
+
 static int work(const validate_options *o) {
     rv_error err;
     collector c = { .o = o };
     const char *why = NULL;
     if (!o->schema) why = "--schema is missing: which kind of document is it? (rvengine schema list)";
     else if (o->plain.count > 1) why = "one file at a time";
+    else if (reads_stdin(o->plain.count ? o->plain.items[0] : "-") + reads_stdin(o->page_text) + reads_stdin(o->image) > 1) why = "stdin (-) can be read only once";
     else if (o->image && forms[o->format] != RV_FORM_HTML) why = "--image is for --format html";
     if (why) {
         say_error("validate: %s", why);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/json_read.h"
+
 /* Where in the file we are, for messages, and what is still to be handed out. */
 typedef struct reader {
     const char         *path;
@@ -235,7 +237,7 @@ rv_status conversation_read(const char *path, const text_list *files, const imag
     json_error_t why;
     rv_status st = input_read(path, &text, err);
     if (st) return st;
-    out->json = json_loadb(text.data, text.bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &why);
+    out->json = json_read(text.data, text.bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &why);
     if (!out->json)
         st = fail(err, RV_ERR_FORMAT, "%s: not JSON: line %d, column %d: %s", text.name, why.line, why.column, why.text);
     reader r = { .path = text.name, .given = files, .how = how, .c = out, .err = err };

@@ -231,9 +231,11 @@ int json_print(const char *command, json_t *root, int compact) {
         return EXIT_MEMORY;
     }
     size_t layout = compact ? JSON_COMPACT : JSON_INDENT(2);
-    if (json_dumpf(root, stdout, layout | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9)) == 0) putchar('\n');
+    const bool whole = json_dumpf(root, stdout, layout | JSON_ENCODE_ANY | JSON_REAL_PRECISION(9)) == 0;
+    if (whole) putchar('\n');
     json_decref(root);
-    return stdout_finish(command);
+    const int printed = stdout_finish(command);
+    return printed || whole ? printed : json_print(command, NULL, 0);       /* nothing is wrong with stdout: memory */
 }
 
 int json_write(const char *command, const char *path, json_t *root) {

@@ -49,20 +49,24 @@ const float rv_nested_map[256] = {
     0.9085938f, 0.92265624f, 0.93671876f, 0.9507812f, 0.96484375f, 0.9789063f, 0.99296874f, 1.f
 };
 
+/* A number is NaN or Inf when all bits of its exponent are set: then, and only then, adding the lowest of them carries into the sign's place,
+ * which the mask has cleared.  So two or four numbers are looked at as one word. */
 bool rv_all_finite(const void *data, rv_dtype type, int64_t n) {
-    const size_t step = rv_dtype_size(type);
-    const uint32_t exponent = type == RV_F16 ? 0x7c00u : type == RV_BF16 ? 0x7f80u : 0x7f800000u;
-    uint32_t bad = 0;
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t bits = 0;
-        if (step == 2) {
-            uint16_t h;
-            memcpy(&h, (const char *)data + i * 2, sizeof h);
-            bits = h;
-        } else memcpy(&bits, (const char *)data + i * 4, sizeof bits);
-        bad |= (bits & exponent) == exponent;
+    const uint64_t ones = rv_dtype_size(type) == 2 ? UINT64_C(0x0001000100010001) : UINT64_C(0x0000000100000001);
+    const uint64_t exponent = (type == RV_F16 ? 0x7c00u : type == RV_BF16 ? 0x7f80u : 0x7f800000u) * ones;
+    const uint64_t lowest = (type == RV_F16 ? 0x0400u : type == RV_BF16 ? 0x0080u : 0x00800000u) * ones;
+    const uint64_t sign = (rv_dtype_size(type) == 2 ? 0x8000u : 0x80000000u) * ones;
+    const size_t bytes = (size_t)n * rv_dtype_size(type);
+    uint64_t bad = 0, word;
+    size_t at = 0;
+    for (; bytes - at >= sizeof word; at += sizeof word) {
+        memcpy(&word, (const char *)data + at, sizeof word);
+        bad |= (word & exponent) + lowest;
     }
-    return !bad;
+    word = 0;
+    memcpy(&word, (const char *)data + at, bytes - at);
+    bad |= (word & exponent) + lowest;
+    return !(bad & sign);
 }
 
 const char *rv_format_name(rv_format format) {

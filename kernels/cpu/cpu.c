@@ -126,7 +126,8 @@ static rv_weight *weight_new(rv_backend *be, const rv_weight_spec *spec, void *m
     w->head = (rv_weight_head){ spec->rows, spec->cols, spec->use, spec->order, spec->format };
     w->n_parts = spec->n_parts;
     memcpy(w->part, spec->part, sizeof w->part);
-    if (!fill_memory((rv_cpu *)be, spec, w, memory)) {
+    const bool check = spec->finite && !spec->filled && spec->format == RV_FORMAT_PLAIN;
+    if ((check && !rv_cpu_quant_check((rv_cpu *)be, spec)) || !fill_memory((rv_cpu *)be, spec, w, memory)) {
         free(w);
         return NULL;
     }

@@ -249,6 +249,8 @@ void rv_cpu_rows_table(rv_backend_ops *ops);     /* fills in the row by row oper
 /* ---- quant.c: weights in codes ---- */
 /* Bytes that the parts of a spec take which are not read where they are, or a sticky error. */
 uint64_t rv_cpu_quant_bytes(rv_cpu *cpu, const rv_weight_spec *spec);
+/* Whether the spec's parts with data are finite, by all threads; false: a sticky error. */
+bool rv_cpu_quant_check(rv_cpu *cpu, const rv_weight_spec *s);
 /* Makes those parts, quantised or (PLAIN) read as 16 bit; the others stay where they are.  A sticky error: false. */
 bool rv_cpu_quant_make(rv_cpu *cpu, const rv_weight_spec *spec, rv_weight *w, void *memory);
 /* The absmaxes of blocks [block, block + n). */

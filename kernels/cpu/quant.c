@@ -78,6 +78,7 @@ typedef struct quant_job {
     rv_cpu *cpu;
     const rv_weight_spec *spec;
     const rv_weight_part *part;
+    const char *name;            /* of the part                                                */
     char *codes;
     float *scale;
     int32_t step;                /* rows of an item                                            */
@@ -125,6 +126,27 @@ static void run_rows(quant_job *j, rv_pool_work *work) {
     rv_pool_run(j->cpu->pool, (j->part->rows - 1) / j->step + 1, work, j);
 }
 
+static void check_item(void *context, int32_t item, int32_t thread) {
+    quant_job *j = context;
+    const int32_t row = item * j->step, left = j->part->rows - row;
+    const int64_t cols = j->spec->cols, at = row * cols;
+    (void)thread;
+    if (!rv_all_finite((const char *)j->part->data + (uint64_t)at * rv_dtype_size(j->part->type), j->part->type, (left < j->step ? left : j->step) * cols))
+        atomic_store(&j->bad, true);
+}
+
+bool rv_cpu_quant_check(rv_cpu *cpu, const rv_weight_spec *s) {
+    for (int32_t i = 0; i < s->n_parts; i++) {
+        quant_job j = { .cpu = cpu, .spec = s, .part = &s->part[i], .name = rv_part_name(s, i) };
+        if (!j.part->data) continue;
+        run_rows(&j, check_item);
+        if (!atomic_load(&j.bad)) continue;
+        rv_fail(&cpu->be.error, RV_ERR_FORMAT, "%s: holds NaN or Inf, which int8 products behind it would hide (rvengine inspect --check finds them)", j.name);
+        return false;
+    }
+    return true;
+}
+
 /* Absmaxes of a part, in their final place or, nested, on the way there. */
 static bool quantise_part(quant_job *j, rv_codes *q, const part_memory *m) {
     int64_t blocks = (int64_t)j->part->rows * j->spec->cols / RV_BLOCK4;
@@ -136,7 +158,7 @@ static bool quantise_part(quant_job *j, rv_codes *q, const part_memory *m) {
     j->scale = room ? room : (float *)(uintptr_t)q->scale;
     run_rows(j, quantise_item);
     if (atomic_load(&j->bad))
-        rv_fail(&j->cpu->be.error, RV_ERR_FORMAT, "%s: holds NaN, Inf%s: it cannot be quantised (rvengine inspect --check finds them)", j->spec->name,
+        rv_fail(&j->cpu->be.error, RV_ERR_FORMAT, "%s: holds NaN, Inf%s: it cannot be quantised (rvengine inspect --check finds them)", j->name,
                 j->spec->format == RV_FORMAT_INT8 ? ", or numbers beyond 65504" : "");
     else if (room) {
         float *scales = (float *)(uintptr_t)q->nested_scale;
@@ -170,7 +192,7 @@ bool rv_cpu_quant_make(rv_cpu *cpu, const rv_weight_spec *s, rv_weight *w, void 
     if (s->format != RV_FORMAT_PLAIN && !rv_cpu_quant_grow(cpu, s->cols)) return false;
     for (int32_t i = 0; i < s->n_parts; i++) {
         part_memory m = part_layout(s, i);
-        quant_job j = { .cpu = cpu, .spec = s, .part = &s->part[i], .codes = at };
+        quant_job j = { .cpu = cpu, .spec = s, .part = &s->part[i], .name = rv_part_name(s, i), .codes = at };
         if (s->format == RV_FORMAT_PLAIN) {
             if (!s->part[i].codes) continue;
             w->part[i] = (rv_weight_part){ at, rv_cpu_decoded(cpu->be.act), s->part[i].rows, NULL };

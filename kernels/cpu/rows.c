@@ -4,8 +4,6 @@
  * calls stay on the caller's thread.
  */
 #include <math.h>
-#include <stdatomic.h>
-#include "engine/base/quant.h"
 #include "kernels/cpu/cpu.h"
 
 enum { ITEM_ELEMENTS = 16384 };
@@ -20,7 +18,6 @@ struct rows_job {
     const rv_weight *table;
     const int32_t *ids, *slot;
     float scale;
-    _Atomic bool *bad;
     const rv_norm *norm;
     const float *cos_sin, *values;
     const rv_kv *kv;
@@ -211,18 +208,6 @@ static void concat_taps(rv_backend *be, rv_mat out, rv_mat last, const rv_mat *t
     run(be, "concat_taps", &j, out.rows, out.cols);
 }
 
-static void look_at_row(rows_job *j, int32_t r) {
-    if (!rv_all_finite(rv_cpu_row(j->x, r), j->x.type, j->x.cols)) atomic_store(j->bad, true);
-}
-
-static void expect_finite(rv_backend *be, rv_mat x, const char *what) {
-    _Atomic bool bad = false;
-    rows_job j = { .row = look_at_row, .x = x, .bad = &bad };
-    run(be, "expect_finite", &j, x.rows, x.cols);
-    if (atomic_load(&bad))
-        rv_fail(&be->error, RV_ERR_FORMAT, "%s holds NaN or Inf: weights of the model do (rvengine inspect --check finds them)", what);
-}
-
 void rv_cpu_rows_table(rv_backend_ops *ops) {
     ops->zero = zero;
     ops->copy = copy;
@@ -234,5 +219,4 @@ void rv_cpu_rows_table(rv_backend_ops *ops) {
     ops->rope = rope;
     ops->kv_store = kv_store;
     ops->concat_taps = concat_taps;
-    ops->expect_finite = expect_finite;
 }

@@ -52,7 +52,7 @@ bool rv_cuda_int8_part(rv_cuda *c, rv_weight *w, const rv_weight_spec *s, int32_
     landing *l = (landing *)w->landing + i;
     *l = (landing){ w, { first, mixed ? RV_CUDA_GATE_BLOCK : 0, mixed ? s->n_parts * RV_CUDA_GATE_BLOCK : 0 }, codes ? p->codes->scale : NULL };
     rv_load_item item = { .from = codes ? p->codes->codes : p->data, .type_from = codes ? RV_I8 : p->type, .rows = p->rows, .cols = s->cols,
-                          .land = !codes ? make : s->format == RV_FORMAT_INT8 ? copy : make_plain, .in_f16 = !codes, .name = s->name, .user = l };
+                          .land = !codes ? make : s->format == RV_FORMAT_INT8 ? copy : make_plain, .in_f16 = !codes, .name = rv_part_name(s, i), .user = l };
     rv_loader_add(c->loader, &item);
     if (codes && s->format == RV_FORMAT_INT8) {
         item.from = p->codes->scale;

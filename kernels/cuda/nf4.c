@@ -226,7 +226,7 @@ static void load_part(rv_cuda *c, rv_weight *w, const rv_weight_spec *s, int32_t
     const rv_codes *codes = s->part[part].codes;
     *l = (part_load){ c, w, rv_four_of(s, w->w.data), codes, part, NULL };
     rv_load_item item = { .from = codes ? codes->codes : s->part[part].data, .type_from = codes ? RV_U8 : s->part[part].type, .rows = s->part[part].rows,
-                          .cols = codes ? s->cols / 2 : s->cols, .land = codes ? land_codes : land_data, .name = s->name, .user = l };
+                          .cols = codes ? s->cols / 2 : s->cols, .land = codes ? land_codes : land_data, .name = rv_part_name(s, part), .user = l };
     item.landed = codes ? landed_codes : l->q.nested ? landed_data : NULL;
     rv_loader_add(c->loader, &item);
 }

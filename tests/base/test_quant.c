@@ -16,6 +16,25 @@ static void halves_of(uint16_t *out, const float *in, int n) {
     for (int i = 0; i < n; i++) out[i] = rv_f32_to_f16(in[i]);
 }
 
+/* ---- what has a code ---- */
+
+static void one_number_that_is_none_is_seen_wherever_it_stands(void **state) {
+    (void)state;
+    static const uint32_t bits[][4] = { { 0x7f800000, 0xff800000, 0x7fc00000, 0xff800001 }, { 0x7c00, 0xfc00, 0x7e00, 0xfc01 }, { 0x7f80, 0xff80, 0x7fc0, 0xff81 } };
+    static const uint32_t most[] = { 0xff7fffff, 0xfbff, 0xff7f };               /* the largest finite ones, negative */
+    static const rv_dtype types[] = { RV_F32, RV_F16, RV_BF16 };
+    char data[4 * 23 + 1];
+    for (int t = 0; t < 3; t++)
+        for (int64_t n = 0; n <= 22; n++)
+            for (int64_t at = 0; at <= n; at++)                                  /* at == n: behind them, where nobody looks */
+                for (int k = 0; k < 4; k++) {
+                    const size_t step = rv_dtype_size(types[t]);
+                    char *from = data + k % 2;                                   /* not aligned either */
+                    for (int64_t i = 0; i <= n; i++) memcpy(from + (size_t)i * step, i == at ? &bits[t][k] : &most[t], step);
+                    assert_int_equal(rv_all_finite(from, types[t], n), at == n);
+                }
+}
+
 /* ---- section 1.6 ---- */
 
 static const float A[3][8] = { { .5f, -1.25f, 3, 7, 0, -2.5f, .125f, 1 }, { 2, .25f, -6, 1.5f, 0, -.5f, 5.996f, -3 } };
@@ -310,6 +329,7 @@ static void formats_have_names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_number_that_is_none_is_seen_wherever_it_stands),
         cmocka_unit_test(golden_int8_weights),
         cmocka_unit_test(golden_int8_activations),
         cmocka_unit_test(golden_int8_outputs),

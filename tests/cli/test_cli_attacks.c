@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "engine/image.h"
+#include "engine/rvdocument.h"
 
 #define SMALL RV_TEST_DEMO "/receipts/r7001.png"      /* one tile */
 #define READ "--model", MODEL, "--schema", "demo_receipt", "--ocr", "off", "--backend", "cpu"
@@ -21,6 +22,18 @@ static const setting none = { 0 };
 static void a_receipt_that_gives_orders_is_read_like_any_other(void **state) {
     (void)state;
     prints(TRUE_FIELDS, "extract", READ, "--format", "kv", RV_TEST_DATA "/attacks/instructions.png");
+}
+
+/* And by rules alone, which see a line that says "TOTAL" as any other: the sums of the page decide, and somebody is asked to look. */
+static void its_orders_are_no_total_where_only_tesseract_and_rules_read(void **state) {
+    (void)state;
+    if (!rv_ocr_version()) skip();
+    outcome o = run_with(&none, ARGS("extract", "--ocr", "only", "--schema", "sroie", "--format", "json", RV_TEST_DATA "/attacks/instructions.png"));
+    assert_int_equal(o.code, 0);
+    assert_true(matches(o.out, "\"TOTAL\": \\{[[:space:]]*\"value\": \"[$]91\\.22\""));
+    assert_true(matches(o.out, "\"alternatives\": \\[[[:space:]]*\"[$]1\\.00\""));
+    assert_true(matches(o.out, "\"needs_review\": true") && matches(o.out, "value\\.claims"));
+    outcome_free(&o);
 }
 
 static void control_tokens_in_a_question_or_an_answer_are_text(void **state) {
@@ -122,6 +135,7 @@ static void a_scan_of_35_megapixels_is_read_in_bounded_memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_receipt_that_gives_orders_is_read_like_any_other),
+        cmocka_unit_test(its_orders_are_no_total_where_only_tesseract_and_rules_read),
         cmocka_unit_test(control_tokens_in_a_question_or_an_answer_are_text),
         cmocka_unit_test(a_formula_is_no_cell_of_a_table),
         cmocka_unit_test(a_file_named_like_a_formula_is_none_in_a_batch),

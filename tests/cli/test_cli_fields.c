@@ -131,6 +131,98 @@ static void what_makes_no_sense_is_refused(void **state) {
     refuses(2, "lint takes one truth file", "eval", "lint", "-s", "receipt");
 }
 
+/* ---- files that are not as they should be ---- */
+
+static const char *text_file(const char *name, const char *text) { return file_write(name, text, strlen(text)); }
+
+/* Each is refused by every command that reads fields, with the same words. */
+static void files_of_fields_that_are_damaged_are_refused_with_their_line(void **state) {
+    static const struct { const char *name, *text, *says; } files[] = {
+        { "header.csv", "file,TOTAL_AMOUNT\n", "header\\.csv: no documents: only a line of names" },
+        { "list.json", " [ ]", "list\\.json: no documents: an empty list" },
+        { "latin1.csv", "file,SUPPLIER_NAME\na.png,Caf\xe9\n", "latin1\\.csv: line 2: not UTF-8 .byte 0xe9.: save the file as UTF-8" },
+        { "utf16.csv", "\xff\xfe" "f,x\n", "utf16\\.csv: line 1: not UTF-8 .byte 0xff." },
+        { "cells.csv", "file,TOTAL_AMOUNT\na,1,2\n", "cells\\.csv: line 2: 3 cells, the header has 2" },
+        { "quote.csv", "file,TOTAL_AMOUNT\na,\"1\n", "quote\\.csv: line 2: a quoted cell that never ends" },
+        { "both.csv", "file,TOTAL_AMOUNT,TOTAL\na,1.00,2.00\n", "line 1: columns 2 and 3 are both TOTAL_AMOUNT" },
+        { "both.json", "{\"file\":\"a\",\"fields\":{\"TOTAL_AMOUNT\":\"$5\",\"TOTAL\":\"$6\"}}", "line 1: TOTAL_AMOUNT is there twice, once as TOTAL" },
+        { "twice.json", "{\"file\":\"a\",\"fields\":{\"TOTAL\":\"$5\",\"TOTAL\":\"$6\"}}", "line 1: not valid JSON: duplicate object key" },
+        { "broken.json", "{\"file\":\"a\",\"fields\":{\"TOTAL\":\"$5\"\n,}}", "line 2: not valid JSON" },
+        { "cut.jsonl", "{\"file\":\"a\",\"fields\":{\"TOTAL\":\"$5\"}}\n{\"file\":\"b\"", "cut\\.jsonl: line 2: not valid JSON" },
+        { "number.json", "[{\"file\":\"a,[\",\"TOTAL\":\"$5\"},\n{\"file\":\"b\",\n\"TOTAL\":\"$5\"},\n\n 3]", "number\\.json: line 5: a document must be a JSON object" },
+        { "object.json", "{\"file\":\"a\",\"fields\":{\"TOTAL_AMOUNT\":{\"amount\":1}}}", "line 1: TOTAL_AMOUNT: must be a text, a number, a list of them, or an object with \"value\"" },
+        { "items.json", "{\"file\":\"a\",\"fields\":{\"LINE_ITEM_DESCRIPTIONS\":[\"x\",{\"y\":1}]}}", "line 1: LINE_ITEM_DESCRIPTIONS: must be a text" },
+        { "fields.json", "{\"file\":\"a\",\"fields\":[1,2]}", "line 1: \"fields\" must be an object" },
+        { "nan.json", "{\"file\":\"a\",\"fields\":{\"TOTAL_AMOUNT\":NaN}}", "line 1: not valid JSON" },
+        { "huge.json", "{\"file\":\"a\",\"fields\":{\"TOTAL_AMOUNT\":1e999}}", "line 1: not valid JSON" },
+    };
+    static const char good[] = "file,TOTAL_AMOUNT\na,$5.00\n";
+    (void)state;
+    char *right = strdup(file_write("right.csv", good, sizeof good - 1));
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char *path = strdup(text_file(files[i].name, files[i].text));
+        refuses(4, files[i].says, "validate", "-s", "receipt", path);
+        refuses(4, files[i].says, "eval", "-s", "receipt", "-t", right, path);
+        refuses(4, files[i].says, "eval", "-s", "receipt", "-t", path, right);
+        refuses(4, files[i].says, "eval", "lint", "-s", "receipt", path);
+        free(path);
+    }
+    refuses(4, "a is there twice .eval lint says where.", "eval", "-s", "receipt", "-t", right, text_file("again.csv", "file,TOTAL_AMOUNT\na,1.00\nx/a,2.00\n"));
+    refuses(3, "cannot read: Is a directory", "validate", "-s", "receipt", "/tmp");
+    free(right);
+}
+
+static void what_is_left_out_of_an_evaluation_is_said(void **state) {
+    char *truth = strdup(text_file("truth.csv", "file,TOTAL_AMOUNT\n7,$5.00\n"));
+    (void)state;
+    const char *run = text_file("run.jsonl", "{\"id\":7,\"fields\":{\"TOTAL_AMOUNT\":\"$5.00\",\"TOTLA\":\"$5.00\",\"SUPLIER\":\"x\"}}\n");
+    prints("run\\.jsonl: no field of the schema, left out: (TOTLA, SUPLIER|SUPLIER, TOTLA)\n.*1 \\(100\\.0 %\\) right", "eval", "-s", "receipt", "-t", truth, run);
+    prints("\"unknown\": \"(TOTLA|SUPLIER), ", "eval", "-s", "receipt", "-t", truth, "-f", "json", run);
+    outcome o = run_with(NULL, ARGS("eval", "lint", "-s", "receipt", "-f", "json", text_file("names.csv", "file,TOTAL_AMOUNT,\x1b[31mX\na,1.00,2\n")));
+    assert_int_equal(o.code, 1);
+    assert_null(strchr(o.out, 0x1b));
+    assert_true(matches(o.out, "\"field\": \"\\[31mX\""));
+    outcome_free(&o);
+    free(truth);
+}
+
+static void options_that_would_do_nothing_are_refused(void **state) {
+    const char *path = answer_file();
+    (void)state;
+    refuses(2, "--source and --prompt are for show", "schema", "list", "--prompt");
+    refuses(2, "--json is for list and show", "schema", "check", "--json", "my.json");
+    refuses(2, "exclude each other", "schema", "show", "receipt", "--source", "--json");
+    refuses(2, "a file is its own source", "schema", "show", "./my.json", "--source");
+    refuses(2, "\"\": no built-in schema of that name", "schema", "check", "");
+    refuses(2, "lint compares nothing", "eval", "lint", "-s", "receipt", path, "--wrong", "3");
+    refuses(2, "stdin .-. can be read only once", "eval", "-s", "receipt", "-t", "-", "-");
+    refuses(2, "stdin .-. can be read only once", "validate", "-s", "receipt", "--page-text", "-");
+}
+
+/* A full disk, and a run that fails: the code says so, and what was in the file before stays. */
+static void a_report_that_cannot_be_written_is_an_error(void **state) {
+    char *path = strdup(answer_file()), *out = strdup(text_file("before.txt", "before"));
+    static const setting full = { .out = OUT_FULL };
+    const char *const *const commands[] = {
+        ARGS("schema", "list"), ARGS("schema", "list", "--json"), ARGS("schema", "show", "receipt"), ARGS("schema", "show", "receipt", "--json"), ARGS("schema", "show", "receipt", "--source"),
+        ARGS("schema", "show", "receipt", "--prompt"), ARGS("validate", "-s", "receipt", path), ARGS("eval", "lint", "-s", "receipt", path) };
+    (void)state;
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        outcome o = run_with(&full, commands[i]);
+        assert_int_equal(o.code, 3);
+        assert_true(matches(o.err, "cannot write the answer: No space left on device"));
+        outcome_free(&o);
+    }
+    refuses(3, "/dev/full: cannot write: No space left on device", "validate", "-s", "receipt", "-o", "/dev/full", path);
+    refuses(4, "not valid JSON", "validate", "-s", "receipt", "-o", out, text_file("bad.json", "{\"a\":"));
+    size_t bytes;
+    char *text = file_read(out, &bytes);
+    assert_string_equal(text, "before");
+    free(text);
+    free(path);
+    free(out);
+}
+
 #define TRUTH RV_TEST_DEMO "/receipts/expected.jsonl"
 
 static void runs_are_compared_with_the_truth_and_with_each_other(void **state) {
@@ -166,6 +258,10 @@ int main(void) {
         cmocka_unit_test(fail_on_decides_the_exit_code),
         cmocka_unit_test(the_review_page_goes_to_a_file_with_its_image),
         cmocka_unit_test(what_makes_no_sense_is_refused),
+        cmocka_unit_test(files_of_fields_that_are_damaged_are_refused_with_their_line),
+        cmocka_unit_test(what_is_left_out_of_an_evaluation_is_said),
+        cmocka_unit_test(options_that_would_do_nothing_are_refused),
+        cmocka_unit_test(a_report_that_cannot_be_written_is_an_error),
         cmocka_unit_test(runs_are_compared_with_the_truth_and_with_each_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,7 +2,7 @@
  *
  * Two ways to be random: a model of random weights, whose steps are the engine's own and slow, and tokens drawn from those that the
  * mask allows, through the same code that takes a model's.  `test_parses full [SCHEMA]` draws 1,000 answers a schema in either
- * grammar and asks the model 24 times a schema.
+ * grammar and asks the model 24 times a schema; `test_parses model [SCHEMA]` asks it 1,000 times.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,6 +22,7 @@
 
 static bool full;
 static int asked = 2;                    /* answers of the model a schema                       */
+static int drawn = 10;                   /* and of the mask                                     */
 static const char *only;                 /* NULL: all */
 static char folder[4096];
 static rv_model *model;
@@ -201,19 +202,18 @@ static void check_drawn(rv_session *session, const rv_schema *schema, rv_constra
 static void whatever_the_mask_allows_parses(void **state) {
     (void)state;
     rv_error err;
-    if (!model) skip();
+    if (!model || !drawn) skip();
     rv_session *session = session_of(1, 32768);
     for (uint32_t s = 0; s < rv_schema_count(); s++)
         for (int strict = 0; strict < 2; strict++) {
             const char *name = rv_schema_name(s);
             rv_schema *schema;
             rv_constraint *form;
-            int times = full ? 1000 : 10;
             if (only ? strcmp(only, name) != 0 : !full && strict != (int)(s & 1)) continue;
             if (rv_schema_open(name, &schema, &err) || rv_form_new(rv_model_tokenizer(model), schema, -1, strict, &form, &err)) fail_msg("%s", err.message);
             shelf ids = shelf_of(&form->guide);
-            for (int k = 0; k < times; k++) check_drawn(session, schema, form, &ids);
-            printf("%-16s %s: %d drawn answers of %u keys parse\n", name, strict ? "strict" : "soft", times, schema->n_fields);
+            for (int k = 0; k < drawn; k++) check_drawn(session, schema, form, &ids);
+            printf("%-16s %s: %d drawn answers of %u keys parse\n", name, strict ? "strict" : "soft", drawn, schema->n_fields);
             free(ids.ids);
             free(ids.begin);
             rv_constraint_free(form);
@@ -230,15 +230,34 @@ static rv_constraint *short_form(const rv_schema *schema, bool strict) {
     rv_error err;
     for (uint32_t i = 0; i < schema->n_fields; i++) {
         keys[i] = rv_form_key(schema, i, strict);
-        keys[i].max_tokens = full ? 24 : 6;                      /* random words go on for ever          */
+        keys[i].max_tokens = asked >= 1000 ? 12 : full ? 24 : 6;     /* random words go on for ever          */
         if (keys[i].list) keys[i].max_items = 6;
     }
     if (rv_constraint_keys(rv_model_tokenizer(model), keys, schema->n_fields, &form, &err)) fail_msg("%s", err.message);
     return form;
 }
 
+static uint64_t hash_of(const char *text) {
+    uint64_t hash = UINT64_C(14695981039346656037);              /* FNV-1a */
+    for (; *text; text++) hash = (hash ^ (unsigned char)*text) * UINT64_C(1099511628211);
+    return hash;
+}
+
+static int by_hash(const void *a, const void *b) {
+    const uint64_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+/* How many different texts there are. */
+static int distinct(uint64_t *texts, int n) {
+    int different = n > 0;
+    qsort(texts, (size_t)n, sizeof *texts, by_hash);
+    for (int i = 1; i < n; i++) different += texts[i] != texts[i - 1];
+    return different;
+}
+
 /* Other words, another answer; now and then drawn at random, which takes long. */
-static void ask_eight(rv_session *session, const rv_schema *schema, rv_constraint *form, int from, int n) {
+static void ask_eight(rv_session *session, const rv_schema *schema, rv_constraint *form, int from, int n, uint64_t *texts) {
     rv_job *jobs[8];
     uint32_t active = 1;
     rv_error err;
@@ -252,6 +271,7 @@ static void ask_eight(rv_session *session, const rv_schema *schema, rv_constrain
     for (int i = 0; i < n; i++) {
         check_answer(schema, jobs[i]);
         check_record(schema, jobs[i]);
+        texts[from + i] = hash_of(rv_job_text(jobs[i], NULL));
         rv_job_free(jobs[i]);
     }
 }
@@ -259,6 +279,7 @@ static void ask_eight(rv_session *session, const rv_schema *schema, rv_constrain
 static void every_answer_has_every_key_and_columns_of_one_length(void **state) {
     (void)state;
     rv_error err;
+    static uint64_t texts[1000];
     if (!model) skip();
     rv_session *session = session_of(8, 8192);
     for (uint32_t s = 0; s < rv_schema_count(); s++) {
@@ -267,8 +288,9 @@ static void every_answer_has_every_key_and_columns_of_one_length(void **state) {
         if (only ? strcmp(only, name) : !full && strcmp(name, "receipt")) continue;
         if (rv_schema_open(name, &schema, &err)) fail_msg("%s", err.message);
         rv_constraint *form = short_form(schema, s % 2);
-        for (int k = 0; k < asked; k += 8) ask_eight(session, schema, form, k, asked - k < 8 ? asked - k : 8);
-        printf("%s: %d answers of %u keys parse\n", name, asked, schema->n_fields);
+        for (int k = 0; k < asked; k += 8) ask_eight(session, schema, form, k, asked - k < 8 ? asked - k : 8, texts);
+        printf("%s: %d answers of %u keys parse, %d of them different\n", name, asked, schema->n_fields, distinct(texts, asked));
+        fflush(stdout);
         rv_constraint_free(form);
         rv_schema_free(schema);
     }
@@ -280,8 +302,9 @@ int main(int argc, char **argv) {
         cmocka_unit_test(whatever_the_mask_allows_parses),
         cmocka_unit_test(every_answer_has_every_key_and_columns_of_one_length),
     };
-    full = argc > 1 && !strcmp(argv[1], "full");
-    if (full) asked = 24;
+    bool long_model = argc > 1 && !strcmp(argv[1], "model");
+    full = long_model || (argc > 1 && !strcmp(argv[1], "full"));
+    if (full) asked = long_model ? 1000 : 24, drawn = long_model ? 0 : 1000;
     if (argc > 2) only = argv[2];
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -228,7 +228,7 @@ static void lint_finds_what_hands_get_wrong(void **state) {
         "truth.csv:3: b: NUMBER: an amount in a column that holds none: is the row shifted? (\"$12.50\")",
         "truth.csv:4: a: DATE: Date: no such day in the calendar. (\"31/02/2024\")",
         "truth.csv:4: a: ITEMS: The columns of the table have different numbers of rows.",
-        "truth.csv:5: c: PRICES: The prices do not add up to the total.", "truth.csv: a: the document is there twice",
+        "truth.csv:5: c: PRICES: The prices do not add up to the total.", "truth.csv:4: a: the document is there twice",
         "truth.csv: PAYMENT: NOT_FOUND in every document", "truth.csv: ABN: no document has this field: it will not be scored",
         "4 documents, ",
     };

@@ -114,6 +114,23 @@ static void numbers_of_cards_never_reach_a_record(void **state) {
     rv_schema_free(s);
 }
 
+static void digits_that_tidying_brings_together_are_masked_too(void **state) {
+    rv_schema *s = schema_of("receipt");
+    rv_record *r = record_of(s, "SUPPLIER_NAME: Acme 4111  1111\xc2\xa0" "1111\xc2\xad 1111\nBUSINESS_ADDRESS: TFN 123\t456\x01 782\nLINE_ITEM_DESCRIPTIONS: Card 5555\xe2\x80\x8b" "555555554444 | 4111 | 1111");
+    (void)state;
+    assert_string_equal(text_of(r, "SUPPLIER_NAME"), "Acme **** **** **** 1111");
+    assert_string_equal(text_of(r, "BUSINESS_ADDRESS"), "TFN *** *** 782");
+    assert_string_equal(text_of(r, "LINE_ITEM_DESCRIPTIONS"), "Card **** ********4444 | 4111 | 1111");
+    assert_int_equal(r->masked, 3);
+    char *text = written(r, RV_FORM_JSON);
+    assert_null(strstr(text, "4111  1111"));
+    assert_null(strstr(text, "123\\t456"));
+    assert_null(strstr(text, "55555555"));
+    rv_text_free(text);
+    rv_record_free(r);
+    rv_schema_free(s);
+}
+
 static void a_tax_file_number_is_judged_then_masked_unless_it_may_be_kept(void **state) {
     static const char json[] =
         "{ \"x-doctype\": \"X\", \"x-prompt\": \"p\", \"properties\": { \"TFN\": { \"x-kind\": \"tfn\", \"x-sensitivity\": \"tfn\" } } }";
@@ -167,6 +184,7 @@ int main(void) {
         cmocka_unit_test(json_is_read_fenced_nested_and_damaged),
         cmocka_unit_test(values_come_out_of_sentences),
         cmocka_unit_test(numbers_of_cards_never_reach_a_record),
+        cmocka_unit_test(digits_that_tidying_brings_together_are_masked_too),
         cmocka_unit_test(a_tax_file_number_is_judged_then_masked_unless_it_may_be_kept),
         cmocka_unit_test(what_was_written_reads_back_the_same),
     };

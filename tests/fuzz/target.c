@@ -12,6 +12,8 @@ const fuzz_target fuzz_targets[] = {
     { "tokenizer", fuzz_tokenizer, 100 },     { "image", fuzz_image, 200 },       { "messages", fuzz_messages, 300 },
     { "json", fuzz_json, 400 },
     { "template", fuzz_template, 200 },       { "quant_state", fuzz_quant_state, 300 }, { "cache", fuzz_cache, 10 },
+    { "answer", fuzz_answer, 200 },           { "fields", fuzz_fields, 100 },       { "schema", fuzz_schema, 100 },
+    { "form", fuzz_form, 20 },
     { NULL, NULL, 0 },
 };
 

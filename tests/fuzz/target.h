@@ -31,6 +31,10 @@ void fuzz_template(const uint8_t *data, size_t bytes);
 void fuzz_quant_state(const uint8_t *data, size_t bytes);
 void fuzz_json(const uint8_t *data, size_t bytes);
 void fuzz_cache(const uint8_t *data, size_t bytes);
+void fuzz_answer(const uint8_t *data, size_t bytes);
+void fuzz_fields(const uint8_t *data, size_t bytes);
+void fuzz_schema(const uint8_t *data, size_t bytes);
+void fuzz_form(const uint8_t *data, size_t bytes);
 
 /* ---- judging ---- */
 
