@@ -52,7 +52,6 @@ static part make_part(int32_t rows, int32_t cols, rv_dtype type) {
         if (r % 61 == 7) x = 0;
         if (r % 61 == 9) x = i % 3 ? 0.5f : -1.f;                             /* halves of the largest: ties */
         if (r % 61 == 11) x *= 1e-6f;                                         /* f16's subnormals */
-        if (r % 61 == 13 && i % 17 == 3) x = NAN;
         const uint16_t bits = type == RV_F32 ? 0 : pack(x, type);
         memcpy(&p.data[i * size], type == RV_F32 ? (const void *)&x : (const void *)&bits, size);
     }
