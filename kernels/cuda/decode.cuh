@@ -159,27 +159,32 @@ template <typename T, int D> static __device__ __forceinline__ void norm_queries
         }
 }
 
+/* The row's own k and v: a lane's pieces, asked for before the queries are waited for. */
+struct own_pieces { uint4 v, low, high; };
+template <typename T, int D> static __device__ __forceinline__ own_pieces load_own(const rope_args<T> &o, const decode_place &p) {
+    const int32_t t = (int32_t)threadIdx.x % 32 % (D / 8);
+    const uint4 *k = reinterpret_cast<const uint4 *>(o.k + p.row * o.ld_k + p.kv_head * D) + t % (D / 16);
+    return { __ldcg(reinterpret_cast<const uint4 *>(o.v + p.row * o.ld_v + p.kv_head * D) + t), __ldcg(k), __ldcg(k + D / 16) };
+}
+
 /* Rotates the row's k, keeps it and v for this block and, in one block of a K/V head's, stores both.
  * One warp. */
 template <typename T, int D>
-static __device__ __forceinline__ void store_own(const attend_args<T> &a, const rope_args<T> &o, const decode_place &p, decode_room<D> &room) {
-    int32_t t = (int32_t)threadIdx.x % 32;
+static __device__ __forceinline__ void store_own(const attend_args<T> &a, const rope_args<T> &o, const decode_place &p, decode_room<D> &room, own_pieces own) {
+    const int32_t t = (int32_t)threadIdx.x % 32;
     if (t < D / 8) {
-        int64_t row = key_row(a, p.slot, p.own);
-        uint4 v = __ldcg(reinterpret_cast<const uint4 *>(o.v + p.row * o.ld_v + p.kv_head * D) + t);
-        room.own_v[t] = v;
-        if (p.stores) reinterpret_cast<uint4 *>(o.to_v + row * a.v_ld + p.kv_head * D)[t] = v;
+        const int64_t row = key_row(a, p.slot, p.own);
+        room.own_v[t] = own.v;
+        if (p.stores) reinterpret_cast<uint4 *>(o.to_v + row * a.v_ld + p.kv_head * D)[t] = own.v;
         if (t < D / 16) {
-            const uint4 *k = reinterpret_cast<const uint4 *>(o.k + p.row * o.ld_k + p.kv_head * D);
             uint4 *to = reinterpret_cast<uint4 *>(o.to_k + row * a.k_ld + p.kv_head * D);
-            uint4 low = __ldcg(k + t), high = __ldcg(k + t + D / 16);
             const float *cos_sin = reinterpret_cast<const float *>(room.table[decode_warp()]) + 8 * t;
-            rotate8<T>(low, high, cos_sin, cos_sin + D / 2);
-            room.own_k[t] = low;
-            room.own_k[t + D / 16] = high;
+            rotate8<T>(own.low, own.high, cos_sin, cos_sin + D / 2);
+            room.own_k[t] = own.low;
+            room.own_k[t + D / 16] = own.high;
             if (p.stores) {
-                to[t] = low;
-                to[t + D / 16] = high;
+                to[t] = own.low;
+                to[t + D / 16] = own.high;
             }
         }
     }
@@ -213,8 +218,9 @@ static __device__ __forceinline__ float4 merge_warps(const decode_room<D> &room,
 
 /* The splits' weights of one head, by one warp. */
 template <int D> static __device__ __forceinline__ void weigh_splits(decode_room<D> &room, int32_t head, const float *m, const float *l, int32_t n) {
-    int32_t lane = (int32_t)threadIdx.x % 32;
+    const int32_t lane = (int32_t)threadIdx.x % 32;
     float top = minus_infinity(), sum = 0;
+    const float first = lane < n ? __ldcg(l + lane) : 0.f;       /* asked for along with its maximum */
     for (int32_t i = lane; i < n; i += 32) top = fmaxf(top, room.weight[head][i] = __ldcg(m + i));
 #pragma unroll
     for (int32_t d = 16; d > 0; d /= 2) top = fmaxf(top, __shfl_xor_sync(~0u, top, d));
@@ -222,7 +228,7 @@ template <int D> static __device__ __forceinline__ void weigh_splits(decode_room
     for (int32_t i = lane; i < n; i += 32) {
         float by = exp2_fast(room.weight[head][i] - top);
         room.weight[head][i] = by;
-        sum = fmaf(by, __ldcg(l + i), sum);
+        sum = fmaf(by, i == lane ? first : __ldcg(l + i), sum);
     }
 #pragma unroll
     for (int32_t d = 16; d > 0; d /= 2) sum += __shfl_xor_sync(~0u, sum, d);
@@ -247,29 +253,35 @@ static __device__ __forceinline__ row_parts<T> parts_of(const attend_args<T> &a,
     return { o + row_part * D, m + row_part, l + row_part, a.out + p.row * a.out_ld + p.head * D };
 }
 
-/* What the row's blocks left, in order of splits. */
+/* What the row's blocks left, in order of splits; the first of it is asked for before its weights are known. */
 template <typename T, int D>
 static __device__ __forceinline__ void merge_splits(decode_room<D> &room, const decode_place &p, const row_parts<T> &r, int32_t most_splits) {
     enum { AT_ONCE = 13 };
+    const int32_t all = p.heads * (D / 4);
+    float4 x[AT_ONCE];
+    auto ask = [&](int32_t i, int32_t from) {
+        const float *o = r.o + ((int64_t)(i / (D / 4)) * most_splits + from) * D + i % (D / 4) * 4;
+#pragma unroll
+        for (int32_t j = 0; j < AT_ONCE; j++)
+            if (i < all && from + j < p.splits) x[j] = __ldcg(reinterpret_cast<const float4 *>(o + j * D));
+    };
+    ask(decode_thread(), 0);
     for (int32_t h = decode_warp(); h < p.heads; h += DECODE_WARPS)
         weigh_splits(room, h, r.m + h * most_splits, r.l + h * most_splits, p.splits);
     decode_meet();
 #pragma unroll 1
-    for (int32_t i = decode_thread(); i < p.heads * (D / 4); i += DECODE_THREADS) {
-        int32_t h = i / (D / 4), c = i % (D / 4) * 4;
-        const float *from = r.o + (int64_t)h * most_splits * D + c;
+    for (int32_t i = decode_thread(); i < all; i += DECODE_THREADS) {
+        const int32_t h = i / (D / 4);
         float4 sum = make_float4(0, 0, 0, 0);
+        if (i != decode_thread()) ask(i, 0);
 #pragma unroll 1
         for (int32_t s = 0; s < p.splits; s += AT_ONCE) {
-            float4 x[AT_ONCE];
-#pragma unroll
-            for (int32_t j = 0; j < AT_ONCE; j++)
-                if (s + j < p.splits) x[j] = __ldcg(reinterpret_cast<const float4 *>(from + (int64_t)(s + j) * D));
+            if (s) ask(i, s);
 #pragma unroll
             for (int32_t j = 0; j < AT_ONCE; j++)
                 if (s + j < p.splits) add_scaled(sum, room.weight[h][s + j], x[j]);
         }
-        store4(r.out + h * D + c, sum, room.sum[h]);
+        store4(r.out + h * D + i % (D / 4) * 4, sum, room.sum[h]);
     }
 }
 
@@ -296,11 +308,10 @@ static __device__ __forceinline__ void leave_parts(const decode_room<D> &room, c
 /* One thread, after all of the block's have left their parts and met: whether the block is the row's last, which joins them. */
 static __device__ __forceinline__ bool is_last(const decode_place &p, void *partial) {
     int32_t *counter = reinterpret_cast<int32_t *>(partial) + p.counter;
-    __threadfence();                       /* the whole block's parts                             */
-    bool last = atomicAdd(counter, 1) == p.splits - 1;
-    if (last) *counter = 0;                /* ready for the next launch                           */
-    __threadfence();
-    return last;
+    int32_t before;                        /* behind the whole block's parts, and before others' are read */
+    asm volatile("atom.acq_rel.gpu.global.add.s32 %0, [%1], 1;" : "=r"(before) : "l"(counter) : "memory");
+    if (before == p.splits - 1) *counter = 0;      /* ready for the next launch                   */
+    return before == p.splits - 1;
 }
 
 /* ---- a block's work ---- */
@@ -436,9 +447,11 @@ static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const
         copies_commit();
         if (i < from) {
             ready();
+            own_pieces pieces = {};
+            if (owner) pieces = load_own<T, D>(o, p);
             load_queries<T, D>(a, o, room, p, q);
             keep_queries(room, q);
-            if (owner) store_own(a, o, p, room);
+            if (owner) store_own(a, o, p, room, pieces);
         }
     }
     copies_wait<0>();

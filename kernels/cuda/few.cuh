@@ -142,13 +142,17 @@ template <typename T, typename To> static __device__ __forceinline__ void share_
 
 /* ---- results ---- */
 
+/* SwiGLU, and where it belongs.  Rounded to act first, as the separate product and swiglu do. */
+template <typename T, typename O> static __device__ __forceinline__ O gated(float v, float up) {
+    const float g = to_f32(to_act<T>(v)), u = to_f32(to_act<T>(up));
+    return to_act<O>(silu(g) * u);
+}
+static __device__ __forceinline__ int32_t gated_column(int32_t row) { return row / (2 * RV_CUDA_GATE_BLOCK) * RV_CUDA_GATE_BLOCK + row % RV_CUDA_GATE_BLOCK; }
+
 template <typename T, typename O, int HOW>
 static __device__ __forceinline__ void finish_one(const args &a, int32_t row, int32_t n, float v, float up, float old) {
     if (HOW == rv_few::RV_FEW_SWIGLU) {
-        int32_t c = row / (2 * RV_CUDA_GATE_BLOCK) * RV_CUDA_GATE_BLOCK + row % RV_CUDA_GATE_BLOCK;
-        /* Rounded to act first, as the separate product and swiglu do. */
-        float g = to_f32(to_act<T>(v)), u = to_f32(to_act<T>(up));
-        ((O *)a.out)[n * a.out_ld + c] = to_act<O>(silu(g) * u);
+        ((O *)a.out)[n * a.out_ld + gated_column(row)] = gated<T, O>(v, up);
         return;
     }
     if (a.bias) v += a.bias[row];

@@ -4,125 +4,27 @@
  * weights are on their way; what a quantising launch would take is more than that.
  */
 #include "kernels/cuda/few8.cuh"
+#include "kernels/cuda/int8_held.cuh"
 
-/* ---- activations of up to HELD * THREADS columns: a thread's are THREADS apart, in registers ---- */
-
-enum { SHORT = HELD * THREADS };
 enum source { GLOBAL, WHOLE, HELD_ROWS };      /* where codes come from: read as they lie; made in or copied to shared memory; the same of short rows */
-
-/* What the block's warps leave for one another: of two rows by turns, so that one barrier a use is enough. */
-struct meeting { float sum[2][WARPS], most[2][WARPS]; uint32_t marks[HELD * WARPS]; int32_t base[HELD * WARPS + 1]; };
-
-/* norm_rows' very operations on row r. */
-template <typename T>
-static __device__ __forceinline__ void norm_held(const args &a, int32_t r, const float (&weight)[HELD], T (&x)[HELD], meeting &m) {
-    const int32_t first = (int32_t)threadIdx.x;
-    const float *from = (const float *)a.x + r * a.x_ld;
-    float v[HELD], square = 0;
-#pragma unroll
-    for (int32_t i = 0; i < HELD; i++) v[i] = first + i * THREADS < a.cols ? __ldcg(from + first + i * THREADS) : 0.f;
-#pragma unroll
-    for (int32_t i = 0; i < HELD; i++) square += v[i] * v[i];
-    for (int d = 16; d; d >>= 1) square += __shfl_xor_sync(~0u, square, d);
-    if (first % 32 == 0) m.sum[r % 2][first / 32] = square;
-    __syncthreads();
-    square = 0;
-    for (int32_t w = 0; w < WARPS; w++) square += m.sum[r % 2][w];
-    const float scale = rsqrtf(square / (float)a.cols + a.eps);
-#pragma unroll
-    for (int32_t i = 0; i < HELD; i++) x[i] = first + i * THREADS < a.cols ? to_act<T>(v[i] * scale * weight[i]) : T(0.f);
-}
 
 static __device__ __forceinline__ uint32_t *far_list(const args8 &g, int32_t r) { return g.list + (int64_t)r * (g.pitch + RV_CUDA_INT8_CLOSE); }
 
-/* The list of a row that has outliers: each of a thread's finds its place by counting those before it. */
-template <typename T>
-static __device__ __forceinline__ int32_t list_held(const T (&x)[HELD], float threshold, uint32_t *near, uint32_t *far, meeting &m) {
-    const int32_t first = (int32_t)threadIdx.x, warp = first / 32, lane = first % 32;
-    auto mark = [&](int32_t i) { return __ballot_sync(~0u, fabsf(through_f16(*(const uint16_t *)&x[i], T()).x) >= threshold); };
-#pragma unroll
-    for (int32_t i = 0; i < HELD; i++) {
-        const uint32_t marks = mark(i);
-        if (lane == 0) m.marks[i * WARPS + warp] = marks;
-    }
-    __syncthreads();
-    if (warp == 0) {
-        int32_t mine[HELD * WARPS / 32], all = 0;
-#pragma unroll
-        for (int32_t j = 0; j < HELD * WARPS / 32; j++) mine[j] = __popc(m.marks[lane * (HELD * WARPS / 32) + j]), all += mine[j];
-        int32_t before = all;
-#pragma unroll
-        for (int d = 1; d < 32; d *= 2) {
-            const int32_t other = __shfl_up_sync(~0u, before, d);
-            if (lane >= d) before += other;
-        }
-        if (lane == 31) m.base[HELD * WARPS] = before;
-        before -= all;
-#pragma unroll
-        for (int32_t j = 0; j < HELD * WARPS / 32; j++) m.base[lane * (HELD * WARPS / 32) + j] = before, before += mine[j];
-    }
-    __syncthreads();
-    const int32_t all = m.base[HELD * WARPS];
-    uint32_t *list = list_of(all, near, far);
-#pragma unroll
-    for (int32_t i = 0; i < HELD; i++) {
-        const uint32_t marks = m.marks[i * WARPS + warp];
-        if (marks >> lane & 1)
-            list[m.base[i * WARPS + warp] + __popc(marks & ((1u << lane) - 1))] = (uint32_t)(first + i * THREADS) | (uint32_t)*(const uint16_t *)&x[i] << 16;
-    }
-    if (first == 0) list[all] = ~0u;
-    __syncthreads();
-    return all;
-}
+/* ---- activations of up to HELD * THREADS columns ---- */
 
-/* quantise_row's codes of row r, held in x. */
-template <typename T>
-static __device__ __forceinline__ int8_row quantise_held(const args8 &g, int32_t r, const T (&x)[HELD], int8_t *codes, uint32_t *near, meeting &m) {
-    const int32_t first = (int32_t)threadIdx.x;
-    const float limit = g.threshold == 0.f ? __int_as_float(0x7f800000) : g.threshold;
-    const int8_limit is = { g.threshold, NULL };
-    float f[HELD], most = 0;
-    bool any = false;
-#pragma unroll
-    for (int32_t i = 0; i < HELD; i++) {
-        f[i] = through_f16(*(const uint16_t *)&x[i], T()).x;
-        any |= is.outlier(fabsf(f[i]));
-        if (is.counts(fabsf(f[i]))) most = fmaxf(most, fabsf(f[i]));
-    }
-    const uint32_t of_warp = __reduce_max_sync(~0u, __float_as_uint(most));       /* none is negative: they order as integers */
-    if (first % 32 == 0) m.most[r % 2][first / 32] = __uint_as_float(of_warp);
-    __syncthreads();
-    most = m.most[r % 2][0];
-#pragma unroll
-    for (int32_t w = 1; w < WARPS; w++) most = fmaxf(most, m.most[r % 2][w]);
-    const float scale = most > 0 ? __fdiv_rn(127.f, most) : 0.f;
-#pragma unroll
-    for (int32_t i = 0; i < HELD; i++)
-        if (first + i * THREADS < g.pitch) codes[first + i * THREADS] = (int8_t)code_bits(fabsf(f[i]) < limit ? f[i] : 0.f, scale);
-    int32_t outliers = 0;
-    if (__syncthreads_or(any)) outliers = list_held(x, g.threshold, near, far_list(g, r), m);
-    return { most, outliers };
-}
-
-template <typename T> static __device__ __forceinline__ void share_short(const args8 &g, int8_t *codes, int8_row *rows, uint32_t *near, meeting &m) {
+template <typename T> static __device__ __forceinline__ void share_short(const args8 &g, int8_t *codes, int8_row *rows, uint32_t *near, held_meeting &m) {
     const args &a = g.a;
-    const int32_t first = (int32_t)threadIdx.x;
     float weight[HELD];
-#pragma unroll
-    for (int32_t i = 0; i < HELD; i++) weight[i] = a.norm && first + i * THREADS < a.cols ? a.norm[first + i * THREADS] : 0.f;
+    hold_weights<false>(a, weight);
     wait_for_previous();
 #pragma unroll 1
     for (int32_t r = 0; r < a.n; r++) {
-        T x[HELD];
-        if (a.norm) norm_held<T>(a, r, weight, x, m);
-        else
-#pragma unroll
-            for (int32_t i = 0; i < HELD; i++) {
-                const uint16_t bits = first + i * THREADS < a.cols ? __ldcg((const uint16_t *)a.x + r * a.x_ld + first + i * THREADS) : (uint16_t)0;
-                x[i] = *(const T *)&bits;
-            }
-        const int8_row row = quantise_held<T>(g, r, x, codes + r * g.shared_pitch, a.n <= 2 ? near + r * NEAR : NULL, m);
-        if (first == 0) rows[r] = row;
+        uint32_t x[HELD / 2];
+        if (a.norm) norm_held<T, false>(a, r, weight, x, m);
+        else hold_row<T, false>(a, r, x);
+        const list_place place = { a.n <= 2 ? near + r * NEAR : NULL, far_list(g, r) };
+        const int8_row row = quantise_held<T, false>(x, g.threshold, g.pitch, codes + r * g.shared_pitch, place, m, r);
+        if (threadIdx.x == 0) rows[r] = row;
     }
     __syncthreads();
 }
@@ -201,7 +103,7 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
         for (int32_t i = 0; i <= g.ahead; i++) tiles.of[i] = tiles.take(g, i);
 
     uint32_t *near = (uint32_t *)((char *)memory + at.near);
-    if (FROM == HELD_ROWS) share_short<T>(g, (int8_t *)memory + at.codes, rows, near, *(meeting *)sums);
+    if (FROM == HELD_ROWS) share_short<T>(g, (int8_t *)memory + at.codes, rows, near, *(held_meeting *)sums);
     else if (FROM == WHOLE) share_codes<T>(g, (int8_t *)memory + at.codes, rows, near, (T *)((char *)memory + at.normed), &sums->of[0][0][0]);
     else {
         wait_for_previous();

@@ -46,6 +46,22 @@ static __device__ __forceinline__ float2 through_f16(uint32_t pair, __nv_bfloat1
     return __half22float2(__float22half2_rn(make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u))));
 }
 
+/* The same as two values of f16. */
+static __device__ __forceinline__ uint32_t half_pair(uint32_t pair, __half) { return pair; }
+static __device__ __forceinline__ uint32_t half_pair(uint32_t pair, __nv_bfloat16) {
+    const __half2 h = __float22half2_rn(make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)));
+    return *(const uint32_t *)&h;
+}
+/* The larger of either half's magnitudes; NaN is larger than all. */
+static __device__ __forceinline__ uint32_t most_pair(uint32_t most, uint32_t pair) {
+#if __CUDA_ARCH__ >= 800
+    const __half2 m = __hmax2_nan(*(const __half2 *)&most, __habs2(*(const __half2 *)&pair));
+    return *(const uint32_t *)&m;
+#else
+    return __vmaxu2(most, pair & 0x7fff7fff);
+#endif
+}
+
 /* Largest over the block, in every thread. */
 static __device__ __forceinline__ float block_most(float v, float *shared) {
     for (int m = 16; m; m >>= 1) v = fmaxf(v, __shfl_xor_sync(~0u, v, m));

@@ -5,6 +5,7 @@
  * weights that are there anyway.
  */
 #include "kernels/cuda/few8.cuh"
+#include "kernels/cuda/int8_held.cuh"
 #include "kernels/cuda/stream90_launch.cuh"
 
 /* What the warps leave of a tile: sums of codes (as bits), of outliers, and the tile's scales. */
@@ -22,7 +23,8 @@ struct tile_sums8 {
 template <typename A> struct int8_format {
     typedef A T;
     typedef tile_sums8 sums;
-    enum { STEP = WARPS * TILE * DEPTH8, BESIDE = TILE * (int)sizeof(float), ASKED = 3 };
+    enum { TOLD_AT = 32 };               /* among RV_CUDA_GATE counters, in a line of their own */
+    enum { STEP = WARPS * TILE * DEPTH8, BESIDE = TILE * (int)sizeof(float), ASKED = 3, EARLY = 1, DRAWN = GATE_UP };
     struct weights {
         CUtensorMap map[RV_STREAM_LAYERS][PRODUCTS];
         const float *scale[RV_STREAM_LAYERS][PRODUCTS];
@@ -32,16 +34,16 @@ template <typename A> struct int8_format {
 
     /* Rows of codes that are read together lie half the banks apart. */
     static __host__ __device__ int32_t pitch_of(int32_t cols) { return cols + 64; }
-    /* Narrow: codes, normed rows, what is known of rows, lists, room for quantising any of them.  Wide: codes. */
+    /* Narrow: codes, normed rows that are too long to be held, what is known of rows, lists, room for quantising any of them.  Wide: codes. */
     struct places {
         int32_t normed, rows, lists, room, bytes;
         __host__ __device__ places(int32_t n, int32_t hidden, int32_t q_width, int32_t ffn) {
-            const int32_t narrow = hidden > q_width ? hidden : q_width;
+            const int32_t narrow = hidden > q_width ? hidden : q_width, quantising = int8_shared_bytes(ffn > narrow ? ffn : narrow);
             normed = n * pitch_of(narrow);
-            rows = normed + n * hidden * 2;
+            rows = normed + (hidden > SHORT ? n * hidden * 2 : 0);
             lists = rows + STREAM_ROWS * (int32_t)sizeof(row8);
             room = lists + n * NEAR * (int32_t)sizeof(uint32_t);
-            bytes = room + int8_shared_bytes(ffn > narrow ? ffn : narrow);
+            bytes = room + (quantising > (int32_t)sizeof(held_meeting) ? quantising : (int32_t)sizeof(held_meeting));
         }
     };
     static int32_t narrow_bytes(int32_t n, int32_t hidden, int32_t q_width, int32_t ffn) { return places(n, hidden, q_width, ffn).bytes; }
@@ -61,27 +63,124 @@ template <typename A> struct int8_format {
         copy_slices(to, &w.map[layer][kind], step * DEPTH8, tile * TILE, bar, policy);
     }
 
-    /* Behind the gate. */
-    template <typename R> static __device__ __forceinline__ void bring(const stream_args<int8_format> &a, int32_t i, const stream_rooms<int8_format> &rooms, R ready) {
-        const args e = rows_of(a, i);
-        const places at(a.n, a.hidden, a.q_width, a.ffn);
-        char *narrow = (char *)rooms.narrow;
-        int8_t *codes = i % PRODUCTS == DOWN ? (int8_t *)rooms.wide : (int8_t *)narrow;
-        T *normed = (T *)(narrow + at.normed);
-        row8 *rows = (row8 *)(narrow + at.rows);
-        const int8_limit limit = { a.weights.threshold, NULL };
-        if (e.norm) norm_rows<T>(e, normed, (float *)rooms.sums, ready);
-        else ready();
+    /* Of a row that `down` will multiply: the largest of what counts, and whether something is an outlier or not finite.  Of a layer and of the next one by
+     * turns, zero in between. */
+    struct told { uint32_t most, odd; };
+    static __device__ __forceinline__ told *told_of(const stream_args<int8_format> &a, int32_t layer) { return (told *)(a.gate + TOLD_AT) + layer % 2 * STREAM_ROWS; }
+    static __device__ __forceinline__ float limit_of(const stream_args<int8_format> &a) { return a.weights.threshold == 0.f ? __int_as_float(0x7f800000) : a.weights.threshold; }
+    struct tally {
+        float most;
+        bool odd;
+        __device__ __forceinline__ void begin(const stream_args<int8_format> &a, int32_t i) {
+            most = 0;
+            odd = false;
+            if (i % PRODUCTS == IN && i && blockIdx.x == 0 && threadIdx.x % 32 < STREAM_ROWS) told_of(a, i / PRODUCTS - 1)[threadIdx.x % 32] = { 0, 0 };
+        }
+        __device__ __forceinline__ void see(const stream_args<int8_format> &a, T x) {
+            const float f = fabsf(through_f16(*(const uint16_t *)&x, T()).x);
+            if (int8_limit{ a.weights.threshold, NULL }.counts(f)) most = fmaxf(most, f);
+            odd |= !(f < limit_of(a));
+        }
+        __device__ __forceinline__ void leave(const stream_args<int8_format> &a, int32_t i) const {
+            const int32_t lane = (int32_t)threadIdx.x % 32;
+            if (i % PRODUCTS != GATE_UP) return;
+            for (int32_t n = 0; n < a.n; n++) {
+                const bool mine = lane / RV_CUDA_GATE_BLOCK == n;
+                const uint32_t all = __reduce_max_sync(~0u, mine ? __float_as_uint(most) : 0);       /* none is negative: they order as integers */
+                const bool some = __any_sync(~0u, mine && odd);
+                if (lane == 0) atomicMax(&told_of(a, i / PRODUCTS)[n].most, all);
+                if (lane == 0 && some) told_of(a, i / PRODUCTS)[n].odd = 1;
+            }
+        }
+        static __device__ __forceinline__ void clear(const stream_args<int8_format> &a) {
+            for (int32_t n = 0; n < 2 * STREAM_ROWS; n++) told_of(a, 0)[n] = { 0, 0 };
+        }
+    };
+
+    /* Of a product's rows: where their codes and what else is known of them belong. */
+    struct bringing {
+        const stream_args<int8_format> &a;
+        const args e;
+        char *narrow;
+        int8_t *codes;
+        const int32_t i;
+        __device__ __forceinline__ places at() const { return places(a.n, a.hidden, a.q_width, a.ffn); }
+        __device__ __forceinline__ list_place place(int32_t r) const {
+            return { (uint32_t *)(narrow + at().lists) + r * NEAR, (uint32_t *)((int32_t *)a.partial + COUNTERS) + r * (e.cols + 8) };
+        }
+        __device__ __forceinline__ void *room() const { return narrow + at().room; }
+        __device__ __forceinline__ int8_t *codes_of(int32_t r) const { return codes + r * pitch_of(e.cols); }
+        __device__ __forceinline__ void know(int32_t r, const int8_row &row) const {
+            if (threadIdx.x == 0) ((row8 *)(narrow + at().rows))[r] = { row, place(r)(row.outliers, 0) };
+        }
+    };
+
+    /* Of up to SHORT columns. */
+    template <typename R> static __device__ __forceinline__ void bring_short(const bringing &b, R ready) {
+        held_meeting &m = *(held_meeting *)b.room();
+        float weight[HELD];
+        hold_weights<true>(b.e, weight);
+        ready();
 #pragma unroll 1
-        for (int32_t r = 0; r < a.n; r++) {
-            const T *x = e.norm ? normed + r * e.cols : (const T *)e.x + r * e.x_ld;
-            auto piece = [&](int32_t p) { return e.norm ? ((const uint4 *)x)[p] : __ldcg((const uint4 *)x + p); };
-            auto value = [&](int32_t k) { return e.norm ? ((const uint16_t *)x)[k] : __ldcg((const uint16_t *)x + k); };
-            const list_place place = { (uint32_t *)(narrow + at.lists) + r * NEAR, (uint32_t *)((int32_t *)a.partial + COUNTERS) + r * (e.cols + 8) };
-            const int8_row row = quantise_row<T>(piece, value, [](int32_t, uint32_t) {}, e.cols, limit, codes + r * pitch_of(e.cols), place, narrow + at.room);
-            if (threadIdx.x == 0) rows[r] = { row, place(row.outliers, 0) };
+        for (int32_t r = 0; r < b.a.n; r++) {
+            uint32_t x[HELD / 2];
+            if (b.e.norm) norm_held<T, true>(b.e, r, weight, x, m);
+            else hold_row<T, true>(b.e, r, x);
+            b.know(r, quantise_held<T, true>(x, b.a.weights.threshold, b.e.cols, b.codes_of(r), b.place(r), m, r));
+        }
+        meet();
+    }
+
+    /* Of more: by way of shared memory where they are normed. */
+    template <typename R> static __device__ __forceinline__ void bring_normed(const bringing &b, const stream_rooms<int8_format> &rooms, R ready) {
+        T *normed = (T *)(b.narrow + b.at().normed);
+        norm_rows<T>(b.e, normed, (float *)rooms.sums, ready);
+#pragma unroll 1
+        for (int32_t r = 0; r < b.a.n; r++) {
+            const T *x = normed + r * b.e.cols;
+            auto piece = [&](int32_t p) { return ((const uint4 *)x)[p]; };
+            auto value = [&](int32_t k) { return ((const uint16_t *)x)[k]; };
+            b.know(r, quantise_row<T>(piece, value, [](int32_t, uint32_t) {}, b.e.cols, { b.a.weights.threshold, NULL }, b.codes_of(r), b.place(r), b.room()));
             meet();                      /* the room is free again */
         }
+    }
+    template <typename R> static __device__ __forceinline__ void bring_long(const bringing &b, R ready) {
+        const bool known = b.i % PRODUCTS == DOWN;
+        const int8_limit limit = { b.a.weights.threshold, NULL };
+        found_outliers *found = (found_outliers *)b.room();
+        if (threadIdx.x == 0) found->n = 0;
+        ready();
+#pragma unroll 1
+        for (int32_t r = 0; r < b.a.n; r++) {
+            const T *x = (const T *)b.e.x + r * b.e.x_ld;
+            auto piece = [&](int32_t p) { return __ldcg((const uint4 *)x + p); };
+            auto find = [&] {
+                const int2 told = __ldcg((const int2 *)(told_of(b.a, b.i / PRODUCTS) + r));
+                return known_row{ __int_as_float(told.x), !told.y };
+            };
+            int32_t n = NEAR;
+            known_row row = {};
+            if (known) {
+                row = quantise_known<T>(piece, find, limit, b.e.cols / PIECE, b.codes_of(r), *found);
+                meet();
+                n = row.plain ? 0 : found->n;
+            }
+            if (n < NEAR) {
+                if (n) list_found(*found, b.place(r)(n, 0));
+                b.know(r, { row.most, n });
+            } else b.know(r, quantise_row<T>(piece, [&](int32_t k) { return __ldcg((const uint16_t *)x + k); }, [](int32_t, uint32_t) {}, b.e.cols, limit, b.codes_of(r), b.place(r), b.room()));
+            meet();                      /* the room is free again */
+            if (threadIdx.x == 0) found->n = 0;
+            if (r + 1 < b.a.n) meet();
+        }
+    }
+
+    /* Behind the gate. */
+    template <typename R> static __device__ __forceinline__ void bring(const stream_args<int8_format> &a, int32_t i, const stream_rooms<int8_format> &rooms, R ready) {
+        const bringing b = { a, rows_of(a, i), (char *)rooms.narrow, i % PRODUCTS == DOWN ? (int8_t *)rooms.wide : (int8_t *)rooms.narrow, i };
+        if (i % PRODUCTS != DOWN && b.e.cols <= SHORT) bring_short(b, ready);
+        else if (b.e.norm) bring_normed(b, rooms, ready);
+        else bring_long(b, ready);
     }
 
     struct product {
@@ -93,11 +192,13 @@ template <typename A> struct int8_format {
         float scale;
         uint4 b[2];
         __device__ __forceinline__ product(const stream_args<int8_format> &a, int32_t i, int32_t cols, const stream_rooms<int8_format> &rooms)
-            : row((int32_t)threadIdx.x % 32 / 4 < a.n), first(multiplier() * steps(cols)) {
+            : row((int32_t)threadIdx.x % 32 / 4 < a.n), first(multiplier() * steps(cols)), outliers() {
             const int32_t lane = (int32_t)threadIdx.x % 32, n = outliers.n();
             const row8 *rows = (const row8 *)((const char *)rooms.narrow + places(a.n, a.hidden, a.q_width, a.ffn).rows);
             x = (const int8_t *)(i % PRODUCTS == DOWN ? rooms.wide : rooms.narrow) + lane / 4 * pitch_of(cols) + first * DEPTH8 + lane % 4 * 16;
-            outliers.begin(n < a.n ? rows[n].list : NULL, n < a.n ? rows[n].row.outliers : 0, first, first + steps(cols));
+            const int32_t all = n < a.n ? rows[n].row.outliers : 0;
+            outliers.here = __any_sync(~0u, all);
+            if (seldom(outliers.here)) outliers.begin(n < a.n ? rows[n].list : NULL, all, first, first + steps(cols));
         }
         __device__ __forceinline__ void begin() {
             acc[0] = acc[1] = acc[2] = acc[3] = 0;
@@ -155,7 +256,9 @@ template <typename A> struct int8_format {
             }
             count_clamped(clamped);
         }
-        __device__ __forceinline__ void write() { at.write(a, y[0], y[1], old); }
+        __device__ __forceinline__ void write(tally &t) {
+            t.see(a, at.write(a, y[0], y[1], old));
+        }
     };
 #endif
 };

@@ -3,7 +3,8 @@
  * The one idea: a block per multiprocessor stays for the whole run, and one thread of it asks for weights, which depend on nothing: tile
  * after tile, product after product, as far ahead as shared memory has room.  Between products blocks wait for one another at a gate, and
  * meanwhile the room fills: whoever multiplies is faster than memory, so that it is empty when they come to a gate, and full when they
- * leave.  Not all of the room is asked for at once: what a multiprocessor waits for, keys and gates among it, stands in line behind what it asked for before.
+ * leave.  Not all of the room is asked for at once: what a multiprocessor waits for, keys and gates among it, stands in line behind what it asked for before,
+ * and what others wait for behind that: of products to come less is on its way than of the one that is multiplied.
  *
  * Eight warps multiply, and one finishes what they leave of a tile, to the order of sums of few.cu and its kin.  Four attend (decode.cuh): they ask for
  * a layer's keys while its queries are still being computed, and the first of them keeps the gate, so that nobody who multiplies waits for
@@ -13,7 +14,8 @@
  * A format F, of which stream90.cu and stream8_90.cu have one each, says how weights are kept:
  *     T, sums                  the act type; what the warps leave of a tile
  *     STEP, BESIDE             bytes of a step, and of what comes with it
- *     ASKED                    steps on their way at once
+ *     ASKED, EARLY             steps on their way at once: of the product that is being multiplied, of later ones
+ *     DRAWN                    the first of a layer's products whose tiles are drawn: those that are here before they are needed are shared out evenly
  *     weights                  what of them the kernel is told
  *     steps(cols)              of a tile
  *     narrow_bytes, wide_bytes shared memory for the rows of in, o, gate and up; of down
@@ -22,6 +24,7 @@
  *     bring(..)                the rows that a product multiplies, to shared memory
  *     product                  one warp's part of a tile: begin, load (rows), multiply (weights), leave
  *     finisher                 one warp, a tile: read (what they left), write (results)
+ *     tally                    what that warp adds up over a product, for those who bring the next one's rows: begin, leave; clear, behind the last
  */
 #ifndef RV_KERNELS_CUDA_STREAM90_CUH
 #define RV_KERNELS_CUDA_STREAM90_CUH
@@ -30,7 +33,7 @@
 #include "kernels/cuda/hopper.cuh"
 
 enum { ATTENDING = DECODE_THREADS, HELPING = 128 /* a warp that finishes, a thread that asks */, ALL_THREADS = THREADS + ATTENDING + HELPING,
-       STREAM_ROWS = RV_CUDA_NORM_ROWS, MOST_AHEAD = 10, SUMS = 4 /* rooms for what the warps leave of a tile */,
+       STREAM_ROWS = RV_CUDA_NORM_ROWS, LEAST_AHEAD = 4, MOST_AHEAD = 12, SUMS = 3 /* rooms for what the warps leave of a tile */,
        IN = 0, O, GATE_UP, DOWN, PRODUCTS };
 
 template <typename F> struct stream_args {
@@ -47,7 +50,8 @@ template <typename F> struct stream_args {
     int32_t *gate;                       /* who has come to the gates so far; who has left; tiles drawn */
     float eps, q_eps;
     int32_t n, layers, hidden, q_width, kv_width, ffn;
-    int32_t stages, narrow, wide;        /* narrow, wide: bytes of shared memory for rows of hidden or q_width; of ffn, or for attention */
+    int32_t stages, lent;                /* lent: the last of them, which are attention's room  */
+    int32_t narrow, attention;           /* bytes of shared memory: for rows of hidden or q_width; for attention, and behind it */
     rv_stream_layer layer[RV_STREAM_LAYERS];
 };
 
@@ -63,11 +67,13 @@ struct tile_sums {
 };
 
 /* What lies between the thread that asks, those who multiply and the one who finishes, in shared memory.
- * All tiles of the run stand in one line, product after product; blocks draw from it as they come to ask for weights, since memory does not
- * serve all multiprocessors alike. */
+ * All tiles of the run stand in one line, product after product; blocks draw from it as they come to ask for weights (F::DRAWN), since memory does
+ * not serve all multiprocessors alike. */
 struct alignas(16) hand {
-    enum { SLOTS = 16 };                 /* more than there are stages, rooms and one more: the last may lag that far behind the first */
+    enum { SLOTS = 32 };                 /* more than there are stages, rooms and one more: the last may lag that far behind the first */
     uint64_t full[MOST_AHEAD], empty[MOST_AHEAD], left[SUMS], taken[SUMS];
+    int32_t now;                         /* the product that is being multiplied                */
+    int32_t attends[2], attended;        /* whether the block has places of a self, a cross layer; layers whose attention is over */
     int32_t of[SLOTS];                   /* the k-th tile: its place in the line, marked with the round */
 };
 
@@ -102,10 +108,7 @@ template <int ID, int N> static __device__ __forceinline__ void await() { asm vo
  * any that met it before, wrote is seen behind the gate in all blocks. */
 static __device__ __forceinline__ void arrive_at_gate(int32_t *gate) {
     __syncwarp();
-    if (threadIdx.x % 32 == 0) {
-        asm volatile("fence.acq_rel.gpu;" ::: "memory");
-        asm volatile("red.relaxed.gpu.global.add.s32 [%0], 1;" ::"l"(gate) : "memory");
-    }
+    if (threadIdx.x % 32 == 0) asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(gate) : "memory");
 }
 struct gate_keeper {
     int32_t *gate, target;
@@ -129,6 +132,20 @@ struct round_robin {
     }
 };
 
+/* Stages in turn, as many as may be used at the time, and the parity of each one's round. */
+struct stage_walk {
+    int32_t at = 0;
+    uint32_t parities = 0;
+    __device__ __forceinline__ void within(int32_t size) {
+        if (at >= size) at = 0;
+    }
+    __device__ __forceinline__ uint32_t parity() const { return parities >> at & 1; }
+    __device__ __forceinline__ void next(int32_t size) {
+        parities ^= 1u << at;
+        if (++at >= size) at = 0;
+    }
+};
+
 /* ---- products ---- */
 
 struct work { int32_t tiles, cols; };
@@ -144,8 +161,14 @@ template <typename F> static __device__ __forceinline__ work work_of(const strea
     }
 }
 
+/* Stages that product number i may use: attention's room is lent to what is multiplied behind it, and where the block attends to nothing. */
+template <typename F> static __device__ __forceinline__ int32_t stages_of(const stream_args<F> &a, const hand &h, int32_t i) {
+    return i % PRODUCTS >= GATE_UP || !h.attends[a.layer[i / PRODUCTS].q_norm != NULL] ? a.stages : a.stages - a.lent;
+}
+
 static __device__ __forceinline__ int32_t mark(int32_t k) { return (k / hand::SLOTS + 1 & 127) << 24; }
 static __device__ __forceinline__ void begin(hand &h, int32_t stages) {
+    h.now = h.attended = 0;
     for (int32_t k = 0; k < hand::SLOTS; k++) h.of[k] = 0;
     for (int32_t s = 0; s < stages; s++) {
         barrier_open(&h.full[s], 1);
@@ -172,38 +195,44 @@ static __device__ __forceinline__ void warp_arrive(uint64_t *bar) {
     if (threadIdx.x % 32 == 0) barrier_arrive(bar);
 }
 
-/* One thread: the weights of all tiles that this block draws. */
+/* One thread: the weights of all of the block's tiles, every so-manieth of some products, as many as it draws of others. */
 template <typename F> static __device__ __forceinline__ void ask(const stream_args<F> &a, hand &h, char *ring, char *beside) {
     enum { LATE = 2 };                   /* steps before a tile's end: when the next one is drawn */
     const uint64_t policy = read_once();
-    int32_t i = 0, first = 0, place = (int32_t)blockIdx.x, ahead = F::ASKED;
-    round_robin stage, landed;
-    work p = work_of(a, 0);
-    say(h, 0, place);
+    int32_t first = 0, before = 0, drawn = (int32_t)blockIdx.x, k = 0;       /* before: tiles that were to be drawn before the product's */
+    int32_t flying = 0, behind = 0;      /* steps on their way; so many layers' attention       */
+    uint64_t asked = 0;                  /* their stages and parity: a byte each                */
+    stage_walk stage;
 #pragma unroll 1
-    for (int32_t k = 0;; k++) {
-        while (place - first >= p.tiles) {
-            first += p.tiles;
-            if (++i == a.layers * PRODUCTS) return;
-            p = work_of(a, i);
-        }
-        const int32_t steps = F::steps(p.cols);
-        int32_t drawn = 0;
+    for (int32_t i = 0; i < a.layers * PRODUCTS; i++) {
+        const work p = work_of(a, i);
+        const bool draws = i % PRODUCTS >= F::DRAWN;
+        const int32_t steps = F::steps(p.cols), stages = stages_of(a, h, i), late = steps > LATE ? steps - LATE : 0;
+        if (i % PRODUCTS == GATE_UP && stages_of(a, h, i - 1) < a.stages) behind = i / PRODUCTS + 1;
 #pragma unroll 1
-        for (int32_t step = 0; step < steps; step++) {
-            if (step == (steps > LATE ? steps - LATE : 0)) drawn = (int32_t)gridDim.x + atomicAdd(a.gate + 2, 1);
-            if (ahead) ahead--;
-            else {
-                barrier_wait(&h.full[landed.at], landed.parity);
-                landed.next(a.stages);
+        for (int32_t tile = draws ? drawn - before : (int32_t)blockIdx.x; tile < p.tiles; tile = draws ? drawn - before : tile + (int32_t)gridDim.x) {
+            say(h, k++, first + tile);
+            stage.within(stages);
+#pragma unroll 1
+            for (int32_t step = 0; step < steps; step++) {
+                if (draws && step == late) drawn = (int32_t)gridDim.x + atomicAdd(a.gate + 2, 1);
+                for (const int32_t most = i > atomicOr(&h.now, 0) ? F::EARLY : F::ASKED; flying >= most; flying--) {
+                    const uint32_t oldest = (uint32_t)(asked >> (flying - 1) * 8) & 255;
+                    barrier_wait(&h.full[oldest / 2], oldest % 2);
+                }
+                asked = asked << 8 | (uint32_t)stage.at * 2 | stage.parity();
+                flying++;
+                if (stage.at >= a.stages - a.lent)
+                    while (atomicOr(&h.attended, 0) < behind) continue;
+                barrier_wait(&h.empty[stage.at], stage.parity() ^ 1);
+                F::copy(a.weights, i / PRODUCTS, i % PRODUCTS, tile, step, ring + stage.at * F::STEP, beside + stage.at * F::BESIDE, &h.full[stage.at], policy);
+                stage.next(stages);
             }
-            barrier_wait(&h.empty[stage.at], stage.parity ^ 1);
-            F::copy(a.weights, i / PRODUCTS, i % PRODUCTS, place - first, step, ring + stage.at * F::STEP, beside + stage.at * F::BESIDE, &h.full[stage.at], policy);
-            stage.next(a.stages);
         }
-        place = drawn;
-        say(h, k + 1, place);
+        first += p.tiles;
+        if (draws) before += p.tiles;
     }
+    say(h, k, first);
 }
 
 /* All warps' pieces of a step: 128 bytes of each of 8 slices, 16 rows of them, slice after slice, swizzled by 128 bytes. */
@@ -265,16 +294,14 @@ struct output {
     template <typename F> __device__ __forceinline__ float old(const stream_args<F> &a) const {
         return mine && (is(O) || is(DOWN)) ? __ldcg(a.x + n * a.x_ld + row) : 0.f;
     }
-    template <typename F> __device__ __forceinline__ void write(const stream_args<F> &a, float v, float up, float before) const {
+    /* What DOWN will multiply, of gate and up; else zero. */
+    template <typename F> __device__ __forceinline__ typename F::T write(const stream_args<F> &a, float v, float up, float before) const {
         typedef typename F::T T;
         const rv_stream_layer &l = a.layer[i / PRODUCTS];
         args e = {};
-        if (!mine) return;
-        if (is(GATE_UP)) {
-            e.out = a.ff;
-            e.out_ld = a.ff_ld;
-            finish_one<T, T, rv_few::RV_FEW_SWIGLU>(e, row, n, v, up, 0);
-        } else if (is(IN)) {
+        if (!mine) return T(0.f);
+        if (is(GATE_UP)) return a.ff[n * a.ff_ld + gated_column(row)] = gated<T, T>(v, up);
+        if (is(IN)) {
             e.out = a.qkv;
             e.out_ld = a.qkv_ld;
             finish_one<T, T, rv_few::RV_FEW_STORE>(e, row, n, v, 0, 0);
@@ -285,7 +312,15 @@ struct output {
             e.row_scale = is(DOWN) && l.q_norm ? a.row_on : NULL;
             finish_one<T, float, rv_few::RV_FEW_ADD>(e, row, n, v, 0, before);
         }
+        return T(0.f);
     }
+};
+
+/* What a product's results are told besides: nothing. */
+struct no_tally {
+    template <typename A> __device__ __forceinline__ void begin(const A &, int32_t) {}
+    template <typename A> __device__ __forceinline__ void leave(const A &, int32_t) {}
+    template <typename A> static __device__ __forceinline__ void clear(const A &) {}
 };
 
 /* Where sums are floats. */
@@ -300,29 +335,42 @@ template <typename F> struct float_finisher {
         sum[0] = sums.sum(at.in_tile, at.n);
         sum[1] = at.is(GATE_UP) ? sums.sum(at.in_tile + RV_CUDA_GATE_BLOCK, at.n) : 0.f;
     }
-    __device__ __forceinline__ void write() { at.write(a, sum[0], sum[1], old); }
+    __device__ __forceinline__ void write(no_tally &) { at.write(a, sum[0], sum[1], old); }
 };
 
 /* Eight warps. */
 template <typename F> static __device__ __forceinline__ void multiply(const stream_args<F> &a, const char *ring, const char *beside, const stream_rooms<F> &rooms) {
     hand &h = *rooms.h;
     int32_t first = 0, k = 0, place = known(h, 0);
-    round_robin stage, room;
+    stage_walk stage;
+    round_robin room;
 #pragma unroll 1
     for (int32_t i = 0; i < a.layers * PRODUCTS; i++) {
         const work p = work_of(a, i);
-        const int32_t steps = F::steps(p.cols);
-        F::bring(a, i, rooms, [i] { if (i) await<GO, GO_THREADS>(); });
+        const int32_t steps = F::steps(p.cols), stages = stages_of(a, h, i);
+        auto ready = [&] {
+            if (i) await<GO, GO_THREADS>();
+            if (threadIdx.x == 0) atomicExch(&h.now, i);
+        };
+        const bool free = i % PRODUCTS == DOWN && i + 1 < a.layers * PRODUCTS;       /* attention may have its room again */
+        if (place - first >= p.tiles) {
+            ready();
+            first += p.tiles;
+            if (free) arrive<FREE, FREE_THREADS>();
+            continue;
+        }
+        F::bring(a, i, rooms, ready);
         typename F::product m(a, i, p.cols, rooms);
 #pragma unroll 1
         for (; place - first < p.tiles; place = known(h, ++k)) {
             m.begin();
+            stage.within(stages);
 #pragma unroll 1
             for (int32_t step = 0; step < steps; step++) {
                 m.load(step);
-                barrier_wait(&h.full[stage.at], stage.parity);
+                barrier_wait(&h.full[stage.at], stage.parity());
                 m.multiply(ring + stage.at * F::STEP, beside + stage.at * F::BESIDE, step, [&] { warp_arrive(&h.empty[stage.at]); });
-                stage.next(a.stages);
+                stage.next(stages);
             }
             barrier_wait(&h.taken[room.at], room.parity ^ 1);
             m.leave(rooms.sums[room.at]);
@@ -330,7 +378,7 @@ template <typename F> static __device__ __forceinline__ void multiply(const stre
             room.next(SUMS);
         }
         first += p.tiles;
-        if (i % PRODUCTS == DOWN && i + 1 < a.layers * PRODUCTS) arrive<FREE, FREE_THREADS>();
+        if (free) arrive<FREE, FREE_THREADS>();
     }
 }
 
@@ -339,24 +387,30 @@ template <typename F> static __device__ __forceinline__ void finish(const stream
     hand &h = *rooms.h;
     int32_t first = 0, k = 0, place = known(h, 0);
     round_robin room;
+    typename F::tally tally;
 #pragma unroll 1
     for (int32_t i = 0; i < a.layers * PRODUCTS; i++) {
         const work p = work_of(a, i);
         if (i) await<GO, GO_THREADS>();
+        tally.begin(a, i);
 #pragma unroll 1
         for (; place - first < p.tiles; place = known(h, ++k)) {
             typename F::finisher f(a, rooms, i, place - first);
             barrier_wait(&h.left[room.at], room.parity);
             f.read(rooms.sums[room.at]);
             barrier_arrive(&h.taken[room.at]);
-            f.write();
+            f.write(tally);
             room.next(SUMS);
         }
         first += p.tiles;
+        tally.leave(a, i);
         if (i + 1 < a.layers * PRODUCTS) arrive_at_gate(a.gate);
     }
     __syncwarp();
-    if (threadIdx.x % 32 == 0 && atomicAdd(a.gate + 1, 1) == (int32_t)gridDim.x - 1) a.gate[0] = a.gate[1] = a.gate[2] = 0;
+    if (threadIdx.x % 32 == 0 && atomicAdd(a.gate + 1, 1) == (int32_t)gridDim.x - 1) {
+        a.gate[0] = a.gate[1] = a.gate[2] = 0;
+        F::tally::clear(a);
+    }
 }
 #endif
 #endif

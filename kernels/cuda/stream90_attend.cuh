@@ -107,7 +107,7 @@ static __device__ __forceinline__ void attend_layer(const stream_args<F> &a, con
     if (places) join_rows(a, t, room, places);
 }
 
-template <typename F, typename T, int D> static __device__ __forceinline__ void attend_and_keep(const stream_args<F> &a, attention_room<T, D> &room) {
+template <typename F, typename T, int D> static __device__ __forceinline__ void attend_and_keep(const stream_args<F> &a, hand &h, attention_room<T, D> &room) {
     const bool keeps = decode_warp() == 0;
     gate_keeper gate = { a.gate, 0 };
     auto next_product = [&] {
@@ -121,7 +121,9 @@ template <typename F, typename T, int D> static __device__ __forceinline__ void 
             if (keeps) gate.wait();
             decode_meet();
         });
+        make_visible_to_products();      /* what was there, before weights come there           */
         decode_meet();                   /* all have stored what they computed */
+        if (decode_thread() == 0) atomicExch(&h.attended, i + 1);
         if (keeps) {
             arrive_at_gate(a.gate);
             next_product();

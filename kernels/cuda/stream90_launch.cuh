@@ -5,27 +5,29 @@
 
 /* ---- the kernel ---- */
 
-/* Shared memory: narrow rows, weights, sums, what lies between warps, wide rows or attention's room. */
+/* Shared memory: weights, of which the last stages are where attention begins; sums, what lies between warps, narrow and wide rows. */
 template <typename F, int D> static __global__ void __launch_bounds__(ALL_THREADS, 1) stream90_kernel(const __grid_constant__ stream_args<F> a) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     extern __shared__ uint4 memory[];
     stream_rooms<F> rooms;
-    rooms.narrow = memory;
-    char *ring = (char *)memory + a.narrow;
-    ring += (1024 - shared_address(ring) % 1024) % 1024;
-    char *beside = ring + a.stages * F::STEP;
+    char *ring = (char *)memory + (1024 - shared_address(memory) % 1024) % 1024;
+    char *attention = ring + (a.stages - a.lent) * F::STEP, *beside = attention + a.attention;
     rooms.sums = (typename F::sums *)(beside + a.stages * F::BESIDE);
     rooms.h = (hand *)(rooms.sums + SUMS);
-    rooms.wide = (uint4 *)(rooms.h + 1);
-    rooms.wide += (128 - shared_address(rooms.wide) % 128) % 128 / 16;
+    rooms.narrow = (uint4 *)(rooms.h + 1);
+    rooms.wide = a.lent ? rooms.narrow + a.narrow / 16 : (uint4 *)attention;
     if (threadIdx.x == 0) begin(*rooms.h, a.stages);
+    if (threadIdx.x < 2) {
+        int32_t row, y, split;
+        rooms.h->attends[threadIdx.x] = place_of(a.attend[threadIdx.x], (int32_t)blockIdx.x, &row, &y, &split);
+    }
     __syncthreads();
     if (threadIdx.x < THREADS) {
         give_registers<120>();
         multiply(a, ring, beside, rooms);
     } else if (threadIdx.x < THREADS + ATTENDING) {
         take_registers<232>();
-        attend_and_keep(a, *(attention_room<typename F::T, D> *)rooms.wide);
+        attend_and_keep(a, *rooms.h, *(attention_room<typename F::T, D> *)attention);
     } else {
         give_registers<40>();
         if (threadIdx.x < THREADS + ATTENDING + 32) finish(a, rooms);
@@ -67,22 +69,27 @@ template <typename F> static stream_args<F> args_of(const rv_stream *p) {
     return a;
 }
 
-/* Shares shared memory out: rows and rooms, and as many stages as then fit (a.stages; 0: too few).  Bytes of all. */
-template <typename F> static int32_t share_out(stream_args<F> *a) {
-    typedef typename F::T T;
-    const int32_t attention = a->attend[0].head_dim == 64 ? (int32_t)sizeof(attention_room<T, 64>) : (int32_t)sizeof(attention_room<T, 128>);
-    const int32_t ffn = F::wide_bytes(a->n, a->ffn);
+/* Shares shared memory out: rows and rooms, and as many stages as then fit (a.stages; 0: too few).  Attention's keys and sums lie in stages, where
+ * rows of ffn have a room besides; else such rows lie in attention's.  Bytes of all. */
+template <typename F, int D> static int32_t share_out_for(stream_args<F> *a) {
+    const int32_t attention = (int32_t)((sizeof(attention_room<typename F::T, D>) + 15) / 16 * 16), wide = (F::wide_bytes(a->n, a->ffn) + 15) / 16 * 16;
+    const int32_t stage = F::STEP + F::BESIDE, fixed = 1024 + (int32_t)sizeof(hand) + SUMS * (int32_t)sizeof(typename F::sums);
     int32_t room = 0;
     int device = 0, together = 0;
-    a->narrow = F::narrow_bytes(a->n, a->hidden, a->q_width, a->ffn);
-    a->wide = ffn > attention ? ffn : attention;
     a->stages = 0;
-    const int32_t fixed = 1024 + 128 + (int32_t)sizeof(hand) + SUMS * (int32_t)sizeof(typename F::sums) + a->narrow + a->wide;
+    a->narrow = (F::narrow_bytes(a->n, a->hidden, a->q_width, a->ffn) + 15) / 16 * 16;
     if (room_of(false, &room) || cudaGetDevice(&device) || cudaDeviceGetAttribute(&together, cudaDevAttrCooperativeLaunch, device) || !together) return 0;
-    const int32_t fit = (room - fixed) / (F::STEP + F::BESIDE), most = fit < MOST_AHEAD ? fit : MOST_AHEAD;
-    a->stages = most >= 4 ? most : 0;
-    return fixed + a->stages * (F::STEP + F::BESIDE);
+    for (int32_t lend = 1; lend >= 0; lend--) {
+        a->lent = lend ? (int32_t)offsetof(decode_room<D>, own_k) / F::STEP : 0;
+        a->attention = lend || attention > wide ? attention : wide;
+        const int32_t rest = fixed + a->narrow + (lend ? wide : 0) + a->attention - a->lent * F::STEP, fit = (room - rest) / stage;
+        a->stages = fit < MOST_AHEAD ? fit : (int32_t)MOST_AHEAD;
+        if (a->stages - a->lent >= LEAST_AHEAD) return rest + a->stages * stage;
+    }
+    a->stages = 0;
+    return 0;
 }
+template <typename F> static int32_t share_out(stream_args<F> *a) { return a->attend[0].head_dim == 64 ? share_out_for<F, 64>(a) : share_out_for<F, 128>(a); }
 
 /* Weights as copy_slices sees them: columns of a slice, rows, slices. */
 static cudaError_t describe_one(encode_function encode, CUtensorMap *map, CUtensorMapDataType type, int32_t element, const void *w, int32_t rows, int32_t cols) {

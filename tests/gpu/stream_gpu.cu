@@ -323,6 +323,18 @@ static void what_is_no_run_of_alike_layers_is_refused(const model_case &c) {
     done();
 }
 
+/* Nothing is an outlier then, however large. */
+static void the_same_without_a_threshold(model_case c) {
+    const float threshold = cuda->int8.threshold;
+    char name[128];
+    snprintf(name, sizeof name, "%s, without a threshold", c.name);
+    c.name = name;
+    c.outliers = 0;
+    cuda->int8.threshold = 0;
+    many_layers_in_a_launch_give_the_bits_of_single_ones(c);
+    cuda->int8.threshold = threshold;
+}
+
 static void rows_that_decide_together_are_refused(const model_case &c) {
     model m;
     make(m, c);
@@ -349,6 +361,8 @@ static const model_case cases[] = {
     { "int8 for f16, two rows, many outliers", RV_F16, 1024, 16, 4, 64, 3072, "sxs", 2, { 254, 3 }, { 0, 0 }, { 400, 99 }, { 1, 1 }, true, RV_FORMAT_INT8, 3, 20 },
     { "int8 for bf16, more outliers than shared memory has room for", RV_BF16, 1024, 8, 2, 128, 3072, "sx", 2, { 5, 6 }, { 0, 0 }, { 99, 99 }, { 1, 1 }, false, RV_FORMAT_INT8, 12, 600 },
     { "int8 for bf16, 40 layers", RV_BF16, 1024, 16, 4, 64, 1024, "sssxssssxssssxssssxssssxssssxssssxssssxs", 1, { 200 }, { 0 }, { 99 }, { 1 }, false, RV_FORMAT_INT8, 1, 0 },
+    { "int8 for bf16, layers that attend in all blocks and in some", RV_BF16, 2048, 16, 4, 128, 5120, "ssxssxxsss", 1, { 300 }, { 0 }, { 6403 }, { 1 }, false, RV_FORMAT_INT8, 2, 1 },
+    { "int8 for f16, rows of one step a slice", RV_F16, 1024, 8, 8, 128, 1024, "sxss", 1, { 511 }, { 0 }, { 1200 }, { 1 }, false, RV_FORMAT_INT8, 4, 5 },
     { "int8 for bf16, two layers of the 11B model", RV_BF16, 4096, 32, 8, 128, 14336, "sx", 1, { 254 }, { 0 }, { 6403 }, { 1 }, false, RV_FORMAT_INT8, 2, 1 },
     { "int8 for f16, the same, two rows", RV_F16, 4096, 32, 8, 128, 14336, "xs", 2, { 700, 2047 }, { 0, 1601 }, { 6403, 3201 }, { 1, 1 }, true, RV_FORMAT_INT8, 2, 1 },
     { "int8 for bf16, a layer of the 90B model, two rows", RV_BF16, 8192, 64, 8, 128, 28672, "sx", 2, { 512, 90 }, { 0, 0 }, { 801, 801 }, { 1, 1 }, false, RV_FORMAT_INT8, 2, 1 },
@@ -366,8 +380,11 @@ int main(int argc, char **argv) {
         options.int8.threshold = 6;
         if (rv_cuda_open(&options, &be, &err)) return printf("FAILED: %s\n", err.message), 1;
         cuda = (rv_cuda *)be;
-        for (const model_case &c : cases)
-            if (c.act == act && strstr(c.name, word) && (!small || c.hidden <= 512 || (c.format != RV_FORMAT_PLAIN && c.hidden <= 1024)) && (!small || strlen(c.layers) < 5)) many_layers_in_a_launch_give_the_bits_of_single_ones(c);
+        for (const model_case &c : cases) {
+            if (c.act != act || !strstr(c.name, word) || (small && (strlen(c.layers) > 4 || c.hidden > (c.format == RV_FORMAT_PLAIN ? 512 : 1024)))) continue;
+            many_layers_in_a_launch_give_the_bits_of_single_ones(c);
+            if (c.format == RV_FORMAT_INT8 && c.n > 1 && c.hidden <= 1024) the_same_without_a_threshold(c);
+        }
         if (act == RV_BF16) {
             what_is_no_run_of_alike_layers_is_refused(cases[0]);
             for (const model_case &c : cases)
