@@ -449,6 +449,7 @@ static void check_fused(spec c, bool volta = false) {
 /* Each kernel at least once: plain, whole, cut along the keys, few rows, fused. */
 static void check_small() {
     check({ 80, 1, 1, 70, 650, ALL, 0, 1, false, false, RV_BF16 });
+    check({ 80, 2, 2, 130, 333, RANDOM, 0, 1, true, false, RV_BF16 });
     check({ 64, 1, 1, 66, 260, CAUSAL, 64, 1, false, false, RV_BF16 });
     check({ 128, 2, 1, 65, 300, RANDOM, 64, 3, true, true, RV_F16 });
     check({ 128, 2, 1, 3, 600, RANDOM, 64, 2, false, false, RV_BF16 });
