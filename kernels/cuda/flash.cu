@@ -1,102 +1,74 @@
 /* flash.cu - attention with many rows: the tensor-core kernel for SM80 and newer.
  *
- * The one idea: a block of 128 threads owns an item (parts.cuh), 64 or 128 rows of one head, and walks the key blocks that
- * any of them sees, scores in registers, softmax as it goes; the next key block is copied
- * meanwhile.  Key blocks are taken by halves, so that the products of one and the weighing of the other have nothing to wait for in
- * each other.  Only halves with a bias that is not 0 add it.  Weights are relative to the largest score of the
- * row's first half, and of later ones only where they would leave the range: then the half is scored again.
+ * The one idea: a block of 128 threads owns an item (parts.cuh), 64 or 128 rows of one head, and walks the tiles of keys that any of
+ * them sees, 16 keys a step.  A step adds the values of the 16 keys before, scores the 16 after, makes weights of
+ * its own scores and copies part of a tile to come: four things that wait for nothing in each other, without a branch between, so that a warp's
+ * instructions fill each other's latencies.  With two warps a scheduler, what is not in a step costs most: it is kept to once a tile.
+ * Weights are relative to the largest score of the row's first step, and of later ones only where they would leave the range:
+ * then the step is scored again.
  *
  * Rows of different sequences in one tile: the tile's keys are walked once for each run of rows of
  * one sequence, the others masked.  Slow, and never the case in a prefill.
  */
-#include "kernels/cuda/flash.cuh"
+#include "kernels/cuda/flash80.cuh"
 
-enum { WARPS = 4, THREADS = 32 * WARPS, KEYS = 64, HALF = KEYS / 2,
-       BLOCKS = 2 };                       /* on a multiprocessor at a time                      */
-
-/* threadIdx.x, as the compiler has not seen it before: it keeps no address that it has made of it. */
-static __device__ __forceinline__ int32_t thread_again() {
-    int32_t t;
-    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(t));
-    return t;
-}
-
-/* ---- shared memory of one block ---- */
-
-/* Rows are padded by 16 bytes: an odd number of 16-byte columns, so 8 rows never meet in a bank. */
-template <typename T, int D, int MT> struct flash_room {
-    enum { ROWS = 16 * MT * WARPS, LD = D + 8 };
-    T q[ROWS][LD], k[2][KEYS][LD], v[2][KEYS][LD];
-    float bias[2][KEYS];
-    int32_t key_rows[2][KEYS];
-    int32_t first[ROWS], last[ROWS], slot[ROWS];
-    flash_run run;
-    bool merge;
-};
-
-template <typename T, int D, int MT>
-static __device__ __forceinline__ void copy_keys(const attend_args<T> &a, flash_room<T, D, MT> &room, int32_t kv_column, int32_t stage) {
-    const T *k = a.k + kv_column, *v = a.v + kv_column;
-    int32_t thread = thread_again();
-#pragma unroll
-    for (int32_t j = 0; j < KEYS * (D / 8) / THREADS; j++) {
-        int32_t i = thread + j * THREADS, key = i / (D / 8), c = i % (D / 8) * 8;
-        int32_t row = room.key_rows[stage][key];
-        int64_t at = row < 0 ? 0 : row;
-        copy16(shared_address(&room.k[stage][key][c]), k + at * a.k_ld + c, row >= 0);
-        copy16(shared_address(&room.v[stage][key][c]), v + at * a.v_ld + c, row >= 0);
-    }
-    if (a.bias && threadIdx.x < KEYS) {
-        int32_t row = room.key_rows[stage][threadIdx.x];
-        copy4(shared_address(&room.bias[stage][threadIdx.x]), a.bias + (row < 0 ? 0 : row), row >= 0);
-    }
-    copies_commit();
-}
+enum { BLOCKS = 2 };                       /* on a multiprocessor at a time                      */
 
 /* ---- one warp's part: 16 MT rows ---- */
 
 template <int D, int MT> struct flash_sums { float o[MT][D / 8][4], m[MT][2], l[MT][2]; };
+/* Of a step's 16 keys, as products leave them; and weights as products take them. */
+template <int MT> struct flash_scores { float s[MT][2][4]; };
+template <int MT> struct flash_weights { uint32_t p[MT][4]; };
+template <int D, int MT> struct flash_queries { uint32_t q[MT][D / 16][4]; };
 
-/* Of the keys from key0 on, of a stage. */
-template <typename T, int D, int MT>
-static __device__ __forceinline__ void score(const flash_room<T, D, MT> &room, const uint32_t (&q)[MT][D / 16][4], int32_t stage, int32_t key0,
-                                             float (&s)[MT][HALF / 8][4]) {
-    int32_t lane = (int32_t)threadIdx.x % 32;
+/* Scores' products with columns 16 c on; at: the keys, the thread's part.  Sums begin with the keys' biases. */
+template <int D, int MT, typename T>
+static __device__ __forceinline__ void score_part(int32_t c, uint32_t at, const float4 (&bias)[2], const flash_queries<D, MT> &f, flash_scores<MT> &to, T) {
+    uint32_t b[4];
+    load_matrices(b, at + (uint32_t)(32 * c));
 #pragma unroll
-    for (int32_t t = 0; t < MT; t++)
+    for (int32_t t = 0; t < MT; t++) {
+        const uint32_t(&q)[4] = f.q[t][c];
 #pragma unroll
-        for (int32_t n = 0; n < HALF / 8; n++) s[t][n][0] = s[t][n][1] = s[t][n][2] = s[t][n][3] = 0;
-    uint32_t at = shared_address(&room.k[stage][key0 + lane % 8 + lane / 16 * 8][lane / 8 % 2 * 8]);
-#pragma unroll
-    for (int32_t c = 0; c < D / 16; c++)
-#pragma unroll
-        for (int32_t n = 0; n < HALF / 16; n++) {
-            uint32_t b[4];
-            load_matrices(b, at + (uint32_t)((16 * n * room.LD + 16 * c) * 2));
-#pragma unroll
-            for (int32_t t = 0; t < MT; t++) {
-                mma(s[t][2 * n], q[t][c][0], q[t][c][1], q[t][c][2], q[t][c][3], b[0], b[1], T());
-                mma(s[t][2 * n + 1], q[t][c][0], q[t][c][1], q[t][c][2], q[t][c][3], b[2], b[3], T());
-            }
+        for (int32_t n = 0; n < 2; n++) {
+            float(&s)[4] = to.s[t][n];
+            if (c == 0) s[0] = bias[n].x, s[1] = bias[n].y, s[2] = bias[n].z, s[3] = bias[n].w;
+            mma(s, q[0], q[1], q[2], q[3], b[2 * n], b[2 * n + 1], T());
         }
-}
-
-template <typename T, int D, int MT>
-static __device__ __forceinline__ void add_bias(const flash_room<T, D, MT> &room, int32_t stage, int32_t key0, float by,
-                                                float (&s)[MT][HALF / 8][4]) {
-#pragma unroll
-    for (int32_t n = 0; n < HALF / 8; n++) {
-        float2 b = *reinterpret_cast<const float2 *>(&room.bias[stage][key0 + 8 * n + (int32_t)threadIdx.x % 4 * 2]);
-#pragma unroll
-        for (int32_t t = 0; t < MT; t++)
-#pragma unroll
-            for (int32_t e = 0; e < 4; e++) s[t][n][e] = fmaf(e % 2 ? b.y : b.x, by, s[t][n][e]);
     }
 }
 
-/* key: the first of the half. */
+/* bias: the thread's first of the keys'. */
+template <int D, int MT, typename T>
+static __device__ __forceinline__ void score(uint32_t at, const float4 *bias, const flash_queries<D, MT> &q, flash_scores<MT> &to, T) {
+    const float4 b[2] = { bias[0], bias[4] };
+#pragma unroll
+    for (int32_t c = 0; c < D / 16; c++) score_part(c, at, b, q, to, T());
+}
+
+/* Values' products for columns 16 n on; at: the values, the thread's part. */
+template <int D, int MT, typename T>
+static __device__ __forceinline__ void add_part(int32_t n, uint32_t at, const flash_weights<MT> &w, flash_sums<D, MT> &f, T) {
+    uint32_t b[4];
+    load_matrices_transposed(b, at + (uint32_t)(32 * n));
+#pragma unroll
+    for (int32_t t = 0; t < MT; t++) {
+        const uint32_t(&p)[4] = w.p[t];
+        mma(f.o[t][2 * n], p[0], p[1], p[2], p[3], b[0], b[1], T());
+        mma(f.o[t][2 * n + 1], p[0], p[1], p[2], p[3], b[2], b[3], T());
+    }
+}
+
+template <int D, int MT, typename T>
+static __device__ __forceinline__ void add_values(uint32_t at, const flash_weights<MT> &w, flash_sums<D, MT> &f, T) {
+#pragma unroll
+    for (int32_t n = 0; n < D / 16; n++) add_part(n, at, w, f, T());
+}
+
+/* key: the step's first. */
 template <typename T, int D, int MT>
-static __device__ __forceinline__ void mask(const flash_room<T, D, MT> &room, int32_t key, float (&s)[MT][HALF / 8][4]) {
+static __device__ __forceinline__ void mask(const flash_room<T, D, MT> &room, int32_t key, flash_scores<MT> &f) {
     int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32;
 #pragma unroll
     for (int32_t t = 0; t < MT; t++)
@@ -106,70 +78,46 @@ static __device__ __forceinline__ void mask(const flash_room<T, D, MT> &room, in
             bool in = r >= room.run.from && r < room.run.to;
             int32_t base = key + lane % 4 * 2, first = in ? room.first[r] - base : 0, last = in ? room.last[r] - base : -1;
 #pragma unroll
-            for (int32_t n = 0; n < HALF / 8; n++)
+            for (int32_t n = 0; n < 2; n++)
 #pragma unroll
                 for (int32_t e = 0; e < 2; e++)
-                    if (8 * n + e < first || 8 * n + e > last) s[t][n][2 * h + e] = minus_infinity();
+                    if (8 * n + e < first || 8 * n + e > last) f.s[t][n][2 * h + e] = minus_infinity();
         }
 }
 
-/* s becomes exp2(scale s - shift), l its sum in the thread: row h of 16. */
-static __device__ __forceinline__ void weigh(float scale, float shift, int32_t h, float (&s)[HALF / 8][4], float &l) {
-    float sum[2] = { 0, 0 };
+/* exp2(scale s - shift) of row h of 16, to w; returns their sum in the thread. */
+template <typename T>
+static __device__ __forceinline__ float weigh(float scale, float shift, int32_t h, const float (&s)[2][4], uint32_t (&w)[4], T) {
+    float x[4];
 #pragma unroll
-    for (int32_t n = 0; n < HALF / 8; n++)
-#pragma unroll
-        for (int32_t e = 0; e < 2; e++) {
-            float &x = s[n][2 * h + e];
-            x = exp2_fast(fmaf(x, scale, -shift));
-            sum[e] += x;
-        }
-    l = sum[0] + sum[1];
-}
-
-/* With the maxima of before; false where a row wants a new one, and then sums are as they were. */
-template <typename T, int D, int MT>
-static __device__ __forceinline__ bool softmax(flash_sums<D, MT> &f, float scale, float (&s)[MT][HALF / 8][4], bool (&anew)[MT][2], T) {
-    float l[MT][2];
-    bool any = false;
-#pragma unroll
-    for (int32_t t = 0; t < MT; t++)
-#pragma unroll
-        for (int32_t h = 0; h < 2; h++) {
-            weigh(scale, __fmul_rn(f.m[t][h], scale), h, s[t], l[t][h]);
-            anew[t][h] = !(l[t][h] <= most_weight(T()));
-            any = any || anew[t][h];
-        }
-    if (__any_sync(~0u, any)) return false;
-#pragma unroll
-    for (int32_t t = 0; t < MT; t++)
-#pragma unroll
-        for (int32_t h = 0; h < 2; h++) f.l[t][h] += l[t][h];
-    return true;
+    for (int32_t i = 0; i < 4; i++) x[i] = exp2_fast(fmaf(s[i / 2][2 * h + i % 2], scale, -shift));
+    w[h] = pack2(x[0], x[1], T());
+    w[2 + h] = pack2(x[2], x[3], T());
+    return (x[0] + x[2]) + (x[1] + x[3]);
 }
 
 /* The rows `anew` (in a thread that has a part of one) take the maximum they have come to; sums follow. */
-template <int D, int MT>
-static __device__ __forceinline__ void softmax_anew(flash_sums<D, MT> &f, float scale, float (&s)[MT][HALF / 8][4], const bool (&anew)[MT][2]) {
+template <int D, int MT, typename T>
+static __device__ __forceinline__ void weigh_anew(flash_sums<D, MT> &f, float scale, const flash_scores<MT> &g, flash_weights<MT> &w, const bool (&anew)[MT][2],
+                                                  T) {
 #pragma unroll
     for (int32_t t = 0; t < MT; t++) {
         float by[2];
 #pragma unroll
         for (int32_t h = 0; h < 2; h++) {
-            float m = f.m[t][h], l;
+            float m = f.m[t][h];
             int32_t row_anew = anew[t][h];
             row_anew |= __shfl_xor_sync(~0u, row_anew, 1);
             row_anew |= __shfl_xor_sync(~0u, row_anew, 2);
 #pragma unroll
-            for (int32_t n = 0; n < HALF / 8; n++) m = fmaxf(m, fmaxf(s[t][n][2 * h], s[t][n][2 * h + 1]));
+            for (int32_t n = 0; n < 2; n++) m = fmaxf(m, fmaxf(g.s[t][n][2 * h], g.s[t][n][2 * h + 1]));
             m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
             m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
             if (!row_anew) m = f.m[t][h];
             float shift = m == minus_infinity() ? 0.f : __fmul_rn(m, scale);
             by[h] = row_anew ? exp2_fast(__fmul_rn(f.m[t][h], scale) - shift) : 1.f;
-            weigh(scale, shift, h, s[t], l);
             f.m[t][h] = m;
-            f.l[t][h] = fmaf(f.l[t][h], by[h], l);
+            f.l[t][h] = fmaf(f.l[t][h], by[h], weigh(scale, shift, h, g.s[t], w.p[t], T()));
         }
 #pragma unroll
         for (int32_t n = 0; n < D / 8; n++)
@@ -178,95 +126,150 @@ static __device__ __forceinline__ void softmax_anew(flash_sums<D, MT> &f, float 
     }
 }
 
+/* ---- a step ---- */
+
+/* Where things are in shared memory, the thread's parts: the step's keys, values of the 16 keys before, keys of the 16 after; biases of
+ * its keys and of those after; its first key, and whether a row does not see all; which copies it takes: none, of keys or of values. */
+enum flash_copies { COPY_NONE, COPY_KEYS, COPY_VALUES };
+struct flash_step { uint32_t keys, before, after; const float4 *bias, *bias_after; int32_t key; bool masked; flash_copies copies; };
+
+/* The four things of a step, g and w becoming `later` and `to`; false: a row wants a new maximum, and then weights and sums but the
+ * values' are not to be used. */
 template <typename T, int D, int MT>
-static __device__ __forceinline__ void add_values(const flash_room<T, D, MT> &room, const float (&s)[MT][HALF / 8][4], int32_t stage, int32_t key0,
-                                                  flash_sums<D, MT> &f) {
-    int32_t lane = (int32_t)threadIdx.x % 32;
-    uint32_t at = shared_address(&room.v[stage][key0 + lane % 16][lane / 16 * 8]);
+static __device__ __forceinline__ bool blend(const flash_step &step, const flash_queries<D, MT> &q, float scale, const flash_scores<MT> &g,
+                                             flash_scores<MT> &later, const flash_weights<MT> &w, flash_weights<MT> &to, flash_sums<D, MT> &f,
+                                             bool (&anew)[MT][2], const flash_copier<T, D, MT> &copier) {
+    enum { PARTS = D / 16, ROWS = 2 * MT, COPIES = flash_copier<T, D, MT>::COPIES };
+    const float4 bias[2] = { step.bias_after[0], step.bias_after[4] };
+    float l[ROWS];
+    bool any = false;
+    int32_t row = 0, copy = 0;
 #pragma unroll
-    for (int32_t c = 0; c < HALF / 16; c++) {
-        uint32_t p[MT][4];
+    for (int32_t i = 0; i < PARTS; i++) {
+        add_part(i, step.before, w, f, T());
+        score_part(i, step.after, bias, q, later, T());
 #pragma unroll
-        for (int32_t t = 0; t < MT; t++) {
-            p[t][0] = pack2(s[t][2 * c][0], s[t][2 * c][1], T());
-            p[t][1] = pack2(s[t][2 * c][2], s[t][2 * c][3], T());
-            p[t][2] = pack2(s[t][2 * c + 1][0], s[t][2 * c + 1][1], T());
-            p[t][3] = pack2(s[t][2 * c + 1][2], s[t][2 * c + 1][3], T());
-        }
+        for (; step.copies != COPY_NONE && copy * PARTS < (i + 1) * COPIES; copy++) copier.copy(step.copies == COPY_VALUES, copy);
 #pragma unroll
-        for (int32_t n = 0; n < D / 16; n++) {
-            uint32_t b[4];
-            load_matrices_transposed(b, at + (uint32_t)((16 * c * room.LD + 16 * n) * 2));
-#pragma unroll
-            for (int32_t t = 0; t < MT; t++) {
-                mma(f.o[t][2 * n], p[t][0], p[t][1], p[t][2], p[t][3], b[0], b[1], T());
-                mma(f.o[t][2 * n + 1], p[t][0], p[t][1], p[t][2], p[t][3], b[2], b[3], T());
-            }
-        }
+        for (; row * PARTS < (i + 1) * ROWS; row++)
+            l[row] = weigh(scale, __fmul_rn(f.m[row / 2][row % 2], scale), row % 2, g.s[row / 2], to.p[row / 2], T());
     }
+#pragma unroll
+    for (int32_t r = 0; r < ROWS; r++) {
+        anew[r / 2][r % 2] = !(l[r] <= most_weight(T()));
+        any = any || anew[r / 2][r % 2];
+    }
+    if (__any_sync(~0u, any)) return false;
+#pragma unroll
+    for (int32_t r = 0; r < ROWS; r++) f.l[r / 2][r % 2] += l[r];
+    return true;
+}
+
+template <typename T, int D, int MT>
+static __device__ __forceinline__ void take_step(const attend_args<T> &a, flash_room<T, D, MT> &room, const flash_step &step, const flash_queries<D, MT> &q,
+                                                 flash_scores<MT> &g, flash_scores<MT> &later, const flash_weights<MT> &w, flash_weights<MT> &to,
+                                                 flash_sums<D, MT> &f, const flash_copier<T, D, MT> &copier) {
+    bool anew[MT][2];
+    if (step.masked) mask(room, step.key, g);
+    if (blend(step, q, a.scale * RV_LOG2E, g, later, w, to, f, anew, copier)) return;
+    score(step.keys, step.bias, q, g, T());
+    if (step.masked) mask(room, step.key, g);
+    weigh_anew(f, a.scale * RV_LOG2E, g, to, anew, T());
+}
+
+/* ---- the walk over keys ---- */
+
+/* A tile that is walked: its first key, the thread's part of its keys in shared memory and of the tile's after it, and of their biases. */
+struct flash_tile { int32_t key; uint32_t keys, next; const float4 *bias, *next_bias; bool masked; };
+
+/* Steps FIRST and FIRST + 1 of a tile; values: how far a thread's part of values is from that of keys; before: of the tile before. */
+template <int FIRST, typename T, int D, int MT>
+static __device__ __forceinline__ void two_steps(const attend_args<T> &a, flash_room<T, D, MT> &room, const flash_tile &tile, uint32_t values, uint32_t before,
+                                                 const flash_queries<D, MT> &q, flash_scores<MT> (&g)[2], flash_weights<MT> (&w)[2], flash_sums<D, MT> &f,
+                                                 const flash_copier<T, D, MT> &copier) {
+    enum { BYTES = STEP * flash_room<T, D, MT>::LD * 2 };
+    const bool last = FIRST + 2 == flash_room<T, D, MT>::STEPS;
+    const uint32_t keys = tile.keys + FIRST * BYTES, keys2 = keys + BYTES;
+    const float4 *bias = tile.bias + FIRST * (STEP / 2), *bias2 = bias + STEP / 2;
+    const int32_t key = tile.key + FIRST * STEP;
+    flash_step one = { keys, FIRST == 0 ? before : keys - BYTES + values, keys2, bias, bias2, key, tile.masked, last ? COPY_KEYS : COPY_NONE };
+    take_step(a, room, one, q, g[0], g[1], w[0], w[1], f, copier);
+    flash_step two = { keys2, keys + values, last ? tile.next : keys2 + BYTES, bias2, last ? tile.next_bias : bias2 + STEP / 2, key + STEP, tile.masked,
+                       last ? COPY_VALUES : COPY_NONE };
+    take_step(a, room, two, q, g[1], g[0], w[1], w[0], f, copier);
+}
+
+/* Has the copier take the tile from `key` on to stage `stage`, or copies it here and now; returns the thread's bias. */
+template <typename T, int D, int MT>
+static __device__ __forceinline__ float begin_copies(const attend_args<T> &a, flash_room<T, D, MT> &room, flash_copier<T, D, MT> &copier, int32_t kv_column,
+                                                     int32_t at, int32_t key, int32_t to, int32_t in_order_to, int32_t stage) {
+    bool in_order = key <= in_order_to;
+    int32_t row0 = key, t = (int32_t)threadIdx.x;
+    float bias = 0;
+    if (in_order) {
+        if (a.bias && t < room.KEYS) bias = a.bias[key + t];
+    } else if (key < to) {
+        bias = bias_of(a, room, at, key);
+        if (a.pages) in_order = are_in_order(a, room, at, row0);
+        if (!in_order) copy_any(a, room, kv_column, at, key, stage);
+    }
+    copier.begin(in_order, shared_address(&room.stage[stage]), row0);
+    return bias;
+}
+
+/* The first two tiles, of which the first is there on return; returns the thread's bias in the second. */
+template <typename T, int D, int MT>
+static __device__ __forceinline__ float copy_two(const attend_args<T> &a, flash_room<T, D, MT> &room, int32_t kv_column, int32_t from) {
+    look_up_rows(a, room, 0, from);
+    look_up_rows(a, room, 1, from + room.KEYS);
+    __syncthreads();
+    copy_any(a, room, kv_column, 0, from, 0);
+    copies_commit();
+    copy_any(a, room, kv_column, 1, from + room.KEYS, 1);      /* zeros where there is no second tile */
+    copies_commit();
+    meet<1>(a, room, 0, bias_of(a, room, 0, from));
+    return bias_of(a, room, 1, from + room.KEYS);
+}
+
+template <typename T, int D, int MT>
+static __device__ __forceinline__ void walk(const attend_args<T> &a, flash_room<T, D, MT> &room, const flash_place &p, bool whole, int32_t kv_column,
+                                            const flash_queries<D, MT> &q, flash_sums<D, MT> &f) {
+    typedef flash_room<T, D, MT> room_type;
+    enum { KEYS = room_type::KEYS, STAGES = room_type::STAGES, STEPS = room_type::STEPS, ROW = room_type::LD * 2 };
+    const flash_run &run = room.run;
+    int32_t from = max(run.lowest / KEYS, p.from) * KEYS, to = min(run.highest / KEYS + 1, p.to) * KEYS, lane = (int32_t)threadIdx.x % 32;
+    int32_t full_from = whole ? run.full_from : 0x7fffffff, full_to = run.full_to - (KEYS - 1);      /* tiles that begin there have no mask */
+    int32_t in_order_to = a.pages ? -1 : min(run.highest - (KEYS - 1), to - 1);      /* nor, without pages, rows that are not in order */
+    flash_scores<MT> g[2];
+    flash_weights<MT> w[2] = {};
+    if (from >= to) return;
+    float bias = copy_two(a, room, kv_column, from);
+    flash_copier<T, D, MT> copier(a, kv_column);
+    uint32_t stage0 = shared_address(&room.stage[0]), part = (uint32_t)((lane % 8 + lane / 16 * 8) * ROW + lane / 8 % 2 * 16), keys = stage0 + part;
+    uint32_t values = (uint32_t)sizeof room.stage[0].k + (uint32_t)(lane % 16 * ROW + lane / 16 * 16) - part, before = keys + values;      /* of weights 0 */
+    settle(part);
+    settle(values);
+    score(keys, &room.bias[0][lane % 4], q, g[0], T());
+    int32_t now = 0, at = 0;
+#pragma unroll 1
+    for (int32_t key = from; key < to; key += KEYS, at ^= 1) {
+        int32_t then = now + 1 < STAGES ? now + 1 : 0, ahead = key + 2 * KEYS;
+        flash_tile tile = { key, keys, stage0 + part + (uint32_t)(then * (int32_t)sizeof room.stage[0]), &room.bias[now][lane % 4], &room.bias[then][lane % 4],
+                            key < full_from || key > full_to };
+        if constexpr ((int)STEPS > 2) two_steps<0>(a, room, tile, values, before, q, g, w, f, copier);
+        if (ahead < to) look_up_rows(a, room, at, ahead);
+        meet<0>(a, room, then, bias);      /* and nobody reads the tile before this one any more */
+        bias = begin_copies(a, room, copier, kv_column, at, ahead, to, in_order_to, then + 1 < STAGES ? then + 1 : 0);
+        two_steps<STEPS - 2>(a, room, tile, values, before, q, g, w, f, copier);      /* after the last tile of whatever lies there, for nothing */
+        copies_commit();
+        before = keys + (KEYS - STEP) * ROW + values;
+        keys = tile.next;
+        now = then;
+    }
+    add_values(before, w[0], f, T());
 }
 
 /* ---- the kernel ---- */
-
-/* A half of a stage. */
-struct flash_half { int32_t stage, key0, key; bool masked; };
-
-static __device__ __forceinline__ flash_half half_of(const flash_run &run, bool whole, int32_t tile, int32_t from, int32_t key0) {
-    int32_t key = tile * KEYS + key0;
-    flash_half h = { (tile - from) % 2, key0, key, !whole || key < run.full_from || key + HALF - 1 > run.full_to };
-    return h;
-}
-
-/* Scores `next` (in `later`) while it weighs `half`, whose scores s are, and adds that one's values.  No branch lies between the two,
- * so that the compiler mixes them. */
-template <typename T, int D, int MT>
-static __device__ __forceinline__ void step(const attend_args<T> &a, flash_room<T, D, MT> &room, const flash_half &half, const flash_half &next,
-                                            const uint32_t (&q)[MT][D / 16][4], float (&s)[MT][HALF / 8][4],
-                                            float (&later)[MT][HALF / 8][4], flash_sums<D, MT> &f) {
-    bool anew[MT][2], biased = a.bias && __any_sync(~0u, room.bias[half.stage][half.key0 + (int32_t)threadIdx.x % 32] != 0);
-    if (biased) add_bias(room, half.stage, half.key0, 1.f / a.scale, s);
-    if (half.masked) mask(room, half.key, s);
-    score(room, q, next.stage, next.key0, later);
-    if (!softmax(f, a.scale * RV_LOG2E, s, anew, T())) {
-        score(room, q, half.stage, half.key0, s);
-        if (biased) add_bias(room, half.stage, half.key0, 1.f / a.scale, s);
-        if (half.masked) mask(room, half.key, s);
-        softmax_anew(f, a.scale * RV_LOG2E, s, anew);
-    }
-    add_values(room, s, half.stage, half.key0, f);
-}
-
-template <typename T, int D, int MT>
-static __device__ __forceinline__ void walk(const attend_args<T> &a, flash_room<T, D, MT> &room, const flash_place &p, bool whole,
-                                            int32_t kv_column, const uint32_t (&q)[MT][D / 16][4], flash_sums<D, MT> &f) {
-    const flash_run &run = room.run;
-    int32_t from = max(run.lowest / KEYS, p.from), n = min(run.highest / KEYS + 1, p.to) - from, t = (int32_t)threadIdx.x;
-    float s[MT][HALF / 8][4], later[MT][HALF / 8][4];
-    if (n <= 0) return;
-    if (t < KEYS) {
-        room.key_rows[0][t] = key_row_of(a, run, from * KEYS + t);
-        room.key_rows[1][t] = key_row_of(a, run, (from + 1) * KEYS + t);
-    }
-    __syncthreads();
-    copy_keys(a, room, kv_column, 0);
-    copy_keys(a, room, kv_column, 1);      /* zeros where there is no second block               */
-    copies_wait<1>();
-    __syncthreads();
-    score(room, q, 0, 0, s);
-#pragma unroll 1
-    for (int32_t tile = from; tile < from + n; tile++) {
-        flash_half low = half_of(run, whole, tile, from, 0), high = half_of(run, whole, tile, from, HALF), next = { low.stage ^ 1, 0, 0, false };
-        bool more = tile + 2 < from + n;
-        if (more && t < KEYS) room.key_rows[low.stage][t] = key_row_of(a, run, (tile + 2) * KEYS + t);      /* read when all have met */
-        step(a, room, low, high, q, s, later, f);
-        copies_wait<0>();
-        __syncthreads();
-        step(a, room, high, next, q, later, s, f);      /* after the last block of whatever lies there, for nothing */
-        if (!more) continue;
-        __syncthreads();
-        copy_keys(a, room, kv_column, low.stage);
-    }
-}
 
 /* f.l: of whole rows. */
 template <typename T, int D, int MT>
@@ -330,9 +333,10 @@ template <typename T, int D, int MT> static __global__ void __launch_bounds__(TH
     int32_t row0 = p.row0, rows = p.rows, head = p.head, t = (int32_t)threadIdx.x, lane = t % 32, warp = t / 32;
     for (int32_t i = t; i < room_type::ROWS * (D / 8); i += THREADS) {
         int32_t r = i / (D / 8), c = i % (D / 8) * 8;
-        copy16(shared_address(&room.q[r][c]), a.q + (int64_t)(row0 + (r < rows ? r : 0)) * a.q_ld + head * D + c, r < rows);
+        copy16(shared_address(room.q(r) + c), a.q + (int64_t)(row0 + (r < rows ? r : 0)) * a.q_ld + head * D + c, r < rows);
     }
     copies_commit();
+    if (!a.bias) clear_bias(room);
     if (t < room_type::ROWS) {
         int32_t row = row0 + t;
         room.first[t] = t < rows ? a.first ? a.first[row] : 0 : 0;
@@ -342,13 +346,13 @@ template <typename T, int D, int MT> static __global__ void __launch_bounds__(TH
     copies_wait<0>();
     __syncthreads();
 
-    uint32_t q[MT][D / 16][4];
+    flash_queries<D, MT> q;
     flash_sums<D, MT> f;
 #pragma unroll
     for (int32_t m = 0; m < MT; m++) {
 #pragma unroll
         for (int32_t c = 0; c < D / 16; c++)
-            load_matrices(q[m][c], shared_address(&room.q[(warp * MT + m) * 16 + lane % 16][16 * c + lane / 16 * 8]));
+            load_matrices(q.q[m][c], shared_address(room.q((warp * MT + m) * 16 + lane % 16) + 16 * c + lane / 16 * 8));
 #pragma unroll
         for (int32_t n = 0; n < D / 8; n++)
 #pragma unroll
@@ -373,7 +377,7 @@ static cudaError_t flash(const rv_attention *a, void *partial, int32_t multiproc
     int bytes = (int)sizeof(flash_room<T, D, MT>);
     cudaError_t e = cudaFuncSetAttribute(flash_kernel<T, D, MT>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     if (e != cudaSuccess) return e;
-    flash_plan plan = plan_of(a, flash_room<T, D, MT>::ROWS, KEYS, multiprocessors * BLOCKS, partial);
+    flash_plan plan = plan_of(a, flash_room<T, D, MT>::ROWS, flash_room<T, D, MT>::KEYS, multiprocessors * BLOCKS, partial);
     flash_kernel<T, D, MT><<<(unsigned)plan.items, THREADS, (size_t)bytes, stream>>>(args_of<T>(a), plan);
     return cudaGetLastError();
 }

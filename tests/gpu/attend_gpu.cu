@@ -57,7 +57,8 @@ struct spec {
     int head_dim, heads, kv_heads, rows, keys;
     range ranges;
     int page_rows, slots;                    /* page_rows 0: contiguous                        */
-    bool bias, mixed;                        /* mixed: every row of another slot than the last */
+    int bias;                                /* 0: none; 1: half of all keys, n: every nth     */
+    bool mixed;                              /* every row of another slot than the last        */
     rv_dtype type;
     float climb;                             /* scores rise by about climb * sqrt(head_dim) over the keys, and fall for odd rows */
 };
@@ -115,7 +116,8 @@ static void make_cache(call &t) {
             for (int j = 0; j < 2 * width; j++)
                 t.k[at + (size_t)j] = pack(random_normal() + (j < width ? c.climb * (float)i / (float)c.keys : 0.f), c.type);
         }
-    for (int i = 0; i < total && c.bias; i++) t.bias.push_back(random_below(2) ? 0.f : 3.f * random_normal());
+    for (int i = 0; i < total && c.bias; i++)
+        t.bias.push_back((c.bias == 1 ? random_below(2) : i % c.bias != c.bias - 1) ? 0.f : 3.f * random_normal());
 }
 
 static call make(const spec &c) {
@@ -247,6 +249,7 @@ static void describe(const spec &c) {
     static const char *const names[] = { "all", "causal", "random" };
     printf("%-4s d%-3d %2d/%-2d rows %-4d keys %-4d %-6s page %-4d slots %d%s%s", c.type == RV_F16 ? "f16" : "bf16", c.head_dim, c.heads,
            c.kv_heads, c.rows, c.keys, names[c.ranges], c.page_rows, c.slots, c.mixed ? " mixed" : "", c.bias ? " bias" : "");
+    if (c.bias > 1) printf(" every %d", c.bias);
     if (c.climb != 0) printf(" climb %g", (double)c.climb);
 }
 
@@ -446,6 +449,7 @@ static void check_fused(spec c, bool volta = false) {
 /* Each kernel at least once: plain, whole, cut along the keys, few rows, fused. */
 static void check_small() {
     check({ 80, 1, 1, 70, 650, ALL, 0, 1, false, false, RV_BF16 });
+    check({ 80, 2, 2, 130, 333, RANDOM, 0, 1, true, false, RV_BF16 });
     check({ 64, 1, 1, 66, 260, CAUSAL, 64, 1, false, false, RV_BF16 });
     check({ 128, 2, 1, 65, 300, RANDOM, 64, 3, true, true, RV_F16 });
     check({ 128, 2, 1, 3, 600, RANDOM, 64, 2, false, false, RV_BF16 });
@@ -487,6 +491,15 @@ static void check_all() {
         check({ 128, 4, 2, 333, 1280, CAUSAL, 64, 3, true, false, y });
         check({ 128, 8, 1, 131, 1409, RANDOM, 16, 5, true, true, y });
         check({ 128, 6, 2, 400, 127, RANDOM, 7, 4, false, false, y });
+        /* Keys around pairs of steps (32) and tiles of 32 and 64; biases that tiles are without, and on a tile's first and last keys. */
+        for (int keys : { 31, 32, 33, 63, 64, 65, 95, 96, 97, 128, 161, 193 }) check({ 80, 2, 2, 127, keys, ALL, 0, 1, keys % 2, false, y });
+        for (int every : { 32, 33, 63, 64, 97, 1607 }) check({ 80, 2, 2, 129, 1607, ALL, 0, 1, every, false, y });
+        check({ 80, 4, 4, 1607, 1607, ALL, 0, 1, 1607, false, y });
+        check({ 64, 4, 2, 130, 700, RANDOM, 0, 1, 97, false, y });
+        check({ 64, 4, 4, 255, 1000, CAUSAL, 48, 2, 64, false, y });
+        check({ 80, 4, 4, 140, 900, ALL, 24, 1, 0, false, y });
+        check({ 128, 4, 2, 66, 800, ALL, 40, 2, 33, false, y });
+        check({ 128, 4, 2, 65, 97, RANDOM, 32, 1, 0, false, y });
         /* Scores that outgrow the maximum of the tiles before: seldom, often, and further than exp2 reaches. */
         for (float climb : { 3.f, 40.f, 300.f }) {
             check({ 80, 4, 4, 389, 2565, ALL, 0, 1, true, false, y, climb });
