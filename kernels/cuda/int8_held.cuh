@@ -182,11 +182,11 @@ static __device__ __forceinline__ int8_row quantise_held(const uint32_t (&x)[HEL
     return { most, n < NEAR ? n : list_held<T>(x, threshold, place, m) };
 }
 
-/* What is known of a longer row: the largest of what counts, and whether all of it is below what is an outlier or infinite. */
-struct known_row { float most; bool plain; };
+/* What is known of a longer row: the largest of what counts, and how many are outliers or not finite. */
+struct known_row { float most; int32_t odd; };
 
 /* Codes of a longer row, given as pieces, of which find() tells what is known once they have been asked for.  What is found of outliers, as far as it has room,
- * goes to `found`, whose n is 0 before; the caller's threads meet. */
+ * goes to `found`, whose n is 0 before; NEAR odd ones or more: nothing is done.  The caller's threads meet. */
 template <typename T, typename P, typename M>
 static __device__ __forceinline__ known_row quantise_known(P piece, M find, const int8_limit &l, int32_t pieces, int8_t *codes, found_outliers &found) {
     const float limit = l.threshold == 0.f ? __int_as_float(0x7f800000) : l.threshold;
@@ -199,6 +199,7 @@ static __device__ __forceinline__ known_row quantise_known(P piece, M find, cons
         for (int32_t i = 0; i < PIECES_HELD; i++) held[i] = from + i * QUANTISERS < pieces ? piece(from + i * QUANTISERS) : make_uint4(0, 0, 0, 0);
         if (!turn) {
             row = find();
+            if (row.odd >= NEAR) break;
             scale = row.most > 0 ? __fdiv_rn(127.f, row.most) : 0.f;
         }
         auto store = [&](int32_t i, auto value) {
@@ -212,7 +213,7 @@ static __device__ __forceinline__ known_row quantise_known(P piece, M find, cons
             if (from + i * QUANTISERS < pieces)
                 *(uint2 *)(codes + (from + i * QUANTISERS) * PIECE) = make_uint2(__byte_perm(two[0], two[1], 0x5410), __byte_perm(two[2], two[3], 0x5410));
         };
-        if (row.plain) {
+        if (!row.odd) {
 #pragma unroll
             for (int32_t i = 0; i < PIECES_HELD; i++) store(i, [](float f, int32_t, uint32_t) { return f; });
             continue;

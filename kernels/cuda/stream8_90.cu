@@ -24,7 +24,7 @@ template <typename A> struct int8_format {
     typedef A T;
     typedef tile_sums8 sums;
     enum { TOLD_AT = 32 };               /* among RV_CUDA_GATE counters, in a line of their own */
-    enum { STEP = WARPS * TILE * DEPTH8, BESIDE = TILE * (int)sizeof(float), ASKED = 3, EARLY = 1, DRAWN = GATE_UP };
+    enum { STEP = WARPS * TILE * DEPTH8, BESIDE = TILE * (int)sizeof(float), ASKED = 3, EARLY = 1 };
     struct weights {
         CUtensorMap map[RV_STREAM_LAYERS][PRODUCTS];
         const float *scale[RV_STREAM_LAYERS][PRODUCTS];
@@ -63,23 +63,23 @@ template <typename A> struct int8_format {
         copy_slices(to, &w.map[layer][kind], step * DEPTH8, tile * TILE, bar, policy);
     }
 
-    /* Of a row that `down` will multiply: the largest of what counts, and whether something is an outlier or not finite.  Of a layer and of the next one by
-     * turns, zero in between. */
-    struct told { uint32_t most, odd; };
+    /* Of a row that `down` will multiply: the largest of what counts, and how many are outliers or not finite.  Of a layer and of the next one by turns, zero in
+     * between. */
+    struct told { uint32_t most; int32_t odd; };
     static __device__ __forceinline__ told *told_of(const stream_args<int8_format> &a, int32_t layer) { return (told *)(a.gate + TOLD_AT) + layer % 2 * STREAM_ROWS; }
     static __device__ __forceinline__ float limit_of(const stream_args<int8_format> &a) { return a.weights.threshold == 0.f ? __int_as_float(0x7f800000) : a.weights.threshold; }
     struct tally {
         float most;
-        bool odd;
+        int32_t odd;
         __device__ __forceinline__ void begin(const stream_args<int8_format> &a, int32_t i) {
             most = 0;
-            odd = false;
+            odd = 0;
             if (i % PRODUCTS == IN && i && blockIdx.x == 0 && threadIdx.x % 32 < STREAM_ROWS) told_of(a, i / PRODUCTS - 1)[threadIdx.x % 32] = { 0, 0 };
         }
         __device__ __forceinline__ void see(const stream_args<int8_format> &a, T x) {
             const float f = fabsf(through_f16(*(const uint16_t *)&x, T()).x);
             if (int8_limit{ a.weights.threshold, NULL }.counts(f)) most = fmaxf(most, f);
-            odd |= !(f < limit_of(a));
+            odd += !(f < limit_of(a));
         }
         __device__ __forceinline__ void leave(const stream_args<int8_format> &a, int32_t i) const {
             const int32_t lane = (int32_t)threadIdx.x % 32;
@@ -87,9 +87,9 @@ template <typename A> struct int8_format {
             for (int32_t n = 0; n < a.n; n++) {
                 const bool mine = lane / RV_CUDA_GATE_BLOCK == n;
                 const uint32_t all = __reduce_max_sync(~0u, mine ? __float_as_uint(most) : 0);       /* none is negative: they order as integers */
-                const bool some = __any_sync(~0u, mine && odd);
+                const int32_t more = __reduce_add_sync(~0u, mine ? odd : 0);
                 if (lane == 0) atomicMax(&told_of(a, i / PRODUCTS)[n].most, all);
-                if (lane == 0 && some) told_of(a, i / PRODUCTS)[n].odd = 1;
+                if (lane == 0 && more) atomicAdd(&told_of(a, i / PRODUCTS)[n].odd, more);
             }
         }
         static __device__ __forceinline__ void clear(const stream_args<int8_format> &a) {
@@ -156,14 +156,14 @@ template <typename A> struct int8_format {
             auto piece = [&](int32_t p) { return __ldcg((const uint4 *)x + p); };
             auto find = [&] {
                 const int2 told = __ldcg((const int2 *)(told_of(b.a, b.i / PRODUCTS) + r));
-                return known_row{ __int_as_float(told.x), !told.y };
+                return known_row{ __int_as_float(told.x), told.y };
             };
             int32_t n = NEAR;
             known_row row = {};
             if (known) {
                 row = quantise_known<T>(piece, find, limit, b.e.cols / PIECE, b.codes_of(r), *found);
                 meet();
-                n = row.plain ? 0 : found->n;
+                n = row.odd && row.odd < NEAR ? found->n : row.odd;
             }
             if (n < NEAR) {
                 if (n) list_found(*found, b.place(r)(n, 0));

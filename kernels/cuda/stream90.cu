@@ -7,7 +7,7 @@
 template <typename A> struct plain_format {
     typedef A T;
     typedef tile_sums sums;
-    enum { STEP = WARPS * TILE * DEPTH * 2, BESIDE = 0, ASKED = 3, EARLY = 3, DRAWN = IN };
+    enum { STEP = WARPS * TILE * DEPTH * 2, BESIDE = 0, ASKED = 3, EARLY = 3 };
     struct weights { CUtensorMap map[RV_STREAM_LAYERS][PRODUCTS]; };
     static int32_t narrow_bytes(int32_t n, int32_t hidden, int32_t q_width, int32_t) { return n * (hidden > q_width ? hidden : q_width) * 2; }
     static int32_t wide_bytes(int32_t n, int32_t ffn) { return n * ffn * 2; }

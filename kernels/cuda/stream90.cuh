@@ -15,7 +15,6 @@
  *     T, sums                  the act type; what the warps leave of a tile
  *     STEP, BESIDE             bytes of a step, and of what comes with it
  *     ASKED, EARLY             steps on their way at once: of the product that is being multiplied, of later ones
- *     DRAWN                    the first of a layer's products whose tiles are drawn: those that are here before they are needed are shared out evenly
  *     weights                  what of them the kernel is told
  *     steps(cols)              of a tile
  *     narrow_bytes, wide_bytes shared memory for the rows of in, o, gate and up; of down
@@ -67,8 +66,8 @@ struct tile_sums {
 };
 
 /* What lies between the thread that asks, those who multiply and the one who finishes, in shared memory.
- * All tiles of the run stand in one line, product after product; blocks draw from it as they come to ask for weights (F::DRAWN), since memory does
- * not serve all multiprocessors alike. */
+ * All tiles of the run stand in one line, product after product; blocks draw from it as they come to ask for weights, since memory does not
+ * serve all multiprocessors alike. */
 struct alignas(16) hand {
     enum { SLOTS = 32 };                 /* more than there are stages, rooms and one more: the last may lag that far behind the first */
     uint64_t full[MOST_AHEAD], empty[MOST_AHEAD], left[SUMS], taken[SUMS];
@@ -195,44 +194,44 @@ static __device__ __forceinline__ void warp_arrive(uint64_t *bar) {
     if (threadIdx.x % 32 == 0) barrier_arrive(bar);
 }
 
-/* One thread: the weights of all of the block's tiles, every so-manieth of some products, as many as it draws of others. */
+/* One thread: the weights of all tiles that this block draws. */
 template <typename F> static __device__ __forceinline__ void ask(const stream_args<F> &a, hand &h, char *ring, char *beside) {
     enum { LATE = 2 };                   /* steps before a tile's end: when the next one is drawn */
     const uint64_t policy = read_once();
-    int32_t first = 0, before = 0, drawn = (int32_t)blockIdx.x, k = 0;       /* before: tiles that were to be drawn before the product's */
-    int32_t flying = 0, behind = 0;      /* steps on their way; so many layers' attention       */
+    int32_t i = 0, first = 0, place = (int32_t)blockIdx.x, flying = 0, behind = 0;       /* steps on their way; so many layers' attention */
     uint64_t asked = 0;                  /* their stages and parity: a byte each                */
     stage_walk stage;
+    work p = work_of(a, 0);
+    say(h, 0, place);
 #pragma unroll 1
-    for (int32_t i = 0; i < a.layers * PRODUCTS; i++) {
-        const work p = work_of(a, i);
-        const bool draws = i % PRODUCTS >= F::DRAWN;
-        const int32_t steps = F::steps(p.cols), stages = stages_of(a, h, i), late = steps > LATE ? steps - LATE : 0;
-        if (i % PRODUCTS == GATE_UP && stages_of(a, h, i - 1) < a.stages) behind = i / PRODUCTS + 1;
-#pragma unroll 1
-        for (int32_t tile = draws ? drawn - before : (int32_t)blockIdx.x; tile < p.tiles; tile = draws ? drawn - before : tile + (int32_t)gridDim.x) {
-            say(h, k++, first + tile);
-            stage.within(stages);
-#pragma unroll 1
-            for (int32_t step = 0; step < steps; step++) {
-                if (draws && step == late) drawn = (int32_t)gridDim.x + atomicAdd(a.gate + 2, 1);
-                for (const int32_t most = i > atomicOr(&h.now, 0) ? F::EARLY : F::ASKED; flying >= most; flying--) {
-                    const uint32_t oldest = (uint32_t)(asked >> (flying - 1) * 8) & 255;
-                    barrier_wait(&h.full[oldest / 2], oldest % 2);
-                }
-                asked = asked << 8 | (uint32_t)stage.at * 2 | stage.parity();
-                flying++;
-                if (stage.at >= a.stages - a.lent)
-                    while (atomicOr(&h.attended, 0) < behind) continue;
-                barrier_wait(&h.empty[stage.at], stage.parity() ^ 1);
-                F::copy(a.weights, i / PRODUCTS, i % PRODUCTS, tile, step, ring + stage.at * F::STEP, beside + stage.at * F::BESIDE, &h.full[stage.at], policy);
-                stage.next(stages);
-            }
+    for (int32_t k = 0;; k++) {
+        while (place - first >= p.tiles) {
+            first += p.tiles;
+            if (++i == a.layers * PRODUCTS) return;
+            p = work_of(a, i);
+            if (i % PRODUCTS == GATE_UP && stages_of(a, h, i - 1) < a.stages) behind = i / PRODUCTS + 1;
         }
-        first += p.tiles;
-        if (draws) before += p.tiles;
+        const int32_t steps = F::steps(p.cols), stages = stages_of(a, h, i);
+        int32_t drawn = 0;
+        stage.within(stages);
+#pragma unroll 1
+        for (int32_t step = 0; step < steps; step++) {
+            if (step == (steps > LATE ? steps - LATE : 0)) drawn = (int32_t)gridDim.x + atomicAdd(a.gate + 2, 1);
+            for (const int32_t most = i > atomicOr(&h.now, 0) ? F::EARLY : F::ASKED; flying >= most; flying--) {
+                const uint32_t oldest = (uint32_t)(asked >> (flying - 1) * 8) & 255;
+                barrier_wait(&h.full[oldest / 2], oldest % 2);
+            }
+            asked = asked << 8 | (uint32_t)stage.at * 2 | stage.parity();
+            flying++;
+            if (stage.at >= a.stages - a.lent)
+                while (atomicOr(&h.attended, 0) < behind) continue;
+            barrier_wait(&h.empty[stage.at], stage.parity() ^ 1);
+            F::copy(a.weights, i / PRODUCTS, i % PRODUCTS, place - first, step, ring + stage.at * F::STEP, beside + stage.at * F::BESIDE, &h.full[stage.at], policy);
+            stage.next(stages);
+        }
+        place = drawn;
+        say(h, k + 1, place);
     }
-    say(h, k, first);
 }
 
 /* All warps' pieces of a step: 128 bytes of each of 8 slices, 16 rows of them, slice after slice, swizzled by 128 bytes. */
