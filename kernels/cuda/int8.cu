@@ -90,11 +90,14 @@ struct quantise_args {
     args a;                              /* x, norm, eps, n, cols                               */
     int8_row *rows;
     int8_t *codes;
-    uint32_t *list;                      /* or NULL                                             */
+    uint32_t *list;
+    int32_t listed, list_ld;             /* how many entries of a row, at most; from one row to the next */
     uint16_t *starts;                    /* or NULL                                             */
     uint32_t *marks;                     /* or NULL: outliers of all rows, a bit a column; behind them a counter of blocks */
     int32_t words, pitch;                /* words: of marks                                     */
+    void *h;                             /* or NULL: where normed rows go, too                  */
     uint32_t *columns;                   /* or NULL: of the outliers of all rows, ascending     */
+    uint16_t *column_starts;
     int32_t *n_columns;
     float threshold;
     bool by_call, aligned;
@@ -142,6 +145,7 @@ static __device__ __forceinline__ void gather_marks(const quantise_args &q, int3
     if (q.columns) {
         const int32_t n = write_list(q.marks, q.words, list_place{ NULL, q.columns }, shared, [](int32_t) { return 0; });
         if (threadIdx.x == 0) *q.n_columns = n;
+        tell_starts(q.marks, (q.pitch + 127) / 128, q.column_starts);
         __syncthreads();
     }
     for (int32_t i = (int32_t)threadIdx.x; i < q.words; i += QUANTISERS) q.marks[i] = 0;
@@ -161,6 +165,8 @@ template <typename T, bool NORM> static __global__ void __launch_bounds__(QUANTI
         one.n = 1;
         norm_rows<T>(one, normed, (float *)room);
         x = normed;
+        if (q.h)
+            for (int32_t p = (int32_t)threadIdx.x; p < q.a.cols / PIECE; p += QUANTISERS) ((uint4 *)q.h)[(int64_t)r * (q.pitch / PIECE) + p] = ((const uint4 *)normed)[p];
     } else wait_for_previous();
     const int8_limit limit = { q.threshold, q.by_call ? (const uint8_t *)q.marks : NULL };
     auto piece = [&](int32_t p) {
@@ -171,7 +177,7 @@ template <typename T, bool NORM> static __global__ void __launch_bounds__(QUANTI
     auto seen = [&](int32_t p, uint32_t bits) {
         if (q.columns && !q.by_call) atomicOr(q.marks + p / 4, bits << p % 4 * 8);
     };
-    auto place = [&](int32_t, int32_t i) { return q.list ? q.list + (int64_t)r * (q.pitch + RV_CUDA_INT8_CLOSE) + i : NULL; };
+    auto place = [&](int32_t, int32_t i) { return i < q.listed ? q.list + (int64_t)r * q.list_ld + i : NULL; };
     const int8_row row = quantise_row<T>(piece, value, seen, q.pitch, limit, q.codes + (int64_t)r * q.pitch, place, room);
     if (threadIdx.x == 0) q.rows[r] = row;
     if (q.starts && row.outliers) tell_starts((const uint32_t *)((char *)room + int8_marks_at()), (q.pitch + 127) / 128, q.starts + r * SLICES);
@@ -200,11 +206,13 @@ static cudaError_t quantise_to(const rv_int8 *q, void *rows, int8_t *codes, uint
     a.rows = (int8_row *)rows;
     a.codes = codes;
     a.list = list;
+    a.listed = a.list_ld = many ? RV_CUDA_INT8_LISTED : q->pitch + RV_CUDA_INT8_CLOSE;
+    if (many && by_call) a.listed = 0;
     a.starts = starts;
     a.marks = by_call || many ? (uint32_t *)q->marks : NULL;
     a.words = (q->pitch + 31) / 32;
     a.pitch = q->pitch;
-    if (many) a.columns = many->columns, a.n_columns = many->n_columns;
+    if (many) a.h = many->h, a.columns = many->columns, a.column_starts = many->column_starts, a.n_columns = many->n_columns;
     a.threshold = q->rules.threshold;
     a.by_call = by_call;
     a.aligned = (uintptr_t)p->x.data % 16 == 0 && p->x.ld % PIECE == 0 && p->cols % PIECE == 0;
@@ -218,7 +226,7 @@ cudaError_t rv_cuda_quantise(const rv_int8 *q, bool overlap, cudaStream_t stream
 }
 
 cudaError_t rv_cuda_quantise_many(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream) {
-    return quantise_to(q, room->rows, room->codes, NULL, NULL, room, overlap, stream);
+    return quantise_to(q, room->rows, room->codes, room->list, room->starts, room, overlap, stream);
 }
 
 RV_CUDA_CLAMPED(int8)

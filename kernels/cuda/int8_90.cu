@@ -1,8 +1,12 @@
-/* int8_90.cu - LLM.int8 products with many rows on Hopper: integer sums, what becomes of them and the outliers in one kernel.
+/* int8_90.cu - LLM.int8 products with many rows on Hopper: integer sums, and what becomes of them, in one kernel.
  *
- * The one idea: once the integer sums of a tile are whole, they are made the 16-bit results of the rules in the very
- * registers, as f32, to which the outliers' product is added there, by tensor cores whose sums lie just so.  Its operands,
- * 16 bit, are gathered before: of activations and weights only columns in which some row has an outlier.
+ * The one idea: once the integer sums of a tile are whole, they are made the 16-bit results of the rules in the very registers.  Outliers that are
+ * in a few columns are added there: meanwhile warps that have nothing else to do have brought those columns of activations and weights
+ * to shared memory.  Where there are more, outliers90.cu adds them.  Sums are in few8.cuh's order, so a row's bits depend on no other row.
+ *
+ * Integer operands are consumed faster than the L2 cache has them: blocks of a cluster, with tiles of the same rows, copy parts of the
+ * activations to all of them.  And few tiles would leave multiprocessors without work: then several of a cluster multiply parts of the columns of one
+ * tile, and exchange integer sums.
  */
 #include "kernels/cuda/gemm90.cuh"
 #include "kernels/cuda/int8.cuh"
@@ -13,38 +17,30 @@ struct args8 {
     const float *w_scale, *bias;
     const int32_t *n_columns;            /* with outliers                                       */
     const uint32_t *columns;
-    void *x_out, *w_out;                 /* the first `most` of them: act [x.rows x most], [w.rows x most] */
-    int32_t most;
-    /* for the others */
+    const float *more;                   /* or NULL: what they add, where they are more than BESIDE */
     const void *x;
     const int8_t *w;
     int64_t x_ld;
     int32_t pitch;
+    int32_t share, split;                /* a cluster: so many tiles side by side, of each so many parts of the columns */
     float threshold;                     /* 0: every row has all columns' values, whatever they are */
 };
 
-/* ---- the outliers' columns, side by side ---- */
+enum { BESIDE = RV_CUDA_INT8_BESIDE /* an even number */, HELPERS = GROUP - 32 };
 
-enum { GATHER_WARPS = 8, TOGETHER = 32 /* outliers a step of the product: a lane has 8 */ };
+/* Columns with outliers of a tile's rows and weights, side by side; and for each warp the scales of the tile's weights. */
+template <typename T, class S> struct beside {
+    T w[BESIDE][S::BN], x[S::BM][BESIDE];
+    float4 scale[2 * GROUP / 32][S::BN / 4];
+    uint64_t full, empty;
+    uint32_t starts;                     /* a bit a column: the first of its slice              */
+};
 
-template <typename T> static __device__ __forceinline__ T outlier_value(const args8 &g, int32_t row, int32_t k) {
-    const uint16_t bits = __ldcg((const uint16_t *)g.x + row * g.x_ld + k);
-    const float f = through_f16((uint32_t)bits, T()).x;
-    const uint16_t kept = g.threshold == 0.f || fabsf(f) >= g.threshold ? bits : (uint16_t)0;
-    return *(const T *)&kept;
-}
-
-template <typename T> static __global__ void __launch_bounds__(GATHER_WARPS * 32) gather_kernel(const args8 g) {
-    let_next_start();
-    wait_for_previous();
-    const int32_t found = __ldcg(g.n_columns), n = found < g.most ? found : g.most, padded = (n + TOGETHER - 1) / TOGETHER * TOGETHER;
-    for (int32_t row = (int32_t)(blockIdx.x * GATHER_WARPS + threadIdx.x / 32); row < g.a.rows + g.a.cols; row += (int32_t)gridDim.x * GATHER_WARPS)
-        for (int32_t o = (int32_t)threadIdx.x % 32; o < padded; o += 32) {
-            const int32_t k = o < n ? (int32_t)__ldcg(g.columns + o) : 0, r = row - g.a.rows;
-            if (r < 0) ((T *)g.x_out)[(int64_t)row * g.most + o] = o < n ? outlier_value<T>(g, row, k) : T(0.f);
-            else ((T *)g.w_out)[(int64_t)r * g.most + o] = o < n ? int8_weight<T>(g.w[(int64_t)r * g.pitch + k], g.w_scale[r]) : T(0.f);
-        }
-}
+/* Both warpgroups multiply halves of a tile of 128 columns; room is left for `beside`, and for a block of the launch before. */
+template <int ROWS64_> struct tiling8 : tiling<ROWS64_, 128, true, 1> {
+    using base = tiling<ROWS64_, 128, true, 1>;
+    static constexpr int STAGES = 192 * 1024 / base::STAGE_BYTES, RING = STAGES * base::STAGE_BYTES, SHARED_BYTES = 1024 + RING + (int)sizeof(beside<__half, base>);
+};
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 /* ---- d[64 x N] = (add ? d : 0) + a[64 x 32] b[N x 32]^T of bytes, both in shared memory ---- */
@@ -56,36 +52,74 @@ template <typename T> static __global__ void __launch_bounds__(GATHER_WARPS * 32
         asm volatile("{.reg .pred add; setp.ne.b32 add, %" ADD ", 0; wgmma.mma_async.sync.aligned.m64n" #N "k32.s32.s8.s8"                     \
                      " {" REGISTERS "}, %" A ", %" B ", add;}" : __VA_ARGS__ : "l"(a), "l"(b), "r"(add));                                      \
     }
-RV_PRODUCT8(256, RV_R128, "128", "129", "130", RV_I32(0), RV_I32(32), RV_I32(64), RV_I32(96))
 RV_PRODUCT8(128, RV_R64, "64", "65", "66", RV_I32(0), RV_I32(32))
 
-template <class S>
-static __device__ __forceinline__ void produce(const args8 &g, const ring<S> &r, const CUtensorMap *map_a, const CUtensorMap *map_b, uint32_t rank) {
-    constexpr int PART = S::BN / S::SHARE;
-    const args &a = g.a;
+/* ---- which lines of which tiles ---- */
+
+/* A block's tiles in turn, and which lines of the columns it multiplies. */
+struct walk {
+    const args8 &g;
+    int32_t unit, units, apart, from, lines, place, part;
+    __device__ __forceinline__ walk(const args8 &g_) : g(g_) {
+        const int32_t blocks = g.share * g.split, rank = blocks > 1 ? (int32_t)cluster_rank() : 0;
+        place = rank % g.share;
+        part = rank / g.share;
+        unit = (int32_t)blockIdx.x / blocks;
+        apart = (int32_t)gridDim.x / blocks;
+        units = g.a.tiles_m * g.a.tiles_n;
+        from = g.a.k_blocks * part / g.split;
+        lines = g.a.k_blocks * (part + 1) / g.split - from;
+    }
+    __device__ __forceinline__ bool more() const { return unit < units; }
+    __device__ __forceinline__ void next() { unit += apart; }
+    template <class S> __device__ __forceinline__ void tile(int32_t *m, int32_t *n) const {
+        const int32_t tm = g.a.n_first ? unit / g.a.tiles_n : unit % g.a.tiles_m, tn = g.a.n_first ? unit % g.a.tiles_n : unit / g.a.tiles_m;
+        *m = tm * S::BM;
+        *n = (tn * g.share + place) * S::BN;
+    }
+};
+
+/* One thread.  Weights depend on nothing before: those of the first stages are asked for at once. */
+template <class S> static __device__ __forceinline__ void produce(const args8 &g, const ring<S> &r, const CUtensorMap *map_a, const CUtensorMap *map_b) {
+    walk w(g);
     uint32_t at = 0;
-    for (int32_t unit = (int32_t)blockIdx.x / S::SHARE; unit < a.tiles_m * a.tiles_n; unit += (int32_t)gridDim.x / S::SHARE) {
-        int32_t m, n;
-        tile_at<S>(a, unit, rank, &m, &n);
-        for (int32_t k = 0; k < a.k_blocks; k++, at++) {
-            barrier_wait(r.free(at), r.parity(at) ^ 1);
-            barrier_expect(r.filled(at), S::STAGE_BYTES);
-            copy_box(r.stage(at), map_a, k * LINE, m, r.filled(at));
-            uint8_t *b = r.stage(at) + S::A_BYTES;
-            if (S::SHARE == 1) copy_box(b, map_b, k * LINE, n, r.filled(at));
-            else copy_box_to_all(b + rank * PART * LINE, map_b, k * LINE, n + (int32_t)rank * PART, r.filled(at), (1 << S::SHARE) - 1);
+    int32_t m, n, early = w.more() ? min(w.lines, (int32_t)S::STAGES) : 0;
+    const int32_t rows = S::BM / g.share;
+    const uint16_t others = (uint16_t)(((1 << g.share) - 1) << w.part * g.share);
+    auto ask = [&](int32_t i) {
+        barrier_expect(r.filled(at), S::STAGE_BYTES);
+        copy_box(r.stage(at) + S::A_BYTES, map_b, (w.from + i) * LINE, n, r.filled(at));
+    };
+    w.tile<S>(&m, &n);
+    for (int32_t i = 0; i < early; i++, at++) ask(i);
+    wait_for_previous();
+    at = 0;
+    for (; w.more(); w.next()) {
+        w.tile<S>(&m, &n);
+        for (int32_t i = 0; i < w.lines; i++, at++) {
+            if (early-- <= 0) {
+                barrier_wait(r.free(at), r.parity(at) ^ 1);
+                ask(i);
+            }
+            uint8_t *to = r.stage(at) + w.place * rows * LINE;
+            if (g.share == 1) copy_box(to, map_a, (w.from + i) * LINE, m, r.filled(at));
+            else copy_box_to_all(to, map_a, (w.from + i) * LINE, m + w.place * rows, r.filled(at), others);
         }
     }
     let_next_start();
 }
 
-/* pass: there is a next turn. */
-template <class S>
-static __device__ __forceinline__ void multiply(int32_t (&sums)[S::ROWS64][S::BN / 2], const ring<S> &r, uint32_t turn, int32_t k_blocks, int group, bool pass) {
-    const int half = S::PAIRED ? group * S::ROWS64 * 64 * LINE : 0;
-    uint32_t at = turn * (uint32_t)k_blocks;
-    if (!S::PAIRED && turn) await_turn(turn);
-    for (int32_t k = 0; k < k_blocks; k++, at++) {
+/* One warp has read what step `at` brought: to all whose copies may go there. */
+template <class S> static __device__ __forceinline__ void release(const args8 &g, const walk &w, const ring<S> &r, uint32_t at) {
+    const int32_t lane = (int32_t)threadIdx.x % 32;
+    if (g.share == 1) {
+        if (lane == 0) barrier_arrive(r.free(at));
+    } else if (lane < g.share) barrier_arrive_at(r.free(at), (uint32_t)(w.part * g.share + lane));
+}
+
+template <class S> static __device__ __forceinline__ void multiply(const args8 &g, const walk &w, int32_t (&sums)[S::ROWS64][S::BN / 2], const ring<S> &r, uint32_t at, int group) {
+    const int half = group * S::ROWS64 * 64 * LINE;
+    for (int32_t k = 0; k < w.lines; k++, at++) {
         barrier_wait(r.filled(at), r.parity(at));
         const uint64_t pa = operand(r.stage(at) + half), pb = operand(r.stage(at) + S::A_BYTES);
         product_begin();
@@ -95,123 +129,332 @@ static __device__ __forceinline__ void multiply(int32_t (&sums)[S::ROWS64][S::BN
             for (int i = 0; i < S::ROWS64; i++) product8(sums[i], pa + (uint64_t)(i * 64 * LINE / 16 + piece * 2), pb + (uint64_t)(piece * 2), k | piece);
         product_commit();
         product_wait<1>();
-        if (k) r.release(at - 1);
+        if (k) release<S>(g, w, r, at - 1);
     }
-    if (!S::PAIRED && pass) pass_turn(turn);
     product_wait<0>();
-    r.release(at - 1);
+    release<S>(g, w, r, at - 1);
 #pragma unroll
     for (int i = 0; i < S::ROWS64; i++)
 #pragma unroll
         for (int j = 0; j < S::BN / 2; j++) asm volatile("" : "+r"(sums[i][j])::"memory");         /* read no sum before its wait */
 }
 
-/* A step of what becomes of a warp's sums: 16 of a thread's, rows g and g + 8 of 16, columns 2 t and 2 t + 1 of four blocks of 8.
- * Sums are taken where they lie, step by step: a copy of them all would not fit. */
-template <typename T> struct values {
-    const args8 &g;
-    int32_t row0, col0, lane;            /* of the 16 rows and 32 columns                       */
+/* ---- outliers in few columns ---- */
 
-    __device__ __forceinline__ int32_t row(int h) const { return row0 + h * 8 + lane / 4; }
-    __device__ __forceinline__ void load(const float *from, float2 (&s)[4]) const {
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            const int32_t col = col0 + j * 8 + lane % 4 * 2;
-            s[j] = from && col < g.a.cols ? __ldg((const float2 *)(from + col)) : make_float2(0, 0);
-        }
-    }
-    __device__ __forceinline__ void of_sums(float (&v)[4][4], const int32_t *sums, const float (&sca)[2], int32_t &clamped) const {
-        float2 w[4], bias[4];
-        load(g.w_scale, w);
-        load(g.bias, bias);
-#pragma unroll
-        for (int j = 0; j < 4; j++)
-#pragma unroll
-            for (int e = 0; e < 4; e++) v[j][e] = int8_value<T>(sums[j * 4 + e], sca[e / 2], e % 2 ? w[j].y : w[j].x, e % 2 ? bias[j].y : bias[j].x, clamped);
-    }
-    /* The outliers that were gathered: both operands read in 16-byte pieces of the same pattern, as in few.cu. */
-    __device__ __forceinline__ void add_outliers(float (&v)[4][4], int32_t n) const {
+/* HELPERS threads: those columns of each of the block's tiles in turn. */
+template <typename T, class S> static __device__ __forceinline__ void gather(const args8 &g, beside<T, S> &room) {
+    walk w(g);
+    wait_for_previous();
+    const int32_t found = __ldcg(g.n_columns), first = (int32_t)threadIdx.x - 32, steps = (g.pitch + LINE - 1) / LINE;
+    if (found == 0 || found > BESIDE) return;
+    enum { AT_ONCE = 2, OF_W = (S::BN + HELPERS - 1) / HELPERS, OF_X = (S::BM + HELPERS - 1) / HELPERS };      /* columns; a thread's of each */
+    for (uint32_t turn = 0; w.more(); w.next(), turn++) {
+        int32_t m, n;
+        uint32_t starts = 0;
+        int32_t before = -1;
+        w.tile<S>(&m, &n);
+        barrier_wait(&room.empty, (turn & 1) ^ 1);
 #pragma unroll 1
-        for (int32_t o = lane % 4 * 8; o < n; o += TOGETHER) {
-            uint4 x[2];
+        for (int32_t o = 0; o < found; o += AT_ONCE) {
+            int32_t column[AT_ONCE], code[AT_ONCE][OF_W];
+            T x[AT_ONCE][OF_X];
 #pragma unroll
-            for (int h = 0; h < 2; h++) x[h] = row(h) < g.a.rows ? __ldcg((const uint4 *)((const T *)g.x_out + (int64_t)row(h) * g.most + o)) : make_uint4(0, 0, 0, 0);
+            for (int j = 0; j < AT_ONCE; j++) column[j] = o + j < found ? (int32_t)__ldcg(g.columns + o + j) : -1;
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                const int32_t col = col0 + j * 8 + lane / 4;
-                const uint4 w = col < g.a.cols ? __ldcg((const uint4 *)((const T *)g.w_out + (int64_t)col * g.most + o)) : make_uint4(0, 0, 0, 0);
-                mma(v[j], x[0].x, x[1].x, x[0].y, x[1].y, w.x, w.y, T());
-                mma(v[j], x[0].z, x[1].z, x[0].w, x[1].w, w.z, w.w, T());
+            for (int j = 0; j < AT_ONCE; j++) {
+#pragma unroll
+                for (int i = 0; i < OF_W; i++) {
+                    const int32_t c = first + i * HELPERS;
+                    code[j][i] = column[j] >= 0 && c < S::BN && n + c < g.a.cols ? __ldg(g.w + (int64_t)(n + c) * g.pitch + column[j]) : 0;
+                }
+#pragma unroll
+                for (int i = 0; i < OF_X; i++) {
+                    const int32_t r = first + i * HELPERS;
+                    x[j][i] = column[j] >= 0 && r < S::BM && m + r < g.a.rows ? outlier_value<T>(g.x, g.x_ld, m + r, column[j], g.threshold) : T(0.f);
+                }
+            }
+#pragma unroll
+            for (int i = 0; i < OF_W; i++) {
+                const int32_t c = first + i * HELPERS;
+                const float scale = c < S::BN && n + c < g.a.cols ? __ldg(g.w_scale + n + c) : 0.f;
+#pragma unroll
+                for (int j = 0; j < AT_ONCE; j++)
+                    if (c < S::BN) room.w[o + j][c] = int8_weight<T>((float)code[j][i], scale);
+            }
+#pragma unroll
+            for (int i = 0; i < OF_X; i++)
+#pragma unroll
+                for (int j = 0; j < AT_ONCE; j++)
+                    if (first + i * HELPERS < S::BM) room.x[first + i * HELPERS][o + j] = x[j][i];
+#pragma unroll
+            for (int j = 0; j < AT_ONCE; j++) {
+                const int32_t slice = slice_of(steps, column[j] / LINE);
+                starts |= (uint32_t)(slice != before) << (o + j);
+                before = slice;
             }
         }
+        if (first == 0) room.starts = starts;
+        barrier_arrive(&room.full);
     }
-    /* Those of columns beyond, one by one. */
-    __device__ __forceinline__ void add_the_rest(float (&v)[4][4], int32_t found) const {
-#pragma unroll 1
-        for (int32_t o = g.most; o < found; o++) {
-            const int32_t k = (int32_t)__ldcg(g.columns + o);
-            float x[2];
+}
+
+/* ---- results ---- */
+
+/* What the end of a tile needs from memory, asked for before its products: scales of four columns, and of the warp's rows g and g + 8 of each 16. */
+template <class S> struct scales {
+    float4 w;
+    int2 x[S::ROWS64][2];                /* an int8_row                                         */
+    __device__ __forceinline__ void ask(const args8 &g, int32_t row0, int32_t n) {
+        const int32_t lane = (int32_t)threadIdx.x % 32, col = n + lane * 4;
+        w = col < g.a.cols ? __ldg((const float4 *)(g.w_scale + col)) : make_float4(0, 0, 0, 0);
 #pragma unroll
-            for (int h = 0; h < 2; h++) x[h] = row(h) < g.a.rows ? to_f32(outlier_value<T>(g, row(h), k)) : 0.f;
-#pragma unroll
-            for (int i = 0; i < 8; i++) {
-                const int32_t col = col0 + i / 2 * 8 + lane % 4 * 2 + i % 2;
-                const float w = col < g.a.cols ? to_f32(int8_weight<T>(g.w[(int64_t)col * g.pitch + k], g.w_scale[col])) : 0.f;
-#pragma unroll
-                for (int h = 0; h < 2; h++) v[i / 2][h * 2 + i % 2] = __fmaf_rn(x[h], w, v[i / 2][h * 2 + i % 2]);
-            }
+        for (int i = 0; i < S::ROWS64 * 2; i++) {
+            const int32_t row = row0 + i / 2 * 64 + i % 2 * 8 + lane / 4;
+            x[i / 2][i % 2] = row < g.a.rows ? __ldcg((const int2 *)(g.x_rows + row)) : make_int2(0, 0);
         }
     }
 };
 
-template <typename T, typename O, class S, int HOW>
-static __device__ __forceinline__ void finish_sums(const args8 &g, const int32_t (&sums)[S::ROWS64][S::BN / 2], int32_t row0, int32_t col0, int32_t found) {
-    using E = epilogue<O, S, HOW>;
-    const E e = { g.a, row0, col0, threadIdx.x % 32 };
-    auto part = [&](int step) { return values<T>{ g, row0 + step / E::STEPS * 64, col0 + step % E::STEPS * 32, (int32_t)e.lane }; };
-    float sca[2] = { 0, 0 };
-    int32_t clamped = 0;
+/* Two results without bias nor outliers, of which neither is beyond f16. */
+static __device__ __forceinline__ uint32_t pack_through16(float a, float b, __half) {
+    const __half2 h = __floats2half2_rn(a, b);
+    return *(const uint32_t *)&h;
+}
+static __device__ __forceinline__ uint32_t pack_through16(float a, float b, __nv_bfloat16 t) {
+    const float2 f = __half22float2(__floats2half2_rn(a, b));
+    return pack2(f.x, f.y, t);
+}
+
+/* Between four lanes, of which this has number q: v[i] becomes lane i's v[q]. */
+static __device__ __forceinline__ void transpose(uint32_t (&v)[4], unsigned q) {
 #pragma unroll
-    for (int step = 0; step < E::ALL; step++) {
-        const values<T> p = part(step);
-        if (step % E::STEPS == 0)
+    for (int bit = 1; bit < 4; bit *= 2) {
+        const bool high = q & (unsigned)bit;
 #pragma unroll
-            for (int h = 0; h < 2; h++) sca[h] = p.row(h) < g.a.rows ? __ldcg(&g.x_rows[p.row(h)].scale) : 0.f;
-        float v[4][4], old[2][8];
-        e.load_old(step, old);
-        p.of_sums(v, &sums[step / E::STEPS][step % E::STEPS * 16], sca, clamped);
-        if (found) {
-            const int32_t gathered = found < g.most ? found : g.most;
-            p.add_outliers(v, (gathered + TOGETHER - 1) / TOGETHER * TOGETHER);
-            if (found > g.most) p.add_the_rest(v, found);
-            if (sizeof(O) == 4 || HOW == rv_few::RV_FEW_GELU)
+        for (int i = 0; i < 4; i++)
+            if (!(i & bit)) {
+                uint32_t &low = v[i], &up = v[i + bit];
+                const uint32_t got = __shfl_xor_sync(~0u, high ? low : up, bit);
+                if (high) low = got;
+                else up = got;
+            }
+    }
+}
+
+/* Adds to eight neighbours. */
+template <typename T> static __device__ __forceinline__ void add_to(uint32_t (&y)[4], const float (&add)[8]) {
+    float v[8];
 #pragma unroll
-                for (int i = 0; i < 16; i++) v[i / 4][i % 4] = to_f32(to_act<T>(v[i / 4][i % 4]));
+    for (int i = 0; i < 4; i++) {
+        const float2 f = pair_of(y[i], T());
+        v[2 * i] = f.x + add[2 * i], v[2 * i + 1] = f.y + add[2 * i + 1];
+    }
+    pack_counted(y, v, T());
+}
+
+/* A step of what becomes of a warp's sums: 16 of a thread's, rows g and g + 8 of 16, columns 2 t and 2 t + 1 of four blocks of 8.  Instructions are what the end of a
+ * tile takes: results are pairs as soon as they can be, and what is seldom is looked for once among all of them. */
+template <typename T> struct values {
+    const args8 &g;
+    int32_t col0, lane;                  /* of the 32 columns                                   */
+
+    /* w: scales of columns 2 t and 2 t + 1 of the first block; y: pairs of a row's. */
+    __device__ __forceinline__ void of_sums(uint32_t (&y)[2][4], const int32_t (&sums)[16], const int2 (&x)[2], const float *w, int32_t &clamped) const {
+        float v[16], most = 0;
+        const float sca[2] = { __int_as_float(x[0].x), __int_as_float(x[1].x) };
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const float2 scb = *(const float2 *)(w + j * 8);
+#pragma unroll
+            for (int e = 0; e < 4; e++) v[j * 4 + e] = __fmul_rn(__fmul_rn((float)sums[j * 4 + e], sca[e / 2]), e % 2 ? scb.y : scb.x);
         }
+        if (g.bias) return of_biased(y, v, clamped);
+#pragma unroll
+        for (int i = 0; i < 16; i++) {
+            v[i] = std::is_same<T, __half>::value ? __fmaf_rn(v[i], RV_INT8_BOTH, 0.f) : __fmul_rn(v[i], RV_INT8_BOTH);
+            most = fmaxf(most, fabsf(v[i]));
+        }
+        if (most > 65504.f)
+#pragma unroll
+            for (int i = 0; i < 16; i++) v[i] = clamp16(v[i], clamped);
+#pragma unroll
+        for (int i = 0; i < 8; i++) y[i % 2][i / 2] = pack_through16(v[2 * i], v[2 * i + 1], T());
+    }
+    __device__ __forceinline__ void of_biased(uint32_t (&y)[2][4], const float (&scaled)[16], int32_t &clamped) const {
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            const int32_t col = col0 + i / 2 * 8 + lane % 4 * 2;
+            const float2 bias = col < g.a.cols ? __ldg((const float2 *)(g.bias + col)) : make_float2(0, 0);
+            y[i % 2][i / 2] = pack2(int8_biased<T>(scaled[2 * i], bias.x, clamped), int8_biased<T>(scaled[2 * i + 1], bias.y, clamped), T());
+        }
+    }
+    /* x, w: of the lane's first row and column.  What has no outliers stays as it is, -0 too. */
+    template <class S>
+    __device__ __forceinline__ void add_beside(uint32_t (&y)[2][4], const beside<T, S> &room, const T *x, const T *w, const int2 (&rows)[2], int32_t found) const {
+        float all[2][8] = {}, part[2][8] = {};
+        const uint32_t starts = room.starts;
+#pragma unroll 1
+        for (int32_t o = 0; o < found; o++) {
+            const float xs[2] = { to_f32(x[o]), to_f32(x[8 * BESIDE + o]) };
+            if (starts >> o & 1)
+#pragma unroll
+                for (int i = 0; i < 16; i++) all[i / 8][i % 8] += part[i / 8][i % 8], part[i / 8][i % 8] = 0;
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                const float2 ws = pair_of(*(const uint32_t *)(w + o * S::BN + j * 8), T());
+#pragma unroll
+                for (int h = 0; h < 2; h++) part[h][2 * j] = __fmaf_rn(xs[h], ws.x, part[h][2 * j]), part[h][2 * j + 1] = __fmaf_rn(xs[h], ws.y, part[h][2 * j + 1]);
+            }
+        }
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+#pragma unroll
+            for (int i = 0; i < 8; i++) all[h][i] = rows[h].y ? all[h][i] + part[h][i] : -0.f;
+            add_to<T>(y[h], all[h]);
+        }
+    }
+};
+
+static_assert(RV_CUDA_GATE_BLOCK == 8, "a lane has a block's outputs of gate or up, and its neighbour the other one's");
+template <typename O> static __device__ __forceinline__ void finish_pair(const args &a, place p, const uint32_t (&y)[4], bool up) {
+    uint32_t packed[4];
+    float out[8];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const float2 gates = pair_of(y[i], O()), ups = pair_of(__shfl_down_sync(~0u, y[i], 1), O());
+        out[2 * i] = silu(gates.x) * ups.x, out[2 * i + 1] = silu(gates.y) * ups.y;
+    }
+    if (!p.inside || up) return;
+    pack_counted(packed, out, O());
+    *(uint4 *)((O *)a.out + p.row * a.out_ld + p.col / 2) = make_uint4(packed[0], packed[1], packed[2], packed[3]);
+}
+
+/* Eight neighbours of a row, whole. */
+template <typename T, typename O, int HOW> static __device__ __forceinline__ void finish_row(const args &a, place p, const uint32_t (&y)[4], const float (&old)[8], bool up) {
+    if constexpr (HOW == rv_few::RV_FEW_SWIGLU) finish_pair<O>(a, p, y, up);
+    else if constexpr (HOW == rv_few::RV_FEW_STORE && sizeof(O) == 2) {
+        if (p.inside) *(uint4 *)((O *)a.out + p.row * a.out_ld + p.col) = make_uint4(y[0], y[1], y[2], y[3]);
+    } else {
+        float v[8];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float2 f = pair_of(y[i], T());
+            v[2 * i] = f.x, v[2 * i + 1] = f.y;
+        }
+        finish<O, HOW>(a, p, v, old);
+    }
+}
+
+/* A step's sums of all those that a thread has.  Registers have no index: this switch, and one code for all steps, which is fetched from memory while weights
+ * are, is what there is; code for each step took longer to come than its work takes. */
+template <class S> static __device__ __forceinline__ void take(int32_t (&to)[16], const int32_t (&sums)[S::ROWS64][S::BN / 2], int step) {
+    static_assert(S::BN == 128 && S::ROWS64 <= 2, "eight steps at most");
+#define RV_STEP(n) \
+    case n: \
+        if (n / 4 < S::ROWS64) \
+            _Pragma("unroll") for (int i = 0; i < 16; i++) to[i] = sums[n / 4 < S::ROWS64 ? n / 4 : 0][n % 4 * 16 + i]; \
+        break;
+    switch (step) { RV_STEP(0) RV_STEP(1) RV_STEP(2) RV_STEP(3) RV_STEP(4) RV_STEP(5) RV_STEP(6) RV_STEP(7) }
+#undef RV_STEP
+}
+
+/* Where block `from` of those that multiply parts of a tile's columns leaves its sums of a step for the block that finishes it: in that block's ring, which nobody
+ * fills any more. */
+template <class S> static __device__ __forceinline__ uint4 *slot(const args8 &g, uint8_t *data, int32_t from, int group, int step) {
+    const int32_t each = S::BN / 32 / g.split;
+    return (uint4 *)data + (((from * 2 + group) * S::ROWS64 + step / 4) * each + step % 4 % each) * 4 * GROUP + threadIdx.x % GROUP;
+}
+template <class S> static __device__ __forceinline__ void hand_over(const args8 &g, const walk &w, const int32_t (&sums)[S::ROWS64][S::BN / 2], uint8_t *data, int group) {
+    cluster_meet();                      /* all have read their rings                           */
+#pragma unroll 1
+    for (int step = 0; step < 4 * S::ROWS64; step++) {
+        const int32_t to = step % 4 * g.split / 4;
+        if (to == w.part) continue;
+        int32_t s[16];
+        take<S>(s, sums, step);
+#pragma unroll
+        for (int q = 0; q < 4; q++)
+            store_at(slot<S>(g, data, w.part, group, step) + q * GROUP, (uint32_t)(to * g.share + w.place),
+                     make_uint4((uint32_t)s[q * 4], (uint32_t)s[q * 4 + 1], (uint32_t)s[q * 4 + 2], (uint32_t)s[q * 4 + 3]));
+    }
+    cluster_meet();
+}
+template <class S> static __device__ __forceinline__ void add_parts(const args8 &g, const walk &w, int32_t (&s)[16], uint8_t *data, int group, int step) {
+#pragma unroll 1
+    for (int32_t from = 0; from < g.split; from++) {
+        if (from == w.part) continue;
+#pragma unroll
+        for (int q = 0; q < 4; q++) {
+            const uint4 v = slot<S>(g, data, from, group, step)[q * GROUP];
+            s[q * 4] += (int32_t)v.x, s[q * 4 + 1] += (int32_t)v.y, s[q * 4 + 2] += (int32_t)v.z, s[q * 4 + 3] += (int32_t)v.w;
+        }
+    }
+}
+
+/* in_tile: the first of the warp's rows. */
+template <typename T, typename O, class S, int HOW>
+static __device__ __forceinline__ void finish_sums(const args8 &g, const int32_t (&sums)[S::ROWS64][S::BN / 2], uint8_t *data, beside<T, S> &room, const walk &w, const scales<S> &of,
+                                                   int32_t m, int32_t n, int group, int32_t in_tile, int32_t found) {
+    using E = epilogue<O, S, HOW>;
+    const E e = { g.a, m + in_tile, n, threadIdx.x % 32 };
+    const int32_t lane = (int32_t)e.lane;
+    const bool beside_them = found && found <= BESIDE, before = found > BESIDE && g.more;
+    float4 *const scale = room.scale[threadIdx.x / 32 - GROUP / 32];
+    int32_t clamped = 0;
+    __syncwarp();                        /* all have read those of the tile before              */
+    scale[lane] = of.w;
+    __syncwarp();
+#pragma unroll 1
+    for (int step = 0; step < E::ALL; step++) {
+        if (step % 4 * g.split / 4 != w.part) continue;
+        if (e.row0 + step / 4 * 64 >= g.a.rows) break;
+        const values<T> p = { g, n + step % 4 * 32, lane };
+        float old[2][8];
+        int32_t s[16];
+        uint32_t y[2][4];
+        int2 x[2];
+#pragma unroll
+        for (int h = 0; h < 2; h++) x[h] = S::ROWS64 > 1 && step / 4 ? of.x[S::ROWS64 - 1][h] : of.x[0][h];
+        e.load_old(step, old);
+        take<S>(s, sums, step);
+        if (g.split > 1) add_parts<S>(g, w, s, data, group, step);
+        p.of_sums(y, s, x, (const float *)scale + step % 4 * 32 + lane % 4 * 2, clamped);
+        if (beside_them) p.add_beside(y, room, &room.x[in_tile + step / 4 * 64 + lane / 4][0], &room.w[0][step % 4 * 32 + lane % 4 * 2], x, found);
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            float out[8];
-#pragma unroll
-            for (int i = 0; i < 8; i++) out[i] = v[i / 2][half * 2 + i % 2];
-            transpose(out, e.lane % 4);
-            finish<O, HOW>(g.a, e.at(step, half), out, old[half]);
+            const place at = e.at(step, half);
+            transpose(y[half], e.lane % 4);
+            if (before && at.inside) {
+                const float4 *more = (const float4 *)(g.more + (int64_t)at.row * g.a.cols + at.col), lo = __ldcg(more), hi = __ldcg(more + 1);
+                const float add[8] = { lo.x, lo.y, lo.z, lo.w, hi.x, hi.y, hi.z, hi.w };
+                add_to<T>(y[half], add);
+            }
+            finish_row<T, O, HOW>(g.a, at, y[half], old[half], e.lane % 2);
         }
-        asm volatile("" ::: "memory");   /* no load of the next step before: registers are full */
     }
     count_clamped(clamped);
 }
 
-template <typename T, typename O, class S, int HOW> static __device__ __forceinline__ void consume(const args8 &g, const ring<S> &r, uint32_t rank) {
-    const args &a = g.a;
+template <typename T, typename O, class S, int HOW> static __device__ __forceinline__ void consume(const args8 &g, const ring<S> &r, beside<T, S> &room) {
     const int group = (int)threadIdx.x / GROUP - 1;
-    const int32_t units = a.tiles_m * a.tiles_n, apart = (int32_t)gridDim.x / S::SHARE, found = __ldcg(g.n_columns);
-    uint32_t turn = 0;
-    for (int32_t unit = (int32_t)blockIdx.x / S::SHARE; unit < units; unit += apart, turn++) {
-        if (!S::PAIRED && turn % 2 != (uint32_t)group) continue;
+    const int32_t in_tile = group * S::ROWS64 * 64 + (int32_t)threadIdx.x % GROUP / 32 * 16;
+    walk w(g);
+    wait_for_previous();
+    const int32_t found = __ldcg(g.n_columns);
+    for (uint32_t turn = 0; w.more(); w.next(), turn++) {
         int32_t sums[S::ROWS64][S::BN / 2], m, n;
-        multiply<S>(sums, r, turn, a.k_blocks, group, unit + apart < units);
-        tile_at<S>(a, unit, rank, &m, &n);
-        finish_sums<T, O, S, HOW>(g, sums, m + (S::PAIRED ? group * S::ROWS64 * 64 : 0) + (int32_t)threadIdx.x % GROUP / 32 * 16, n, found);
+        scales<S> of;
+        w.tile<S>(&m, &n);
+        of.ask(g, m + in_tile, n);
+        multiply<S>(g, w, sums, r, turn * (uint32_t)w.lines, group);
+        if (g.split > 1) hand_over<S>(g, w, sums, r.data, group);
+        const bool beside_them = found && found <= BESIDE;
+        if (beside_them) barrier_wait(&room.full, turn & 1);
+        finish_sums<T, O, S, HOW>(g, sums, r.data, room, w, of, m, n, group, in_tile, found);
+        if (beside_them) {
+            __syncwarp();
+            if (threadIdx.x % 32 == 0) barrier_arrive(&room.empty);
+        }
     }
 }
 #endif
@@ -222,23 +465,27 @@ static __global__ void __launch_bounds__(THREADS, 1) int8_90_kernel(const __grid
     extern __shared__ uint8_t memory[];
     __shared__ alignas(8) uint64_t full[S::STAGES], empty[S::STAGES];
     const ring<S> r = { memory + (1024 - shared_address(memory) % 1024) % 1024, full, empty };
-    const uint32_t rank = S::SHARE > 1 ? cluster_rank() : 0;
+    beside<T, S> &room = *(beside<T, S> *)(r.data + S::RING);
+    const bool cluster = g.share * g.split > 1;
     if (threadIdx.x == 0) {
-        for (int i = 0; i < S::STAGES; i++) barrier_open(&full[i], 1), barrier_open(&empty[i], 4 * S::SHARE * (S::PAIRED ? 2 : 1));
+        for (int i = 0; i < S::STAGES; i++) barrier_open(&full[i], 1), barrier_open(&empty[i], (uint32_t)(g.share * 2 * GROUP / 32));
+        barrier_open(&room.full, HELPERS);
+        barrier_open(&room.empty, 2 * GROUP / 32);
         barriers_opened();
     }
-    if (S::SHARE > 1) cluster_meet();
+    if (cluster) cluster_meet();
     else __syncthreads();
-    wait_for_previous();
     if (threadIdx.x < GROUP) {
-        give_registers<40>();
-        if (threadIdx.x == 0) produce<S>(g, r, &map_a, &map_b, rank);
+        give_registers<56>();
+        if (threadIdx.x == 0) produce<S>(g, r, &map_a, &map_b);
+        else if (threadIdx.x >= 32) gather<T, S>(g, room);
         __syncwarp();
+        if (g.split > 1) cluster_meet(), cluster_meet();         /* `hand_over` */
     } else {
-        take_registers<232>();
-        consume<T, O, S, HOW>(g, r, rank);
+        take_registers<224>();
+        consume<T, O, S, HOW>(g, r, room);
     }
-    if (S::SHARE > 1) cluster_meet();              /* nobody leaves while its shared memory is written or read */
+    if (cluster) cluster_meet();                   /* nobody leaves while its shared memory is written or read */
 #endif
 }
 
@@ -247,36 +494,24 @@ static __global__ void __launch_bounds__(THREADS, 1) int8_90_kernel(const __grid
 template <typename T, typename O, class S, int HOW>
 static cudaError_t launch(const rv_int8 *q, const rv_int8_many *room, args8 g, bool overlap, cudaStream_t stream) {
     const rv_few *p = &q->p;
+    const rv_int8_cut c = q->cut;
+    const int32_t cluster = c.share * c.split;
     CUtensorMap map_x, map_w;
-    cudaError_t e = describe_boxes(&map_x, RV_I8, room->codes, p->x.rows, q->pitch, q->pitch, S::BM, LINE);
-    if (!e) e = describe_boxes(&map_w, RV_I8, p->w, p->rows, q->pitch, q->pitch, S::BN / S::SHARE, LINE);
+    cudaError_t e = describe_boxes(&map_x, RV_I8, room->codes, p->x.rows, q->pitch, q->pitch, S::BM / c.share, LINE);
+    if (!e) e = describe_boxes(&map_w, RV_I8, p->w, p->rows, q->pitch, q->pitch, S::BN, LINE);
     if (e) return e;
-    g.a.tiles_m = parts(p->x.rows, S::BM * S::SHARE);
-    g.a.tiles_n = parts(p->rows, S::BN);
-    int32_t units = g.a.tiles_m * g.a.tiles_n, most = p->multiprocessors / S::SHARE;
-    if (units > most) units = most;
-    return launch_cluster(int8_90_kernel<T, O, S, HOW>, (unsigned)(units * S::SHARE), S::SHARE, S::SHARED_BYTES, overlap, stream, map_x, map_w, g);
-}
-
-/* What a tiling takes, in lines of its ring: its rounds of tiles, each with an end that shows where few follow it. */
-template <class S> static int64_t cost(const rv_few *p) {
-    const int64_t tiles = (int64_t)parts(p->x.rows, S::BM * S::SHARE) * parts(p->rows, S::BN), rounds = (tiles + p->multiprocessors / S::SHARE - 1) / (p->multiprocessors / S::SHARE);
-    return rounds * (S::BM * S::BN) + S::BM * S::BN / 2;
+    g.share = c.share;
+    g.split = c.split;
+    g.a.tiles_m = parts(p->x.rows, S::BM);
+    g.a.tiles_n = parts(p->rows, S::BN * c.share);
+    int32_t blocks = g.a.tiles_m * g.a.tiles_n * cluster, most = rv_cuda_int8_blocks(p->multiprocessors, cluster);
+    if (blocks > most) blocks = most;
+    return launch_cluster(int8_90_kernel<T, O, S, HOW>, (unsigned)blocks, (unsigned)cluster, S::SHARED_BYTES, overlap, stream, map_x, map_w, g);
 }
 
 template <typename T, typename O, int HOW>
 static cudaError_t launch_tiled(const rv_int8 *q, const rv_int8_many *room, const args8 &g, bool overlap, cudaStream_t stream) {
-    using shared = tiling<2, 128, false, 2>;
-    using apart = tiling<2, 128, false, 1>;
-    using small = tiling<1, 128, false, 1>;
-    using wide = tiling<1, 256, true, 2>;
-    const rv_few *p = &q->p;
-    int tile = q->tile;
-    if (!tile) tile = cost<small>(p) * 5 / 4 < cost<apart>(p) ? 3 : cost<shared>(p) <= cost<apart>(p) ? 1 : 2;
-    if (tile == 1) return launch<T, O, shared, HOW>(q, room, g, overlap, stream);
-    if (tile == 4) return launch<T, O, wide, HOW>(q, room, g, overlap, stream);
-    if (tile == 2) return launch<T, O, apart, HOW>(q, room, g, overlap, stream);
-    return launch<T, O, small, HOW>(q, room, g, overlap, stream);
+    return q->cut.rows == 256 ? launch<T, O, tiling8<2>, HOW>(q, room, g, overlap, stream) : launch<T, O, tiling8<1>, HOW>(q, room, g, overlap, stream);
 }
 
 template <typename T> static cudaError_t launch_how(const rv_int8 *q, const rv_int8_many *room, const args8 &g, bool overlap, cudaStream_t stream) {
@@ -285,6 +520,7 @@ template <typename T> static cudaError_t launch_how(const rv_int8 *q, const rv_i
         return q->p.out.type == RV_F32 ? launch_tiled<T, float, rv_few::RV_FEW_STORE>(q, room, g, overlap, stream)
                                        : launch_tiled<T, T, rv_few::RV_FEW_STORE>(q, room, g, overlap, stream);
     case rv_few::RV_FEW_GELU: return launch_tiled<T, T, rv_few::RV_FEW_GELU>(q, room, g, overlap, stream);
+    case rv_few::RV_FEW_SWIGLU: return launch_tiled<T, T, rv_few::RV_FEW_SWIGLU>(q, room, g, overlap, stream);
     case rv_few::RV_FEW_ADD: return launch_tiled<T, float, rv_few::RV_FEW_ADD>(q, room, g, overlap, stream);
     default: return cudaErrorInvalidValue;
     }
@@ -293,36 +529,44 @@ template <typename T> static cudaError_t launch_how(const rv_int8 *q, const rv_i
 bool rv_cuda_int8_90_fits(const rv_int8 *q) {
     const rv_few *p = &q->p;
     const bool f32 = p->out.type == RV_F32;
-    return !p->norm && p->x.rows > 0 && p->rows % 8 == 0 && in_pieces(p->w, q->pitch, 1) && in_pieces(p->out.data, p->out.ld, f32 ? 4 : 2) &&
-           (uintptr_t)p->bias % 8 == 0 && (uintptr_t)q->w_scale % 8 == 0 && rv_cuda_int8_many(q->room, p->x.rows, p->rows, q->pitch).most >= 64 &&
-           (p->how == rv_few::RV_FEW_STORE || (p->how == rv_few::RV_FEW_ADD && f32) || (p->how == rv_few::RV_FEW_GELU && !f32));
+    const bool by_call = q->rules.by_call && q->call.rows > 1 && q->rules.threshold != 0;
+    if (p->norm && (by_call || p->cols > RV_CUDA_NORM_MOST || p->cols % 16)) return false;
+    return p->x.rows > 0 && p->rows % (p->how == rv_few::RV_FEW_SWIGLU ? 2 * RV_CUDA_GATE_BLOCK : 8) == 0 && in_pieces(p->w, q->pitch, 1) && in_pieces(p->out.data, p->out.ld, f32 ? 4 : 2) &&
+           (uintptr_t)p->bias % 8 == 0 && (uintptr_t)q->w_scale % 16 == 0 &&
+           (p->how == rv_few::RV_FEW_STORE || (p->how == rv_few::RV_FEW_ADD && f32) || ((p->how == rv_few::RV_FEW_GELU || p->how == rv_few::RV_FEW_SWIGLU) && !f32));
+}
+
+int32_t rv_cuda_int8_90_rows(const rv_int8 *q) {
+    const uint64_t all = RV_CUDA_PARTIAL_BYTES - RV_CUDA_COUNTERS * 4;
+    int32_t n = q->p.x.rows;
+    while (n && rv_cuda_int8_many(q->room, n, q->p.rows, q->pitch, q->p.norm != NULL, rv_cuda_int8_before(q)).bytes > all) n = n > 256 ? (n - 1) / 256 * 256 : n - 1;
+    return n;
 }
 
 cudaError_t rv_cuda_int8_90(const rv_int8 *q, bool overlap, cudaStream_t stream) {
     const rv_few *p = &q->p;
-    const rv_int8_many room = rv_cuda_int8_many(q->room, p->x.rows, p->rows, q->pitch);
+    const bool before = rv_cuda_int8_before(q);
+    const rv_int8_many room = rv_cuda_int8_many(q->room, p->x.rows, p->rows, q->pitch, p->norm != NULL, before);
     args8 g;
     g.a = { p->out.data, NULL, p->row_scale, p->out.ld, p->x.rows, p->rows, parts(q->pitch, LINE), 0, 0, p->x.rows > p->rows, p->scale };
     g.x_rows = (const int8_row *)room.rows;
     g.w_scale = q->w_scale;
     g.bias = p->bias;
     g.n_columns = room.n_columns;
-    g.x_out = room.x;
-    g.w_out = room.w;
-    g.most = room.most;
     g.columns = room.columns;
-    g.x = p->x.data;
+    g.more = before ? room.more : NULL;
+    g.x = room.h ? room.h : p->x.data;
     g.w = (const int8_t *)p->w;
-    g.x_ld = p->x.ld;
+    g.x_ld = room.h ? q->pitch : p->x.ld;
     g.pitch = q->pitch;
     g.threshold = q->rules.by_call && q->call.rows > 1 ? 0.f : q->rules.threshold;
+    const bool outliers = q->rules.threshold != 0;
+    if (!rv_cuda_int8_may_cut(q, q->cut)) return cudaErrorInvalidValue;
     cudaError_t e = rv_cuda_quantise_many(q, &room, overlap, stream);
-    const dim3 blocks((unsigned)(4 * p->multiprocessors));
-    if (!e && q->rules.threshold != 0)
-        e = p->act == RV_BF16 ? launch_kernel(gather_kernel<__nv_bfloat16>, blocks, GATHER_WARPS * 32, 0, overlap, stream, g)
-                              : launch_kernel(gather_kernel<__half>, blocks, GATHER_WARPS * 32, 0, overlap, stream, g);
-    if (e) return e;
-    return p->act == RV_BF16 ? launch_how<__nv_bfloat16>(q, &room, g, overlap, stream) : launch_how<__half>(q, &room, g, overlap, stream);
+    if (!e && outliers && before) e = rv_cuda_outliers90(q, &room, overlap, stream);
+    if (!e) e = p->act == RV_BF16 ? launch_how<__nv_bfloat16>(q, &room, g, overlap, stream) : launch_how<__half>(q, &room, g, overlap, stream);
+    if (!e && outliers && !before) e = rv_cuda_outliers90(q, &room, overlap, stream);
+    return e;
 }
 
 RV_CUDA_CLAMPED(int8_90)

@@ -376,22 +376,24 @@ static double many_us(int which, rv_mat from, rv_mat to) {
 }
 
 #if RV_CUDA_SM90
-/* The same with each of int8_90.cu's tilings. */
+/* The same with each of int8_90.cu's cuts. */
 static void print_tilings(int which, rv_mat from, rv_mat to) {
     const rv_weight *w[] = { in, o, gate_up, down };
-    for (int32_t tile = 1; tile <= 4; tile++) {
+    for (const rv_int8_cut &cut : rv_cuda_int8_cuts) {
+        bool taken = true;
         const double us = played_us([&] {
             for (int32_t i = 0; i < SELF; i++) {
                 const rv_weight &one = w[which][i];
                 rv_int8 q = {};
                 q.p.x = from, q.p.act = act, q.p.multiprocessors = cuda->multiprocessors, q.p.w = one.codes, q.p.rows = one.head.rows, q.p.cols = one.head.cols;
                 q.p.out = to, q.p.how = which % 2 ? rv_few::RV_FEW_ADD : rv_few::RV_FEW_STORE, q.p.scale = 0.5f;
-                q.w_scale = one.scale, q.pitch = one.pitch, q.rules = cuda->int8, q.call = from, q.tile = tile;
+                q.w_scale = one.scale, q.pitch = one.pitch, q.rules = cuda->int8, q.call = from, q.cut = cut;
                 q.room = (char *)cuda->partial + RV_CUDA_COUNTERS * sizeof(int32_t), q.marks = (char *)cuda->partial + RV_CUDA_PARTIAL_BYTES;
+                if (!(taken = rv_cuda_int8_may_cut(&q, cut))) break;
                 MUST(rv_cuda_int8_90(&q, cuda->overlap, cuda->stream));
             }
         }) / SELF;
-        printf("  tiling %d %.2f us", tile, us);
+        if (taken) printf("  %d/%d/%d: %.1f", cut.rows, cut.share, cut.split, us);
     }
 }
 #endif
