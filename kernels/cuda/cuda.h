@@ -115,9 +115,7 @@ cudaError_t rv_cuda_few70(const rv_few *p, cudaStream_t stream);
  * int8.cu: weights and activations as codes.  few8.cu: products with 1 to 64 rows.  int8_90.cu: with more, on 9.0.
  * p.w: codes int8 [rows x pitch], pitch = cols rounded up to a multiple of 16, zeros behind cols.  x of any alignment. */
 enum { RV_CUDA_INT8_FUSED = 2,           /* a product of few rows quantises up to this many itself */
-       RV_CUDA_INT8_MOST = 1 << 15,      /* columns                                             */
-       RV_CUDA_INT8_CUTS = 10,
-       RV_CUDA_INT8_BESIDE = 16 };       /* int8_90.cu: so many columns with outliers that it multiplies itself */
+       RV_CUDA_INT8_MOST = 1 << 15 };    /* columns                                             */
 /* Tiles of `rows` rows (128 or 256) and 128 of weights; clusters of `share` tiles side by side, each of `split` parts of the columns. */
 typedef struct rv_int8_cut { int32_t rows, share, split; } rv_int8_cut;
 typedef struct rv_int8 {
@@ -144,46 +142,6 @@ static inline rv_int8_room rv_cuda_int8_room(void *room, int32_t n, int32_t pitc
 }
 /* x (normed first where p.norm is) to codes, scales and outliers in `room`. */
 cudaError_t rv_cuda_quantise(const rv_int8 *q, bool overlap, cudaStream_t stream);
-
-/* The same for more rows.  Which columns hold outliers is listed for all of them together; of each row's own up to RV_CUDA_INT8_LISTED are listed (none, where
- * all rows have the same).  starts and column_starts: which entry of a list begins each slice.  `more` is for what outliers add, where that is found before the
- * product: f32 [n x the weight's rows].  h: act [n x pitch], of rows that are normed first, else NULL. */
-enum { RV_CUDA_INT8_LISTED = 512 };
-typedef struct rv_int8_many {
-    void *rows;
-    uint32_t *columns, *list;            /* list: [n x RV_CUDA_INT8_LISTED]                     */
-    uint16_t *starts, *column_starts;    /* [n x RV_CUDA_INT8_SLICES], of rows that have outliers */
-    int32_t *n_columns;
-    int8_t *codes;
-    void *h;
-    float *more;
-    uint64_t bytes;                      /* all of it                                           */
-} rv_int8_many;
-static inline rv_int8_many rv_cuda_int8_many(void *room, int32_t n, int32_t w_rows, int32_t pitch, bool normed, bool before) {
-    const uint64_t of[] = { (uint64_t)n * 8, (uint64_t)pitch * 4 + 64, (uint64_t)n * RV_CUDA_INT8_SLICES * sizeof(uint16_t), (uint64_t)n * RV_CUDA_INT8_LISTED * 4,
-                            (uint64_t)n * (uint64_t)pitch, normed ? (uint64_t)n * (uint64_t)pitch * 2 : 0, before ? (uint64_t)n * (uint64_t)w_rows * 4 : 0 };
-    char *at[8] = { (char *)room };
-    for (int32_t i = 0; i < 7; i++) at[i + 1] = at[i] + (of[i] + 255) / 256 * 256;
-    rv_int8_many m = { at[0], (uint32_t *)at[1], (uint32_t *)at[3], (uint16_t *)at[2], NULL, NULL, (int8_t *)at[4], normed ? at[5] : NULL, (float *)at[6], (uint64_t)(at[7] - at[0]) };
-    m.n_columns = (int32_t *)m.columns + pitch + 8;
-    m.column_starts = (uint16_t *)(m.columns + pitch + 12);
-    return m;
-}
-/* outliers90.cu.  Whether it is; elsewhere results are stored without, and what outliers add is put to them. */
-bool rv_cuda_int8_before(const rv_int8 *q);
-cudaError_t rv_cuda_quantise_many(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream);
-/* What outliers add, where they are in more than RV_CUDA_INT8_BESIDE columns: to `more`, or to p.out as it is stored without. */
-cudaError_t rv_cuda_outliers90(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream);
-/* int8.c.  All cuts there are; the one that a product of many rows takes; whether it may have some other; how many blocks of so large clusters are there
- * at once. */
-extern const rv_int8_cut rv_cuda_int8_cuts[RV_CUDA_INT8_CUTS];
-rv_int8_cut rv_cuda_int8_cut(const rv_int8 *q);
-bool        rv_cuda_int8_may_cut(const rv_int8 *q, rv_int8_cut c);
-int32_t     rv_cuda_int8_blocks(int32_t multiprocessors, int32_t cluster);
-/* STORE, GELU to act, SWIGLU, ADD; a norm unless a call's rows decide together.  room: not what the launch before left there, nor what another product may still read. */
-bool rv_cuda_int8_90_fits(const rv_int8 *q);
-int32_t rv_cuda_int8_90_rows(const rv_int8 *q);  /* of x: how many have room together          */
-cudaError_t rv_cuda_int8_90(const rv_int8 *q, bool overlap, cudaStream_t stream);
 
 /* Where row r of a part goes: block 0: to row first + r; else blocks of `block` rows, one every `stride`. */
 typedef struct rv_int8_place { int32_t first, block, stride; } rv_int8_place;

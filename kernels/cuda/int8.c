@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 
+#include "kernels/cuda/int8_many.h"
 #include "kernels/cuda/open.h"
 
 /* ---- weights ---- */

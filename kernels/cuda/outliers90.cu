@@ -5,14 +5,15 @@
  * no lane waits for another.  A slice of 32 rows of weights lies in shared memory as codes, column by column, and comes from memory once for up to a thousand
  * rows; sums are in few8.cuh's order.
  */
-#include "kernels/cuda/int8.cuh"
+#include "kernels/cuda/int8_many.cuh"
 #include "kernels/cuda/launch.cuh"
 
-enum { WARPS = 16, THREADS = WARPS * 32,
+enum { WARPS = 32, THREADS = WARPS * 32,
        WIDE = 32,                        /* rows of weights at a time                           */
        FOURS = WIDE / 4,                 /* words of a column: codes of four of them            */
        STEP = 128,                       /* columns, of which slices have whole numbers         */
        AHEAD = 4,                        /* rows whose entries are asked for before their turn  */
+       TILE_BYTES = 128 << 10,           /* of codes, at most                                   */
        MOST_BYTES = 227 << 10 };         /* of shared memory                                    */
 
 struct outlier_args {
@@ -26,7 +27,9 @@ struct outlier_args {
     void *out;                           /* f32, or (after the product) act                     */
     int64_t x_ld, out_ld;
     int32_t n, w_rows, pitch;
-    int32_t widest, at_once;             /* columns of the widest slice; rows of activations that have room together */
+    int32_t listed;                      /* entries of a list, at most: rows of more are dense  */
+    int32_t together;                    /* slices                                              */
+    int32_t widest, at_once;             /* columns of so many slices, at most; rows of activations that have room together */
     float threshold;
     bool by_call;
 };
@@ -35,6 +38,8 @@ struct outlier_args {
 
 /* Where codes of four rows lie in column k of the slice, so that neither columns that are written together nor rows that are read together all meet in a bank. */
 static __device__ __forceinline__ int32_t word_of(int32_t k, int32_t four) { return k * FOURS + (four ^ (k >> 2 & (FOURS - 1))); }
+/* That of its first row; of another, by an exclusive or with its number. */
+static __device__ __forceinline__ int32_t byte_of(int32_t k) { return word_of(k, 0) * 4; }
 
 /* Columns [from, to) of rows first .. first + 31. */
 static __device__ __forceinline__ void bring(const outlier_args &g, int32_t first, int32_t from, int32_t to, uint32_t *tile) {
@@ -71,80 +76,79 @@ static __device__ __forceinline__ void expect(const outlier_args &g, int32_t fir
 
 /* ---- rows of activations ---- */
 
-/* Of 32 rows of which this lane has one: which entries of its list are in the slice, and whether that is a list of its own. */
-struct spans {
-    uint32_t mine;                       /* the first, the end << 16                            */
-    uint32_t listed;                     /* a bit a row; else its values in all rows' columns: more outliers than are listed, or all rows have the same */
-    __device__ __forceinline__ spans(const outlier_args &g, int32_t row, bool valid, int32_t slice, int32_t found) {
-        const int32_t outliers = valid ? __ldcg(&g.rows[row].outliers) : 0, next = slice + 1 < SLICES ? slice + 1 : slice;
-        const uint16_t *starts = g.starts + (int64_t)row * SLICES;
-        uint32_t begin = valid ? __ldcg(starts + slice) : 0u, end = valid ? __ldcg(starts + next) : 0u;
-        const bool own = !g.by_call && outliers <= RV_CUDA_INT8_LISTED;
-        listed = __ballot_sync(~0u, own);
-        if (!own) begin = __ldcg(g.column_starts + slice), end = __ldcg(g.column_starts + next);
-        if (next == slice) end = (uint32_t)(own ? outliers : found);
-        mine = outliers ? begin | end << 16 : 0u;
-    }
-};
+static __device__ __forceinline__ bool is_listed(const outlier_args &g, int32_t row) { return (uint32_t)__ldcg(&g.rows[row].outliers) - 1 < (uint32_t)g.listed; }
 
-template <typename T> static __device__ __forceinline__ uint32_t entry_of(const outlier_args &g, int32_t row, bool listed, int32_t i) {
-    if (listed) return __ldcg(g.list + (int64_t)row * RV_CUDA_INT8_LISTED + i);
+/* Which entries of a row's list, or of that of all rows, are in slices [from, to): the first, the end << 16. */
+static __device__ __forceinline__ uint32_t span_of(const outlier_args &g, int32_t row, bool valid, int32_t from, int32_t to, int32_t found) {
+    if (!valid || !is_listed(g, row)) return 0;
+    const uint16_t *starts = g.by_call ? g.column_starts : g.starts + (int64_t)row * SLICES;
+    const uint32_t end = to < SLICES ? __ldcg(starts + to) : g.by_call ? (uint32_t)found : (uint32_t)__ldcg(&g.rows[row].outliers);
+    return __ldcg(starts + from) | end << 16;
+}
+
+template <typename T> static __device__ __forceinline__ uint32_t entry_of(const outlier_args &g, int32_t row, int32_t i) {
+    if (!g.by_call) return __ldcg(g.list + (int64_t)row * g.listed + i);
     const uint32_t column = __ldcg(g.columns + i);
     const T x = outlier_value<T>(g.x, g.x_ld, row, (int32_t)column, g.threshold);
     return column | (uint32_t)*(const uint16_t *)&x << 16;
 }
 
-/* What entries [i, end) of a row add in a slice whose codes are in the tile; now: the first 32 of them, one a lane. */
+/* Adds what entries [i, end) of a row do, whose codes are in the tile; now: the first 32 of them, one a lane.  near: room of the warp for as many.  Entries
+ * behind the last are zeros, which add nothing. */
 template <typename T>
-static __device__ __forceinline__ float sum_of(const outlier_args &g, const uint32_t *tile, int32_t row, bool listed, int32_t i, int32_t end, uint32_t now, int32_t from, float scale) {
-    enum { TOGETHER = 4 };
+static __device__ __forceinline__ float add_entries(const outlier_args &g, const uint32_t *tile, uint2 *near, float sum, int32_t row, int32_t i, int32_t end, uint32_t now, int32_t from, float scale) {
+    enum { TOGETHER = 8 };
     const int32_t lane = (int32_t)threadIdx.x % 32;
-    float part = 0;
 #pragma unroll 1
     while (true) {
         const int32_t n = end - i < 32 ? end - i : 32;
+        __syncwarp();                    /* all have read those of before                       */
+        near[lane] = make_uint2(lane < n ? (uint32_t)byte_of(column_of(now) - from) : 0u, lane < n ? __float_as_uint(value_of<T>(now)) : 0u);
+        __syncwarp();
 #pragma unroll 1
         for (int32_t j = 0; j < n; j += TOGETHER) {
             float x[TOGETHER], w[TOGETHER];
 #pragma unroll
-            for (int32_t u = 0; u < TOGETHER; u++) {
-                const uint32_t entry = __shfl_sync(~0u, now, j + u);
-                const int32_t k = j + u < n ? column_of(entry) - from : 0;
-                x[u] = value_of<T>(entry);
-                w[u] = to_f32(int8_weight<T>((float)((const int8_t *)(tile + word_of(k, lane / 4)))[lane % 4], scale));
+            for (int32_t u = 0; u < TOGETHER; u += 2) {
+                const uint4 two = *(const uint4 *)(near + j + u);
+                x[u] = __uint_as_float(two.y), x[u + 1] = __uint_as_float(two.w);
+                w[u] = __fmul_rn(__fmul_rn((float)((const int8_t *)tile)[two.x ^ (uint32_t)lane], scale), RV_INT8_ONE);
+                w[u + 1] = __fmul_rn(__fmul_rn((float)((const int8_t *)tile)[two.z ^ (uint32_t)lane], scale), RV_INT8_ONE);
+                const float2 rounded = pair_of(pack_weights(w[u], w[u + 1], T()), T());
+                w[u] = rounded.x, w[u + 1] = rounded.y;
             }
 #pragma unroll
-            for (int32_t u = 0; u < TOGETHER; u++)
-                if (j + u < n) part = __fmaf_rn(x[u], w[u], part);
+            for (int32_t u = 0; u < TOGETHER; u++) sum = __fmaf_rn(x[u], w[u], sum);
         }
-        if ((i += 32) >= end) return part;
-        now = i + lane < end ? entry_of<T>(g, row, listed, i + lane) : 0u;
+        if ((i += 32) >= end) return sum;
+        now = i + lane < end ? entry_of<T>(g, row, i + lane) : 0u;
     }
 }
 
 /* A warp's rows [row0, row0 + rows).  sums: of this lane's row of weights, WIDE apart. */
 template <typename T>
-static __device__ __forceinline__ void add_slice(const outlier_args &g, const uint32_t *tile, float *sums, int32_t row0, int32_t rows, int32_t slice, int32_t from, int32_t found, float scale) {
+static __device__ __forceinline__ void add_slices(const outlier_args &g, const uint32_t *tile, uint2 *near, float *sums, int32_t row0, int32_t rows, int32_t slice, int32_t from, int32_t found,
+                                                  float scale) {
     const int32_t lane = (int32_t)threadIdx.x % 32;
 #pragma unroll 1
     for (int32_t base = 0; base < rows; base += 32) {
-        const spans all(g, row0 + base + lane, base + lane < rows, slice, found);
+        const uint32_t spans = span_of(g, row0 + base + lane, base + lane < rows, slice, slice + g.together, found);
         auto first_of = [&](int32_t j) {
-            const uint32_t span = __shfl_sync(~0u, all.mine, j & 31);
+            const uint32_t span = __shfl_sync(~0u, spans, j & 31);
             const int32_t i = (int32_t)(span & 0xffff) + lane;
-            return j < 32 && i < (int32_t)(span >> 16) ? entry_of<T>(g, row0 + base + j, all.listed >> (j & 31) & 1, i) : 0u;
+            return j < 32 && i < (int32_t)(span >> 16) ? entry_of<T>(g, row0 + base + j, i) : 0u;
         };
         uint32_t ahead[AHEAD];
 #pragma unroll
         for (int32_t u = 0; u < AHEAD; u++) ahead[u] = first_of(u);
 #pragma unroll 1
         for (int32_t j = 0; j < 32 && base + j < rows; j++) {
-            const uint32_t now = ahead[0], span = __shfl_sync(~0u, all.mine, j);
+            const uint32_t now = ahead[0], span = __shfl_sync(~0u, spans, j);
             const int32_t begin = (int32_t)(span & 0xffff), end = (int32_t)(span >> 16);
 #pragma unroll
             for (int32_t u = 1; u < AHEAD; u++) ahead[u - 1] = ahead[u];
             ahead[AHEAD - 1] = first_of(j + AHEAD);
-            if (begin < end) sums[(base + j) * WIDE] += sum_of<T>(g, tile, row0 + base + j, all.listed >> j & 1, begin, end, now, from, scale);
+            if (begin < end) sums[(base + j) * WIDE] = add_entries<T>(g, tile, near, sums[(base + j) * WIDE], row0 + base + j, begin, end, now, from, scale);
         }
     }
 }
@@ -155,7 +159,7 @@ template <typename T, bool AFTER> static __device__ __forceinline__ void leave(c
     const bool inside = first + lane < g.w_rows;
 #pragma unroll 1
     for (int32_t base = 0; base < rows; base += 32) {
-        const uint32_t some = __ballot_sync(~0u, base + lane < rows && __ldcg(&g.rows[row0 + base + lane].outliers) != 0);
+        const uint32_t some = __ballot_sync(~0u, base + lane < rows && is_listed(g, row0 + base + lane));
 #pragma unroll 4
         for (int32_t j = 0; j < 32; j++) {
             if (base + j >= rows || !inside) continue;
@@ -172,16 +176,17 @@ template <typename T, bool AFTER> static __device__ __forceinline__ void leave(c
 }
 
 /* AFTER: to results in out, which are stored without; else out is for the product to add. */
-template <typename T, bool AFTER> static __global__ void __launch_bounds__(THREADS, 2) outliers_kernel(const outlier_args g) {
+template <typename T, bool AFTER> static __global__ void __launch_bounds__(THREADS, 1) outliers_kernel(const outlier_args g) {
     extern __shared__ uint4 memory[];
     uint32_t *const tile = (uint32_t *)memory;
     const int32_t warp = (int32_t)threadIdx.x / 32, lane = (int32_t)threadIdx.x % 32, steps = (g.pitch + STEP - 1) / STEP;
-    float *const sums = (float *)(tile + g.widest * FOURS) + lane;
+    uint2 *const near = (uint2 *)(tile + g.widest * FOURS) + warp * 32;
+    float *const sums = (float *)(tile + g.widest * FOURS + WARPS * 64) + lane;
     let_next_start();
     wait_for_previous();
     const int32_t found = __ldcg(g.n_columns);
-    if (found <= RV_CUDA_INT8_BESIDE) return;
-    auto end_of = [&](int32_t slice) { return min(slice_start(steps, slice + 1) * STEP, g.pitch); };
+    if (found <= RV_CUDA_INT8_BESIDE || !__ldcg(g.n_columns + 1)) return;
+    auto end_of = [&](int32_t slice) { return min(slice_start(steps, slice + g.together) * STEP, g.pitch); };
 #pragma unroll 1
     for (int32_t first = (int32_t)blockIdx.x * WIDE; first < g.w_rows; first += (int32_t)gridDim.x * WIDE) {
         const float scale = first + lane < g.w_rows ? __ldg(g.w_scale + first + lane) : 0.f;
@@ -192,13 +197,13 @@ template <typename T, bool AFTER> static __global__ void __launch_bounds__(THREA
             __syncthreads();             /* rows of before may have been other warps'           */
             for (int32_t r = 0; r < mine; r++) my_sums[r * WIDE] = 0;
 #pragma unroll 1
-            for (int32_t slice = 0; slice < SLICES; slice++) {
+            for (int32_t slice = 0; slice < SLICES; slice += g.together) {
                 const int32_t from = slice_start(steps, slice) * STEP;
                 __syncthreads();         /* all have read the slice before                      */
                 bring(g, first, from, end_of(slice), tile);
                 __syncthreads();
-                if (slice + 1 < SLICES) expect(g, first, slice_start(steps, slice + 1) * STEP, end_of(slice + 1));
-                add_slice<T>(g, tile, my_sums, row0 + from_row, mine, slice, from, found, scale);
+                if (slice + g.together < SLICES) expect(g, first, slice_start(steps, slice + g.together) * STEP, end_of(slice + g.together));
+                add_slices<T>(g, tile, near, my_sums, row0 + from_row, mine, slice, from, found, scale);
             }
             leave<T, AFTER>(g, my_sums, row0 + from_row, mine, first);
         }
@@ -210,11 +215,12 @@ template <typename T, bool AFTER> static __global__ void __launch_bounds__(THREA
 template <typename T> static cudaError_t launch(outlier_args g, bool after, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
     auto kernel = after ? outliers_kernel<T, true> : outliers_kernel<T, false>;
     const int32_t steps = (g.pitch + STEP - 1) / STEP, blocks = (g.w_rows + WIDE - 1) / WIDE;
-    g.widest = (steps + SLICES - 1) / SLICES * STEP;
-    const int32_t room = (MOST_BYTES - g.widest * WIDE) / (WIDE * (int32_t)sizeof(float));
+    for (g.together = SLICES; g.together > 1 && (steps * g.together + SLICES - 1) / SLICES * STEP * WIDE > TILE_BYTES; g.together /= 2) {}
+    g.widest = (steps * g.together + SLICES - 1) / SLICES * STEP;
+    const int32_t fixed = g.widest * WIDE + WARPS * 256, room = (MOST_BYTES - fixed) / (WIDE * (int32_t)sizeof(float));
     if (room <= 0) return cudaErrorInvalidValue;
     g.at_once = g.n < room ? g.n : room;
-    const int32_t bytes = g.widest * WIDE + g.at_once * WIDE * (int32_t)sizeof(float), most = multiprocessors * (bytes <= 112 << 10 ? 2 : 1);
+    const int32_t bytes = fixed + g.at_once * WIDE * (int32_t)sizeof(float), most = multiprocessors;
     cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     return e ? e : launch_kernel(kernel, dim3((unsigned)(blocks < most ? blocks : most)), THREADS, (size_t)bytes, overlap, stream, g);
 }
@@ -226,7 +232,7 @@ cudaError_t rv_cuda_outliers90(const rv_int8 *q, const rv_int8_many *room, bool 
     const bool before = rv_cuda_int8_before(q), by_call = q->rules.by_call && q->call.rows > 1;
     const outlier_args g = { (const int8_row *)room->rows, room->columns, room->list, room->starts, room->column_starts, room->n_columns, room->h ? room->h : p->x.data,
                              (const int8_t *)p->w, q->w_scale, before ? (void *)room->more : p->out.data, room->h ? q->pitch : p->x.ld,
-                             before ? (int64_t)p->rows : p->out.ld, p->x.rows, p->rows, q->pitch, 0, 0, by_call ? 0.f : q->rules.threshold, by_call };
+                             before ? (int64_t)p->rows : p->out.ld, p->x.rows, p->rows, q->pitch, rv_cuda_int8_listed(q->pitch), 0, 0, 0, by_call ? 0.f : q->rules.threshold, by_call };
     return p->act == RV_BF16 ? launch<__nv_bfloat16>(g, !before, p->multiprocessors, overlap, stream) : launch<__half>(g, !before, p->multiprocessors, overlap, stream);
 }
 
