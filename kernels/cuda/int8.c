@@ -83,8 +83,7 @@ static rv_int8 rows_of(rv_cuda *c, const rv_few *p, const rv_weight *w, int32_t 
 
 enum { TILE = 128, LINE = 128 };         /* rows of weights of a tile; codes of a line          */
 
-const rv_int8_cut rv_cuda_int8_cuts[RV_CUDA_INT8_CUTS] = { { 128, 1, 1 }, { 256, 1, 1 }, { 128, 2, 1 }, { 256, 2, 1 }, { 128, 1, 2 },
-                                                           { 256, 1, 2 }, { 128, 1, 4 }, { 256, 1, 4 }, { 128, 2, 2 }, { 256, 2, 2 } };
+const rv_int8_cut rv_cuda_int8_cuts[RV_CUDA_INT8_CUTS] = { { 128, 1, 1 }, { 128, 2, 1 }, { 128, 1, 2 }, { 128, 1, 4 }, { 128, 2, 2 } };
 
 static int32_t parts(int32_t n, int32_t of) { return (n + of - 1) / of; }
 
@@ -96,7 +95,7 @@ static int32_t tiles_of(const rv_int8 *q, rv_int8_cut c) { return parts(q->p.x.r
 
 /* Parts are of a cluster's only tiles: they meet in what else the next ones' codes come through. */
 bool rv_cuda_int8_may_cut(const rv_int8 *q, rv_int8_cut c) {
-    const bool there = (c.rows == 128 || c.rows == 256) && (c.share == 1 || c.share == 2 || c.share == 4) && (c.split == 1 || c.split == 2 || c.split == 4) && c.share * c.split <= 8;
+    const bool there = c.rows == TILE && (c.share == 1 || c.share == 2 || c.share == 4) && (c.split == 1 || c.split == 2 || c.split == 4) && c.share * c.split <= 8;
     return there && rv_cuda_int8_blocks(q->p.multiprocessors, c.share * c.split) > 0 && (c.split == 1 || (parts(q->pitch, LINE) >= c.split && (int64_t)tiles_of(q, c) * c.split <= rv_cuda_int8_blocks(q->p.multiprocessors, c.share * c.split)));
 }
 

@@ -43,7 +43,7 @@ static __device__ __forceinline__ int32_t byte_of(int32_t k) { return word_of(k,
 
 /* Columns [from, to) of rows first .. first + 31. */
 static __device__ __forceinline__ void bring(const outlier_args &g, int32_t first, int32_t from, int32_t to, uint32_t *tile) {
-    enum { AT_ONCE = 4, APART = WARPS / FOURS * 32 };
+    enum { AT_ONCE = 8, APART = WARPS / FOURS * 32 };
     const int32_t warp = (int32_t)threadIdx.x / 32, four = warp % FOURS, pieces = (to - from) / 4;
     const int8_t *const w = g.w + (int64_t)(first + four * 4) * g.pitch + from;
     const bool there = first + four * 4 < g.w_rows;
@@ -125,29 +125,36 @@ static __device__ __forceinline__ float add_entries(const outlier_args &g, const
     }
 }
 
-/* A warp's rows [row0, row0 + rows).  sums: of this lane's row of weights, WIDE apart. */
+/* Of 32 rows of which this lane has one, what must be known before their entries are added. */
+template <typename T> struct row_lists {
+    uint32_t spans, ahead[AHEAD];
+    __device__ __forceinline__ uint32_t first_of(const outlier_args &g, int32_t row0, int32_t j) const {
+        const uint32_t span = __shfl_sync(~0u, spans, j & 31);
+        const int32_t i = (int32_t)(span & 0xffff) + (int32_t)threadIdx.x % 32;
+        return j < 32 && i < (int32_t)(span >> 16) ? entry_of<T>(g, row0 + j, i) : 0u;
+    }
+    __device__ __forceinline__ void ask(const outlier_args &g, int32_t row0, int32_t rows, int32_t slice, int32_t found) {
+        const int32_t lane = (int32_t)threadIdx.x % 32;
+        spans = span_of(g, row0 + lane, lane < rows, slice, slice + g.together, found);
+#pragma unroll
+        for (int32_t u = 0; u < AHEAD; u++) ahead[u] = first_of(g, row0, u);
+    }
+};
+
+/* A warp's rows [row0, row0 + rows).  lists: of the first 32; sums: of this lane's row of weights, WIDE apart. */
 template <typename T>
-static __device__ __forceinline__ void add_slices(const outlier_args &g, const uint32_t *tile, uint2 *near, float *sums, int32_t row0, int32_t rows, int32_t slice, int32_t from, int32_t found,
-                                                  float scale) {
-    const int32_t lane = (int32_t)threadIdx.x % 32;
+static __device__ __forceinline__ void add_slices(const outlier_args &g, const uint32_t *tile, uint2 *near, float *sums, row_lists<T> lists, int32_t row0, int32_t rows, int32_t slice, int32_t from,
+                                                  int32_t found, float scale) {
 #pragma unroll 1
     for (int32_t base = 0; base < rows; base += 32) {
-        const uint32_t spans = span_of(g, row0 + base + lane, base + lane < rows, slice, slice + g.together, found);
-        auto first_of = [&](int32_t j) {
-            const uint32_t span = __shfl_sync(~0u, spans, j & 31);
-            const int32_t i = (int32_t)(span & 0xffff) + lane;
-            return j < 32 && i < (int32_t)(span >> 16) ? entry_of<T>(g, row0 + base + j, i) : 0u;
-        };
-        uint32_t ahead[AHEAD];
-#pragma unroll
-        for (int32_t u = 0; u < AHEAD; u++) ahead[u] = first_of(u);
+        if (base) lists.ask(g, row0 + base, rows - base, slice, found);
 #pragma unroll 1
         for (int32_t j = 0; j < 32 && base + j < rows; j++) {
-            const uint32_t now = ahead[0], span = __shfl_sync(~0u, spans, j);
+            const uint32_t now = lists.ahead[0], span = __shfl_sync(~0u, lists.spans, j);
             const int32_t begin = (int32_t)(span & 0xffff), end = (int32_t)(span >> 16);
 #pragma unroll
-            for (int32_t u = 1; u < AHEAD; u++) ahead[u - 1] = ahead[u];
-            ahead[AHEAD - 1] = first_of(j + AHEAD);
+            for (int32_t u = 1; u < AHEAD; u++) lists.ahead[u - 1] = lists.ahead[u];
+            lists.ahead[AHEAD - 1] = lists.first_of(g, row0 + base, j + AHEAD);
             if (begin < end) sums[(base + j) * WIDE] = add_entries<T>(g, tile, near, sums[(base + j) * WIDE], row0 + base + j, begin, end, now, from, scale);
         }
     }
@@ -199,11 +206,13 @@ template <typename T, bool AFTER> static __global__ void __launch_bounds__(THREA
 #pragma unroll 1
             for (int32_t slice = 0; slice < SLICES; slice += g.together) {
                 const int32_t from = slice_start(steps, slice) * STEP;
+                row_lists<T> lists;
+                lists.ask(g, row0 + from_row, mine, slice, found);
                 __syncthreads();         /* all have read the slice before                      */
                 bring(g, first, from, end_of(slice), tile);
                 __syncthreads();
                 if (slice + g.together < SLICES) expect(g, first, slice_start(steps, slice + g.together) * STEP, end_of(slice + g.together));
-                add_slices<T>(g, tile, near, my_sums, row0 + from_row, mine, slice, from, found, scale);
+                add_slices<T>(g, tile, near, my_sums, lists, row0 + from_row, mine, slice, from, found, scale);
             }
             leave<T, AFTER>(g, my_sums, row0 + from_row, mine, first);
         }

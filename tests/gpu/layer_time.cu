@@ -366,10 +366,6 @@ static void time_products(int32_t n) {
 
 /* ---- a layer's products with many rows, 16 bit and int8 ---- */
 
-#define RV_STAMPS 1
-#ifdef RV_STAMPS
-void rv_stamps_print();
-#endif
 #if RV_CUDA_SM90
 static rv_int8 product_of(const rv_weight &w, int how, rv_mat from, rv_mat to) {
     rv_int8 q = {};
@@ -397,9 +393,6 @@ static void print_launches(const rv_weight *w, int how, rv_mat from, rv_mat to) 
         if (rv_cuda_int8_may_cut(&one, cut))
             printf(" %d/%d/%d%s %.1f", cut.rows, cut.share, cut.split, memcmp(&cut, &one.cut, sizeof cut) ? "" : "*",
                    of_all([&](rv_int8 q) { q.cut = cut; return rv_cuda_int8_90(&q, cuda->overlap, cuda->stream); }));
-#ifdef RV_STAMPS
-    rv_stamps_print();
-#endif
 }
 #endif
 
@@ -435,7 +428,8 @@ static double time_case(const many_case &c, int32_t n, const char *kept, bool ou
     puts("");
     done();
     MUST(cudaFree(x));
-    for (rv_weight &one : w) MUST(cudaFree(int8 ? (void *)one.codes : four ? (void *)NULL : one.w.data));
+    for (rv_weight &one : w)
+        if (!four) MUST(cudaFree(int8 ? (void *)one.codes : one.w.data));
     return us;
 }
 
@@ -444,16 +438,17 @@ static void time_many(int32_t n) {
     const many_case cases[] = { { "q, k, v", HIDDEN + 2 * KV, HIDDEN, RV_ORDER_STACKED, store, 0, 8 }, { "o", HIDDEN, HIDDEN, RV_ORDER_STACKED, add, 0, 0 },
                                 { "gate, up", 2 * FFN, HIDDEN, RV_ORDER_GATE_UP, store, 0, 8 }, { "down", HIDDEN, FFN, RV_ORDER_STACKED, add, 2500, 0 },
                                 { "image keys", 2 * KV, HIDDEN, RV_ORDER_STACKED, store, 27000, 0 } };
-    static const char *const kept[] = { "16 bit", "int8", "int8, outliers" };
+    static const char *const kept[] = { "16 bit", "nf4", "int8", "int8, outliers" };
     void *out;
     MUST(cudaMalloc(&out, (size_t)n * 2 * FFN * 4));
     MUST(set(out, 0, (size_t)n * 2 * FFN * 4));
     double plain = 0;
-    for (int kind = 0; kind < 3; kind++) {
-        int8 = kind > 0;
+    for (int kind = 0; kind < 4; kind++) {
+        four = kind == 1;
+        int8 = kind > 1;
         double all = 0;
         for (int i = 0; i < 5; i++) {
-            const double us = time_case(cases[i], n, kept[kind], kind == 2, out);
+            const double us = time_case(cases[i], n, kept[kind], kind == 3, out);
             if (i < 4) all += us;
         }
         if (!kind) plain = all;
