@@ -39,8 +39,6 @@ struct list_place {
 };
 /* Where slice s begins, in steps of 128 columns of `steps`. */
 static __host__ __device__ __forceinline__ constexpr int32_t slice_start(int32_t steps, int32_t s) { return steps * s / SLICES; }
-/* The slice of a step. */
-static __device__ __forceinline__ int32_t slice_of(int32_t steps, int32_t step) { return ((step + 1) * SLICES - 1) / steps; }
 
 /* Two neighbours, cast to f16. */
 static __device__ __forceinline__ float2 through_f16(uint32_t pair, __half) { return __half22float2(*(const __half2 *)&pair); }

@@ -1,7 +1,7 @@
 /* int8_90.cu - products of int8_90.cuh: which there are, and their launches; those in bf16. */
 #include "kernels/cuda/int8_90.cuh"
 
-/* int8_90_f16.cu */
+/* int8_f16_90.cu */
 extern template cudaError_t launch_int8_90<__half>(const rv_int8 *, const rv_int8_many *, const args8 &, bool, cudaStream_t);
 
 bool rv_cuda_int8_90_fits(const rv_int8 *q) {

@@ -51,7 +51,7 @@ bool rv_cuda_int8_before(const rv_int8 *q);
 cudaError_t rv_cuda_quantise_many(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream);
 /* What listed outliers add, where they are in more than RV_CUDA_INT8_BESIDE columns: to `more`, or to p.out as it is stored without. */
 cudaError_t rv_cuda_outliers90(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream);
-void *rv_cuda_clamped_int8_90_f16(void);          /* where these are built                               */
+void *rv_cuda_clamped_int8_f16_90(void);          /* where these are built                               */
 /* int8.c.  All cuts there are; the one that a product of many rows takes; whether it may have some other; how many blocks of so large clusters are there
  * at once. */
 extern const rv_int8_cut rv_cuda_int8_cuts[RV_CUDA_INT8_CUTS];

@@ -3,7 +3,7 @@
  *
  * The one idea: one row may have ten times as many as the next, so a warp takes a row's list as a whole, entry by entry, and each lane has a row of weights:
  * no lane waits for another.  A slice of 32 rows of weights lies in shared memory as codes, column by column, and comes from memory once for up to a thousand
- * rows; sums are in few8.cuh's order.
+ * rows; sums are in ascending order of columns, as int8_90.cuh adds those that are beside a tile.
  */
 #include "kernels/cuda/int8_many.cuh"
 #include "kernels/cuda/launch.cuh"

@@ -6,7 +6,7 @@
  *     layer_time [int8 | outliers | nf4] [-k KEYS] [ROWS ..]      a table; without arguments for 1, 2, 8, 16, 32 and 64 rows that see 700 keys
  *     layer_time sm70 [int8 | outliers | nf4] [ROWS ..]           the products of V100's kernels, in f16: f16 and int8 ones run on any GPU as they do there,
  *                                 those of nf4 do not, for newer GPUs have no such tensor cores
- *     layer_time many ROWS ..     products of a layer with many rows, 16 bit, int8 and nf4
+ *     layer_time many [f16] ROWS ..     products of a layer with many rows, 16 bit, nf4, int8 without and with outliers such as synth makes; int8 launch by launch, and with every cut
  *     int8, nf4: the layers' weights in int8 or nested nf4, the head in 16 bit; outliers: such that `down` reads some dozens of them
  */
 #include <math.h>
