@@ -99,12 +99,21 @@ static rv_norm rms(const pass *p, const float *weight, int32_t width) {
     return (rv_norm){ weight, NULL, p->t->config->text.norm_eps, width };
 }
 
+/* out = norm(x) w^T. */
+static void linear_normed(const pass *p, rv_mat out, rv_norm norm, const rv_weight *w) {
+    rv_backend *be = p->t->be;
+    if (rv_linear_normed(be, out, p->x, norm, w, false)) return;
+    rv_norm_rows(be, p->h, p->x, norm);
+    rv_linear(be, out, p->h, w, NULL, RV_ACT_NONE);
+}
 static void mlp(const pass *p, const rv_text_layer *w, float gate, const float *row_on) {
     rv_backend *be = p->t->be;
     rv_mat gate_up = rv_rows(p->t->scratch->gate_up, 0, p->n), ff = rv_rows(p->t->scratch->ff, 0, p->n);
-    rv_norm_rows(be, p->h, p->x, rms(p, w->norm2, p->x.cols));
-    rv_linear(be, gate_up, p->h, w->gate_up, NULL, RV_ACT_NONE);
-    rv_swiglu(be, ff, gate_up);
+    const rv_norm norm = rms(p, w->norm2, p->x.cols);
+    if (!rv_linear_normed(be, ff, p->x, norm, w->gate_up, true)) {
+        linear_normed(p, gate_up, norm, w->gate_up);
+        rv_swiglu(be, ff, gate_up);
+    }
     rv_linear_add(be, p->x, ff, w->down, NULL, gate, row_on);
 }
 
@@ -146,8 +155,7 @@ static void self_layer(const pass *p, const rv_text_layer *w, rv_kv cache) {
     rv_mat qkv = b.qkv, k = rv_cols(qkv, q_width, kv_width), v = rv_cols(qkv, q_width + kv_width, kv_width);
     if (p->apart && rv_decoder_layer(be, &b)) return;
 
-    rv_norm_rows(be, p->h, p->x, rms(p, w->norm1, p->x.cols));
-    rv_linear(be, qkv, p->h, w->qkv, NULL, RV_ACT_NONE);
+    linear_normed(p, qkv, rms(p, w->norm1, p->x.cols), w->qkv);
     rv_rope(be, rv_cols(qkv, 0, q_width + kv_width), p->t->scratch->cos_sin, p->pos, c->head_dim);
     rv_kv_store(be, cache, k, v, p->slot, p->pos);
     rv_attend(be, &a);
@@ -177,8 +185,7 @@ static void cross_layer(const pass *p, const rv_text_layer *w, rv_kv images) {
     rv_mat q = a.q;
     if (p->apart && rv_decoder_layer(be, &b)) return;
 
-    rv_norm_rows(be, p->h, p->x, rms(p, w->norm1, p->x.cols));
-    rv_linear(be, q, p->h, w->qkv, NULL, RV_ACT_NONE);
+    linear_normed(p, q, rms(p, w->norm1, p->x.cols), w->qkv);
     rv_norm_rows(be, q, q, rms(p, w->q_norm, c->head_dim));
     rv_attend(be, &a);
     rv_linear_add(be, p->x, a.out, w->o, NULL, w->attn_gate, NULL);

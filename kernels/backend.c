@@ -264,6 +264,14 @@ void rv_concat_taps(rv_backend *be, rv_mat out, rv_mat last, const rv_mat *taps,
     be->ops->concat_taps(be, out, last, taps, n_taps);
 }
 
+bool rv_linear_normed(rv_backend *be, rv_mat out, rv_mat x, rv_norm n, const rv_weight *w, bool swiglu) {
+    if (failed(be)) return true;
+    if (!be->ops->linear_normed || be->fine_only || be->watch) return false;
+    const bool ok = is_mat(out) && is_mat(x) && x.type == RV_F32 && out.rows == x.rows && is_act(be, out) && n.weight && n.width == x.cols;
+    if (!check(be, ok, "linear_normed", "rows or types do not fit", out, x) || !check_weight(be, w, swiglu ? 2 * out.cols : out.cols, x.cols, "linear_normed")) return true;
+    return be->ops->linear_normed(be, out, x, n, w, swiglu);
+}
+
 bool rv_decoder_layer(rv_backend *be, const rv_decoder_block *b) {
     if (failed(be)) return true;
     return be->ops->decoder_block && !be->fine_only && !be->watch && be->ops->decoder_block(be, b);

@@ -217,6 +217,7 @@ typedef struct rv_backend_ops {
     void *(*host_alloc) (rv_backend *, uint64_t bytes);            /* 256-byte aligned; NULL: sticky error */
     void  (*host_release)(rv_backend *, void *);
     /* optional: NULL where a backend has none, and the engine does without */
+    bool  (*linear_normed)(rv_backend *, rv_mat out, rv_mat x, rv_norm, const rv_weight *w, bool swiglu);
     bool  (*decoder_block)(rv_backend *, const rv_decoder_block *);      /* false: not these rows, compose */
     bool  (*decoder_blocks)(rv_backend *, const rv_decoder_block *, int32_t n);     /* the same, one layer after the other */
     void  (*vision_block)(rv_backend *, const rv_vision_block *);
@@ -390,6 +391,8 @@ void rv_attend(rv_backend *be, const rv_attention *a);
 void rv_concat_taps(rv_backend *be, rv_mat out, rv_mat last, const rv_mat *taps, int32_t n_taps);
 
 /* ---- optional ones ---- */
+/* out = norm(x) w^T, x f32, or (swiglu) what rv_swiglu makes of that; false: nothing was done, compose it of the operations above. */
+bool rv_linear_normed(rv_backend *be, rv_mat out, rv_mat x, rv_norm n, const rv_weight *w, bool swiglu);
 /* The whole layer in few launches, for rows of different sequences; false: nothing was done, compose it of the operations above. */
 bool rv_decoder_layer(rv_backend *be, const rv_decoder_block *b);
 /* The same of n layers, at most RV_BLOCKS_AT_ONCE, one after the other. */

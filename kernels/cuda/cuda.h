@@ -72,6 +72,7 @@ void *rv_cuda_clamped_decode70(void);
 void *rv_cuda_clamped_gemm90(void);      /* where these are built                               */
 void *rv_cuda_clamped_int8_90(void);
 void *rv_cuda_clamped_four90(void);
+void *rv_cuda_clamped_outliers90(void);
 void *rv_cuda_clamped_stream90(void);
 void *rv_cuda_clamped_stream8_90(void);
 
@@ -118,13 +119,15 @@ cudaError_t rv_cuda_few70(const rv_few *p, cudaStream_t stream);
  * p.w: codes int8 [rows x pitch], pitch = cols rounded up to a multiple of 16, zeros behind cols.  x of any alignment. */
 enum { RV_CUDA_INT8_FUSED = 2,           /* a product of few rows quantises up to this many itself */
        RV_CUDA_INT8_MOST = 1 << 15 };    /* columns                                             */
+/* Tiles of `rows` rows (128) and 128 of weights; clusters of `share` tiles side by side, each of `split` parts of the columns. */
+typedef struct rv_int8_cut { int32_t rows, share, split; } rv_int8_cut;
 typedef struct rv_int8 {
     rv_few        p;                     /* as rv_cuda_few, with n from 1 on and a norm of any number of rows */
     const float  *w_scale;               /* f32 [rows]: the rows' absmax                        */
     int32_t       pitch, fused;          /* fused: RV_CUDA_INT8_FUSED, but in tests             */
     rv_int8_rules rules;
     rv_mat        call;                  /* by_call: the rows that decide, x among them         */
-    int32_t       tile;                  /* int8_90.cu: 0, or one of its tilings (1 ..), in tests */
+    rv_int8_cut   cut;                   /* of int8_90.cu                                       */
     void         *room, *marks;          /* device: RV_CUDA_PARTIAL_BYTES, RV_CUDA_MARKS_BYTES  */
 } rv_int8;
 cudaError_t rv_cuda_few8(const rv_int8 *q, bool overlap, cudaStream_t stream);
@@ -142,24 +145,6 @@ static inline rv_int8_room rv_cuda_int8_room(void *room, int32_t n, int32_t pitc
 }
 /* x (normed first where p.norm is) to codes, scales and outliers in `room`. */
 cudaError_t rv_cuda_quantise(const rv_int8 *q, bool overlap, cudaStream_t stream);
-
-/* The same for more rows; which columns hold outliers is listed for all of them together, and the values of the first
- * `most` such columns, of x and of the weight, are put side by side. */
-typedef struct rv_int8_many { void *rows; uint32_t *columns; int32_t *n_columns; int8_t *codes; void *x, *w; int32_t most; } rv_int8_many;
-static inline rv_int8_many rv_cuda_int8_many(void *room, int32_t n, int32_t w_rows, int32_t pitch) {
-    const uint64_t rows = ((uint64_t)n * 8 + 255) / 256 * 256, columns = ((uint64_t)(pitch + 9) * 4 + 255) / 256 * 256;
-    const uint64_t codes = ((uint64_t)n * (uint64_t)pitch + 255) / 256 * 256, used = rows + columns + codes, all = RV_CUDA_PARTIAL_BYTES - RV_CUDA_COUNTERS * 4;
-    const uint64_t most = used < all ? (all - used) / 2 / ((uint64_t)n + (uint64_t)w_rows) / 64 * 64 : 0, whole = ((uint64_t)pitch + 63) / 64 * 64;
-    rv_int8_many m = { room, (uint32_t *)((char *)room + rows), NULL, (int8_t *)room + rows + columns, NULL, NULL, (int32_t)(most < whole ? most : whole) };
-    m.n_columns = (int32_t *)m.columns + pitch + 8;
-    m.x = m.codes + codes;
-    m.w = (char *)m.x + (uint64_t)n * (uint64_t)m.most * 2;
-    return m;
-}
-cudaError_t rv_cuda_quantise_many(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream);
-/* STORE, GELU to act, ADD; no norm.  room: not what the launch before left there, nor what another product may still read. */
-bool rv_cuda_int8_90_fits(const rv_int8 *q);
-cudaError_t rv_cuda_int8_90(const rv_int8 *q, bool overlap, cudaStream_t stream);
 
 /* Where row r of a part goes: block 0: to row first + r; else blocks of `block` rows, one every `stride`. */
 typedef struct rv_int8_place { int32_t first, block, stride; } rv_int8_place;

@@ -69,6 +69,12 @@ static __device__ __forceinline__ uint32_t cluster_rank() {
 static __device__ __forceinline__ void cluster_meet() {
     asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
 }
+/* To the same place in shared memory of block `rank`. */
+static __device__ __forceinline__ void store_at(void *to, uint32_t rank, uint4 v) {
+    asm volatile("{.reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; st.shared::cluster.v4.u32 [there], {%2, %3, %4, %5};}"
+                 ::"r"(shared_address(to)), "r"(rank), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+}
+
 /* ---- copies: the box at (column, row) of a matrix that `map` describes ---- */
 
 static __device__ __forceinline__ void copy_box(void *to, const CUtensorMap *map, int32_t column, int32_t row, uint64_t *bar) {

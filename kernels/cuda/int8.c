@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 
+#include "kernels/cuda/int8_many.h"
 #include "kernels/cuda/open.h"
 
 /* ---- weights ---- */
@@ -78,25 +79,67 @@ static rv_int8 rows_of(rv_cuda *c, const rv_few *p, const rv_weight *w, int32_t 
     return q;
 }
 
-#if RV_CUDA_SM90
-/* How many rows at a time have room for their codes. */
-static int32_t rows_at_once(const rv_weight *w) {
-    const int32_t n = (int32_t)(RV_CUDA_PARTIAL_BYTES / 2 / (uint64_t)w->pitch);
-    return n < 256 ? n : n / 256 * 256;
+/* ---- how many rows' products are cut ---- */
+
+enum { TILE = 128, LINE = 128 };         /* rows of weights of a tile; codes of a line          */
+
+const rv_int8_cut rv_cuda_int8_cuts[RV_CUDA_INT8_CUTS] = { { 128, 1, 1 }, { 128, 2, 1 }, { 128, 1, 2 }, { 128, 1, 4 }, { 128, 2, 2 } };
+
+static int32_t parts(int32_t n, int32_t of) { return (n + of - 1) / of; }
+
+/* A cluster's blocks are of one GPC, of whose multiprocessors clusters of more than two may not be able to use all: a cluster that begins late would double
+ * the time (32 of four were too many for 132). */
+int32_t rv_cuda_int8_blocks(int32_t multiprocessors, int32_t cluster) { return cluster > 2 ? multiprocessors / 16 * 15 / cluster * cluster : multiprocessors / cluster * cluster; }
+
+static int32_t tiles_of(const rv_int8 *q, rv_int8_cut c) { return parts(q->p.x.rows, c.rows) * parts(q->p.rows, TILE * c.share) * c.share; }
+
+/* Parts are of a cluster's only tiles: they meet in what else the next ones' codes come through. */
+bool rv_cuda_int8_may_cut(const rv_int8 *q, rv_int8_cut c) {
+    const bool there = c.rows == TILE && (c.share == 1 || c.share == 2 || c.share == 4) && (c.split == 1 || c.split == 2 || c.split == 4) && c.share * c.split <= 8;
+    return there && rv_cuda_int8_blocks(q->p.multiprocessors, c.share * c.split) > 0 && (c.split == 1 || (parts(q->pitch, LINE) >= c.split && (int64_t)tiles_of(q, c) * c.split <= rv_cuda_int8_blocks(q->p.multiprocessors, c.share * c.split)));
 }
 
+/* In clocks: a line of a tile takes as long as its products do, or its copies; a tile has an end in which nothing is multiplied. */
+static int64_t cost_of(const rv_int8 *q, rv_int8_cut c) {
+    const int64_t rounds = parts(tiles_of(q, c) * c.split, rv_cuda_int8_blocks(q->p.multiprocessors, c.share * c.split)), lines = parts(parts(q->pitch, LINE), c.split);
+    const int64_t product = 4 * c.rows + c.rows / 2, copy = (c.rows / c.share + TILE) * LINE / 24;
+    return rounds * (lines * (product > copy ? product : copy) + 16 * c.rows / c.split) + (c.split > 1 ? 12 * c.rows : 0);
+}
+
+rv_int8_cut rv_cuda_int8_cut(const rv_int8 *q) {
+    rv_int8_cut best = rv_cuda_int8_cuts[0];
+    for (int32_t i = 1; i < RV_CUDA_INT8_CUTS; i++)
+        if (rv_cuda_int8_may_cut(q, rv_cuda_int8_cuts[i]) && cost_of(q, rv_cuda_int8_cuts[i]) < cost_of(q, best)) best = rv_cuda_int8_cuts[i];
+    return best;
+}
+
+#if RV_CUDA_SM90
 static bool by_many(rv_cuda *c, const rv_few *p, const rv_weight *w, cudaError_t *e) {
-    const int32_t most = rows_at_once(w);
-    rv_int8 q = rows_of(c, p, w, 0, p->x.rows < most ? p->x.rows : most);
+    rv_int8 q = rows_of(c, p, w, 0, p->x.rows);
     if (p->x.rows <= RV_FEW_ROWS || c->arch != 90 || !rv_cuda_int8_90_fits(&q)) return false;
+    const int32_t most = rv_cuda_int8_90_rows(&q);
+    if (most == 0) return false;
     *e = cudaSuccess;
     for (int32_t from = 0; !*e && from < p->x.rows; from += most) {
         q = rows_of(c, p, w, from, p->x.rows - from < most ? p->x.rows - from : most);
+        q.cut = rv_cuda_int8_cut(&q);
         *e = rv_cuda_int8_90(&q, c->overlap, c->stream);
     }
     return true;
 }
 #endif
+
+bool rv_cuda_int8_normed(rv_cuda *c, const rv_few *p, const rv_weight *w, cudaError_t *e) {
+#if RV_CUDA_SM90
+    const rv_int8 q = rows_of(c, p, w, 0, p->x.rows);
+    /* What outliers add to gate and up is large: not a few rows at a time for the sake of it. */
+    if (p->how == RV_FEW_SWIGLU && rv_cuda_int8_90_rows(&q) < p->x.rows) return false;
+    return by_many(c, p, w, e);
+#else
+    (void)c, (void)p, (void)w, (void)e;
+    return false;
+#endif
+}
 
 cudaError_t rv_cuda_int8_product(rv_cuda *c, const rv_few *p, const rv_weight *w) {
     cudaError_t e = cudaSuccess;

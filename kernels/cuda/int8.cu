@@ -4,6 +4,7 @@
  */
 #include "kernels/cuda/few.cuh"
 #include "kernels/cuda/int8.cuh"
+#include "kernels/cuda/int8_many.h"
 
 /* ---- weights ---- */
 
@@ -90,11 +91,17 @@ struct quantise_args {
     args a;                              /* x, norm, eps, n, cols                               */
     int8_row *rows;
     int8_t *codes;
-    uint32_t *list;                      /* or NULL                                             */
+    uint32_t *list;
+    int32_t listed, list_ld;             /* how many entries of a row, at most; from one row to the next */
+    int32_t most;                        /* outliers of a row that is not dense                 */
+    uint32_t *dense;                     /* or NULL: dense rows, a bit a row                    */
+    void *outliers;                      /* their values                                        */
     uint16_t *starts;                    /* or NULL                                             */
     uint32_t *marks;                     /* or NULL: outliers of all rows, a bit a column; behind them a counter of blocks */
     int32_t words, pitch;                /* words: of marks                                     */
+    void *h;                             /* or NULL: where normed rows go, too                  */
     uint32_t *columns;                   /* or NULL: of the outliers of all rows, ascending     */
+    uint16_t *column_starts;
     int32_t *n_columns;
     float threshold;
     bool by_call, aligned;
@@ -130,6 +137,14 @@ template <typename T> static __global__ void mark_kernel(quantise_args q) {
     if (all) atomicOr(q.marks + p / 4, all << p % 4 * 8);
 }
 
+/* Most bits are there already, and those that are set one after the other at one place take their time. */
+static __device__ __forceinline__ void set_bits(uint32_t *word, uint32_t bits) {
+    if (bits & ~__ldcg(word)) atomicOr(word, bits);
+}
+
+/* Behind marks of columns: how many blocks are done, whether some row is listed, and a bit for every dense row. */
+static __device__ __forceinline__ uint32_t *dense_marks(const quantise_args &q) { return q.marks + (q.words + 2); }
+
 /* The last block to be done has all marks: their list, and then they are wiped.  marked: this block has set some, or read them. */
 static __device__ __forceinline__ void gather_marks(const quantise_args &q, int32_t *shared, bool marked) {
     __shared__ bool last;
@@ -140,12 +155,30 @@ static __device__ __forceinline__ void gather_marks(const quantise_args &q, int3
     __syncthreads();
     if (!last) return;
     if (q.columns) {
-        const int32_t n = write_list(q.marks, q.words, list_place{ NULL, q.columns }, shared, [](int32_t) { return 0; });
-        if (threadIdx.x == 0) *q.n_columns = n;
+        /* Nobody reads a list of more, unless it is that of every row. */
+        auto place = [&](int32_t all, int32_t i) { return q.by_call || all <= RV_CUDA_INT8_BESIDE ? q.columns + i : NULL; };
+        const int32_t n = write_list(q.marks, q.words, place, shared, [](int32_t) { return 0; });
+        if (threadIdx.x == 0) q.n_columns[0] = n, q.n_columns[1] = __ldcg(done + 1), done[1] = 0;
+        for (int32_t i = (int32_t)threadIdx.x; i < ((int32_t)gridDim.x + 255) / 256 * 8; i += QUANTISERS) q.dense[i] = __ldcg(dense_marks(q) + i), dense_marks(q)[i] = 0;
+        tell_starts(q.marks, (q.pitch + 127) / 128, q.column_starts);
         __syncthreads();
     }
     for (int32_t i = (int32_t)threadIdx.x; i < q.words; i += QUANTISERS) q.marks[i] = 0;
     if (threadIdx.x == 0) *done = 0;
+}
+
+/* What the product needs to know of a row that has outliers, and has no other place. */
+template <typename P> static __device__ __forceinline__ void tell_outliers(const quantise_args &q, int32_t r, int32_t outliers, const uint8_t *marks, P piece) {
+    const bool dense = outliers > q.most;
+    if (threadIdx.x == 0) set_bits(dense ? dense_marks(q) + r / 32 : q.marks + q.words + 1, dense ? 1u << r % 32 : 1u);
+    if (!dense) return;
+    for (int32_t p = (int32_t)threadIdx.x; p < q.pitch / PIECE; p += QUANTISERS) {
+        const uint4 v = piece(p);
+        uint32_t pairs[4] = { v.x, v.y, v.z, v.w };
+#pragma unroll
+        for (int32_t i = 0; i < 4; i++) pairs[i] &= (marks[p] >> 2 * i & 1 ? 0xffffu : 0u) | (marks[p] >> 2 * i & 2 ? 0xffff0000u : 0u);
+        ((uint4 *)q.outliers)[(int64_t)r * (q.pitch / PIECE) + p] = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+    }
 }
 
 template <typename T, bool NORM> static __global__ void __launch_bounds__(QUANTISERS) quantise_kernel(const quantise_args q) {
@@ -161,6 +194,8 @@ template <typename T, bool NORM> static __global__ void __launch_bounds__(QUANTI
         one.n = 1;
         norm_rows<T>(one, normed, (float *)room);
         x = normed;
+        if (q.h)
+            for (int32_t p = (int32_t)threadIdx.x; p < q.a.cols / PIECE; p += QUANTISERS) ((uint4 *)q.h)[(int64_t)r * (q.pitch / PIECE) + p] = ((const uint4 *)normed)[p];
     } else wait_for_previous();
     const int8_limit limit = { q.threshold, q.by_call ? (const uint8_t *)q.marks : NULL };
     auto piece = [&](int32_t p) {
@@ -169,11 +204,12 @@ template <typename T, bool NORM> static __global__ void __launch_bounds__(QUANTI
     };
     auto value = [&](int32_t k) { return NORM ? ((const uint16_t *)x)[k] : __ldcg((const uint16_t *)x + k); };
     auto seen = [&](int32_t p, uint32_t bits) {
-        if (q.columns && !q.by_call) atomicOr(q.marks + p / 4, bits << p % 4 * 8);
+        if (q.columns && !q.by_call) set_bits(q.marks + p / 4, bits << p % 4 * 8);
     };
-    auto place = [&](int32_t, int32_t i) { return q.list ? q.list + (int64_t)r * (q.pitch + RV_CUDA_INT8_CLOSE) + i : NULL; };
+    auto place = [&](int32_t, int32_t i) { return i < q.listed ? q.list + (int64_t)r * q.list_ld + i : NULL; };
     const int8_row row = quantise_row<T>(piece, value, seen, q.pitch, limit, q.codes + (int64_t)r * q.pitch, place, room);
     if (threadIdx.x == 0) q.rows[r] = row;
+    if (q.dense && row.outliers) tell_outliers(q, r, row.outliers, (const uint8_t *)room + int8_marks_at(), piece);
     if (q.starts && row.outliers) tell_starts((const uint32_t *)((char *)room + int8_marks_at()), (q.pitch + 127) / 128, q.starts + r * SLICES);
     if (q.marks) gather_marks(q, (int32_t *)room, row.outliers || q.by_call);
 }
@@ -200,11 +236,13 @@ static cudaError_t quantise_to(const rv_int8 *q, void *rows, int8_t *codes, uint
     a.rows = (int8_row *)rows;
     a.codes = codes;
     a.list = list;
+    a.listed = a.list_ld = a.most = many ? rv_cuda_int8_listed(q->pitch) : q->pitch + RV_CUDA_INT8_CLOSE;
+    if (many && by_call) a.listed = 0;
     a.starts = starts;
     a.marks = by_call || many ? (uint32_t *)q->marks : NULL;
     a.words = (q->pitch + 31) / 32;
     a.pitch = q->pitch;
-    if (many) a.columns = many->columns, a.n_columns = many->n_columns;
+    if (many) a.dense = many->dense, a.outliers = many->outliers, a.h = many->h, a.columns = many->columns, a.column_starts = many->column_starts, a.n_columns = many->n_columns;
     a.threshold = q->rules.threshold;
     a.by_call = by_call;
     a.aligned = (uintptr_t)p->x.data % 16 == 0 && p->x.ld % PIECE == 0 && p->cols % PIECE == 0;
@@ -218,7 +256,7 @@ cudaError_t rv_cuda_quantise(const rv_int8 *q, bool overlap, cudaStream_t stream
 }
 
 cudaError_t rv_cuda_quantise_many(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream) {
-    return quantise_to(q, room->rows, room->codes, NULL, NULL, room, overlap, stream);
+    return quantise_to(q, room->rows, room->codes, room->list, room->starts, room, overlap, stream);
 }
 
 RV_CUDA_CLAMPED(int8)

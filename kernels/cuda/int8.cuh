@@ -62,6 +62,10 @@ static __device__ __forceinline__ uint32_t most_pair(uint32_t most, uint32_t pai
 #endif
 }
 
+/* Two neighbours of the act type. */
+static __device__ __forceinline__ float2 pair_of(uint32_t bits, __half) { return __half22float2(*(const __half2 *)&bits); }
+static __device__ __forceinline__ float2 pair_of(uint32_t bits, __nv_bfloat16) { return make_float2(__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u)); }
+
 /* Largest over the block, in every thread. */
 static __device__ __forceinline__ float block_most(float v, float *shared) {
     for (int m = 16; m; m >>= 1) v = fmaxf(v, __shfl_xor_sync(~0u, v, m));
@@ -213,13 +217,15 @@ static __device__ __forceinline__ void count_clamped(int32_t n) {
     if (n) atomicAdd(&f16_clamped, (unsigned long long)n);
 }
 
-/* y8, rounded as bitsandbytes rounds it, in the act type.  bias: 0 where there is none. */
-template <typename T> static __device__ __forceinline__ float int8_value(int32_t sum, float sca, float scb, float bias, int32_t &clamped) {
-    const float scaled = __fmul_rn(__fmul_rn((float)sum, sca), scb);
+/* y8 of a sum times both scales, rounded as bitsandbytes rounds it, in the act type.  bias: 0 where there is none. */
+template <typename T> static __device__ __forceinline__ float int8_biased(float scaled, float bias, int32_t &clamped) {
     if constexpr (std::is_same<T, __half>::value) return clamp16(__fmaf_rn(scaled, RV_INT8_BOTH, bias), clamped);
     float y = clamp16(__fmul_rn(scaled, RV_INT8_BOTH), clamped);
     if (bias != 0.f) y = clamp16(__fadd_rn(y, bias), clamped);
     return to_f32(to_act<T>(y));
+}
+template <typename T> static __device__ __forceinline__ float int8_value(int32_t sum, float sca, float scb, float bias, int32_t &clamped) {
+    return int8_biased<T>(__fmul_rn(__fmul_rn((float)sum, sca), scb), bias, clamped);
 }
 
 /* An int8 weight as the outliers' product takes it: never more than scb, which f16 holds. */
@@ -229,5 +235,12 @@ template <typename T> static __device__ __forceinline__ T int8_weight(float code
     T w;
     round_weight(__fmul_rn(__fmul_rn(code, scb), RV_INT8_ONE), &w);
     return w;
+}
+
+/* Of many rows: what a row's value in a column counts as, where a column of all rows' outliers is looked at.  threshold 0: all of them are. */
+template <typename T> static __device__ __forceinline__ T outlier_value(const void *x, int64_t ld, int32_t row, int32_t column, float threshold) {
+    const uint16_t bits = __ldcg((const uint16_t *)x + row * ld + column);
+    const uint16_t kept = threshold == 0.f || fabsf(through_f16((uint32_t)bits, T()).x) >= threshold ? bits : (uint16_t)0;
+    return *(const T *)&kept;
 }
 #endif

@@ -107,6 +107,8 @@ void     rv_cuda_int8_place(rv_weight *w, void *memory);
 bool     rv_cuda_int8_part(rv_cuda *c, rv_weight *w, const rv_weight_spec *s, int32_t i, int32_t first);
 /* The product that p describes, of any number of rows; p->w and p->turn are set here. */
 cudaError_t rv_cuda_int8_product(rv_cuda *c, const rv_few *p, const rv_weight *w);
+/* The same of many rows with a norm, or SWIGLU; false: there is no such kernel, or it does not pay. */
+bool     rv_cuda_int8_normed(rv_cuda *c, const rv_few *p, const rv_weight *w, cudaError_t *e);
 /* nf4.c: weights of 4 bits. */
 uint64_t   rv_cuda_four_bytes(rv_backend *be, const rv_weight_spec *s);
 rv_weight *rv_cuda_four_new(rv_backend *be, const rv_weight_spec *s, void *memory);

@@ -192,6 +192,21 @@ static void op_linear_add(rv_backend *be, rv_mat x, rv_mat h, const rv_weight *w
     }
 }
 
+/* With int8 weights and many rows: norm and codes are one launch, and gate and up meet in registers. */
+static bool op_linear_normed(rv_backend *be, rv_mat out, rv_mat x, rv_norm n, const rv_weight *w, bool swiglu) {
+    rv_cuda *c = cuda_of(be);
+    cudaError_t e = cudaSuccess;
+    if (w->head.format != RV_FORMAT_INT8 || x.rows <= RV_FEW_ROWS || n.bias || n.width != x.cols || n.width <= RV_CUDA_NORM_THREADS || n.width > RV_CUDA_NORM_MOST)
+        return false;
+    rv_few p = few_of(c, out, x, w);
+    p.norm = n.weight;
+    p.eps = n.eps;
+    p.how = swiglu ? RV_FEW_SWIGLU : RV_FEW_STORE;
+    if (!rv_cuda_int8_normed(c, &p, w, &e)) return false;
+    check(be, e, "int8 product");
+    return true;
+}
+
 /* ---- attention ---- */
 
 static void op_attend(rv_backend *be, const rv_attention *a) {
@@ -317,7 +332,7 @@ void rv_cuda_fill(rv_backend *be, rv_dtype act) {
         .name = "cuda", .alloc = op_alloc, .release = op_release, .upload = op_upload, .download = op_download, .finish = op_finish,
         .weight_bytes = op_weight_bytes, .weight_new = op_weight_new, .weight_free = op_weight_free,
         .zero = op_zero, .copy = op_copy, .patches = op_patches, .embed = op_embed, .add_rows = op_add_rows, .norm = op_norm,
-        .linear = op_linear, .linear_add = op_linear_add, .swiglu = op_swiglu, .rope = op_rope, .kv_store = op_kv_store,
+        .linear = op_linear, .linear_add = op_linear_add, .linear_normed = op_linear_normed, .swiglu = op_swiglu, .rope = op_rope, .kv_store = op_kv_store,
         .attend = op_attend, .concat_taps = op_concat_taps, .close = rv_cuda_close,
         .mark = op_mark, .marked_ms = op_marked_ms, .host_alloc = op_host_alloc, .host_release = op_host_release,
         .decoder_block = op_decoder_block, .decoder_blocks = rv_cuda_layers, .vision_block = op_vision_block, .best = op_best,

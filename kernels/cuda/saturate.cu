@@ -1,6 +1,7 @@
 /* saturate.cu - f16 values beyond +-65504: what products of many rows left, and how many there were. */
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/int8_many.h"
 
 enum { THREADS = 256 };
 
@@ -39,8 +40,8 @@ cudaError_t rv_cuda_clamped(uint64_t *sum, int32_t capability, cudaStream_t stre
                                          rv_cuda_clamped_few8_70, rv_cuda_clamped_many8_70, rv_cuda_clamped_decode70 };
     static void *(*const of80[])(void) = { rv_cuda_clamped_few, rv_cuda_clamped_few4, rv_cuda_clamped_few8, rv_cuda_clamped_decode,
 #if RV_CUDA_SM90
-                                           rv_cuda_clamped_gemm90, rv_cuda_clamped_four90, rv_cuda_clamped_int8_90, rv_cuda_clamped_stream90,
-                                           rv_cuda_clamped_stream8_90,
+                                           rv_cuda_clamped_gemm90, rv_cuda_clamped_four90, rv_cuda_clamped_int8_90, rv_cuda_clamped_int8_f16_90, rv_cuda_clamped_outliers90,
+                                           rv_cuda_clamped_stream90, rv_cuda_clamped_stream8_90,
 #endif
     };
     const size_t n_all = sizeof of / sizeof *of, n_80 = capability >= 80 ? sizeof of80 / sizeof *of80 : 0;

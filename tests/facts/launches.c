@@ -175,6 +175,20 @@ static void products(rv_backend *be, shape s, int32_t rows) {
     go_on(be, "norm");
 }
 
+/* As the decoder asks for many rows: a norm inside, gate and up together; where there is no such kernel, nothing is launched. */
+static void normed(rv_backend *be, shape s, int32_t rows) {
+    struct rv_weight w;
+    const rv_norm n = { (const float *)(void *)nowhere, NULL, 1e-5f, s.hidden };
+    rv_mat x = mat(rows, s.hidden, RV_F32);
+    weight(be, &w, 2 * s.ff, s.hidden, RV_ORDER_GATE_UP);
+    rv_linear_normed(be, mat(rows, s.ff, be->act), x, n, &w, true);
+    rv_linear_normed(be, mat(rows, 2 * s.ff, be->act), x, n, &w, false);
+    go_on(be, "linear_normed");
+    rv_linear(be, mat(rows, 2 * s.ff, be->act), mat(rows, s.hidden, be->act), &w, NULL, RV_ACT_NONE);
+    go_on(be, "linear");
+    drop(be, &w);
+}
+
 static void decoder_layer(rv_backend *be, shape s, int32_t rows, bool self) {
     struct rv_weight in, o, gate_up, down;
     const int32_t *ints = (const int32_t *)(void *)nowhere;
@@ -210,6 +224,7 @@ static void launch_all(const gpu *g, rv_dtype act, bool plain) {
         for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
             attention(&c.be, shapes[i], rows[r], 6404);
             products(&c.be, shapes[i], rows[r]);
+            normed(&c.be, shapes[i], rows[r]);
             if (rows[r] <= RV_FEW_ROWS) {
                 decoder_layer(&c.be, shapes[i], rows[r], true);
                 decoder_layer(&c.be, shapes[i], rows[r], false);

@@ -4,7 +4,8 @@
  * must be those to the bit; with outliers, which are added up in f32, a result may be two steps of its type away from
  * an f64 sum, at the larger of the two addends; and a row's bits never depend on the rows beside it.
  *
- *     int8_gpu [check | small | sm70] [FILE]     small: a few cases, for compute-sanitizer; sm70: V100's kernels alone; FILE: bitsandbytes' own numbers
+ *     int8_gpu [check | small | sm70 | many] [FILE]     small: a few cases, for compute-sanitizer; sm70: V100's kernels alone; many: Hopper's products of many rows alone;
+ *                                         FILE: bitsandbytes' own numbers
  *                                         (tests/data/golden/bnb/int8.safetensors)
  *     int8_gpu check FILE bf16 | f16 80 | 90     one type and kernel set of the four
  *     exit code 1: something failed; 77: no GPU
@@ -14,6 +15,7 @@
 #include <algorithm>
 #include <string>
 #include <vector>
+#include "kernels/cuda/int8_many.h"
 #include "tests/gpu/check.h"
 
 /* ---- numbers ---- */
@@ -149,8 +151,8 @@ static void codes_become_16_bit_where_that_is_asked_for(std::vector<part> parts,
 
 /* ---- products ---- */
 
-enum kind { QUIET, THREE, MANY, ALL, ODD, KINDS };
-static const char *const kind_name[] = { "no outliers", "3 outlier columns", "300 outlier columns", "nothing but outliers", "NaN, infinite and zero rows" };
+enum kind { QUIET, THREE, MANY, ALL, ODD, UNEVEN, KINDS };
+static const char *const kind_name[] = { "no outliers", "3 outlier columns", "300 outlier columns", "nothing but outliers", "NaN, infinite and zero rows", "few outliers in most rows, many in some" };
 
 static std::vector<uint16_t> make_x(int32_t n, int32_t cols, int64_t ld, kind kind, rv_dtype type) {
     std::vector<uint16_t> x((size_t)(n * ld), pack(NAN, type));
@@ -160,7 +162,8 @@ static std::vector<uint16_t> make_x(int32_t n, int32_t cols, int64_t ld, kind ki
         uint16_t *row = &x[(size_t)(r * ld)];
         for (int32_t k = 0; k < cols; k++) {
             float v = random_normal();
-            row[k] = pack(kind == ALL ? copysignf(6.f + fabsf(v), v) : v, type);
+            const bool out = kind == ALL || (kind == UNEVEN && random32() % 100 < (r % 9 == 4 ? 70 : r % 9 ? 2 : 0));
+            row[k] = pack(out ? copysignf(6.f + fabsf(v), v) : v, type);
         }
         for (int32_t k : columns)
             if (random32() % 4) row[k] = pack((k % 2 ? -7.f : 6.f) * (1 + 20 * fabsf(random_normal())), type);
@@ -178,7 +181,7 @@ struct case_ {
     enum kind kind;
     bool f32_out, with_bias;
     rv_int8_rules rules;
-    int32_t tile;                        /* of many rows; 0: the backend's choice               */
+    int32_t cut;                         /* of many rows: one of rv_cuda_int8_cuts, from 1 on; 0: the backend's choice */
 };
 
 /* Products of rows x W before anything is made of them: y8 and what outliers add. */
@@ -244,7 +247,7 @@ static std::vector<float> run(const case_ &c, const operands &o, const loaded &l
     rv_mat x = { o.x + (int64_t)from * o.ld, n, cols, o.ld, be->act }, out = rv_mat_of(d_start, n, out_cols, type);
     const float *bias = c.with_bias ? o.bias : NULL;
     cuda->int8 = c.rules;
-    if (n <= RV_FEW_ROWS || c.tile) {
+    if (n <= RV_FEW_ROWS || c.cut) {
         rv_int8 q = {};
         q.p.x = x, q.p.act = be->act, q.p.multiprocessors = cuda->multiprocessors, q.p.w = l.w->codes, q.p.rows = rows, q.p.cols = cols, q.p.bias = bias;
         q.p.out = out, q.p.how = (decltype(q.p.how))c.how, q.p.scale = 0.5f, q.p.row_scale = o.row_scale + from;
@@ -252,9 +255,10 @@ static std::vector<float> run(const case_ &c, const operands &o, const loaded &l
         q.w_scale = l.w->scale, q.pitch = l.w->pitch, q.fused = fused, q.rules = c.rules, q.call = x;
         q.room = (char *)cuda->partial + RV_CUDA_COUNTERS * sizeof(int32_t);
         q.marks = (char *)cuda->partial + RV_CUDA_PARTIAL_BYTES;
-        q.tile = c.tile;
 #if RV_CUDA_SM90
-        if (c.tile) MUST(rv_cuda_int8_90(&q, cuda->overlap, cuda->stream));
+        if (c.cut) q.cut = rv_cuda_int8_cuts[c.cut - 1];
+        if (c.cut && !rv_cuda_int8_may_cut(&q, q.cut)) q.cut.split = 1;
+        if (c.cut) MUST(rv_cuda_int8_90(&q, cuda->overlap, cuda->stream));
         else
 #endif
         MUST(cuda->arch == 70 ? rv_cuda_few8_70(&q, cuda->stream) : rv_cuda_few8(&q, cuda->overlap, cuda->stream));
@@ -385,6 +389,37 @@ static void a_norm_inside_is_the_norm_before(int32_t cols, int32_t n, bool spike
     drop(l);
 }
 
+/* Gate and up of a normed product, and what becomes of them, are as in three launches, bit for bit. */
+static void gate_and_up_meet_inside(int32_t cols, int32_t n, float threshold) {
+    const int32_t half = 144;
+    std::vector<part> parts = { make_part(half, cols, RV_F16), make_part(half, cols, RV_F16) };
+    loaded l = load(parts, RV_ORDER_GATE_UP, RV_FORMAT_INT8, false);
+    std::vector<float> x, weight;
+    for (int32_t i = 0; i < n * cols; i++) x.push_back((i % cols % 311 == 5 ? 20 : 1) * random_normal());
+    for (int32_t i = 0; i < cols; i++) weight.push_back(1 + 0.3f * random_normal());
+    float *d_x = to_device(x), *d_weight = to_device(weight);
+    uint16_t *room = to_device(std::vector<uint16_t>((size_t)n * (size_t)(cols + 4 * half)));
+    const rv_mat from = rv_mat_of(d_x, n, cols, RV_F32), h = rv_mat_of(room, n, cols, be->act), both = rv_mat_of(room + (size_t)n * (size_t)cols, n, 2 * half, be->act),
+                 ff[2] = { rv_mat_of(room + (size_t)n * (size_t)(cols + 2 * half), n, half, be->act), rv_mat_of(room + (size_t)n * (size_t)(cols + 3 * half), n, half, be->act) };
+    const rv_norm norm = { d_weight, NULL, 1e-5f, cols };
+    cuda->int8 = { threshold, false };
+    const bool taken = rv_linear_normed(be, ff[0], from, norm, l.w, true);
+    EXPECT(taken == (cuda->arch == 90 && RV_CUDA_SM90 && n > RV_FEW_ROWS), "%d rows of %d: taken %d", n, cols, taken);
+    if (taken) {
+        rv_norm_rows(be, h, from, norm);
+        rv_linear(be, both, h, l.w, NULL, RV_ACT_NONE);
+        rv_swiglu(be, ff[1], both);
+        EXPECT(from_device<uint16_t>(ff[0].data, (size_t)(n * half)) == from_device<uint16_t>(ff[1].data, (size_t)(n * half)), "%d rows of %d, threshold %g: other bits inside",
+               n, cols, (double)threshold);
+        EXPECT(rv_linear_normed(be, both, from, norm, l.w, false), "%d rows of %d: the norm alone is not taken", n, cols);
+        rv_swiglu(be, ff[0], both);
+        EXPECT(from_device<uint16_t>(ff[0].data, (size_t)(n * half)) == from_device<uint16_t>(ff[1].data, (size_t)(n * half)), "%d rows of %d, threshold %g: other bits normed inside",
+               n, cols, (double)threshold);
+    }
+    for (void *p : { (void *)d_x, (void *)d_weight, (void *)room }) MUST(cudaFree(p));
+    drop(l);
+}
+
 /* Section 1.6 of the specification: no tie anywhere, so every implementation agrees. */
 static void the_published_example_comes_out() {
     if (be->act != RV_F16) return;
@@ -434,23 +469,54 @@ static void check_weights(bool small) {
     }
 }
 
-/* Every tiling, of shapes that fill none of its tiles and several of them; with more outlier columns than can be gathered too. */
-static void check_tilings() {
+/* Integer sums have no order, and outliers are added in one that does not depend on the other rows, nor on how the product is cut: lists in ascending order,
+ * as columns beside a tile are; those of a row of very many by tensor cores, if it is alone too. */
+static void a_row_is_the_same_among_many(kind kind, loaded &l) {
+    const int32_t rows = l.w->head.rows, cols = l.w->head.cols;
+    for (int32_t how : { rv_few::RV_FEW_STORE, rv_few::RV_FEW_ADD })
+        for (bool f32 : { false, true }) {
+            case_ c = { 300, how, kind, f32, how == rv_few::RV_FEW_STORE, { 6, false } };
+            std::vector<uint16_t> x;
+            std::vector<float> bias, row_scale, first;
+            operands o = operands_of(c, x, 300, cols, cols, rows, bias, row_scale);
+            for (c.cut = 1; c.cut <= RV_CUDA_INT8_CUTS; c.cut++) {
+                const std::vector<float> many = run(c, o, l, 0, 300);
+                if (c.cut == 1) first = many;
+                EXPECT(same(first, many, 0), "%d x %d, how %d, %s, cut %d: other bits than with the first", rows, cols, how, kind_name[kind], c.cut);
+                for (int32_t from : { 0, 4, 8, 211 })
+                    for (int32_t n : { 1, 2, 80 })
+                        EXPECT(same(run(c, o, l, from, n), many, (size_t)from * (size_t)rows), "%d x %d, how %d, %s, cut %d: other bits among many rows than %d from %d", rows, cols, how,
+                               kind_name[kind], c.cut, n, from);
+            }
+            drop(o);
+        }
+}
+
+/* Every cut, of shapes that fill none of its tiles and several of them; with more outlier columns than can be gathered too. */
+static void check_cuts(bool small) {
     const int32_t store = rv_few::RV_FEW_STORE, gelu = rv_few::RV_FEW_GELU, add = rv_few::RV_FEW_ADD;
     const int32_t shapes[][2] = { { 136, 144 }, { 264, 1040 }, { 2048, 40 } };
     for (auto &s : shapes) {
+        if (small && s[0] != 136) continue;
         std::vector<part> parts = { make_part(s[0], s[1], RV_F16) };
         loaded l = load(parts, RV_ORDER_STACKED, RV_FORMAT_INT8, false);
         const expected w = in_order(parts, RV_ORDER_STACKED);
-        for (int32_t tile = 1; tile <= 4; tile++)
+        for (int32_t cut = 1; cut <= RV_CUDA_INT8_CUTS; cut++)
             for (int32_t k = 0; k < KINDS; k++) {
-                if (s[0] == 264 && k == ALL && tile > 1) continue;
-                a_product_is_what_the_rules_say({ s[0] == 2048 ? 777 : 65, store, (kind)k, k == THREE, k == ODD, { 6, k == MANY }, tile }, l, w);
-                a_product_is_what_the_rules_say({ 130, add, (kind)k, false, k % 2 == 0, { 6, false }, tile }, l, w);
-                a_product_is_what_the_rules_say({ 71, gelu, (kind)k, false, true, { k == QUIET ? 0.f : 2.5f, false }, tile }, l, w);
+                if (s[0] != 2048 && cut == 1 && !small) a_row_is_the_same_among_many((kind)k, l);
+                if (cut > 2 && k != cut % KINDS) continue;
+                a_product_is_what_the_rules_say({ s[0] == 2048 ? 777 : 65, store, (kind)k, k == THREE, k == ODD, { 6, k == MANY }, cut }, l, w);
+                a_product_is_what_the_rules_say({ 130, add, (kind)k, false, k % 2 == 0, { 6, false }, cut }, l, w);
+                a_product_is_what_the_rules_say({ 71, gelu, (kind)k, false, true, { k == QUIET ? 0.f : 2.5f, false }, cut }, l, w);
             }
         drop(l);
     }
+}
+
+static void check_many(bool small) {
+    for (float threshold : { 0.f, 6.f, 1.5f })
+        for (int32_t n : { 8, 70, 300 }) gate_and_up_meet_inside(n == 300 ? 4096 : 528, n, threshold);
+    if (cuda->arch == 90 && RV_CUDA_SM90) check_cuts(small);
 }
 
 static void check_products(bool small) {
@@ -461,7 +527,7 @@ static void check_products(bool small) {
         loaded l = load(parts, RV_ORDER_STACKED, RV_FORMAT_INT8, false);
         const expected w = in_order(parts, RV_ORDER_STACKED);
         for (int32_t n : { 1, 2, 3, 9, 30, 64, 65, 200 })
-            for (int32_t k = 0; k < KINDS; k++) {
+            for (int32_t k = 0; k <= ODD; k++) {
                 if (small && n != 1 && n != 3 && (n != 200 || s[0] != 50)) continue;
                 a_product_is_what_the_rules_say({ n, store, (kind)k, n % 2 == 0, false, { 6, false } }, l, w);
                 a_product_is_what_the_rules_say({ n, add, (kind)k, false, k % 2 == 0, { 6, false } }, l, w);
@@ -472,14 +538,14 @@ static void check_products(bool small) {
             }
         drop(l);
     }
-    if (cuda->arch == 90 && RV_CUDA_SM90) check_tilings();
+    check_many(small);
     std::vector<part> parts = { make_part(160, 528, RV_F16), make_part(160, 528, RV_F16) };
     loaded l = load(parts, RV_ORDER_GATE_UP, RV_FORMAT_INT8, false);
     for (int32_t n : { 1, 2, 7, 64 })
         for (int32_t k = 0; k < ALL; k++) a_product_is_what_the_rules_say({ n, swiglu, (kind)k, false, false, { 6, false } }, l, in_order(parts, RV_ORDER_GATE_UP));
     drop(l);
     for (int32_t cols : { 264, 1032, 4096, 8192 })
-        for (int32_t n : { 1, 2, 5, 64 }) a_norm_inside_is_the_norm_before(cols, n, n % 2);
+        for (int32_t n : { 1, 2, 5, 64, 101 }) a_norm_inside_is_the_norm_before(cols, n, n % 2);
     if (small) return;
     const int32_t more[][2] = { { 8640, 1024 }, { 208, 14336 }, { 4320, 4096 }, { 144, 1000 } };
     for (auto &s : more) {
@@ -492,7 +558,7 @@ static void check_products(bool small) {
 
 int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0);
-    const bool small = argc > 1 && !strcmp(argv[1], "small"), volta = argc > 1 && !strcmp(argv[1], "sm70");
+    const bool small = argc > 1 && !strcmp(argv[1], "small"), volta = argc > 1 && !strcmp(argv[1], "sm70"), many_alone = argc > 1 && !strcmp(argv[1], "many");
     if (rv_cuda_count() == 0) return puts("skipped: no GPU"), 77;
     for (rv_dtype type : { RV_BF16, RV_F16 })
         for (int32_t arch : { 70, 80, 0 }) {
@@ -505,8 +571,13 @@ int main(int argc, char **argv) {
             if (arch == 70 ? type != RV_F16 : volta || (small && (arch == 80 || type == RV_F16))) continue;
             if (rv_cuda_open(&options, &be, &err)) return printf("FAILED: %s\n", err.message), 1;
             cuda = (rv_cuda *)be;
-            if (arch == 0) check_weights(small);
-            check_products(small || arch == 80);
+            if (many_alone && (arch || cuda->arch != 90 || !RV_CUDA_SM90)) {
+                rv_backend_close(be);
+                continue;
+            }
+            if (arch == 0 && !many_alone) check_weights(small);
+            if (many_alone) check_many(small);
+            else check_products(small || arch == 80);
             the_published_example_comes_out();
             if (argc > 2) check_goldens(argv[2]);
             EXPECT(!be->error.code, "%s", be->error.message);

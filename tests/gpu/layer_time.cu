@@ -6,7 +6,7 @@
  *     layer_time [int8 | outliers | nf4] [-k KEYS] [ROWS ..]      a table; without arguments for 1, 2, 8, 16, 32 and 64 rows that see 700 keys
  *     layer_time sm70 [int8 | outliers | nf4] [ROWS ..]           the products of V100's kernels, in f16: f16 and int8 ones run on any GPU as they do there,
  *                                 those of nf4 do not, for newer GPUs have no such tensor cores
- *     layer_time many ROWS ..     products of a layer with many rows, 16 bit, int8 and nf4
+ *     layer_time many [f16] ROWS ..     products of a layer with many rows, 16 bit, nf4, int8 without and with outliers such as synth makes; int8 launch by launch, and with every cut
  *     int8, nf4: the layers' weights in int8 or nested nf4, the head in 16 bit; outliers: such that `down` reads some dozens of them
  */
 #include <math.h>
@@ -17,6 +17,7 @@
 #include <vector>
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/four.h"
+#include "kernels/cuda/int8_many.h"
 #include "kernels/cuda/open.h"
 #include "tests/gpu/gpu.h"
 
@@ -365,71 +366,95 @@ static void time_products(int32_t n) {
 
 /* ---- a layer's products with many rows, 16 bit and int8 ---- */
 
-/* Of SELF layers in turn; the median of one layer's. */
-static double many_us(int which, rv_mat from, rv_mat to) {
-    const rv_weight *w[] = { in, o, gate_up, down };
-    return played_us([&] {
-        for (int32_t i = 0; i < SELF; i++)
-            if (which % 2) rv_linear_add(be, to, from, &w[which][i], NULL, 0.5f, NULL);
-            else rv_linear(be, to, from, &w[which][i], NULL, RV_ACT_NONE);
-    }) / SELF;
+#if RV_CUDA_SM90
+static rv_int8 product_of(const rv_weight &w, int how, rv_mat from, rv_mat to) {
+    rv_int8 q = {};
+    q.p.x = from, q.p.act = act, q.p.multiprocessors = cuda->multiprocessors, q.p.w = w.codes, q.p.rows = w.head.rows, q.p.cols = w.head.cols;
+    q.p.out = to, q.p.how = (decltype(q.p.how))how, q.p.scale = 0.5f;
+    q.w_scale = w.scale, q.pitch = w.pitch, q.rules = cuda->int8, q.call = from;
+    q.room = (char *)cuda->partial + RV_CUDA_COUNTERS * sizeof(int32_t), q.marks = (char *)cuda->partial + RV_CUDA_PARTIAL_BYTES;
+    q.cut = rv_cuda_int8_cut(&q);
+    return q;
 }
 
-#if RV_CUDA_SM90
-/* The same with each of int8_90.cu's tilings. */
-static void print_tilings(int which, rv_mat from, rv_mat to) {
-    const rv_weight *w[] = { in, o, gate_up, down };
-    for (int32_t tile = 1; tile <= 4; tile++) {
-        const double us = played_us([&] {
-            for (int32_t i = 0; i < SELF; i++) {
-                const rv_weight &one = w[which][i];
-                rv_int8 q = {};
-                q.p.x = from, q.p.act = act, q.p.multiprocessors = cuda->multiprocessors, q.p.w = one.codes, q.p.rows = one.head.rows, q.p.cols = one.head.cols;
-                q.p.out = to, q.p.how = which % 2 ? rv_few::RV_FEW_ADD : rv_few::RV_FEW_STORE, q.p.scale = 0.5f;
-                q.w_scale = one.scale, q.pitch = one.pitch, q.rules = cuda->int8, q.call = from, q.tile = tile;
-                q.room = (char *)cuda->partial + RV_CUDA_COUNTERS * sizeof(int32_t), q.marks = (char *)cuda->partial + RV_CUDA_PARTIAL_BYTES;
-                MUST(rv_cuda_int8_90(&q, cuda->overlap, cuda->stream));
-            }
+/* The launches of a product one by one, each over and over; and the whole with each of int8_90.cu's cuts. */
+static void print_launches(const rv_weight *w, int how, rv_mat from, rv_mat to) {
+    auto of_all = [&](auto launch) {
+        return played_us([&] {
+            for (int32_t i = 0; i < SELF; i++) MUST(launch(product_of(w[i], how, from, to)));
         }) / SELF;
-        printf("  tiling %d %.2f us", tile, us);
-    }
+    };
+    const rv_int8 one = product_of(w[0], how, from, to);
+    if (rv_cuda_int8_90_rows(&one) < from.rows) return;
+    const rv_int8_many room = rv_cuda_int8_many(one.room, from.rows, one.p.rows, one.pitch, false, rv_cuda_int8_before(&one));
+    printf("  codes %.1f", of_all([&](const rv_int8 &q) { return rv_cuda_quantise_many(&q, &room, cuda->overlap, cuda->stream); }));
+    printf(", lists %.1f ", of_all([&](const rv_int8 &q) { return rv_cuda_outliers90(&q, &room, cuda->overlap, cuda->stream); }));
+    for (const rv_int8_cut &cut : rv_cuda_int8_cuts)
+        if (rv_cuda_int8_may_cut(&one, cut))
+            printf(" %d/%d/%d%s %.1f", cut.rows, cut.share, cut.split, memcmp(&cut, &one.cut, sizeof cut) ? "" : "*",
+                   of_all([&](rv_int8 q) { q.cut = cut; return rv_cuda_int8_90(&q, cuda->overlap, cuda->stream); }));
 }
 #endif
 
+/* Outliers: `share` of a million of all values, wherever. */
+static __global__ void scatter_kernel(uint16_t *p, size_t n, uint32_t share, uint16_t value) {
+    for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < n; i += (size_t)gridDim.x * blockDim.x) {
+        uint64_t z = (i + 77) * 0x9e3779b97f4a7c15ull;
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+        z ^= z >> 29;
+        if ((z >> 20) % 1000000 < share) p[i] = value;
+    }
+}
+
+/* A product of many rows: what `synth` gives it is `share` outliers of a million, or `planted` columns. */
+struct many_case { const char *what; int32_t rows, cols; rv_weight_order order; int how; uint32_t share; int32_t planted; };
+
+static double time_case(const many_case &c, int32_t n, const char *kept, bool outliers, void *out) {
+    std::vector<rv_weight> w;
+    for (int i = 0; i < SELF; i++) w.push_back(weight(c.rows, c.cols, c.order, false));
+    uint16_t *x = (uint16_t *)random_device((size_t)n * (size_t)c.cols, 1);
+    for (int i = 0; outliers && i < c.planted; i++) MUST(set2d((char *)x + 2 * (100 + 490 * i), (size_t)c.cols * 2, 0x41, 2, (size_t)n));       /* 12 */
+    if (outliers && c.share) scatter_kernel<<<1056, 256, 0, cuda->stream>>>(x, (size_t)n * (size_t)c.cols, c.share, act == RV_BF16 ? 0x4110 : 0x4880);     /* 9 */
+    const rv_mat from = rv_mat_of(x, n, c.cols, act), to = rv_mat_of(out, n, c.rows, c.how == rv_few::RV_FEW_ADD ? RV_F32 : act);
+    const double us = played_us([&] {
+        for (int32_t i = 0; i < SELF; i++)
+            if (c.how == rv_few::RV_FEW_ADD) rv_linear_add(be, to, from, &w[(size_t)i], NULL, 0.5f, NULL);
+            else rv_linear(be, to, from, &w[(size_t)i], NULL, RV_ACT_NONE);
+    }) / SELF;
+    printf("%-16s %-11s %5d rows  %8.2f us  %6.0f Tops", kept, c.what, n, us, 2e-6 * n * c.rows * c.cols / us);
+#if RV_CUDA_SM90
+    if (int8 && cuda->arch == 90) print_launches(w.data(), c.how, from, to);
+#endif
+    puts("");
+    done();
+    MUST(cudaFree(x));
+    for (rv_weight &one : w)
+        if (!four) MUST(cudaFree(int8 ? (void *)one.codes : one.w.data));
+    return us;
+}
+
 static void time_many(int32_t n) {
-    static const char *const what[] = { "q, k, v", "o", "gate, up", "down" }, *const kept[] = { "16 bit", "nf4", "int8", "int8, 8 outlier columns" };
-    void *hidden = random_device((size_t)n * FFN, 1), *sums, *wide;
-    MUST(cudaMalloc(&sums, (size_t)n * HIDDEN * 4));
-    MUST(set(sums, 0, (size_t)n * HIDDEN * 4));
-    MUST(cudaMalloc(&wide, (size_t)n * 2 * FFN * 2));
+    const int store = rv_few::RV_FEW_STORE, add = rv_few::RV_FEW_ADD;
+    const many_case cases[] = { { "q, k, v", HIDDEN + 2 * KV, HIDDEN, RV_ORDER_STACKED, store, 0, 8 }, { "o", HIDDEN, HIDDEN, RV_ORDER_STACKED, add, 0, 0 },
+                                { "gate, up", 2 * FFN, HIDDEN, RV_ORDER_GATE_UP, store, 0, 8 }, { "down", HIDDEN, FFN, RV_ORDER_STACKED, add, 2500, 0 },
+                                { "image keys", 2 * KV, HIDDEN, RV_ORDER_STACKED, store, 27000, 0 } };
+    static const char *const kept[] = { "16 bit", "nf4", "int8", "int8, outliers" };
+    void *out;
+    MUST(cudaMalloc(&out, (size_t)n * 2 * FFN * 4));
+    MUST(set(out, 0, (size_t)n * 2 * FFN * 4));
     double plain = 0;
     for (int kind = 0; kind < 4; kind++) {
         four = kind == 1;
         int8 = kind > 1;
-        for (int i = 0; i < SELF && kind < 3; i++) {
-            in[i] = weight(HIDDEN + 2 * KV, HIDDEN, RV_ORDER_STACKED, false);
-            o[i] = weight(HIDDEN, HIDDEN, RV_ORDER_STACKED, false);
-            gate_up[i] = weight(2 * FFN, HIDDEN, RV_ORDER_GATE_UP, false);
-            down[i] = weight(HIDDEN, FFN, RV_ORDER_STACKED, false);
-        }
-        if (kind == 3)
-            for (int c = 0; c < 8; c++) MUST(set2d((char *)hidden + 2 * (100 + 490 * c), HIDDEN * 2, 0x41, 2, (size_t)n * FFN / HIDDEN));       /* 12.0 */
         double all = 0;
-        for (int which = 0; which < 4; which++) {
-            const rv_weight &w = which == 0 ? in[0] : which == 1 ? o[0] : which == 2 ? gate_up[0] : down[0];
-            const rv_mat from = rv_mat_of(hidden, n, w.head.cols, act), to = which % 2 ? rv_mat_of(sums, n, HIDDEN, RV_F32) : rv_mat_of(wide, n, w.head.rows, act);
-            const double us = many_us(which, from, to);
-            printf("%-24s %-9s %5d rows  %8.2f us  %6.0f Tops", kept[kind], what[which], n, us, 2e-6 * n * w.head.rows * w.head.cols / us);
-#if RV_CUDA_SM90
-            if (kind == 2 && cuda->arch == 90) print_tilings(which, from, to);
-#endif
-            puts("");
-            all += us;
+        for (int i = 0; i < 5; i++) {
+            const double us = time_case(cases[i], n, kept[kind], kind == 3, out);
+            if (i < 4) all += us;
         }
         if (!kind) plain = all;
-        printf("%-24s a layer's  %5d rows  %8.2f us  %.2f times 16 bit\n", kept[kind], n, all, plain / all);
-        done();
+        printf("%-16s a layer's   %5d rows  %8.2f us  %.2f times 16 bit\n", kept[kind], n, all, plain / all);
     }
+    MUST(cudaFree(out));
 }
 
 int main(int argc, char **argv) {
@@ -437,6 +462,7 @@ int main(int argc, char **argv) {
     options.int8.threshold = 6;
     for (int i = 1; i < argc; i++)
         if (!strcmp(argv[i], "sm70")) options.arch = 70, act = RV_F16;
+        else if (!strcmp(argv[i], "f16")) act = RV_F16;
     options.act = act;
     setvbuf(stdout, NULL, _IOLBF, 0);
     rv_error err = {};
@@ -449,7 +475,7 @@ int main(int argc, char **argv) {
         if (!strcmp(argv[i], "-k") && i + 1 < argc) self_keys = std::min(std::max(atoi(argv[++i]), 1), (int)CONTEXT);
         else if (!strcmp(argv[i], "int8")) int8 = true;
         else if (!strcmp(argv[i], "nf4")) four = true;
-        else if (!strcmp(argv[i], "sm70")) continue;
+        else if (!strcmp(argv[i], "sm70") || !strcmp(argv[i], "f16")) continue;
         else if (!strcmp(argv[i], "many")) many = true;
         else if (!strcmp(argv[i], "outliers")) int8 = true, code_scale = 0.03f;
         else rows.push_back(std::min(std::max(atoi(argv[i]), 1), many ? 8192 : (int)MOST_ROWS));

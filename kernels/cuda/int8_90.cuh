@@ -1,0 +1,246 @@
+/* int8_90.cuh - LLM.int8 products with many rows on Hopper: integer sums, and what becomes of them, in one kernel.
+ *
+ * The one idea: once the integer sums of a tile are whole, they are made the 16-bit results of the rules in the very registers.  Outliers that are
+ * in a few columns are added there: meanwhile warps that have nothing else to do have brought those columns of activations and weights
+ * to shared memory.  Where there are more, outliers90.cu has added up those of listed rows, and dense90.cuh adds those of rows of very many.  The first two
+ * do it in the same order, and between them and the third a row's own number decides: its bits depend on no other row.
+ *
+ * Integer operands are consumed faster than the L2 cache has them: blocks of a cluster, with tiles of the same rows, copy parts of the
+ * activations to all of them.  And few tiles would leave multiprocessors without work: then several of a cluster multiply parts of the columns of one
+ * tile, and exchange integer sums.
+ */
+#ifndef RV_KERNELS_CUDA_INT8_90_CUH
+#define RV_KERNELS_CUDA_INT8_90_CUH
+#include "kernels/cuda/int8_end90.cuh"
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+/* ---- d[64 x N] = (add ? d : 0) + a[64 x 32] b[N x 32]^T of bytes, both in shared memory ---- */
+
+#define RV_I8(i) "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3]), "+r"(d[i + 4]), "+r"(d[i + 5]), "+r"(d[i + 6]), "+r"(d[i + 7])
+#define RV_I32(i) RV_I8(i), RV_I8(i + 8), RV_I8(i + 16), RV_I8(i + 24)
+#define RV_PRODUCT8(N, REGISTERS, A, B, ADD, ...)                                                                                             \
+    static __device__ __forceinline__ void product8(int32_t (&d)[N / 2], uint64_t a, uint64_t b, int32_t add) {                               \
+        asm volatile("{.reg .pred add; setp.ne.b32 add, %" ADD ", 0; wgmma.mma_async.sync.aligned.m64n" #N "k32.s32.s8.s8"                     \
+                     " {" REGISTERS "}, %" A ", %" B ", add;}" : __VA_ARGS__ : "l"(a), "l"(b), "r"(add));                                      \
+    }
+RV_PRODUCT8(128, RV_R64, "64", "65", "66", RV_I32(0), RV_I32(32))
+
+static __device__ __forceinline__ void fetch_map(const CUtensorMap *map) { asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"); }
+
+/* ---- lines of tiles ---- */
+
+template <class S> static __device__ __forceinline__ void bring_outliers(const args8 &g, const ring<S> &r, uint32_t &at, const CUtensorMap *map, int32_t m) {
+    bring_dense<S>(r, at, map, m, 64, dense_lines(g));
+}
+
+/* One thread.  Weights depend on nothing before: those of the first stages are asked for at once.  Returns the step after its last. */
+template <class S> static __device__ __forceinline__ uint32_t produce(const args8 &g, const ring<S> &r, const CUtensorMap *map_a, const CUtensorMap *map_b, const CUtensorMap *map_o) {
+    walk w(g);
+    uint32_t at = 0;
+    int32_t m, n, early = w.more() ? min(w.lines, (int32_t)S::STAGES) : 0;
+    const int32_t rows = S::BM / g.share;
+    const uint16_t others = (uint16_t)(((1 << g.share) - 1) << w.part * g.share);
+    auto ask = [&](int32_t i) {
+        barrier_expect(r.filled(at), S::STAGE_BYTES);
+        copy_box(r.stage(at) + S::A_BYTES, map_b, (w.from + i) * LINE, n, r.filled(at));
+    };
+    fetch_map(map_a);
+    w.tile<S>(&m, &n);
+    for (int32_t i = 0; i < early; i++, at++) ask(i);
+    wait_for_previous();
+    at = 0;
+    for (; w.more(); w.next()) {
+        w.tile<S>(&m, &n);
+        for (int32_t i = 0; i < w.lines; i++, at++) {
+            if (early-- <= 0) {
+                barrier_wait(r.free(at), r.parity(at) ^ 1);
+                ask(i);
+            }
+            uint8_t *to = r.stage(at) + w.place * rows * LINE;
+            if (g.share == 1) copy_box(to, map_a, (w.from + i) * LINE, m, r.filled(at));
+            else copy_box_to_all(to, map_a, (w.from + i) * LINE, m + w.place * rows, r.filled(at), others);
+        }
+        if (g.split == 1 && w.any_dense(m)) bring_outliers<S>(g, r, at, map_o, m);
+    }
+    if (g.split == 1) let_next_start();
+    return at;
+}
+
+/* Where parts of the columns meet, the ring is theirs first. */
+template <class S> static __device__ __forceinline__ void produce_later(const args8 &g, const ring<S> &r, uint32_t at, const CUtensorMap *map_o) {
+    walk w(g);
+    int32_t m, n;
+    wait_for_previous();
+    w.tile<S>(&m, &n);
+    cluster_meet(), cluster_meet();      /* `hand_over`                                         */
+    if (w.any_dense(m)) {
+        cluster_meet();                  /* `finish_dense`                                      */
+        if (threadIdx.x == 0) bring_outliers<S>(g, r, at, map_o, m);
+    }
+    if (threadIdx.x == 0) let_next_start();
+}
+
+template <class S> static __device__ __forceinline__ void multiply(const args8 &g, const walk &w, int32_t (&sums)[S::BN / 2], const ring<S> &r, uint32_t &at, int group) {
+    const int half = group * 64 * LINE;
+    for (int32_t k = 0; k < w.lines; k++, at++) {
+        barrier_wait(r.filled(at), r.parity(at));
+        const uint64_t pa = operand(r.stage(at) + half), pb = operand(r.stage(at) + S::A_BYTES);
+        product_begin();
+#pragma unroll
+        for (int piece = 0; piece < LINE / 32; piece++) product8(sums, pa + (uint64_t)(piece * 2), pb + (uint64_t)(piece * 2), k | piece);
+        product_commit();
+        product_wait<1>();
+        if (k) release<S>(g, w, r, at - 1);
+    }
+    product_wait<0>();
+    release<S>(g, w, r, at - 1);
+#pragma unroll
+    for (int j = 0; j < S::BN / 2; j++) asm volatile("" : "+r"(sums[j])::"memory");    /* read no sum before its wait */
+}
+
+/* ---- outliers in few columns ---- */
+
+/* HELPERS threads: those columns of each of the block's tiles in turn. */
+template <typename T, class S> static __device__ __forceinline__ void gather(const args8 &g, beside<T, S> &room) {
+    walk w(g);
+    wait_for_previous();
+    const int32_t found = __ldcg(g.n_columns), first = (int32_t)threadIdx.x - 32;
+    if (found == 0 || found > BESIDE) return;
+    enum { PAIR = 2, OF_W = (S::BN + HELPERS - 1) / HELPERS, OF_X = (S::BM + HELPERS - 1) / HELPERS };         /* columns; a thread's of each */
+    for (uint32_t turn = 0; w.more(); w.next(), turn++) {
+        int32_t m, n;
+        w.tile<S>(&m, &n);
+        barrier_wait(&room.empty, (turn & 1) ^ 1);
+#pragma unroll 1
+        for (int32_t o = 0; o < (found + AT_ONCE - 1) / AT_ONCE * AT_ONCE; o += PAIR) {
+            int32_t column[PAIR], code[PAIR][OF_W];
+            T x[PAIR][OF_X];
+#pragma unroll
+            for (int j = 0; j < PAIR; j++) column[j] = o + j < found ? (int32_t)__ldcg(g.columns + o + j) : -1;
+#pragma unroll
+            for (int j = 0; j < PAIR; j++) {
+#pragma unroll
+                for (int i = 0; i < OF_W; i++) {
+                    const int32_t c = first + i * HELPERS;
+                    code[j][i] = column[j] >= 0 && c < S::BN && n + c < g.a.cols ? __ldg(g.w + (int64_t)(n + c) * g.pitch + column[j]) : 0;
+                }
+#pragma unroll
+                for (int i = 0; i < OF_X; i++) {
+                    const int32_t r = first + i * HELPERS;
+                    x[j][i] = column[j] >= 0 && r < S::BM && m + r < g.a.rows ? outlier_value<T>(g.x, g.x_ld, m + r, column[j], g.threshold) : T(0.f);
+                }
+            }
+#pragma unroll
+            for (int i = 0; i < OF_W; i++) {
+                const int32_t c = first + i * HELPERS;
+                const float scale = c < S::BN && n + c < g.a.cols ? __ldg(g.w_scale + n + c) : 0.f;
+#pragma unroll
+                for (int j = 0; j < PAIR; j++)
+                    if (c < S::BN) room.w[o + j][c] = to_f32(int8_weight<T>((float)code[j][i], scale));
+            }
+#pragma unroll
+            for (int i = 0; i < OF_X; i++)
+#pragma unroll
+                for (int j = 0; j < PAIR; j++)
+                    if (first + i * HELPERS < S::BM) room.x[first + i * HELPERS][o + j] = x[j][i];
+        }
+        barrier_arrive(&room.full);
+    }
+}
+
+/* ---- the kernel ---- */
+
+template <typename T, typename O, class S, int HOW> static __device__ __forceinline__ void consume(const args8 &g, const ring<S> &r, beside<T, S> &room) {
+    const int group = (int)threadIdx.x / GROUP - 1;
+    const int32_t in_tile = group * 64 + (int32_t)threadIdx.x % GROUP / 32 * 16;
+    walk w(g);
+    wait_for_previous();
+    const int32_t found = __ldcg(g.n_columns);
+    const bool beside_them = found && found <= BESIDE, before = found > BESIDE && g.more && __ldcg(g.n_columns + 1);
+    uint32_t at = 0;
+    for (uint32_t turn = 0; w.more(); w.next(), turn++) {
+        int32_t sums[S::BN / 2], m, n;
+        ahead<O, S, HOW> of;
+        w.tile<S>(&m, &n);
+        of.ask(g, w, m + in_tile, n);
+        const bool dense = w.any_dense(m);
+        multiply<S>(g, w, sums, r, at, group);
+        if (g.split > 1) hand_over<S>(g, w, sums, r.data, group);
+        if (beside_them) barrier_wait(&room.full, turn & 1);
+        ending<T, O, S, HOW> end = { g, w, room, r.data, of, m, n, group, in_tile, found, beside_them, before };
+        if (dense) end.all_dense(sums, r, at);
+        else end.all(sums);
+        if (beside_them) {
+            __syncwarp();
+            if (threadIdx.x % 32 == 0) barrier_arrive(&room.empty);
+        }
+    }
+}
+#endif
+
+template <typename T, typename O, class S, int HOW>
+static __global__ void __launch_bounds__(THREADS, 1) int8_90_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
+                                                                          const __grid_constant__ CUtensorMap map_o, const args8 g) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    extern __shared__ uint8_t memory[];
+    __shared__ alignas(8) uint64_t full[S::STAGES], empty[S::STAGES];
+    const ring<S> r = { memory + (1024 - shared_address(memory) % 1024) % 1024, full, empty };
+    beside<T, S> &room = *(beside<T, S> *)(r.data + S::RING);
+    const bool cluster = g.share * g.split > 1;
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < S::STAGES; i++) barrier_open(&full[i], 1), barrier_open(&empty[i], (uint32_t)(g.share * 2 * GROUP / 32));
+        barrier_open(&room.full, HELPERS);
+        barrier_open(&room.empty, 2 * GROUP / 32);
+        barriers_opened();
+    }
+    if (cluster) cluster_meet();
+    else __syncthreads();
+    if (threadIdx.x < GROUP) {
+        give_registers<56>();
+        uint32_t at = 0;
+        if (threadIdx.x == 0) at = produce<S>(g, r, &map_a, &map_b, &map_o);
+        else if (threadIdx.x >= 32) gather<T, S>(g, room);
+        __syncwarp();
+        if (g.split > 1) produce_later<S>(g, r, at, &map_o);
+    } else {
+        take_registers<224>();
+        consume<T, O, S, HOW>(g, r, room);
+    }
+    if (cluster) cluster_meet();                   /* nobody leaves while its shared memory is written or read */
+#endif
+}
+
+/* ---- launching ---- */
+
+template <typename T, typename O, int HOW>
+cudaError_t launch_int8_90_tiles(const rv_int8 *q, const rv_int8_many *room, args8 g, bool overlap, cudaStream_t stream) {
+    const rv_few *p = &q->p;
+    const rv_int8_cut c = q->cut;
+    using S = tiling8;
+    const int32_t cluster = c.share * c.split;
+    CUtensorMap map_x, map_w, map_o;
+    cudaError_t e = describe_boxes(&map_x, RV_I8, room->codes, p->x.rows, q->pitch, q->pitch, S::BM / c.share, LINE);
+    if (!e) e = describe_boxes(&map_w, RV_I8, p->w, p->rows, q->pitch, q->pitch, S::BN, LINE);
+    if (!e) e = describe_boxes(&map_o, p->act, room->outliers, p->x.rows, q->pitch, q->pitch, 64, LINE);
+    if (e) return e;
+    g.share = c.share;
+    g.split = c.split;
+    g.a.tiles_m = parts(p->x.rows, S::BM);
+    g.a.tiles_n = parts(p->rows, S::BN * c.share);
+    int32_t blocks = g.a.tiles_m * g.a.tiles_n * cluster, most = rv_cuda_int8_blocks(p->multiprocessors, cluster);
+    if (blocks > most) blocks = most;
+    return launch_cluster(int8_90_kernel<T, O, S, HOW>, (unsigned)blocks, (unsigned)cluster, S::SHARED_BYTES, overlap, stream, map_x, map_w, map_o, g);
+}
+
+template <typename T> cudaError_t launch_int8_90(const rv_int8 *q, const rv_int8_many *room, const args8 &g, bool overlap, cudaStream_t stream) {
+    switch (q->p.how) {
+    case rv_few::RV_FEW_STORE:
+        return q->p.out.type == RV_F32 ? launch_int8_90_tiles<T, float, rv_few::RV_FEW_STORE>(q, room, g, overlap, stream)
+                                       : launch_int8_90_tiles<T, T, rv_few::RV_FEW_STORE>(q, room, g, overlap, stream);
+    case rv_few::RV_FEW_GELU: return launch_int8_90_tiles<T, T, rv_few::RV_FEW_GELU>(q, room, g, overlap, stream);
+    case rv_few::RV_FEW_SWIGLU: return launch_int8_90_tiles<T, T, rv_few::RV_FEW_SWIGLU>(q, room, g, overlap, stream);
+    case rv_few::RV_FEW_ADD: return launch_int8_90_tiles<T, float, rv_few::RV_FEW_ADD>(q, room, g, overlap, stream);
+    default: return cudaErrorInvalidValue;
+    }
+}
+#endif
