@@ -22,7 +22,7 @@ struct tile_sums8 {
 template <typename A> struct int8_format {
     typedef A T;
     typedef tile_sums8 sums;
-    enum { STEP = WARPS * TILE * DEPTH8, BESIDE = TILE * (int)sizeof(float), ASKED = 3 };
+    enum { STEP = WARPS * TILE * DEPTH8, BESIDE = TILE * (int)sizeof(float), ASKED = 3, DRAWN = true };
     struct weights {
         CUtensorMap map[RV_STREAM_LAYERS][PRODUCTS];
         const float *scale[RV_STREAM_LAYERS][PRODUCTS];

@@ -19,6 +19,7 @@ template <typename F, int D> static __global__ void __launch_bounds__(ALL_THREAD
     rooms.wide = (uint4 *)(rooms.h + 1);
     rooms.wide += (128 - shared_address(rooms.wide) % 128) % 128 / 16;
     if (threadIdx.x == 0) begin(*rooms.h, a.stages);
+    prepare(a, rooms);
     __syncthreads();
     if (threadIdx.x < THREADS) {
         give_registers<120>();
@@ -30,6 +31,7 @@ template <typename F, int D> static __global__ void __launch_bounds__(ALL_THREAD
         give_registers<40>();
         if (threadIdx.x < THREADS + ATTENDING + 32) finish(a, rooms);
         else if (threadIdx.x == THREADS + ATTENDING + 32) ask(a, *rooms.h, ring, beside);
+        else if (threadIdx.x >= THREADS + ATTENDING + 64) help(a, ring, rooms);
     }
 #endif
 }
