@@ -269,6 +269,7 @@ template <typename A> static __device__ __forceinline__ void multiply(const stre
 }
 #endif
 
+/* Two rows of the 90B model find no room beside four steps. */
 bool rv_cuda_stream4_takes(const rv_stream *p) {
     const rv_attention *a = p->self.q.rows ? &p->self : &p->cross;
     const int32_t narrow = p->x.cols > a->q.cols ? p->x.cols : a->q.cols;
