@@ -14,7 +14,7 @@
  *     T, sums                  the act type; what the warps leave of a tile
  *     STEP, BESIDE             bytes of a step, and of what comes with it
  *     ASKED                    steps on their way at once
- *     DRAWN                    whether blocks draw tiles, or have every so manieth: where multiplying takes longer than memory
+ *     DRAWN                    whether blocks draw tiles; else they take turns: where multiplying takes longer than memory
  *     weights                  what of them the kernel is told
  *     steps(cols)              of a tile
  *     narrow_bytes, wide_bytes shared memory for the rows of in, o, gate and up; of down
