@@ -16,7 +16,8 @@ enum { BLOCKS = 2 };                       /* on a multiprocessor at a time     
 
 /* ---- one warp's part: 16 MT rows ---- */
 
-template <int D, int MT> struct flash_sums { float o[MT][D / 8][4], m[MT][2], l[MT][2]; };
+/* v: of the values to be added next, what the first product takes. */
+template <int D, int MT> struct flash_sums { float o[MT][D / 8][4], m[MT][2], l[MT][2]; uint32_t v[4]; };
 /* Of a step's 16 keys, as products leave them; and weights as products take them. */
 template <int MT> struct flash_scores { float s[MT][2][4]; };
 template <int MT> struct flash_weights { uint32_t p[MT][4]; };
@@ -50,8 +51,8 @@ static __device__ __forceinline__ void score(uint32_t at, const float4 *bias, co
 /* Values' products for columns 16 n on; at: the values, the thread's part. */
 template <int D, int MT, typename T>
 static __device__ __forceinline__ void add_part(int32_t n, uint32_t at, const flash_weights<MT> &w, flash_sums<D, MT> &f, T) {
-    uint32_t b[4];
-    load_matrices_transposed(b, at + (uint32_t)(32 * n));
+    uint32_t b[4] = { f.v[0], f.v[1], f.v[2], f.v[3] };
+    if (n > 0) load_matrices_transposed(b, at + (uint32_t)(32 * n));
 #pragma unroll
     for (int32_t t = 0; t < MT; t++) {
         const uint32_t(&p)[4] = w.p[t];
@@ -128,10 +129,10 @@ static __device__ __forceinline__ void weigh_anew(flash_sums<D, MT> &f, float sc
 
 /* ---- a step ---- */
 
-/* Where things are in shared memory, the thread's parts: the step's keys, values of the 16 keys before, keys of the 16 after; biases of
- * its keys and of those after; its first key, and whether a row does not see all; which copies it takes: none, of keys or of values. */
+/* Where things are in shared memory, the thread's parts: the step's keys and values, values of the 16 keys before, keys of the 16
+ * after; biases of its keys and of those after; its first key, and whether a row does not see all; which copies it takes: none, of keys or of values. */
 enum flash_copies { COPY_NONE, COPY_KEYS, COPY_VALUES };
-struct flash_step { uint32_t keys, before, after; const float4 *bias, *bias_after; int32_t key; bool masked; flash_copies copies; };
+struct flash_step { uint32_t keys, values, before, after; const float4 *bias, *bias_after; int32_t key; bool masked; flash_copies copies; };
 
 /* The four things of a step, g and w becoming `later` and `to`; false: a row wants a new maximum, and then weights and sums but the
  * values' are not to be used. */
@@ -154,6 +155,7 @@ static __device__ __forceinline__ bool blend(const flash_step &step, const flash
         for (; row * PARTS < (i + 1) * ROWS; row++)
             l[row] = weigh(scale, __fmul_rn(f.m[row / 2][row % 2], scale), row % 2, g.s[row / 2], to.p[row / 2], T());
     }
+    load_matrices_transposed(f.v, step.values);
 #pragma unroll
     for (int32_t r = 0; r < ROWS; r++) {
         anew[r / 2][r % 2] = !(l[r] <= most_weight(T()));
@@ -192,9 +194,9 @@ static __device__ __forceinline__ void two_steps(const attend_args<T> &a, flash_
     const uint32_t keys = tile.keys + FIRST * BYTES, keys2 = keys + BYTES;
     const float4 *bias = tile.bias + FIRST * (STEP / 2), *bias2 = bias + STEP / 2;
     const int32_t key = tile.key + FIRST * STEP;
-    flash_step one = { keys, FIRST == 0 ? before : keys - BYTES + values, keys2, bias, bias2, key, tile.masked, last ? COPY_KEYS : COPY_NONE };
+    flash_step one = { keys, keys + values, FIRST == 0 ? before : keys - BYTES + values, keys2, bias, bias2, key, tile.masked, last ? COPY_KEYS : COPY_NONE };
     take_step(a, room, one, q, g[0], g[1], w[0], w[1], f, copier);
-    flash_step two = { keys2, keys + values, last ? tile.next : keys2 + BYTES, bias2, last ? tile.next_bias : bias2 + STEP / 2, key + STEP, tile.masked,
+    flash_step two = { keys2, keys2 + values, keys + values, last ? tile.next : keys2 + BYTES, bias2, last ? tile.next_bias : bias2 + STEP / 2, key + STEP, tile.masked,
                        last ? COPY_VALUES : COPY_NONE };
     take_step(a, room, two, q, g[1], g[0], w[1], w[0], f, copier);
 }
@@ -250,6 +252,7 @@ static __device__ __forceinline__ void walk(const attend_args<T> &a, flash_room<
     settle(part);
     settle(values);
     score(keys, &room.bias[0][lane % 4], q, g[0], T());
+    load_matrices_transposed(f.v, before);
     int32_t now = 0, at = 0;
 #pragma unroll 1
     for (int32_t key = from; key < to; key += KEYS, at ^= 1) {
