@@ -13,6 +13,7 @@ enum { RECORDS = WARPS, STEP_COLS = RECORDS * RV_FOUR_COLS, STEP_BLOCKS = STEP_C
 
 /* Behind the table of pairs. */
 struct alignas(128) four_room {
+    float map[16];                       /* whose pairs they are                                */
     float nested[MAKERS][RV_WEIGHT_PARTS][256];        /* maps of the parts of a product         */
     uint64_t ready[MOST_AHEAD];          /* a stage's absmaxes are made                         */
     int32_t others;                      /* maps of the run's weights that are not the first one's */
