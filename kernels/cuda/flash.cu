@@ -16,7 +16,7 @@ enum { BLOCKS = 2 };                       /* on a multiprocessor at a time     
 
 /* ---- one warp's part: 16 MT rows ---- */
 
-/* v: of the values to be added next, what the first product takes. */
+/* m: maxima times the scale.  v: of the values to be added next, what the first product takes. */
 template <int D, int MT> struct flash_sums { float o[MT][D / 8][4], m[MT][2], l[MT][2]; uint32_t v[4]; };
 /* Of a step's 16 keys, as products leave them; and weights as products take them. */
 template <int MT> struct flash_scores { float s[MT][2][4]; };
@@ -106,7 +106,7 @@ static __device__ __forceinline__ void weigh_anew(flash_sums<D, MT> &f, float sc
         float by[2];
 #pragma unroll
         for (int32_t h = 0; h < 2; h++) {
-            float m = f.m[t][h];
+            float m = minus_infinity();
             int32_t row_anew = anew[t][h];
             row_anew |= __shfl_xor_sync(~0u, row_anew, 1);
             row_anew |= __shfl_xor_sync(~0u, row_anew, 2);
@@ -114,9 +114,9 @@ static __device__ __forceinline__ void weigh_anew(flash_sums<D, MT> &f, float sc
             for (int32_t n = 0; n < 2; n++) m = fmaxf(m, fmaxf(g.s[t][n][2 * h], g.s[t][n][2 * h + 1]));
             m = fmaxf(m, __shfl_xor_sync(~0u, m, 1));
             m = fmaxf(m, __shfl_xor_sync(~0u, m, 2));
-            if (!row_anew) m = f.m[t][h];
-            float shift = m == minus_infinity() ? 0.f : __fmul_rn(m, scale);
-            by[h] = row_anew ? exp2_fast(__fmul_rn(f.m[t][h], scale) - shift) : 1.f;
+            m = row_anew ? fmaxf(f.m[t][h], __fmul_rn(m, scale)) : f.m[t][h];
+            float shift = m == minus_infinity() ? 0.f : m;
+            by[h] = row_anew ? exp2_fast(f.m[t][h] - shift) : 1.f;
             f.m[t][h] = m;
             f.l[t][h] = fmaf(f.l[t][h], by[h], weigh(scale, shift, h, g.s[t], w.p[t], T()));
         }
@@ -129,10 +129,9 @@ static __device__ __forceinline__ void weigh_anew(flash_sums<D, MT> &f, float sc
 
 /* ---- a step ---- */
 
-/* Where things are in shared memory, the thread's parts: the step's keys and values, values of the 16 keys before, keys of the 16
- * after; biases of its keys and of those after; its first key, and whether a row does not see all; which copies it takes: none, of keys or of values. */
-enum flash_copies { COPY_NONE, COPY_KEYS, COPY_VALUES };
-struct flash_step { uint32_t keys, values, before, after; const float4 *bias, *bias_after; int32_t key; bool masked; flash_copies copies; };
+/* Where things are in shared memory, the thread's parts: the step's keys and values, values of the 16 keys before, keys of the 16 after;
+ * biases of its keys and of those after; its first key, and whether a row does not see all; which of a tile's copies it takes. */
+struct flash_step { uint32_t keys, values, before, after; const float4 *bias, *bias_after; int32_t key; bool masked; int32_t number; };
 
 /* The four things of a step, g and w becoming `later` and `to`; false: a row wants a new maximum, and then weights and sums but the
  * values' are not to be used. */
@@ -140,7 +139,7 @@ template <typename T, int D, int MT>
 static __device__ __forceinline__ bool blend(const flash_step &step, const flash_queries<D, MT> &q, float scale, const flash_scores<MT> &g,
                                              flash_scores<MT> &later, const flash_weights<MT> &w, flash_weights<MT> &to, flash_sums<D, MT> &f,
                                              bool (&anew)[MT][2], const flash_copier<T, D, MT> &copier) {
-    enum { PARTS = D / 16, ROWS = 2 * MT, COPIES = flash_copier<T, D, MT>::COPIES };
+    enum { PARTS = D / 16, ROWS = 2 * MT, COPIES = 2 * flash_copier<T, D, MT>::COPIES, A_STEP = flash_copier<T, D, MT>::A_STEP };
     const float4 bias[2] = { step.bias_after[0], step.bias_after[4] };
     float l[ROWS];
     bool any = false;
@@ -150,10 +149,11 @@ static __device__ __forceinline__ bool blend(const flash_step &step, const flash
         add_part(i, step.before, w, f, T());
         score_part(i, step.after, bias, q, later, T());
 #pragma unroll
-        for (; step.copies != COPY_NONE && copy * PARTS < (i + 1) * COPIES; copy++) copier.copy(step.copies == COPY_VALUES, copy);
+        for (; copy * PARTS < (i + 1) * A_STEP; copy++)
+            if (step.number * A_STEP + copy < COPIES) copier.copy(step.number * A_STEP + copy);
 #pragma unroll
         for (; row * PARTS < (i + 1) * ROWS; row++)
-            l[row] = weigh(scale, __fmul_rn(f.m[row / 2][row % 2], scale), row % 2, g.s[row / 2], to.p[row / 2], T());
+            l[row] = weigh(scale, f.m[row / 2][row % 2], row % 2, g.s[row / 2], to.p[row / 2], T());
     }
     load_matrices_transposed(f.v, step.values);
 #pragma unroll
@@ -189,15 +189,15 @@ template <int FIRST, typename T, int D, int MT>
 static __device__ __forceinline__ void two_steps(const attend_args<T> &a, flash_room<T, D, MT> &room, const flash_tile &tile, uint32_t values, uint32_t before,
                                                  const flash_queries<D, MT> &q, flash_scores<MT> (&g)[2], flash_weights<MT> (&w)[2], flash_sums<D, MT> &f,
                                                  const flash_copier<T, D, MT> &copier) {
-    enum { BYTES = STEP * flash_room<T, D, MT>::LD * 2 };
-    const bool last = FIRST + 2 == flash_room<T, D, MT>::STEPS;
+    enum { BYTES = STEP * flash_room<T, D, MT>::LD * 2, STEPS = flash_room<T, D, MT>::STEPS };
+    const bool last = FIRST + 2 == STEPS;
     const uint32_t keys = tile.keys + FIRST * BYTES, keys2 = keys + BYTES;
     const float4 *bias = tile.bias + FIRST * (STEP / 2), *bias2 = bias + STEP / 2;
-    const int32_t key = tile.key + FIRST * STEP;
-    flash_step one = { keys, keys + values, FIRST == 0 ? before : keys - BYTES + values, keys2, bias, bias2, key, tile.masked, last ? COPY_KEYS : COPY_NONE };
+    const int32_t key = tile.key + FIRST * STEP, number = (FIRST + 2) % STEPS;      /* copies begin in a tile's last two steps */
+    flash_step one = { keys, keys + values, FIRST == 0 ? before : keys - BYTES + values, keys2, bias, bias2, key, tile.masked, number };
     take_step(a, room, one, q, g[0], g[1], w[0], w[1], f, copier);
-    flash_step two = { keys2, keys2 + values, keys + values, last ? tile.next : keys2 + BYTES, bias2, last ? tile.next_bias : bias2 + STEP / 2, key + STEP, tile.masked,
-                       last ? COPY_VALUES : COPY_NONE };
+    flash_step two = { keys2, keys2 + values, keys + values, last ? tile.next : keys2 + BYTES, bias2, last ? tile.next_bias : bias2 + STEP / 2, key + STEP,
+                       tile.masked, number + 1 };
     take_step(a, room, two, q, g[1], g[0], w[1], w[0], f, copier);
 }
 
@@ -259,12 +259,15 @@ static __device__ __forceinline__ void walk(const attend_args<T> &a, flash_room<
         int32_t then = now + 1 < STAGES ? now + 1 : 0, ahead = key + 2 * KEYS;
         flash_tile tile = { key, keys, stage0 + part + (uint32_t)(then * (int32_t)sizeof room.stage[0]), &room.bias[now][lane % 4], &room.bias[then][lane % 4],
                             key < full_from || key > full_to };
-        if constexpr ((int)STEPS > 2) two_steps<0>(a, room, tile, values, before, q, g, w, f, copier);
+        if constexpr ((int)STEPS > 2) {
+            two_steps<0>(a, room, tile, values, before, q, g, w, f, copier);
+            copies_commit();
+        }
         if (ahead < to) look_up_rows(a, room, at, ahead);
         meet<0>(a, room, then, bias);      /* and nobody reads the tile before this one any more */
         bias = begin_copies(a, room, copier, kv_column, at, ahead, to, in_order_to, then + 1 < STAGES ? then + 1 : 0);
         two_steps<STEPS - 2>(a, room, tile, values, before, q, g, w, f, copier);      /* after the last tile of whatever lies there, for nothing */
-        copies_commit();
+        if constexpr ((int)STEPS == 2) copies_commit();
         before = keys + (KEYS - STEP) * ROW + values;
         keys = tile.next;
         now = then;
@@ -323,7 +326,7 @@ static __device__ __forceinline__ void finish(const attend_args<T> &a, const fla
 #pragma unroll
         for (int32_t t = 0; t < MT; t++)
             merge_sums<D / 8>(part_of<D / 8>(plan, tile * plan.splits, MT, t, thread), (int64_t)MT * (D / 8 + 1) * THREADS, plan.splits,
-                              a.scale * RV_LOG2E, f.o[t], f.l[t]);
+                              1.f, f.o[t], f.l[t]);
     }
     store(a, room, f, place_again(a, plan, room.ROWS));
 }

@@ -1,7 +1,7 @@
 /* flash80.cuh - what a block of flash.cu keeps in shared memory, and how keys and values come there.
  *
  * The one idea: tiles of keys pass through a ring of stages.  Where a tile's rows follow one another, as they do but at the ends of a run
- * and of pages, a thread needs one multiplication an address, and its copies are spread over the products of two steps; else
+ * and of pages, a thread needs one multiplication an address, and its copies are spread over the products of three steps; else
  * it looks up every row (copy_any).
  */
 #ifndef RV_KERNELS_CUDA_FLASH80_CUH
@@ -39,7 +39,8 @@ template <typename T, int D, int MT> struct flash_room {
 template <typename T, int D, int MT> struct flash_copier {
     typedef flash_room<T, D, MT> room;
     enum { COLS = D / 8, APART = THREADS / COLS, COPIES = (room::KEYS - 1) / APART + 1,
-           IN_LAST = room::KEYS - (COPIES - 1) * APART };      /* threads a column in the last copy */
+           IN_LAST = room::KEYS - (COPIES - 1) * APART,        /* threads a column in the last copy */
+           A_STEP = (2 * COPIES - 1) / (room::STEPS > 2 ? room::STEPS - 1 : 2) + 1 };      /* none in the step before all meet */
     const char *k, *v;                     /* of row 0                                           */
     int32_t key, k_row, v_row;             /* bytes from row to row                              */
     uint32_t place;                        /* in a stage                                         */
@@ -66,11 +67,13 @@ template <typename T, int D, int MT> struct flash_copier {
         to = stage + place;
         row = row0 + key;
     }
-    /* Copy i of COPIES. */
-    __device__ __forceinline__ void copy(bool values, int32_t i) const {
-        int32_t at = row + i * APART, mine = i < COPIES - 1 ? on : on && key < IN_LAST;
-        uint32_t there = to + (uint32_t)((values * room::KEYS + i * APART) * room::LD * 2);
-        const char *from = values ? v + (int64_t)at * v_row : k + (int64_t)at * k_row;
+    /* Copy i of 2 COPIES. */
+    __device__ __forceinline__ void copy(int32_t i) const {
+        bool values = i >= COPIES;
+        int32_t j = i % COPIES, mine = j < COPIES - 1 ? on : on && key < IN_LAST;
+        uint32_t there = to + (uint32_t)((values * room::KEYS + j * APART) * room::LD * 2);
+        const char *from;
+        asm("mad.wide.s32 %0, %1, %2, %3;" : "=l"(from) : "r"(row + j * APART), "r"(values ? v_row : k_row), "l"(values ? v : k));
         asm volatile("{.reg .pred p; setp.ne.b32 p, %2, 0; @p cp.async.cg.shared.global [%0], [%1], 16;}" ::"r"(there), "l"(from), "r"(mine) : "memory");
     }
 };
