@@ -102,7 +102,7 @@ void op_time(ops *o, op *c) {
     r.needs[0] = c->what;
     rv_finish(o->be, NULL);                                  /* arguments have arrived */
     if (!o->be->error.code) measure(o, c, &r);
-    if (o->on_host && c->library.rows && !c->cannot) r.library_flop_s = measure_onednn_product(o->threads, c->library, o->be->act);
+    if (o->on_host && c->library.rows && !c->cannot) r.library_flop_s = measure_onednn_product(o->threads, c->library, o->be->act == RV_BF16 ? RV_COMPUTE_BF16 : RV_COMPUTE_F32);
     op_drop(o, c);
     if (rv_finish(o->be, &err)) o->status = err.code;
     else if (!c->cannot && o->n_results < o->room) o->results[o->n_results++] = r;

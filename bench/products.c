@@ -111,12 +111,12 @@ static void measure_onednn(uint64_t threads, library_products *best) {
     if (rate > best->onednn_f32) best->onednn_f32 = rate;
 }
 
-double measure_onednn_product(uint64_t threads, product_size p, rv_dtype type) {
+double measure_onednn_product(uint64_t threads, product_size p, rv_compute compute) {
     set_threads(RTLD_DEFAULT, "omp_set_num_threads", threads);
-    return type == RV_BF16 || type == RV_F32 ? onednn_rate(p, type == RV_BF16 ? dnnl_bf16 : dnnl_f32) : 0;
+    return compute == RV_COMPUTE_BF16 || compute == RV_COMPUTE_F32 ? onednn_rate(p, compute == RV_COMPUTE_BF16 ? dnnl_bf16 : dnnl_f32) : 0;
 }
 #else
-double measure_onednn_product(uint64_t threads, product_size p, rv_dtype type) { return (void)threads, (void)p, (void)type, 0; }
+double measure_onednn_product(uint64_t threads, product_size p, rv_compute compute) { return (void)threads, (void)p, (void)compute, 0; }
 static void measure_onednn(uint64_t threads, library_products *best) { (void)threads, (void)best; }
 #endif
 

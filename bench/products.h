@@ -2,7 +2,6 @@
 #ifndef RV_BENCH_PRODUCTS_H
 #define RV_BENCH_PRODUCTS_H
 #include "bench/device.h"
-#include "kernels/backend.h"
 
 /* FLOP a second, the best of several square products with all threads; 0: not there. */
 typedef struct library_products {
@@ -16,8 +15,8 @@ typedef struct product_size { int rows, cols, inner; } product_size;     /* [row
 
 /* On a CPU; `threads` 0: one a core. Keeps what is better than what is in `best` already. */
 void measure_libraries(uint64_t threads, library_products *best);
-/* FLOP a second of oneDNN on matrices of this size: weights packed, results in the operands' type (bf16 or f32), nothing added. 0: not there. */
-double measure_onednn_product(uint64_t threads, product_size p, rv_dtype type);
+/* FLOP a second of oneDNN on matrices of this size: weights packed, results in the operands' type (BF16 or F32), nothing added. 0: not there. */
+double measure_onednn_product(uint64_t threads, product_size p, rv_compute compute);
 /* A CPU's product ceiling is what a library reaches in the operands' type, where one is there. */
 void libraries_are_the_ceiling(const library_products *l, rv_ceilings *c);
 void print_libraries(const library_products *l);
