@@ -102,7 +102,7 @@ void op_time(ops *o, op *c) {
     r.needs[0] = c->what;
     rv_finish(o->be, NULL);                                  /* arguments have arrived */
     if (!o->be->error.code) measure(o, c, &r);
-    if (o->on_host && c->library.rows && !c->cannot) r.library_flop_s = measure_onednn_product(o->threads, c->library, o->be->act == RV_BF16 ? RV_COMPUTE_BF16 : RV_COMPUTE_F32);
+    if (o->on_host && c->same_size.rows && !c->cannot) r.onednn_flop_s = measure_onednn_product(o->threads, c->same_size, o->be->act == RV_BF16 ? RV_COMPUTE_BF16 : RV_COMPUTE_F32);
     op_drop(o, c);
     if (rv_finish(o->be, &err)) o->status = err.code;
     else if (!c->cannot && o->n_results < o->room) o->results[o->n_results++] = r;
@@ -157,8 +157,8 @@ static void print(const ops *o, const rv_ceilings *before, const rv_ceilings *af
         double s = series_median(&r->values) * 1e-6;
         char reached[32], library[64];
         reached[0] = library[0] = '\0';
-        if (r->library_flop_s > 0)
-            snprintf(library, sizeof library, "  oneDNN here %s: %.0f %%", rate_text(r->library_flop_s, "FLOP").text, 100 * r->needs[0].flop / s / r->library_flop_s);
+        if (r->onednn_flop_s > 0)
+            snprintf(library, sizeof library, "  oneDNN here %s: %.0f %%", rate_text(r->onednn_flop_s, "FLOP").text, 100 * r->needs[0].flop / s / r->onednn_flop_s);
         if (r->floor > 0) snprintf(reached, sizeof reached, "%.1f %% of %s", percent_of_floor(r), bound_name(r->by));
         printf("%-26s %-34s %9s %9s %9s us %9s  %-16s %10s %12s%s\n", r->name, r->title, number_text(s * 1e6).text, number_text(series_least(&r->values)).text,
                number_text(series_most(&r->values)).text, number_text(r->floor).text, reached, r->needs[0].bytes > 0 ? rate_text(r->needs[0].bytes / s, "B").text : "",

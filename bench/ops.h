@@ -54,7 +54,7 @@ struct op {
     rv_decoder_block block[MOST_COPIES];
     rv_norm   norm;
     int32_t   width;
-    product_size library;                        /* what oneDNN is asked to do right behind it; rows 0: nothing */
+    product_size same_size;                        /* what oneDNN is asked to do right behind it; rows 0: nothing */
     bool      cannot;                            /* this backend has no such operation          */
     void     *held[MOST_HELD];                   /* device memory                               */
     size_t    n_held;

@@ -51,7 +51,7 @@ static void product_in(ops *o, const char *prefix, int32_t n, const product_shap
     for (int32_t k = 0; k < c.copies; k++) c.w[k] = op_weight(o, &c, p->rows, p->cols, p->use, p->gate_up, format, k);
     c.call = p->add ? call_add : call_linear;
     c.what = (need){ 2.0 * n * p->rows * p->cols, weight + n * (p->cols * size_of(o) + (double)p->rows * (double)rv_dtype_size(out) * (p->add ? 2 : 1)) };
-    if (plain && n > RV_FEW_ROWS) c.library = (product_size){ n - n % RV_FEW_ROWS, p->rows, p->cols };         /* other numbers of rows take oneDNN many times as long */
+    if (plain && n > RV_FEW_ROWS) c.same_size = (product_size){ n - n % RV_FEW_ROWS, p->rows, p->cols };         /* other numbers of rows take oneDNN many times as long */
     op_time(o, &c);
 }
 

@@ -33,7 +33,7 @@ typedef struct result {
     double      floor;                            /* what the hardware allows, in `unit`; 0: nothing known */
     bound       by;
     double      other;                            /* the other side's median; 0: none            */
-    double      library_flop_s;                   /* of oneDNN on the same matrices; 0: not asked */
+    double      onednn_flop_s;                   /* of oneDNN on the same matrices; 0: not asked */
 } result;
 
 bool        is_rate(const result *r);             /* more is better                              */

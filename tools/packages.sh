@@ -2,7 +2,7 @@
 # and test.sh; asks the network only when something is missing.
 build_packages="gcc g++ libc6-dev cmake ninja-build pkg-config libjansson-dev libutf8proc-dev libpcre2-dev libjpeg-dev libpng-dev libgif-dev libxxhash-dev libdnnl-dev"
 test_packages="libcmocka-dev"            # what tests are built with, and what some run
-run_packages="poppler-utils"
+run_packages="poppler-utils libtesseract5 tesseract-ocr-eng"
 
 # need PACKAGE..: installs those that are missing (as root, or through sudo), or says what to do.
 need() {

@@ -99,8 +99,9 @@ static rv_weight *op_weight_new(rv_backend *be, const rv_weight_spec *s, void *m
     for (int32_t i = 0; i < s->n_parts && !be->error.code && !s->filled; i++, row += s->part[i - 1].rows) {
         int64_t first = mixed ? i * RV_CUDA_GATE_BLOCK : row;
         if (rv_cuda_int8_part(c, w, s, i, (int32_t)first) || rv_cuda_four_part(c, w, s, i)) continue;
-        rv_load_item item = { s->part[i].data, s->part[i].type, (char *)memory + (uint64_t)first * (uint64_t)s->cols * 2,
-                              s->part[i].rows, s->cols, mixed ? RV_CUDA_GATE_BLOCK : 0, mixed ? s->n_parts * RV_CUDA_GATE_BLOCK : 0, NULL, NULL, s->on_host, false, rv_part_name(s, i), NULL };
+        rv_load_item item = { .from = s->part[i].data, .type_from = s->part[i].type, .to = (char *)memory + (uint64_t)first * (uint64_t)s->cols * 2,
+                              .rows = s->part[i].rows, .cols = s->cols, .block = mixed ? RV_CUDA_GATE_BLOCK : 0, .stride = mixed ? s->n_parts * RV_CUDA_GATE_BLOCK : 0,
+                              .on_host = s->on_host, .name = rv_part_name(s, i) };
         rv_loader_add(c->loader, &item);
     }
     return w;

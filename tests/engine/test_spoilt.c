@@ -20,30 +20,31 @@ static void not_loaded(const char *dir, rv_weight_format weights, const char *ke
     assert_null(m);
 }
 
-typedef struct spoilt { const char *name, *part; size_t element; uint16_t value; } spoilt;
+typedef struct spoilt { const char *name, *part; size_t element; uint16_t value; rv_weight_format formats[2]; const char *keep; } spoilt;
+
+static void none_is_loaded(const spoilt *rows, size_t n) {
+    char dir[1024];
+    for (size_t i = 0; i < n; i++) {
+        model_spoil(dir, rows[i].name, rows[i].element, rows[i].value);
+        for (size_t k = 0; k < 2 && rows[i].formats[k]; k++) not_loaded(dir, rows[i].formats[k], rows[i].keep, rows[i].part);
+    }
+}
+#define NONE_IS_LOADED(rows) none_is_loaded(rows, sizeof(rows) / sizeof *(rows))
 
 static void vectors_of_all_formats_are_looked_at(void **state) {
+    static const spoilt rows[] = {
+        { "text.layers.0.input_layernorm.weight", "layers.0.input_layernorm.weight: holds NaN or Inf", 7, 0x7fc0, { RV_WEIGHTS_INT8, RV_WEIGHTS_16BIT }, NULL },
+        { "vision.layernorm_pre.bias", "layernorm_pre.bias: holds NaN or Inf", 0, 0xff80, { RV_WEIGHTS_INT8, RV_WEIGHTS_16BIT }, NULL } };
     (void)state;
-    static const spoilt rows[] = { { "text.layers.0.input_layernorm.weight", "layers.0.input_layernorm.weight: holds NaN or Inf", 7, 0x7fc0 },
-                                   { "vision.layernorm_pre.bias", "layernorm_pre.bias: holds NaN or Inf", 0, 0xff80 } };
-    char dir[1024];
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        model_spoil(dir, rows[i].name, rows[i].element, rows[i].value);
-        not_loaded(dir, RV_WEIGHTS_INT8, NULL, rows[i].part);
-        not_loaded(dir, RV_WEIGHTS_16BIT, NULL, rows[i].part);
-    }
+    NONE_IS_LOADED(rows);
 }
 
 static void weights_that_get_codes_are_looked_at(void **state) {
+    static const spoilt rows[] = { { "text.layers.0.mlp.down_proj.weight", "down_proj.weight: holds NaN, Inf", 60000, 0x7fc0, { RV_WEIGHTS_INT8, RV_WEIGHTS_NF4 }, NULL },
+                                   { "text.layers.1.cross_attn.v_proj.weight", "holds NaN, Inf", 1, 0xff80, { RV_WEIGHTS_INT8, RV_WEIGHTS_NF4 }, NULL },
+                                   { "text.layers.0.mlp.up_proj.weight", "layers.0.mlp.up_proj.weight: holds NaN, Inf", 99, 0x7fc0, { RV_WEIGHTS_INT8 }, NULL } };
     (void)state;
-    static const spoilt rows[] = { { "text.layers.0.mlp.down_proj.weight", "down_proj.weight: holds NaN, Inf", 60000, 0x7fc0 },
-                                   { "text.layers.1.cross_attn.v_proj.weight", "holds NaN, Inf", 1, 0xff80 } };
-    char dir[1024];
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        model_spoil(dir, rows[i].name, rows[i].element, rows[i].value);
-        not_loaded(dir, RV_WEIGHTS_INT8, NULL, rows[i].part);
-        not_loaded(dir, RV_WEIGHTS_NF4, NULL, rows[i].part);
-    }
+    NONE_IS_LOADED(rows);
 }
 
 static void numbers_beyond_f16_have_no_int8_code(void **state) {
@@ -57,23 +58,13 @@ static void numbers_beyond_f16_have_no_int8_code(void **state) {
     rv_model_free(m);
 }
 
-static void what_stays_in_16_bit_between_codes_is_looked_at(void **state) {
-    char dir[1024];
+static void what_stays_in_16_bit_beside_codes_is_looked_at(void **state) {
+    static const spoilt rows[] = {
+        { "vision.transformer.layers.0.mlp.fc1.weight", "vision_model.transformer.layers.0.mlp.fc1.weight: holds NaN or Inf", 99, 0x7fc0, { RV_WEIGHTS_INT8 }, NULL },
+        { "text.embed_tokens.weight", "embed_tokens.weight: holds NaN or Inf", 99, 0xff80, { RV_WEIGHTS_INT8 }, NULL },
+        { "text.layers.1.cross_attn.k_proj.weight", "k_proj.weight: holds NaN or Inf", 99, 0x7fc0, { RV_WEIGHTS_INT8 }, "cross_attn=16bit" } };
     (void)state;
-    model_spoil(dir, "text.layers.1.cross_attn.k_proj.weight", 99, 0x7fc0);
-    not_loaded(dir, RV_WEIGHTS_INT8, "cross_attn=16bit", "k_proj.weight: holds NaN or Inf");
-}
-
-static void what_stays_in_16_bit_before_codes_is_looked_at(void **state) {
-    static const spoilt rows[] = { { "vision.transformer.layers.0.mlp.fc1.weight", "vision_model.transformer.layers.0.mlp.fc1.weight: holds NaN or Inf", 99, 0x7fc0 },
-                                   { "text.embed_tokens.weight", "embed_tokens.weight: holds NaN or Inf", 99, 0xff80 },
-                                   { "text.layers.0.mlp.up_proj.weight", "layers.0.mlp.up_proj.weight: holds NaN, Inf", 99, 0x7fc0 } };
-    char dir[1024];
-    (void)state;
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        model_spoil(dir, rows[i].name, rows[i].element, rows[i].value);
-        not_loaded(dir, RV_WEIGHTS_INT8, NULL, rows[i].part);
-    }
+    NONE_IS_LOADED(rows);
 }
 
 static void large_and_finite_numbers_are_loaded(void **state) {
@@ -92,8 +83,7 @@ int main(void) {
         cmocka_unit_test(vectors_of_all_formats_are_looked_at),
         cmocka_unit_test(weights_that_get_codes_are_looked_at),
         cmocka_unit_test(numbers_beyond_f16_have_no_int8_code),
-        cmocka_unit_test(what_stays_in_16_bit_between_codes_is_looked_at),
-        cmocka_unit_test(what_stays_in_16_bit_before_codes_is_looked_at),
+        cmocka_unit_test(what_stays_in_16_bit_beside_codes_is_looked_at),
         cmocka_unit_test(large_and_finite_numbers_are_loaded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

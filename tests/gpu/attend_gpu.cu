@@ -524,72 +524,6 @@ static void check_all() {
     check_fused({ 16, 4, 2, 10, 100, ALL, 64, 1, false, false, RV_BF16 });
 }
 
-/* ---- times ---- */
-
-/* Median of 20 runs, microseconds. */
-template <typename F> static float median_us(F run) {
-    std::vector<float> times;
-    cudaEvent_t from, to;
-    MUST(cudaEventCreate(&from));
-    MUST(cudaEventCreate(&to));
-    for (int i = 0; i < 23; i++) {
-        float ms = 0;
-        MUST(cudaEventRecord(from, 0));
-        MUST(run());
-        MUST(cudaEventRecord(to, 0));
-        MUST(cudaEventSynchronize(to));
-        MUST(cudaEventElapsedTime(&ms, from, to));
-        if (i >= 3) times.push_back(ms * 1e3f);
-    }
-    MUST(cudaEventDestroy(from));
-    MUST(cudaEventDestroy(to));
-    std::sort(times.begin(), times.end());
-    return times[times.size() / 2];
-}
-
-/* Bytes read and written by a device-to-device copy, GB/s. */
-static double copy_gbps() {
-    void *a, *b;
-    const size_t bytes = (size_t)1 << 30;
-    MUST(cudaMalloc(&a, bytes));
-    MUST(cudaMalloc(&b, bytes));
-    MUST(set(a, 1, bytes));
-    float us = median_us([&] { return cudaMemcpyAsync(b, a, bytes, cudaMemcpyDeviceToDevice, 0); });
-    MUST(cudaFree(a));
-    MUST(cudaFree(b));
-    return 2e-3 * (double)bytes / us;
-}
-
-static void time_flash(const spec &c) {
-    call t = make(c);
-    double flops = 4.0 * c.rows * c.keys * c.heads * c.head_dim;
-    for (int a = 80; a <= arch; a += 10) {
-        float us = median_us([&] { return rv_cuda_flash(&t.a, partial, multiprocessors, a, 0); });
-        describe(c);
-        printf("  flash sm%d %8.1f us %6.0f TFLOP/s\n", a, us, flops / us * 1e-6);
-    }
-    drop(t);
-}
-
-static void time_decode(const spec &c, double ceiling) {
-    call t = make(c);
-    double bytes = 4.0 * c.rows * c.keys * c.kv_heads * c.head_dim;      /* keys and values, 2 bytes each */
-    float us = median_us([&] { return rv_cuda_decode(&t.a, partial, RV_CUDA_APART, 0); });
-    describe(c);
-    printf("  decode %8.1f us %6.0f GB/s, %.0f %% of a copy's %.0f\n", us, bytes / us * 1e-3, bytes / us * 0.1 / ceiling, ceiling);
-    drop(t);
-}
-
-static void time_all() {
-    double ceiling = copy_gbps();
-    time_flash({ 80, 16, 16, 6405, 6405, ALL, 0, 1, true, false, RV_BF16 });
-    time_flash({ 80, 16, 16, 3203, 3203, ALL, 0, 1, true, false, RV_BF16 });
-    time_flash({ 128, 32, 8, 200, 6404, ALL, 1601, 1, true, false, RV_BF16 });
-    time_decode({ 128, 32, 8, 1, 6404, ALL, 1601, 1, true, false, RV_BF16 }, ceiling);
-    time_decode({ 128, 32, 8, 1, 700, ALL, 64, 1, false, false, RV_BF16 }, ceiling);
-    time_decode({ 128, 32, 8, 16, 6404, ALL, 1601, 16, true, true, RV_BF16 }, ceiling);
-}
-
 int main(int argc, char **argv) {
     const char *only = argc > 1 ? argv[1] : "";
     rv_cuda_device_info info;
@@ -603,10 +537,7 @@ int main(int argc, char **argv) {
     small = !strcmp(only, "small");
     only70 = !strcmp(only, "sm70");
     if (small) check_small();
-    else {
-        if (strcmp(only, "time")) check_all();
-        if (strcmp(only, "check") && !only70) time_all();
-    }
+    else check_all();
     MUST(cudaFree(partial));
     printf("%d failed\n", failures);
     return failures > 0;
