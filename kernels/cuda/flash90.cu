@@ -222,11 +222,6 @@ template <class S> static __device__ __forceinline__ void wait_for_copies(uint64
     if (!S::BULK) make_visible_to_products();
 }
 
-/* One lane of each warp says that its products have read what the barrier guards. */
-static __device__ __forceinline__ void release(uint64_t &empty) {
-    if (threadIdx.x % 32 == 0) barrier_arrive(&empty);
-}
-
 /* Rows without keys have a maximum, so that nobody waits for their first. */
 template <typename T, int D>
 static __device__ __forceinline__ void begin_sums(const attend_args<T> &a, const flash_place &p, int32_t row, flash_sums<D> &f) {
@@ -282,7 +277,7 @@ static __device__ __forceinline__ void take_scores(const attend_args<T> &a, cons
         f.l[0] += l[0];
         f.l[1] += l[1];
     }
-    release(room.k_empty[at.k.stage]);
+    warp_arrive(&room.k_empty[at.k.stage]);
     at.k.next();
 }
 
@@ -301,7 +296,7 @@ static __device__ __forceinline__ int32_t take_first(const attend_args<T> &a, co
     product_wait<0>();
     pin(s);
     if (how & STEP_MASKED) mask<S>(a, plan, at.round, room.step[at.k.stage], s);
-    release(room.k_empty[at.k.stage]);
+    warp_arrive(&room.k_empty[at.k.stage]);
     at.k.next();
     weigh_anew(f, a.scale * RV_LOG2E, all, s, by);
     return how;
@@ -319,7 +314,7 @@ static __device__ __forceinline__ void take_all(const attend_args<T> &a, const f
         product_wait<0>();
         pin(f.o);
         if (later) {
-            release(room.v_empty[at.v.stage]);
+            warp_arrive(&room.v_empty[at.v.stage]);
             at.v.next();
         }
         pack_all(s, weights, T());
@@ -339,7 +334,7 @@ static __device__ __forceinline__ void take_all(const attend_args<T> &a, const f
     add_values(room, at.v.stage, weights, T(), f);
     product_wait<0>();
     pin(f.o);
-    release(room.v_empty[at.v.stage]);
+    warp_arrive(&room.v_empty[at.v.stage]);
     at.v.next();
 }
 
@@ -358,7 +353,7 @@ static __device__ __forceinline__ void work(const attend_args<T> &a, const flash
         at.q = at.round % Q_STAGES;
         wait_for_copies<S>(room.q_full[at.q], (uint32_t)at.round / Q_STAGES % 2);
         if (__shfl_sync(~0u, room.sees[at.q], 0)) take_all(a, plan, room, at, s, f);
-        release(room.q_empty[at.q]);
+        warp_arrive(&room.q_empty[at.q]);
         finish(a, plan, room, at.round, worker, f);
     }
 }
@@ -371,13 +366,13 @@ static __device__ __forceinline__ void work(const attend_args<T> &a, const flash
 template <class S> static __device__ __forceinline__ void open_barriers(flash_room<S> &room) {
     for (int32_t i = 0; i < Q_STAGES; i++) {
         barrier_open(&room.q_full[i], S::BULK ? 1 : GROUP + 1);
-        barrier_open(&room.q_empty[i], 4 * S::WORKERS);
+        barrier_open(&room.q_empty[i], 4 * S::WORKERS * WARP_ARRIVALS);
     }
     for (int32_t i = 0; i < S::STAGES; i++) {
         barrier_open(&room.k_full[i], S::BULK ? 1 : GROUP + GROUP / 32);
         barrier_open(&room.v_full[i], S::BULK ? 1 : GROUP);
-        barrier_open(&room.k_empty[i], 4 * S::WORKERS);
-        barrier_open(&room.v_empty[i], 4 * S::WORKERS);
+        barrier_open(&room.k_empty[i], 4 * S::WORKERS * WARP_ARRIVALS);
+        barrier_open(&room.v_empty[i], 4 * S::WORKERS * WARP_ARRIVALS);
     }
     barriers_opened();
 }

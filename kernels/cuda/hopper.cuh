@@ -30,6 +30,18 @@ static __device__ __forceinline__ void barrier_arrive_at(uint64_t *bar, uint32_t
     asm volatile("{.reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; mbarrier.arrive.shared::cluster.b64 _, [there];}"
                  ::"r"(shared_address(bar)), "r"(rank) : "memory");
 }
+/* What a warp's lanes read, its first lane says, after they have met. The race checker does not follow that (docs/hardening.md): it sees
+ * only who arrives. For it all lanes do (RV_RACECHECK). */
+#ifdef RV_RACECHECK
+enum { WARP_ARRIVALS = 32 };
+#else
+enum { WARP_ARRIVALS = 1 };
+#endif
+/* All lanes have read what the barrier guards, which counts WARP_ARRIVALS of each warp. */
+static __device__ __forceinline__ void warp_arrive(uint64_t *bar) {
+    __syncwarp();
+    if (WARP_ARRIVALS == 32 || threadIdx.x % 32 == 0) barrier_arrive(bar);
+}
 static __device__ __forceinline__ void barrier_wait(uint64_t *bar, uint32_t parity) {
     asm volatile("{.reg .pred done; again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1; @!done bra again;}"
                  ::"r"(shared_address(bar)), "r"(parity) : "memory");

@@ -171,7 +171,7 @@ static __device__ __forceinline__ void begin(hand &h, int32_t stages) {
     for (int32_t k = 0; k < hand::SLOTS; k++) h.of[k] = 0;
     for (int32_t s = 0; s < stages; s++) {
         barrier_open(&h.full[s], 1);
-        barrier_open(&h.empty[s], WARPS);
+        barrier_open(&h.empty[s], WARPS * WARP_ARRIVALS);
     }
     for (int32_t s = 0; s < SUMS; s++) {
         barrier_open(&h.left[s], THREADS);
@@ -187,11 +187,6 @@ static __device__ __forceinline__ int32_t known(hand &h, int32_t k) {
         do v = atomicOr(&h.of[k % hand::SLOTS], 0);
         while ((v & 127 << 24) != mark(k));
     return __shfl_sync(~0u, v, 0) & ((1 << 24) - 1);
-}
-/* All lanes have read what the barrier is about. */
-static __device__ __forceinline__ void warp_arrive(uint64_t *bar) {
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) barrier_arrive(bar);
 }
 
 /* One thread: the weights of all tiles that this block draws. */
