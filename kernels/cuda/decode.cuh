@@ -17,6 +17,7 @@
 #ifndef RV_KERNELS_CUDA_DECODE_CUH
 #define RV_KERNELS_CUDA_DECODE_CUH
 #include "kernels/cuda/attend.cuh"
+#include "kernels/cuda/checked.cuh"
 
 enum { DECODE_WARPS = 4, DECODE_THREADS = 32 * DECODE_WARPS, SPLIT = RV_CUDA_SPLIT_KEYS, DECODE_TILE = 32, HEADS = 8,
        WARP_KEYS = SPLIT / DECODE_WARPS,   /* a warp's keys of a split: tiles w, w + DECODE_WARPS, .. */
@@ -84,7 +85,7 @@ struct decode_place {
 /* The block's threads, or those of its warps that attend: the last ones, and as many. */
 static __device__ __forceinline__ int32_t decode_thread() { return (int32_t)threadIdx.x % DECODE_THREADS; }
 static __device__ __forceinline__ int32_t decode_warp() { return decode_thread() / 32; }
-static __device__ __forceinline__ void decode_meet() { asm volatile("bar.sync 2, %0;" ::"n"((int)DECODE_THREADS) : "memory"); }
+static __device__ __forceinline__ void decode_meet() { asm volatile(RV_BAR ".sync 2, %0;" ::"n"((int)DECODE_THREADS) : "memory"); }
 
 /* The number of a warp's i-th tile's first key. */
 static __device__ __forceinline__ int32_t tile_key(const decode_place &p, int32_t warp, int32_t i) {

@@ -6,6 +6,7 @@
 #ifndef RV_KERNELS_CUDA_FEW_CUH
 #define RV_KERNELS_CUDA_FEW_CUH
 #include "kernels/cuda/attend.cuh"
+#include "kernels/cuda/checked.cuh"
 #include "kernels/cuda/launch.cuh"
 
 enum { WARPS = 8, THREADS = WARPS * 32, TILE = 16, DEPTH = 64 /* k a step: a row's 128 bytes, a memory line */,
@@ -71,7 +72,7 @@ static __device__ __forceinline__ void wait_stage(int32_t stages) {
 /* Code is kept small here: it comes from memory again for every launch, as gigabytes of weights pass in between. */
 
 /* The threads that multiply: the first ones of a block, whatever else it has. */
-static __device__ __forceinline__ void meet() { asm volatile("bar.sync 1, %0;" ::"n"((int)THREADS) : "memory"); }
+static __device__ __forceinline__ void meet() { asm volatile(RV_BAR ".sync 1, %0;" ::"n"((int)THREADS) : "memory"); }
 
 /* Sum over them, as block_sum. */
 static __device__ __forceinline__ float sum_of_all(float v, float *shared) {

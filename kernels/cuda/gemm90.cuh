@@ -143,7 +143,7 @@ template <class S> struct ring {
 
 /* The warpgroups of unpaired tiles read the ring by turns: a barrier's parity tells one step from the one before only,
  * so nobody may wait for a step before the other has seen all of his. */
-static __device__ __forceinline__ void await_turn(uint32_t turn) { asm volatile("bar.sync %0, %1;" ::"r"(2 + turn % 2), "n"(2 * GROUP) : "memory"); }
+static __device__ __forceinline__ void await_turn(uint32_t turn) { asm volatile(RV_BAR ".sync %0, %1;" ::"r"(2 + turn % 2), "n"(2 * GROUP) : "memory"); }
 static __device__ __forceinline__ void pass_turn(uint32_t turn) { asm volatile("bar.arrive %0, %1;" ::"r"(2 + (turn + 1) % 2), "n"(2 * GROUP) : "memory"); }
 
 #endif

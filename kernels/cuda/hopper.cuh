@@ -7,6 +7,7 @@
 #define RV_KERNELS_CUDA_HOPPER_CUH
 #include <cuda.h>                        /* CUtensorMap; nothing of libcuda is linked           */
 #include "kernels/cuda/act.cuh"
+#include "kernels/cuda/checked.cuh"
 #include "kernels/cuda/cuda.h"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -30,13 +31,6 @@ static __device__ __forceinline__ void barrier_arrive_at(uint64_t *bar, uint32_t
     asm volatile("{.reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; mbarrier.arrive.shared::cluster.b64 _, [there];}"
                  ::"r"(shared_address(bar)), "r"(rank) : "memory");
 }
-/* What a warp's lanes read, its first lane says, after they have met. The race checker does not follow that (docs/hardening.md): it sees
- * only who arrives. For it all lanes do (RV_RACECHECK). */
-#ifdef RV_RACECHECK
-enum { WARP_ARRIVALS = 32 };
-#else
-enum { WARP_ARRIVALS = 1 };
-#endif
 /* All lanes have read what the barrier guards, which counts WARP_ARRIVALS of each warp. */
 static __device__ __forceinline__ void warp_arrive(uint64_t *bar) {
     __syncwarp();
@@ -57,7 +51,7 @@ static __device__ __forceinline__ void make_visible_to_products() { asm volatile
 /* ---- barriers of some of a block's warps, by number ---- */
 
 static __device__ __forceinline__ void group_sync(int32_t number, int32_t threads) {
-    asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
+    asm volatile(RV_BAR ".sync %0, %1;" ::"r"(number), "r"(threads) : "memory");
 }
 static __device__ __forceinline__ void group_arrive(int32_t number, int32_t threads) {
     asm volatile("bar.arrive %0, %1;" ::"r"(number), "r"(threads) : "memory");
@@ -65,7 +59,7 @@ static __device__ __forceinline__ void group_arrive(int32_t number, int32_t thre
 /* Whether x holds for any of them. */
 static __device__ __forceinline__ bool group_any(int32_t number, int32_t threads, bool x) {
     int32_t any;
-    asm volatile("{.reg .pred x, any; setp.ne.b32 x, %3, 0; bar.red.or.pred any, %1, %2, x; selp.b32 %0, 1, 0, any;}"
+    asm volatile("{.reg .pred x, any; setp.ne.b32 x, %3, 0; " RV_BAR ".red.or.pred any, %1, %2, x; selp.b32 %0, 1, 0, any;}"
                  : "=r"(any) : "r"(number), "r"(threads), "r"((int32_t)x) : "memory");
     return any;
 }

@@ -8,6 +8,7 @@
 #define RV_KERNELS_CUDA_INT8_CUH
 #include <type_traits>
 #include "kernels/cuda/act.cuh"
+#include "kernels/cuda/checked.cuh"
 #include "kernels/cuda/cuda.h"
 
 enum { QUANTISERS = 256,                 /* threads                                             */
@@ -17,10 +18,10 @@ enum { QUANTISERS = 256,                 /* threads                             
        SLICES = RV_CUDA_INT8_SLICES };   /* of a row's columns, of each of which outliers are added up apart */
 
 /* Barriers of the threads that quantise: the first of a block, whatever else it has. */
-static __device__ __forceinline__ void quantisers_meet() { asm volatile("bar.sync 1, %0;" ::"n"((int)QUANTISERS) : "memory"); }
+static __device__ __forceinline__ void quantisers_meet() { asm volatile(RV_BAR ".sync 1, %0;" ::"n"((int)QUANTISERS) : "memory"); }
 static __device__ __forceinline__ bool quantisers_any(bool x) {
     int32_t any;
-    asm volatile("{.reg .pred x, any; setp.ne.b32 x, %1, 0; bar.red.or.pred any, 1, %2, x; selp.b32 %0, 1, 0, any;}"
+    asm volatile("{.reg .pred x, any; setp.ne.b32 x, %1, 0; " RV_BAR ".red.or.pred any, 1, %2, x; selp.b32 %0, 1, 0, any;}"
                  : "=r"(any) : "r"((int32_t)x), "n"((int)QUANTISERS) : "memory");
     return any;
 }

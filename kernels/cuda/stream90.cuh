@@ -101,7 +101,7 @@ template <typename F> struct stream_rooms {
 /* GO: the gate is open (its keeper to those who multiply and finish); FREE: attention may have its room again. */
 enum { GO = 3, FREE, GO_THREADS = THREADS + 64, FREE_THREADS = THREADS + ATTENDING };
 template <int ID, int N> static __device__ __forceinline__ void arrive() { asm volatile("bar.arrive %0, %1;" ::"n"(ID), "n"(N) : "memory"); }
-template <int ID, int N> static __device__ __forceinline__ void await() { asm volatile("bar.sync %0, %1;" ::"n"(ID), "n"(N) : "memory"); }
+template <int ID, int N> static __device__ __forceinline__ void await() { asm volatile(RV_BAR ".sync %0, %1;" ::"n"(ID), "n"(N) : "memory"); }
 
 /* Between products all blocks meet; they are there at once, since the launch is a cooperative one.  A warp of each arrives, one waits.  What that warp, or
  * any that met it before, wrote is seen behind the gate in all blocks. */
