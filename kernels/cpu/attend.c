@@ -16,7 +16,7 @@ typedef struct attend_job {
     int32_t subgroups;           /* .. in runs of CPU_GROUP                                    */
     int32_t block;               /* many rows: rows of an item                                 */
     int32_t run, wave;           /* few rows, waves: first run of this wave, runs of a wave    */
-    bool tiles;                  /* many rows: by kernels on tiles                             */
+    bool pairs;                  /* many rows: by kernels for bf16                             */
     _Atomic bool outside;        /* a key outside the cache                                    */
 } attend_job;
 
@@ -134,7 +134,7 @@ static void many_item(void *context, int32_t item, int32_t thread) {
     while (row < end) {
         rv_cpu_attend_item part = { .row = row, .n_rows = 1, .kv_head = item % a->kv_heads };
         while (row + part.n_rows < end && (!a->slot || a->slot[row + part.n_rows] == a->slot[row])) part.n_rows++;
-        bool ok = j->tiles ? j->cpu->kernels->attend_tiles(a, &part, &j->cpu->tiles_room[thread])
+        bool ok = j->pairs ? j->cpu->kernels->attend_pairs(a, &part, &j->cpu->tiles_room[thread])
                            : j->cpu->kernels->attend_many(a, &part, &j->cpu->attend_room[thread]);
         if (!ok) atomic_store(&j->outside, true);
         row += part.n_rows;
@@ -160,8 +160,8 @@ void rv_cpu_attend(rv_backend *be, const rv_attention *a) {
     if (a->q.rows <= RV_FEW_ROWS || !j.cpu->kernels->attend_many || j.group > CPU_PAIRS) {
         run_few(&j);
     } else {
-        j.tiles = j.cpu->tiles_room && a->q.type == RV_BF16 && a->kv.k.type == RV_BF16 && a->kv.v.type == RV_BF16;
-        j.block = (j.tiles ? CPU_TILE_PAIRS : CPU_PAIRS) / j.group;
+        j.pairs = j.cpu->tiles_room && a->q.type == RV_BF16 && a->kv.k.type == RV_BF16 && a->kv.v.type == RV_BF16;
+        j.block = (j.pairs ? CPU_TILE_PAIRS : CPU_PAIRS) / j.group;
         rv_pool_run(j.cpu->pool, ((a->q.rows - 1) / j.block + 1) * a->kv_heads, many_item, &j);
     }
     if (atomic_load(&j.outside))

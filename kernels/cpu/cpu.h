@@ -89,7 +89,7 @@ typedef struct rv_cpu_attend_room {
     int32_t *rows;               /* [CPU_KEYS] physical rows of a run of keys                  */
 } rv_cpu_attend_room;
 
-/* One thread's memory for products and attention on tiles; in bytes what lies as tiles (tiles.inl). */
+/* One thread's memory for attention over many bf16 rows (attend_runs.inl), and products on tiles; in bytes what lies as tiles (tiles.inl). */
 typedef struct rv_cpu_tiles_room {
     char    *rows;               /* rows of x, or of q                                         */
     char    *panel;              /* CPU_TILE_PANEL outputs of a weight                         */
@@ -125,13 +125,14 @@ typedef struct rv_cpu_kernels {
                        int32_t n, rv_cpu_partial *out);
     /* one item; false when a key lies outside the cache; NULL in the reference */
     bool (*attend_many)(const rv_attention *a, const rv_cpu_attend_item *item, rv_cpu_attend_room *room);
+    /* the same, q, k and v all bf16; NULL where it is no faster */
+    bool (*attend_pairs)(const rv_attention *a, const rv_cpu_attend_item *item, rv_cpu_tiles_room *room);
     int32_t panel;               /* output columns of product_many                             */
     /* ---- on tiles, all of it bf16; NULL where there are none ---- */
     /* Outputs [from, from + CPU_TILE_PANEL) of a weight of any type, those that there are: rv_cpu_tiles_panel_bytes(). */
     void (*tiles_pack)(const rv_weight *w, int32_t from, char *out);
     /* As product_many; the weight packed, or all bf16. */
     void (*product_tiles)(const rv_cpu_product *p, int32_t from, int32_t n, int32_t row, int32_t n_rows, rv_cpu_tiles_room *room);
-    bool (*attend_tiles)(const rv_attention *a, const rv_cpu_attend_item *item, rv_cpu_tiles_room *room);
     /* ---- weights in codes ---- */
     /* Weights as rv_int8_weights and rv_nf4_quantise make them. */
     float (*int8_weights)(int8_t *codes, const void *row, rv_dtype type, int64_t n);
@@ -158,7 +159,7 @@ typedef struct rv_cpu {
     rv_onednn            *onednn;                /* NULL: own kernels only                     */
     float                *product_scratch;       /* [threads x rv_cpu_product_floats()]        */
     rv_cpu_attend_room   *attend_room;           /* [threads]                                  */
-    rv_cpu_tiles_room    *tiles_room;            /* [threads], or NULL: no kernels on tiles, or f32 */
+    rv_cpu_tiles_room    *tiles_room;            /* [threads], or NULL: neither has kernels, or f32 */
     rv_cpu_partial       *partials;              /* [threads x CPU_PARTIALS]                   */
     rv_int8_rules         int8;
     rv_cpu_quant_room     quant;                 /* grows when weights are made                */
