@@ -91,14 +91,15 @@ ALWAYS void attend_few_as(const rv_attention *a, int32_t r, int32_t head, int32_
 }
 
 static void attend_few(const rv_attention *a, int32_t r, int32_t head, int32_t n_heads, const int32_t *rows, int32_t n,
-                       rv_cpu_partial *out) {
+                       const rv_cpu_bring *next, rv_cpu_partial *out) {
 #ifdef RV_DOT_BF16
-    if (a->q.type == RV_BF16 && a->kv.k.type == RV_BF16) {
-        if (n_heads == 1) few_dot_1(a, r, head, rows, n, out);
-        else few_dot_4(a, r, head, n_heads, rows, n, out);
+    if (a->q.type == RV_BF16 && a->kv.k.type == RV_BF16 && a->kv.v.type == RV_BF16) {
+        if (n_heads == 1) few_dot_1(a, r, head, rows, n, next, out);
+        else few_dot_4(a, r, head, n_heads, rows, n, next, out);
         return;
     }
 #endif
+    (void)next;
     if (a->kv.k.type == RV_F32) {
         if (n_heads == 1) attend_few_as(a, r, head, 1, rows, n, out, 1, RV_F32);
         else attend_few_as(a, r, head, n_heads, rows, n, out, CPU_GROUP, RV_F32);

@@ -6,7 +6,26 @@
  *
  * A head of 128 takes, per key and four query heads, 16 products for scores and 32 for values, one a cycle.
  */
-enum { FEW_STEPS = CPU_HEAD_DIM / CPU_TILE_STEP, FEW_AHEAD = 8 };
+enum { FEW_STEPS = CPU_HEAD_DIM / CPU_TILE_STEP, FEW_RUN = 64 };
+
+/* Rows of a matrix on their way to the cache, four lines at a time. */
+typedef struct bringer { rv_mat m; const int32_t *row, *end; int64_t at; int32_t done, bytes; } bringer;
+
+ALWAYS bringer bringer_of(rv_mat m, const rv_cpu_bring *next) {
+    return (bringer){ m, next->rows, next->rows + next->n, 2 * (int64_t)next->column, 0, 2 * next->columns };
+}
+
+ALWAYS void bring_some(bringer *b) {
+    enum { LINE = 64, LINES = 4 };
+    if (b->row == b->end) return;
+    const char *at = (const char *)rv_cpu_row(b->m, *b->row) + b->at + b->done;
+#pragma GCC unroll 4
+    for (int i = 0; i < LINES; i++) _mm_prefetch(at + i * LINE, _MM_HINT_T1);
+    b->done += LINES * LINE;
+    if (b->done < b->bytes) return;
+    b->done = 0;
+    b->row++;
+}
 
 /* Lane i is the sum of a[i]'s lanes. */
 ALWAYS __m512 sums_by_lane(const __m512 *a) {
@@ -27,12 +46,14 @@ ALWAYS __m512 sums_by_lane(const __m512 *a) {
 ALWAYS __mmask32 columns_mask(int32_t left) { return left >= CPU_TILE_STEP ? 0xffffffffu : (1u << left) - 1; }
 
 /* Scores of n keys, [key][H heads], -infinity up to a multiple of 16.  Returns their maxima by lane. */
-ALWAYS __m512 few_scores(const rv_attention *a, const int32_t *rows, int32_t n, const __m512i *q, int64_t column, int32_t head_dim, float *scores, int H) {
+ALWAYS __m512 few_scores(const rv_attention *a, const int32_t *rows, int32_t n, const __m512i *q, int64_t column, int32_t head_dim, const rv_cpu_bring *next,
+                         float *scores, int H) {
     enum { LANES = 16 };
     const int G = LANES / H;
     const __m512i key_of = H == 1 ? _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)
                                   : _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
     const __m512 none = _mm512_set1_ps(-INFINITY);
+    bringer keys = bringer_of(a->kv.k, next);
     __m512 top = none;
     for (int32_t j = 0; j < n; j += G) {
         const char *k[LANES];
@@ -43,8 +64,7 @@ ALWAYS __m512 few_scores(const rv_attention *a, const int32_t *rows, int32_t n, 
             const int32_t at = j + i < n ? j + i : n - 1;
             k[i] = (const char *)rv_cpu_row(a->kv.k, rows[at]) + 2 * column;
             if (a->kv.bias) bias[i] = a->kv.bias[rows[at]];
-            if (at + FEW_AHEAD < n) bring_head(a->kv.k, rows[at + FEW_AHEAD], column, head_dim);
-            bring_head(a->kv.v, rows[at], column, head_dim);
+            bring_some(&keys);
         }
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; i++) acc[i] = _mm512_setzero_ps();
@@ -118,15 +138,17 @@ ALWAYS void few_two(__m512 *acc, const char *one, const char *other, int64_t at,
 }
 
 /* o[h][c .. c + 32 S) of `heads` partials. */
-ALWAYS void few_values(const rv_attention *a, const int32_t *rows, int32_t n, int64_t column, int32_t c, int32_t head_dim, const uint32_t *high,
-                       const uint32_t *low, rv_cpu_partial *out, int heads, int H, int S) {
+ALWAYS void few_values(const rv_attention *a, const int32_t *rows, int32_t n, int64_t column, int32_t c, int32_t head_dim, bringer *next,
+                       const uint32_t *high, const uint32_t *low, rv_cpu_partial *out, int heads, int H, int S) {
     const __m512i first = _mm512_set_epi32(23, 22, 21, 20, 7, 6, 5, 4, 19, 18, 17, 16, 3, 2, 1, 0), second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
     const __mmask32 mask[2] = { columns_mask(head_dim - c), S == 1 ? 0 : columns_mask(head_dim - c - CPU_TILE_STEP) };
     __m512 acc[CPU_GROUP * 4];
 #pragma GCC unroll 16
     for (int i = 0; i < H * 2 * S; i++) acc[i] = _mm512_setzero_ps();
-    for (int32_t j = 0; j + 1 < n; j += 2, high += H, low += H)
+    for (int32_t j = 0; j + 1 < n; j += 2, high += H, low += H) {
+        bring_some(next);
         few_two(acc, rv_cpu_row(a->kv.v, rows[j]), rv_cpu_row(a->kv.v, rows[j + 1]), 2 * (column + c), high, low, mask, H, S);
+    }
     if (n % 2) few_two(acc, rv_cpu_row(a->kv.v, rows[n - 1]), NULL, 2 * (column + c), high, low, mask, H, S);
 #pragma GCC unroll 4
     for (int h = 0; h < H; h++)
@@ -138,7 +160,8 @@ ALWAYS void few_values(const rv_attention *a, const int32_t *rows, int32_t n, in
         }
 }
 
-ALWAYS void few_dot_as(const rv_attention *a, int32_t r, int32_t head, int heads, const int32_t *rows, int32_t n, rv_cpu_partial *out, int H) {
+ALWAYS void few_dot_as(const rv_attention *a, int32_t r, int32_t head, int heads, const int32_t *rows, int32_t n, const rv_cpu_bring *next,
+                       rv_cpu_partial *out, int H) {
     const int32_t head_dim = a->q.cols / a->heads;
     const int64_t column = (int64_t)(head / (a->heads / a->kv_heads)) * head_dim;
     __m512i q[CPU_GROUP * FEW_STEPS];
@@ -148,21 +171,24 @@ ALWAYS void few_dot_as(const rv_attention *a, int32_t r, int32_t head, int heads
         for (int32_t c = 0; c < head_dim; c += CPU_TILE_STEP)
             q[h * FEW_STEPS + c / CPU_TILE_STEP] = h >= heads ? _mm512_setzero_si512()
                 : _mm512_maskz_loadu_epi16(columns_mask(head_dim - c), (const char *)rv_cpu_row(a->q, r) + 2 * ((int64_t)(head + h) * head_dim + c));
-    __m512 top = heads_top(few_scores(a, rows, n, q, column, head_dim, scores, H), H);
+    __m512 top = heads_top(few_scores(a, rows, n, q, column, head_dim, next, scores, H), H);
     top = _mm512_mask_mov_ps(top, _mm512_cmp_ps_mask(top, _mm512_set1_ps(-INFINITY), _CMP_EQ_OQ), _mm512_setzero_ps());
     const __m512 sum = heads_sum(few_weights(scores, n, top, high, low, H), H);
     for (int h = 0; h < heads; h++) out[h].m = ((vf)top)[h], out[h].l = ((vf)sum)[h];
+    bringer values = bringer_of(a->kv.v, next);
     for (int32_t c = 0; c < head_dim; c += 2 * CPU_TILE_STEP) {
-        if (head_dim - c > CPU_TILE_STEP) few_values(a, rows, n, column, c, head_dim, high, low, out, heads, H, 2);
-        else few_values(a, rows, n, column, c, head_dim, high, low, out, heads, H, 1);
+        if (head_dim - c > CPU_TILE_STEP) few_values(a, rows, n, column, c, head_dim, &values, high, low, out, heads, H, 2);
+        else few_values(a, rows, n, column, c, head_dim, &values, high, low, out, heads, H, 1);
     }
 }
 
-static __attribute__((noinline)) void few_dot_1(const rv_attention *a, int32_t r, int32_t head, const int32_t *rows, int32_t n, rv_cpu_partial *out) {
-    few_dot_as(a, r, head, 1, rows, n, out, 1);
+static __attribute__((noinline)) void few_dot_1(const rv_attention *a, int32_t r, int32_t head, const int32_t *rows, int32_t n,
+                                                  const rv_cpu_bring *next, rv_cpu_partial *out) {
+    few_dot_as(a, r, head, 1, rows, n, next, out, 1);
 }
 
-static __attribute__((noinline)) void few_dot_4(const rv_attention *a, int32_t r, int32_t head, int heads, const int32_t *rows, int32_t n, rv_cpu_partial *out) {
-    few_dot_as(a, r, head, heads, rows, n, out, CPU_GROUP);
+static __attribute__((noinline)) void few_dot_4(const rv_attention *a, int32_t r, int32_t head, int heads, const int32_t *rows, int32_t n,
+                                                  const rv_cpu_bring *next, rv_cpu_partial *out) {
+    few_dot_as(a, r, head, heads, rows, n, next, out, CPU_GROUP);
 }
 _Static_assert((int)CPU_GROUP == 4 && (int)CPU_TILE_STEP == 2 * (int)RV_LANES, "vectors of scores are four keys of four heads");

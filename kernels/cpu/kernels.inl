@@ -37,6 +37,9 @@ const rv_cpu_kernels RV_KERNELS = {
 #elif defined(RV_DOT_BF16)
     .attend_pairs = attend_runs,
 #endif
+#ifdef RV_DOT_BF16
+    .few_keys = FEW_RUN,
+#endif
     .int8_weights = int8_weights, .nf4_quantise = nf4_quantise, .int8_row = int8_row,
     .weight4 = weight4, .order4 = order4, .product8 = product8, .product4 = product4,
 };
