@@ -184,12 +184,11 @@ static void cut(few_job *j, int32_t segments) {
 
 bool rv_cpu_attend_few(rv_cpu *cpu, const rv_attention *a) {
     few_job j = { .cpu = cpu, .a = a, .head_dim = a->q.cols / a->heads, .group = a->heads / a->kv_heads, .run = CPU_KEYS };
-    int32_t segments = (a->longest - 1) / CPU_KEYS + 1;
-    if (a->q.rows == 0 || a->longest <= 0) segments = 1;
+    int32_t segments = a->longest > 0 ? (a->longest - 1) / CPU_KEYS + 1 : 1;
+    if (a->q.rows == 0) return true;
     if (cpu->kernels->few_keys && a->q.type == RV_BF16 && a->kv.k.type == RV_BF16 && a->kv.v.type == RV_BF16) j.run = cpu->kernels->few_keys;
     j.subgroups = (j.group - 1) / CPU_GROUP + 1;
     j.groups = j.subgroups * a->kv_heads;
-    if (a->q.rows == 0) return true;
     cut(&j, segments);
     if (j.wave) run_waves(&j, segments);
     else rv_pool_run(cpu->pool, count_items(&j), whole_item, &j);
