@@ -1,11 +1,8 @@
-/* attend.c - attention: how the work is cut.
+/* attend.c - attention: how the work of many rows is cut, and everybody's memory.
  *
- * The one idea: the number of rows decides.  Up to RV_FEW_ROWS, an item is one row, one K/V head
- * and all its runs of CPU_KEYS keys (or a single run, when there are fewer rows and heads than
- * threads); runs are merged in order either way, so both give the same bits.  Above, an item is
- * a block of rows against one K/V head (attend.inl).
+ * The one idea: the number of rows decides.  Up to RV_FEW_ROWS it is attend_few.c's; above, an item is a block of rows against one
+ * K/V head (attend.inl; of bf16 attend_runs.inl).
  */
-#include <math.h>
 #include <stdlib.h>
 #include "kernels/cpu/cpu.h"
 
@@ -13,117 +10,10 @@ typedef struct attend_job {
     rv_cpu *cpu;
     const rv_attention *a;
     int32_t group;               /* query heads of one K/V head                                */
-    int32_t subgroups;           /* .. in runs of CPU_GROUP                                    */
-    int32_t block;               /* many rows: rows of an item                                 */
-    int32_t run, wave;           /* few rows, waves: first run of this wave, runs of a wave    */
-    bool tiles;                  /* many rows: by kernels on tiles                             */
+    int32_t block;               /* rows of an item                                            */
+    bool pairs;                  /* by kernels for bf16                                        */
     _Atomic bool outside;        /* a key outside the cache                                    */
 } attend_job;
-
-/* What one item of few rows works on. */
-typedef struct few_part { int32_t row, head, n_heads, first, last; } few_part;
-
-static few_part part_of(const attend_job *j, int32_t index) {
-    const rv_attention *a = j->a;
-    int32_t sub = index % j->subgroups, kv_head = index / j->subgroups % a->kv_heads;
-    few_part p = { .row = index / (j->subgroups * a->kv_heads), .head = kv_head * j->group + sub * CPU_GROUP };
-    int32_t left = j->group - sub * CPU_GROUP;
-    p.n_heads = left < CPU_GROUP ? left : CPU_GROUP;
-    p.first = a->first ? a->first[p.row] : 0;
-    p.last = a->last[p.row];
-    return p;
-}
-
-void rv_cpu_merge(rv_cpu_partial *into, const rv_cpu_partial *next, int32_t head_dim) {
-    if (next->l == 0) return;
-    if (into->l == 0) {
-        *into = *next;
-        return;
-    }
-    float m = into->m > next->m ? into->m : next->m, a = expf(into->m - m), b = expf(next->m - m);
-    into->m = m;
-    into->l = into->l * a + next->l * b;
-    for (int32_t c = 0; c < head_dim; c++) into->o[c] = into->o[c] * a + next->o[c] * b;
-}
-
-/* One run of keys; what of it the row sees.  l = 0 when nothing. */
-static void attend_run(attend_job *j, const few_part *p, int32_t run, rv_cpu_partial *out) {
-    const rv_attention *a = j->a;
-    int32_t rows[CPU_KEYS], key = run * CPU_KEYS, end = key + CPU_KEYS - 1;
-    if (key < p->first) key = p->first;
-    if (end > p->last) end = p->last;
-    for (int32_t h = 0; h < p->n_heads; h++) out[h].l = 0;
-    if (end < key) return;
-    if (!rv_cpu_keys(&a->kv, a->slot ? a->slot[p->row] : 0, key, end - key + 1, rows)) {
-        atomic_store(&j->outside, true);
-        return;
-    }
-    j->cpu->kernels->attend_few(a, p->row, p->head, p->n_heads, rows, end - key + 1, out);
-}
-
-static void store_few(const attend_job *j, const few_part *p, rv_cpu_partial *sums) {
-    const rv_attention *a = j->a;
-    int32_t head_dim = a->q.cols / a->heads;
-    for (int32_t h = 0; h < p->n_heads; h++) {
-        float by = sums[h].l == 0 ? 0 : 1.0f / sums[h].l;
-        void *out = rv_cpu_row(a->out, p->row);
-        int64_t at = (int64_t)(p->head + h) * head_dim;
-        for (int32_t c = 0; c < head_dim; c++) rv_cpu_store(out, a->out.type, at + c, by == 0 ? 0 : sums[h].o[c] * by);
-    }
-}
-
-static void few_item(void *context, int32_t item, int32_t thread) {
-    attend_job *j = context;
-    rv_cpu_partial sums[CPU_GROUP], next[CPU_GROUP];
-    few_part p = part_of(j, item);
-    int32_t head_dim = j->a->q.cols / j->a->heads;
-    (void)thread;
-    for (int32_t h = 0; h < p.n_heads; h++) sums[h].l = 0;
-    if (p.last >= p.first)
-        for (int32_t run = p.first / CPU_KEYS; run <= p.last / CPU_KEYS; run++) {
-            attend_run(j, &p, run, next);
-            for (int32_t h = 0; h < p.n_heads; h++) rv_cpu_merge(&sums[h], &next[h], head_dim);
-        }
-    store_few(j, &p, sums);
-}
-
-/* Partials: CPU_GROUP running ones for each part, then CPU_GROUP for each part and run of a wave. */
-static void wave_item(void *context, int32_t item, int32_t thread) {
-    attend_job *j = context;
-    int32_t parts = j->a->q.rows * j->a->kv_heads * j->subgroups;
-    few_part p = part_of(j, item / j->wave);
-    (void)thread;
-    attend_run(j, &p, j->run + item % j->wave, j->cpu->partials + (int64_t)(parts + item) * CPU_GROUP);
-}
-
-static void merge_wave(attend_job *j, int32_t parts) {
-    int32_t head_dim = j->a->q.cols / j->a->heads;
-    for (int32_t i = 0; i < parts; i++)
-        for (int32_t w = 0; w < j->wave; w++)
-            for (int32_t h = 0; h < part_of(j, i).n_heads; h++)
-                rv_cpu_merge(j->cpu->partials + (int64_t)i * CPU_GROUP + h,
-                             j->cpu->partials + ((int64_t)parts + (int64_t)i * j->wave + w) * CPU_GROUP + h, head_dim);
-}
-
-static void run_few(attend_job *j) {
-    int32_t parts = j->a->q.rows * j->a->kv_heads * j->subgroups, wanted = 4 * j->cpu->threads;
-    int32_t runs = (j->a->longest + CPU_KEYS - 1) / CPU_KEYS;
-    if (parts >= wanted || runs <= 1 || j->cpu->threads == 1) {
-        rv_pool_run(j->cpu->pool, parts, few_item, j);
-        return;
-    }
-    j->wave = (wanted + parts - 1) / parts;
-    if (j->wave > runs) j->wave = runs;
-    for (int32_t i = 0; i < parts * CPU_GROUP; i++) j->cpu->partials[i].l = 0;
-    for (j->run = 0; j->run < runs; j->run += j->wave) {
-        rv_pool_run(j->cpu->pool, parts * j->wave, wave_item, j);
-        merge_wave(j, parts);
-    }
-    for (int32_t i = 0; i < parts; i++) {
-        few_part p = part_of(j, i);
-        store_few(j, &p, j->cpu->partials + (int64_t)i * CPU_GROUP);
-    }
-}
 
 /* Rows at multiples of `block`, cut where the sequence changes. */
 static void many_item(void *context, int32_t item, int32_t thread) {
@@ -134,7 +24,7 @@ static void many_item(void *context, int32_t item, int32_t thread) {
     while (row < end) {
         rv_cpu_attend_item part = { .row = row, .n_rows = 1, .kv_head = item % a->kv_heads };
         while (row + part.n_rows < end && (!a->slot || a->slot[row + part.n_rows] == a->slot[row])) part.n_rows++;
-        bool ok = j->tiles ? j->cpu->kernels->attend_tiles(a, &part, &j->cpu->tiles_room[thread])
+        bool ok = j->pairs ? j->cpu->kernels->attend_pairs(a, &part, &j->cpu->tiles_room[thread])
                            : j->cpu->kernels->attend_many(a, &part, &j->cpu->attend_room[thread]);
         if (!ok) atomic_store(&j->outside, true);
         row += part.n_rows;
@@ -156,12 +46,11 @@ void rv_cpu_attend(rv_backend *be, const rv_attention *a) {
                 (int)first, (int)a->last[r], (int)a->longest);
         return;
     }
-    j.subgroups = (j.group + CPU_GROUP - 1) / CPU_GROUP;
     if (a->q.rows <= RV_FEW_ROWS || !j.cpu->kernels->attend_many || j.group > CPU_PAIRS) {
-        run_few(&j);
+        atomic_store(&j.outside, !rv_cpu_attend_few(j.cpu, a));
     } else {
-        j.tiles = j.cpu->tiles_room && a->q.type == RV_BF16 && a->kv.k.type == RV_BF16 && a->kv.v.type == RV_BF16;
-        j.block = (j.tiles ? CPU_TILE_PAIRS : CPU_PAIRS) / j.group;
+        j.pairs = j.cpu->tiles_room && a->q.type == RV_BF16 && a->kv.k.type == RV_BF16 && a->kv.v.type == RV_BF16;
+        j.block = (j.pairs ? CPU_TILE_PAIRS : CPU_PAIRS) / j.group;
         rv_pool_run(j.cpu->pool, ((a->q.rows - 1) / j.block + 1) * a->kv_heads, many_item, &j);
     }
     if (atomic_load(&j.outside))

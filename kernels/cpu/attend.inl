@@ -14,6 +14,10 @@ ALWAYS void bring_head(rv_mat m, int32_t row, int64_t column, int32_t head_dim) 
     for (size_t i = 0, bytes = (size_t)head_dim * rv_dtype_size(m.type); i < bytes; i += LINE) __builtin_prefetch(at + i, 0, 2);
 }
 
+#ifdef RV_DOT_BF16
+#include "kernels/cpu/attend_few_dot.inl"
+#endif
+
 /* scores[j] = scale * q.k[j] + bias[j]; q has zeros up to a multiple of RV_LANES. */
 ALWAYS void scores_few(const rv_attention *a, const int32_t *rows, int32_t n, const float *q, int64_t column,
                        int32_t head_dim, float scores[][CPU_KEYS], int H, rv_dtype type) {
@@ -87,7 +91,15 @@ ALWAYS void attend_few_as(const rv_attention *a, int32_t r, int32_t head, int32_
 }
 
 static void attend_few(const rv_attention *a, int32_t r, int32_t head, int32_t n_heads, const int32_t *rows, int32_t n,
-                       rv_cpu_partial *out) {
+                       const rv_cpu_bring *next, rv_cpu_partial *out) {
+#ifdef RV_DOT_BF16
+    if (a->q.type == RV_BF16 && a->kv.k.type == RV_BF16 && a->kv.v.type == RV_BF16) {
+        if (n_heads == 1) few_dot_1(a, r, head, rows, n, next, out);
+        else few_dot_4(a, r, head, n_heads, rows, n, next, out);
+        return;
+    }
+#endif
+    (void)next;
     if (a->kv.k.type == RV_F32) {
         if (n_heads == 1) attend_few_as(a, r, head, 1, rows, n, out, 1, RV_F32);
         else attend_few_as(a, r, head, n_heads, rows, n, out, CPU_GROUP, RV_F32);

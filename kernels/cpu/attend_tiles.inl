@@ -1,34 +1,10 @@
 /* attend_tiles.inl - attention of many bf16 rows on tiles: part of kernels.inl.
  *
- * The one idea: as attend.inl, in runs of CPU_TILE_KEYS keys at fixed multiples; 32 (row, head) pairs at a time get their scores
- * for a run, soften them, and add the run's values.  A weight e^(s - m) goes to the tiles as two bf16 numbers, what it is
- * to 8 bits and the rest, so that values are weighted to 16 bits and not to 8.  Exponents are of 2: scale and bias bring ln 2.
+ * The one idea: tiles multiply, vectors soften what they made, and the next block's scores are asked for in between.
  */
 enum { KEY_STEPS = CPU_TILE_KEYS / CPU_TILE_STEP, TILE_SCORE_LD = CPU_TILE_KEYS + TILE };
 
-typedef struct tile_run {        /* one run of keys, for all pairs of an item                  */
-    const rv_attention *a;
-    rv_cpu_tiles_room *room;
-    int32_t head_dim, steps;     /* steps of 32 columns that a head takes                      */
-    int32_t key, n;              /* keys [key, key + n), n <= CPU_TILE_KEYS                    */
-    const int32_t *rows, *next_rows;             /* where they lie, and the n_next keys behind them */
-    int32_t n_next;
-    float   scale;               /* with log2 e                                                */
-    bool    finite;              /* all of its V                                               */
-} tile_run;
-
-/* 2^x: 1e-7 of it wrong; 0 below -126 (results that are no normal numbers take the CPU a hundred cycles), NaN for NaN. */
-ALWAYS __m512 exp2_of(__m512 x) {
-    __m512 n = _mm512_roundscale_ps(x, 8), r = x - n;
-    __m512 p = r * _mm512_set1_ps(0.00133908634f) + _mm512_set1_ps(0.00967603192f);
-    p = p * r + _mm512_set1_ps(0.0555035711f);
-    p = p * r + _mm512_set1_ps(0.240221075f);
-    p = p * r + _mm512_set1_ps(0.693147188f);
-    p = p * r + _mm512_set1_ps(1.0f);
-    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(-126), _CMP_NLT_UQ), p, n);
-}
-
-static void tiles_keys(const tile_run *u, int64_t column) {
+static void load_keys(const pair_run *u, int64_t column) {
     rv_mat k = u->a->kv.k;
     for (int32_t j = 0; j < u->n; j += TILE) {
         const void *rows[TILE] = { NULL };
@@ -43,7 +19,7 @@ static void tiles_keys(const tile_run *u, int64_t column) {
 
 /* V as `right`, keys where columns were: blocks of 32 columns of V, each [KEY_STEPS].  Keys outside [lo, hi) are zeros.
  * Returns whether all are finite. */
-static bool tiles_values(const tile_run *u, int64_t column, int32_t lo, int32_t hi, char *out) {
+static bool load_values(const pair_run *u, int64_t column, int32_t lo, int32_t hi, char *out) {
     const __m256i exponent = _mm256_set1_epi16(0x7f80);
     __mmask16 wrong = 0;
     rv_mat v = u->a->kv.v;
@@ -66,13 +42,6 @@ static bool tiles_values(const tile_run *u, int64_t column, int32_t lo, int32_t 
     return wrong == 0;
 }
 
-static void tiles_visible(const tile_run *u, int32_t r, int32_t *lo, int32_t *hi) {
-    int32_t first = u->a->first ? u->a->first[r] : 0, last = u->a->last[r];
-    *lo = first > u->key ? first - u->key : 0;
-    *hi = last - u->key + 1 < u->n ? last - u->key + 1 : u->n;
-    if (*hi < *lo || *lo > u->n) *lo = *hi = 0;
-}
-
 /* 32 weights as a row of `left`, and what is lost by that. */
 ALWAYS void split_store(__m512 a, __m512 b, char *high, char *low) {
     const __m512i half = _mm512_set1_epi32(0x8000), top = _mm512_set1_epi32((int32_t)0xffff0000);
@@ -83,9 +52,6 @@ ALWAYS void split_store(__m512 a, __m512 b, char *high, char *low) {
     _mm512_store_si512(low, (__m512i)_mm512_cvtne2ps_pbh(b - (__m512)hb, a - (__m512)ha));
 }
 
-/* What of a run the pairs of a block see: pair i keys [lo[i], hi[i]), all of them together whole blocks [from, to). */
-typedef struct tile_sight { int32_t lo[CPU_TILE_PANEL], hi[CPU_TILE_PANEL], from, to; const float *scores; } tile_sight;
-
 ALWAYS __mmask16 seen_of(int32_t j, int32_t lo, int32_t hi) {
     int32_t a = lo - j, b = hi - j;
     a = a < 0 ? 0 : a > TILE ? TILE : a;
@@ -94,12 +60,12 @@ ALWAYS __mmask16 seen_of(int32_t j, int32_t lo, int32_t hi) {
 }
 
 /* Scores of keys j.. less `shift`, -infinity where the pair does not see the key. */
-ALWAYS __m512 score_of(const tile_run *u, const float *s, int32_t j, __m512 shift, bool all, int32_t lo, int32_t hi) {
+ALWAYS __m512 score_of(const pair_run *u, const float *s, int32_t j, __m512 shift, bool all, int32_t lo, int32_t hi) {
     __m512 v = _mm512_load_ps(s + j) * _mm512_set1_ps(u->scale) + (_mm512_load_ps(u->room->bias + j) - shift);
     return all ? v : _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), seen_of(j, lo, hi), v);
 }
 
-ALWAYS float top_as(const tile_run *u, const tile_sight *g, int32_t i, float m, bool all) {
+ALWAYS float top_as(const pair_run *u, const pair_sight *g, int32_t i, float m, bool all) {
     const float *s = g->scores + i * TILE_SCORE_LD;
     vf a = vf_set(m), b = a;
     for (int32_t j = g->from; j < g->to; j += CPU_TILE_STEP) {
@@ -110,7 +76,7 @@ ALWAYS float top_as(const tile_run *u, const tile_sight *g, int32_t i, float m, 
 }
 
 /* Adds weights of pair i, which it makes, to `sum`. */
-ALWAYS void weights_as(const tile_run *u, const tile_sight *g, int32_t i, float base, float keep, float *sum, bool all) {
+ALWAYS void weights_as(const pair_run *u, const pair_sight *g, int32_t i, float base, float keep, float *sum, bool all) {
     const float *s = g->scores + i * TILE_SCORE_LD;
     const __m512 shift = _mm512_set1_ps(base);
     __m512 even = _mm512_setzero_ps(), odd = even;
@@ -125,12 +91,12 @@ ALWAYS void weights_as(const tile_run *u, const tile_sight *g, int32_t i, float 
     _mm512_store_ps(sum, _mm512_load_ps(sum) * _mm512_set1_ps(keep) + (even + odd));
 }
 
-static bool sees_all(const tile_sight *g, int32_t i) { return g->lo[i] <= g->from && g->hi[i] >= g->to; }
+static bool sees_all(const pair_sight *g, int32_t i) { return g->lo[i] <= g->from && g->hi[i] >= g->to; }
 
 /* The scores that a block still lacks: 32 keys at a time. */
 typedef struct tile_ahead { const char *queries; float *scores; int32_t key, to; } tile_ahead;
 
-static void score_some(const tile_run *u, tile_ahead *t) {
+static void score_some(const pair_run *u, tile_ahead *t) {
     if (t->key >= t->to) return;
     tiles_multiply(packed_rows(t->queries), u->room->keys + (int64_t)(t->key / CPU_TILE_PANEL) * u->steps * STEP_BYTES, u->steps,
                    t->scores + t->key, TILE_SCORE_LD, false);
@@ -139,7 +105,7 @@ static void score_some(const tile_run *u, tile_ahead *t) {
 
 /* Scores of a block into weights, online: rescales sums.  All maxima first: a pair's own chain is long, and 32 run side by side.
  * The next block's scores are asked for in between, so that tiles multiply while vectors do this. */
-static __attribute__((noinline)) void tiles_soften(const tile_run *u, const tile_sight *g, float *m, float *l, float *sums, tile_ahead *next) {
+static __attribute__((noinline)) void tiles_soften(const pair_run *u, const pair_sight *g, float *m, float *l, float *sums, tile_ahead *next) {
     const __m512 none = _mm512_set1_ps(-INFINITY);
     float base[CPU_TILE_PANEL] __attribute__((aligned(64))), keep[CPU_TILE_PANEL] __attribute__((aligned(64)));
     __mmask16 changed = 0;
@@ -187,7 +153,7 @@ ALWAYS void weigh_as(const char *high, const char *low, const char *right, int32
 }
 
 /* Adds the values of key blocks [from, to) to the sums of 32 pairs: of 16, 64 or (heads of 80) 80 columns at a time. */
-static __attribute__((noinline)) void weigh(const tile_run *u, const char *values, int32_t from, int32_t to, float *sums) {
+static __attribute__((noinline)) void weigh(const pair_run *u, const char *values, int32_t from, int32_t to, float *sums) {
     int64_t at = (int64_t)(from / CPU_TILE_STEP) * STEP_BYTES, ld = 4 * (int64_t)u->steps * CPU_TILE_STEP;
     int32_t steps = (to - from) / CPU_TILE_STEP, all = (u->head_dim + TILE - 1) / TILE;
     FENCE();
@@ -207,36 +173,20 @@ static __attribute__((noinline)) void weigh(const tile_run *u, const char *value
 }
 
 /* V of this run holds NaN or infinity: pair by pair, with zeros for keys that it does not see. */
-static void weigh_one_by_one(const tile_run *u, int64_t column, const tile_sight *g, float *sums) {
+static void weigh_one_by_one(const pair_run *u, int64_t column, const pair_sight *g, float *sums) {
     const int32_t width = u->steps * CPU_TILE_STEP;
     float *one = u->room->one;
     for (int32_t i = 0; i < CPU_TILE_PANEL; i++) {
         if (g->lo[i] == g->hi[i]) continue;
-        tiles_values(u, column, g->lo[i], g->hi[i], u->room->some_values);
+        load_values(u, column, g->lo[i], g->hi[i], u->room->some_values);
         memcpy(one, sums, (size_t)(CPU_TILE_PANEL * width) * sizeof *one);
         weigh(u, u->room->some_values, g->from, g->to, one);
         memcpy(sums + (int64_t)i * width, one + (int64_t)i * width, (size_t)width * sizeof *one);
     }
 }
 
-/* What of the run pairs [first, first + 32) see; false: nothing. */
-static bool look(const tile_run *u, const rv_cpu_attend_item *item, int32_t group, int32_t first, int32_t pairs, tile_sight *g) {
-    g->from = CPU_TILE_KEYS;
-    g->to = 0;
-    for (int32_t i = 0; i < CPU_TILE_PANEL; i++) {
-        g->lo[i] = g->hi[i] = 0;
-        if (first + i < pairs) tiles_visible(u, item->row + (first + i) / group, &g->lo[i], &g->hi[i]);
-        if (g->lo[i] == g->hi[i]) continue;
-        if (g->lo[i] < g->from) g->from = g->lo[i];
-        if (g->hi[i] > g->to) g->to = g->hi[i];
-    }
-    g->from = g->from / CPU_TILE_STEP * CPU_TILE_STEP;
-    g->to = (g->to + CPU_TILE_STEP - 1) / CPU_TILE_STEP * CPU_TILE_STEP;
-    return g->from < g->to;
-}
-
 /* The first block from `first` on that sees something of the run, or one beyond the last pair; and its scores, not computed yet. */
-static int32_t next_block(const tile_run *u, const rv_cpu_attend_item *item, int32_t group, int32_t first, int32_t pairs, tile_sight *g,
+static int32_t next_block(const pair_run *u, const rv_cpu_attend_item *item, int32_t group, int32_t first, int32_t pairs, pair_sight *g,
                           float *scores, tile_ahead *ahead) {
     while (first < pairs && !look(u, item, group, first, pairs, g)) first += CPU_TILE_PANEL;
     *ahead = (tile_ahead){ 0 };
@@ -246,20 +196,8 @@ static int32_t next_block(const tile_run *u, const rv_cpu_attend_item *item, int
     return first;
 }
 
-/* Some of the next run's keys and values on their way to the cache: rows [from, to) of it. */
-static void bring(const tile_run *u, int64_t column, int32_t from, int32_t to) {
-    for (int32_t j = from; j < to && j < u->n_next; j++) {
-        const char *k = (char *)rv_cpu_row(u->a->kv.k, u->next_rows[j]) + 2 * column, *v = (char *)rv_cpu_row(u->a->kv.v, u->next_rows[j]) + 2 * column;
-        for (int32_t c = 0; c < 2 * u->head_dim; c += TILE_LINE) {
-            _mm_prefetch(k + c, _MM_HINT_T1);
-            _mm_prefetch(v + c, _MM_HINT_T1);
-        }
-    }
-}
-
-/* One run of keys: scores, softmax, values, 32 pairs at a time. */
-static void attend_run(const tile_run *u, const rv_cpu_attend_item *item, int32_t group, int32_t pairs) {
-    tile_sight sight[2], *now = &sight[0], *then = &sight[1], *other;
+static void attend_run(const pair_run *u, const rv_cpu_attend_item *item, int32_t group, int32_t pairs) {
+    pair_sight sight[2], *now = &sight[0], *then = &sight[1], *other;
     float *const scores[2] = { u->room->scores, u->room->scores + CPU_TILE_PANEL * TILE_SCORE_LD };
     tile_ahead ahead;
     const int32_t brought = CPU_TILE_KEYS * CPU_TILE_PANEL / pairs + 1;
@@ -278,70 +216,16 @@ static void attend_run(const tile_run *u, const rv_cpu_attend_item *item, int32_
     }
 }
 
-static void tiles_queries(const tile_run *u, const rv_cpu_attend_item *item, int32_t group, int32_t pairs) {
-    rv_mat q = u->a->q;
-    int32_t width = u->steps * CPU_TILE_STEP, end = (pairs + CPU_TILE_PANEL - 1) / CPU_TILE_PANEL * CPU_TILE_PANEL;
-    memset(u->room->sums, 0, (size_t)end * (size_t)width * sizeof(float));
-    for (int32_t i = 0; i < end; i++) {
-        int64_t column = (int64_t)(item->kv_head * group + i % group) * u->head_dim;
-        pack_row(i < pairs ? (char *)rv_cpu_row(q, item->row + i / group) + 2 * column : NULL, u->head_dim,
-                 row_in_block(u->room->rows + (int64_t)(i / CPU_TILE_PANEL) * u->steps * STEP_BYTES, i % CPU_TILE_PANEL));
-        u->room->m[i] = -INFINITY;
-        _mm512_store_ps(u->room->l + i * TILE, _mm512_setzero_ps());
-    }
+static void load_pair(const pair_run *u, const void *q, int32_t i) {
+    pack_row(q, u->head_dim, row_in_block(u->room->rows + (int64_t)(i / CPU_TILE_PANEL) * u->steps * STEP_BYTES, i % CPU_TILE_PANEL));
+    _mm512_store_ps(u->room->l + i * TILE, _mm512_setzero_ps());
 }
 
-static void tiles_store(const tile_run *u, const rv_cpu_attend_item *item, int32_t group, int32_t pairs) {
-    rv_mat out = u->a->out;
-    for (int32_t i = 0; i < pairs; i++) {
-        float *sums = u->room->sums + (int64_t)i * u->steps * CPU_TILE_STEP, l = vf_sum(vf_load(u->room->l + i * TILE)), by = l == 0 ? 0 : 1.0f / l;
-        int64_t column = (int64_t)(item->kv_head * group + i % group) * u->head_dim;
-        for (int32_t c = 0; c < u->head_dim; c += TILE) _mm512_store_ps(sums + c, _mm512_load_ps(sums + c) * _mm512_set1_ps(by));
-        convert((char *)rv_cpu_row(out, item->row + i / group) + (size_t)column * rv_dtype_size(out.type), out.type, sums, RV_F32, u->head_dim);
-    }
-}
-
-/* The first and last key that any row of the item sees. */
-static void keys_of_item(const rv_attention *a, const rv_cpu_attend_item *item, int32_t *from, int32_t *last) {
-    *from = INT32_MAX;
-    *last = -1;
-    for (int32_t r = item->row; r < item->row + item->n_rows; r++) {
-        int32_t first = a->first ? a->first[r] : 0;
-        if (a->last[r] < first) continue;
-        if (first < *from) *from = first;
-        if (a->last[r] > *last) *last = a->last[r];
-    }
-}
-
-/* Keys of the run that begins at `key`, none behind `last`. */
-static int32_t keys_left(int32_t last, int32_t key) {
-    int32_t n = last + 1 - key;
-    return n < 0 ? 0 : n < CPU_TILE_KEYS ? n : CPU_TILE_KEYS;
-}
+static float weights_of_pair(const pair_run *u, int32_t i) { return vf_sum(vf_load(u->room->l + i * TILE)); }
 
 static bool attend_tiles(const rv_attention *a, const rv_cpu_attend_item *item, rv_cpu_tiles_room *room) {
-    int32_t group = a->heads / a->kv_heads, pairs = item->n_rows * group, from, last;
-    tile_run u = { .a = a, .room = room, .head_dim = a->q.cols / a->heads, .scale = a->scale * 1.44269504f };
-    u.steps = (u.head_dim - 1) / CPU_TILE_STEP + 1;
-    int64_t column = (int64_t)item->kv_head * u.head_dim;
-    int32_t *rows = room->key_rows, *next = rows + CPU_TILE_KEYS, *other, slot = a->slot ? a->slot[item->row] : 0;
-    keys_of_item(a, item, &from, &last);
-    tiles_queries(&u, item, group, pairs);
-    u.key = from / CPU_TILE_KEYS * CPU_TILE_KEYS;
-    u.n_next = keys_left(last, u.key);
-    bool ok = last < 0 || rv_cpu_keys(&a->kv, slot, u.key, u.n_next, next);
     tiles_begin();
-    for (; ok && u.key <= last; u.key += CPU_TILE_KEYS) {
-        other = rows, rows = next, next = other;
-        u.rows = rows, u.next_rows = next, u.n = u.n_next;
-        u.n_next = keys_left(last, u.key + CPU_TILE_KEYS);
-        if (!(ok = rv_cpu_keys(&a->kv, slot, u.key + CPU_TILE_KEYS, u.n_next, next))) break;
-        for (int32_t j = 0; j < CPU_TILE_KEYS; j++) room->bias[j] = a->kv.bias && j < u.n ? a->kv.bias[rows[j]] * 1.44269504f : 0;
-        tiles_keys(&u, column);
-        u.finite = tiles_values(&u, column, 0, u.n, room->values);
-        attend_run(&u, item, group, pairs);
-    }
+    bool ok = attend_runs(a, item, room);
     tiles_end();
-    if (ok) tiles_store(&u, item, group, pairs);
     return ok;
 }

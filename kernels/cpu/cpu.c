@@ -90,14 +90,14 @@ static bool has_codes(const rv_weight_spec *spec) {
 }
 
 static bool wants_packing(const rv_cpu *cpu, const rv_weight_spec *spec) {
-    return (cpu->onednn || cpu->tiles_room) && cpu->be.act == RV_BF16 && spec->use == RV_USE_VISION && !has_codes(spec);
+    return (cpu->onednn || cpu->kernels->product_tiles) && cpu->be.act == RV_BF16 && spec->use == RV_USE_VISION && !has_codes(spec);
 }
 
 static uint64_t weight_bytes(rv_backend *be, const rv_weight_spec *spec) {
     rv_cpu *cpu = (rv_cpu *)be;
     if (has_codes(spec)) return rv_cpu_quant_bytes(cpu, spec);
     if (!wants_packing(cpu, spec)) return 0;
-    if (cpu->tiles_room) return rv_cpu_tiles_bytes(spec->rows, spec->cols);
+    if (cpu->kernels->product_tiles) return rv_cpu_tiles_bytes(spec->rows, spec->cols);
 #ifdef RV_ONEDNN
     return rv_onednn_packed_bytes(cpu->onednn, spec->rows, spec->cols, &be->error);
 #else
@@ -109,9 +109,9 @@ static uint64_t weight_bytes(rv_backend *be, const rv_weight_spec *spec) {
 static bool fill_memory(rv_cpu *cpu, const rv_weight_spec *spec, rv_weight *w, void *memory) {
     if (has_codes(spec)) return rv_cpu_quant_make(cpu, spec, w, memory);
     if (!wants_packing(cpu, spec)) return true;
-    if (cpu->tiles_room && !spec->filled) rv_cpu_tiles_pack(cpu, w, memory);
+    if (cpu->kernels->product_tiles && !spec->filled) rv_cpu_tiles_pack(cpu, w, memory);
 #ifdef RV_ONEDNN
-    if (!cpu->tiles_room && !spec->filled && rv_onednn_pack(cpu->onednn, w, memory, &cpu->be.error)) return false;
+    if (!cpu->kernels->product_tiles && !spec->filled && rv_onednn_pack(cpu->onednn, w, memory, &cpu->be.error)) return false;
 #endif
     w->packed = memory;
     return true;
@@ -218,7 +218,7 @@ rv_status rv_cpu_open_level(const rv_cpu_options *o, rv_cpu_level level, bool on
     }
     TRY(rv_pool_open(cpu->threads, &cpu->pool, err));
     TRY(rv_cpu_attend_open(cpu, err));
-    if (cpu->kernels->product_tiles && o->act == RV_BF16) TRY(rv_cpu_tiles_open(cpu, err));
+    if (cpu->kernels->attend_pairs && o->act == RV_BF16) TRY(rv_cpu_tiles_open(cpu, err));
 #ifdef RV_ONEDNN
     if (onednn && level > CPU_BASE && o->act == RV_BF16) TRY(rv_onednn_open(cpu, &cpu->onednn, err));
 #else

@@ -18,7 +18,7 @@ enum {
     CPU_PAIRS     = 256,         /* (row, head) pairs of an attention item (many rows)         */
     CPU_MANY_ROWS = 1024,        /* rows of a product item (many rows, own kernel)             */
     CPU_DEPTH     = 512,         /* input columns packed at a time (many rows, own kernel)     */
-    CPU_PARTIALS  = 48,          /* a thread's share of attention's intermediate results       */
+    CPU_PARTIALS  = 256,         /* a thread's share of attention's intermediate results       */
     CPU_PANEL     = 48,          /* the widest panel of output columns, any level              */
     CPU_TILE_ROWS = 8,           /* the most rows of a micro-kernel, any level                 */
     CPU_OUTPUTS   = 8,           /* weight rows treated at a time (few rows)                   */
@@ -77,6 +77,9 @@ typedef struct rv_cpu_quant_room {
 /* Softmax over a run of keys, not yet divided: l = sum e^(s - m), o = sum e^(s - m) v. */
 typedef struct rv_cpu_partial { float m, l, o[CPU_HEAD_DIM]; } rv_cpu_partial;
 
+/* Keys and values that are wanted next: columns [column, column + columns) of n physical rows. */
+typedef struct rv_cpu_bring { const int32_t *rows; int32_t n, column, columns; } rv_cpu_bring;
+
 /* One thread's memory for attention over many rows (taken in attend.c). */
 typedef struct rv_cpu_attend_room {
     float   *keys;               /* packed K of a run: panels of [head_dim x panel]            */
@@ -89,7 +92,7 @@ typedef struct rv_cpu_attend_room {
     int32_t *rows;               /* [CPU_KEYS] physical rows of a run of keys                  */
 } rv_cpu_attend_room;
 
-/* One thread's memory for products and attention on tiles; in bytes what lies as tiles (tiles.inl). */
+/* One thread's memory for attention over many bf16 rows (attend_runs.inl), and products on tiles; in bytes what lies as tiles (tiles.inl). */
 typedef struct rv_cpu_tiles_room {
     char    *rows;               /* rows of x, or of q                                         */
     char    *panel;              /* CPU_TILE_PANEL outputs of a weight                         */
@@ -121,17 +124,19 @@ typedef struct rv_cpu_kernels {
     /* row_sums[j] of rows [row, row + n_rows) [x n], not finished: for oneDNN's f32 results */
     void (*finish_row)(const rv_cpu_product *p, int32_t row, int32_t from, int32_t n, float *sums);
     /* heads [head, head + n_heads) of query row r over the n keys in physical rows[] */
-    void (*attend_few)(const rv_attention *a, int32_t r, int32_t head, int32_t n_heads, const int32_t *rows,
-                       int32_t n, rv_cpu_partial *out);
+    void (*attend_few)(const rv_attention *a, int32_t r, int32_t head, int32_t n_heads, const int32_t *rows, int32_t n,
+                       const rv_cpu_bring *next, rv_cpu_partial *out);
+    int32_t few_keys;            /* n it likes best where all is bf16, and then it brings what is next; 0: CPU_KEYS */
     /* one item; false when a key lies outside the cache; NULL in the reference */
     bool (*attend_many)(const rv_attention *a, const rv_cpu_attend_item *item, rv_cpu_attend_room *room);
+    /* the same, q, k and v all bf16; NULL where it is no faster */
+    bool (*attend_pairs)(const rv_attention *a, const rv_cpu_attend_item *item, rv_cpu_tiles_room *room);
     int32_t panel;               /* output columns of product_many                             */
     /* ---- on tiles, all of it bf16; NULL where there are none ---- */
     /* Outputs [from, from + CPU_TILE_PANEL) of a weight of any type, those that there are: rv_cpu_tiles_panel_bytes(). */
     void (*tiles_pack)(const rv_weight *w, int32_t from, char *out);
     /* As product_many; the weight packed, or all bf16. */
     void (*product_tiles)(const rv_cpu_product *p, int32_t from, int32_t n, int32_t row, int32_t n_rows, rv_cpu_tiles_room *room);
-    bool (*attend_tiles)(const rv_attention *a, const rv_cpu_attend_item *item, rv_cpu_tiles_room *room);
     /* ---- weights in codes ---- */
     /* Weights as rv_int8_weights and rv_nf4_quantise make them. */
     float (*int8_weights)(int8_t *codes, const void *row, rv_dtype type, int64_t n);
@@ -158,7 +163,7 @@ typedef struct rv_cpu {
     rv_onednn            *onednn;                /* NULL: own kernels only                     */
     float                *product_scratch;       /* [threads x rv_cpu_product_floats()]        */
     rv_cpu_attend_room   *attend_room;           /* [threads]                                  */
-    rv_cpu_tiles_room    *tiles_room;            /* [threads], or NULL: no kernels on tiles, or f32 */
+    rv_cpu_tiles_room    *tiles_room;            /* [threads], or NULL: neither has kernels, or f32 */
     rv_cpu_partial       *partials;              /* [threads x CPU_PARTIALS]                   */
     rv_int8_rules         int8;
     rv_cpu_quant_room     quant;                 /* grows when weights are made                */
@@ -226,8 +231,6 @@ static inline void rv_cpu_store(void *p, rv_dtype type, int64_t i, float f) {
 
 /* Physical rows of keys [key, key + n) of a sequence; false when one lies outside the cache. */
 bool rv_cpu_keys(const rv_kv *kv, int32_t slot, int32_t key, int32_t n, int32_t *rows);
-/* into = both, in this order; exact when one of them is empty (l = 0). */
-void rv_cpu_merge(rv_cpu_partial *into, const rv_cpu_partial *next, int32_t head_dim);
 
 /* ---- operations, linear.c, tiles.c, attend.c and rows.c ---- */
 void rv_cpu_product_run(rv_cpu *cpu, const rv_cpu_product *p);
@@ -242,6 +245,7 @@ void rv_cpu_product_tiles(rv_cpu *cpu, const rv_cpu_product *p);
 rv_status rv_cpu_tiles_open(rv_cpu *cpu, rv_error *err);
 void rv_cpu_tiles_close(rv_cpu *cpu);
 void rv_cpu_attend(rv_backend *be, const rv_attention *a);
+bool rv_cpu_attend_few(rv_cpu *cpu, const rv_attention *a);  /* false: a key outside the cache */
 rv_status rv_cpu_attend_open(rv_cpu *cpu, rv_error *err);
 void rv_cpu_attend_close(rv_cpu *cpu);
 void rv_cpu_rows_table(rv_backend_ops *ops);     /* fills in the row by row operations         */

@@ -64,7 +64,7 @@ void rv_cpu_product_run(rv_cpu *cpu, const rv_cpu_product *p) {
         return;
     }
     bool bf16 = p->x.type == RV_BF16 && (p->w->packed || all_bf16(p->w));
-    if (cpu->tiles_room && bf16) {
+    if (cpu->tiles_room && cpu->kernels->product_tiles && bf16) {
         rv_cpu_product_tiles(cpu, p);
         return;
     }

@@ -114,7 +114,8 @@ static void product8(const rv_cpu_product *p, const rv_cpu_int8_rows *q, int32_t
 }
 
 static void attend_few(const rv_attention *a, int32_t r, int32_t head, int32_t n_heads, const int32_t *rows, int32_t n,
-                       rv_cpu_partial *out) {
+                       const rv_cpu_bring *next, rv_cpu_partial *out) {
+    (void)next;
     int32_t head_dim = a->q.cols / a->heads, kv_head = head / (a->heads / a->kv_heads);
     for (int32_t h = 0; h < n_heads; h++) {
         float s[CPU_KEYS], m = -INFINITY;

@@ -162,15 +162,19 @@ static void rope(rv_backend *be, rv_mat qk, const float *cos_sin, const int32_t 
 }
 
 bool rv_cpu_keys(const rv_kv *kv, int32_t slot, int32_t key, int32_t n, int32_t *rows) {
-    for (int32_t i = 0; i < n; i++, key++) {
+    for (int32_t left = n; left > 0;) {          /* a page at a time */
+        int32_t take = left;
         int64_t row = key;
         if (kv->pages) {
-            int32_t page = key / kv->page_rows;
+            int32_t page = key / kv->page_rows, at = key % kv->page_rows;
             if (slot < 0 || page >= kv->max_pages) return false;
-            row = (int64_t)kv->pages[(int64_t)slot * kv->max_pages + page] * kv->page_rows + key % kv->page_rows;
+            row = (int64_t)kv->pages[(int64_t)slot * kv->max_pages + page] * kv->page_rows + at;
+            if (take > kv->page_rows - at) take = kv->page_rows - at;
         }
-        if (row < 0 || row >= kv->k.rows) return false;
-        rows[i] = (int32_t)row;
+        if (row < 0 || row + take > kv->k.rows) return false;
+        for (int32_t i = 0; i < take; i++) *rows++ = (int32_t)row + i;
+        key += take;
+        left -= take;
     }
     return true;
 }

@@ -146,6 +146,9 @@ static const problem PROBLEMS[] = {
     { 65, 4, 4, 4, 1, 70, 0, true, false },     { 70, 2, 2, 80, 1, 1100, 0, false, false },
     { 130, 8, 2, 64, 3, 600, 64, true, true },  { 300, 4, 1, 16, 1, 300, 0, false, true },
     { 90, 6, 1, 128, 2, 1601, 1601, true, false }, { 66, 3, 3, 96, 1, 40, 16, true, false },
+    { 5, 3, 1, 33, 1, 90, 0, true, false },     { 66, 2, 2, 33, 1, 70, 0, true, false },
+    { 4, 8, 2, 256, 4, 700, 64, false, false }, { 67, 2, 1, 256, 2, 200, 64, true, true },
+    { 530, 1, 1, 80, 1, 150, 0, true, false },  { 9, 6, 1, 64, 1, 1300, 0, false, false },
 };
 enum { N_PROBLEMS = sizeof PROBLEMS / sizeof *PROBLEMS };
 
