@@ -66,8 +66,11 @@ static __device__ __forceinline__ uint32_t cluster_rank() {
     return r;
 }
 /* All threads of the cluster meet; what they wrote to shared memory is then seen by all. */
+static __device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.release;" ::: "memory"); }
+static __device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
 static __device__ __forceinline__ void cluster_meet() {
-    asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+    cluster_arrive();
+    cluster_wait();
 }
 /* To the same place in shared memory of block `rank`. */
 static __device__ __forceinline__ void store_at(void *to, uint32_t rank, uint4 v) {
