@@ -57,19 +57,21 @@ template <typename T> struct made_weights {
     }
 };
 
-/* The producing thread: rows m .. m + 63 and m + apart .. m + apart + 63, of each warpgroup 64, line by line.  c: a place in the ring, of which `held` are not to be used. */
-template <class S, class C> static __device__ __forceinline__ void bring_dense(const ring<S> &r, C &c, uint32_t held, const CUtensorMap *map, int32_t m, int32_t apart, int32_t lines) {
+/* The producing thread: rows m .. m + 63 and m + apart .. m + apart + 63, of each warpgroup 64, line by line.  a: addresses of the ring; c: a place in it, of which `held` are not
+ * to be used. */
+template <class S, class A, class C> static __device__ __forceinline__ void bring_dense(const A &a, C &c, uint32_t held, const CUtensorMap *map, int32_t m, int32_t apart, int32_t lines) {
 #pragma unroll 1
     for (int32_t i = 0; i < lines; i++, c.next(held)) {
-        barrier_wait(r.free(c.at), c.parity() ^ 1);
-        barrier_expect(r.filled(c.at), 2 * 64 * LINE);
-        copy_box(r.stage(c.at), map, i * HALF_LINE, m, r.filled(c.at));
-        copy_box(r.stage(c.at) + 64 * LINE, map, i * HALF_LINE, m + apart, r.filled(c.at));
+        wait_at(a.free(c.at), c.parity() ^ 1);
+        expect_at(a.filled(c.at), 2 * 64 * LINE);
+        copy_box_at(a.stage(c.at), map, i * HALF_LINE, m, a.filled(c.at));
+        copy_box_at(a.stage(c.at) + 64 * LINE, map, i * HALF_LINE, m + apart, a.filled(c.at));
     }
 }
 
-/* MAKERS: a tile's weights, line by line.  made: of each stage, which counts their warps. */
-template <typename T, class S, class C> static __device__ __forceinline__ void make_dense(made_weights<T> w, const ring<S> &r, uint64_t *made, C &c, uint32_t held, int32_t lines) {
+/* MAKERS: a tile's weights, line by line. */
+template <typename T, class S, class A, class C>
+static __device__ __forceinline__ void make_dense(made_weights<T> w, const ring<S> &r, const A &a, C &c, uint32_t held, int32_t lines) {
     static_assert(S::BN == MAKERS / 2, "two threads a row of weights");
 #pragma unroll 1
     for (int32_t base = 0; base < lines; base += AHEAD)
@@ -77,36 +79,35 @@ template <typename T, class S, class C> static __device__ __forceinline__ void m
         for (int u = 0; u < AHEAD; u++) {
             const int32_t i = base + u;
             if (i >= lines) break;
-            barrier_wait(r.free(c.at), c.parity() ^ 1);
+            wait_at(a.free(c.at), c.parity() ^ 1);
             w.put(r.stage(c.at) + S::A_BYTES, u);
             w.ask(i + AHEAD, u);
             make_visible_to_products();
             __syncwarp();
-            if (threadIdx.x % 32 == 0) barrier_arrive(&made[c.at]);
+            if (threadIdx.x % 32 == 0) arrive_at(a.made(c.at));
             c.next(held);
         }
 }
 
-/* Both warpgroups: sums of 64 rows each.  turns: a bit a stage, whether its weights were made an odd number of times.  release(stage): a warp has read what is there. */
-template <typename T, class S, class C, typename R>
-static __device__ __forceinline__ void multiply_dense(float (&sums)[S::BN / 2], const ring<S> &r, uint64_t *made, uint32_t &turns, C &c, uint32_t held, int32_t lines, int group, R release) {
+/* Both warpgroups: sums of 64 rows each.  turns: a bit a stage, whether its weights were made an odd number of times. */
+template <typename T, class S, class A, class C>
+static __device__ __forceinline__ void multiply_dense(float (&sums)[S::BN / 2], const A &a, uint32_t &turns, C &c, uint32_t held, int32_t lines, int group) {
+    const uint32_t pa = operand_at(a.data + (uint32_t)group * 64 * LINE), pb = operand_at(a.data + S::A_BYTES);
     uint32_t before = 0;
 #pragma unroll 1
     for (int32_t i = 0; i < lines; i++, c.next(held)) {
-        barrier_wait(r.filled(c.at), c.parity());
-        barrier_wait(&made[c.at], turns >> c.at & 1);
+        wait_at(a.filled(c.at), c.parity());
+        wait_at(a.made(c.at), turns >> c.at & 1);
         turns ^= 1u << c.at;
-        const uint64_t pa = operand(r.stage(c.at) + group * 64 * LINE), pb = operand(r.stage(c.at) + S::A_BYTES);
         product_begin();
-#pragma unroll
-        for (int piece = 0; piece < LINE / 32; piece++) product(sums, pa + (uint64_t)(piece * 2), pb + (uint64_t)(piece * 2), i | piece, T());
+        line_product(sums, pa + c.at * (S::STAGE_BYTES / 16), pb + c.at * (S::STAGE_BYTES / 16), i, T());
         product_commit();
         product_wait<1>();
-        if (i) release(before);
+        if (i) a.release(before);
         before = c.at;
     }
     product_wait<0>();
-    release(before);
+    a.release(before);
     pin(sums);
 }
 #endif

@@ -14,32 +14,26 @@
 #include "kernels/cuda/int8_end90.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-/* ---- d[64 x N] = (add ? d : 0) + a[64 x 32] b[N x 32]^T of bytes, both in shared memory ---- */
+/* ---- d[64 x 128] = (add ? d : 0) + a[64 x 128] b[128 x 128]^T of bytes, both in shared memory: a line ---- */
 
 #define RV_I8(i) "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3]), "+r"(d[i + 4]), "+r"(d[i + 5]), "+r"(d[i + 6]), "+r"(d[i + 7])
 #define RV_I32(i) RV_I8(i), RV_I8(i + 8), RV_I8(i + 16), RV_I8(i + 24)
-#define RV_PRODUCT8(N, REGISTERS, A, B, ADD, ...)                                                                                             \
-    static __device__ __forceinline__ void product8(int32_t (&d)[N / 2], uint64_t a, uint64_t b, int32_t add) {                               \
-        asm volatile("{.reg .pred add; setp.ne.b32 add, %" ADD ", 0; wgmma.mma_async.sync.aligned.m64n" #N "k32.s32.s8.s8"                     \
-                     " {" REGISTERS "}, %" A ", %" B ", add;}" : __VA_ARGS__ : "l"(a), "l"(b), "r"(add));                                      \
-    }
-RV_PRODUCT8(128, RV_R64, "64", "65", "66", RV_I32(0), RV_I32(32))
+RV_LINE(int32_t, int8_t, "m64n128k32.s32.s8.s8", "", RV_I32(0), RV_I32(32))
 
 static __device__ __forceinline__ void fetch_map(const CUtensorMap *map) { asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"); }
 
 /* ---- lines of tiles ---- */
 
 /* One thread.  Weights depend on nothing before: those of the first stages are asked for at once. */
-template <class S> static __device__ __forceinline__ void produce(const args8 &g, const ring<S> &r, const CUtensorMap *map_a, const CUtensorMap *map_b, const CUtensorMap *map_o) {
+template <class S> static __device__ __forceinline__ void produce(const args8 &g, const addresses<S> &a, const CUtensorMap *map_a, const CUtensorMap *map_b, const CUtensorMap *map_o) {
     walk w(g);
     cursor<S> c;
-    sums_place<S> sums;
     int32_t m, n, early = w.more() ? min(w.lines, (int32_t)S::STAGES) : 0;
     const int32_t rows = S::BM / g.share;
     const uint16_t others = (uint16_t)(((1 << g.share) - 1) << w.part * g.share);
     auto ask = [&](uint32_t stage, int32_t i) {
-        barrier_expect(r.filled(stage), S::STAGE_BYTES);
-        copy_box(r.stage(stage) + S::A_BYTES, map_b, (w.from + i) * LINE, n, r.filled(stage));
+        expect_at(a.filled(stage), S::STAGE_BYTES);
+        copy_box_at(a.stage(stage) + S::A_BYTES, map_b, (w.from + i) * LINE, n, a.filled(stage));
     };
     fetch_map(map_a);
     w.tile<S>(&m, &n);
@@ -51,43 +45,40 @@ template <class S> static __device__ __forceinline__ void produce(const args8 &g
 #pragma unroll 1
         for (int32_t i = 0; i < w.lines; i++, c.next()) {
             if (early-- <= 0) {
-                barrier_wait(r.free(c.at), c.parity() ^ 1);
+                wait_at(a.free(c.at), c.parity() ^ 1);
                 ask(c.at, i);
             }
-            uint8_t *to = r.stage(c.at) + w.place * rows * LINE;
-            if (g.share == 1) copy_box(to, map_a, (w.from + i) * LINE, m, r.filled(c.at));
-            else copy_box_to_all(to, map_a, (w.from + i) * LINE, m + w.place * rows, r.filled(c.at), others);
+            const uint32_t to = a.stage(c.at) + (uint32_t)(w.place * rows * LINE);
+            if (a.alone) copy_box_at(to, map_a, (w.from + i) * LINE, m, a.filled(c.at));
+            else copy_box_to_all_at(to, map_a, (w.from + i) * LINE, m + w.place * rows, a.filled(c.at), others);
         }
+        uint32_t held = 0;
 #pragma unroll 1
-        for (int i = 0; i < 2; i++) {
-            const uint32_t stage = c.at;
-            barrier_wait(r.free(stage), c.parity() ^ 1);
-            barrier_arrive(r.filled(stage));                 /* with nothing: room for sums         */
-            sums.stage[i] = stage;
-            c.next();
+        for (int i = 0; i < 2; i++, c.next()) {
+            wait_at(a.free(c.at), c.parity() ^ 1);
+            arrive_at(a.filled(c.at));                       /* with nothing: room for sums         */
+            held |= 1u << c.at;
         }
-        if (w.any_dense(m)) bring_dense<S>(r, c, sums.held(), map_o, m, 64, dense_lines(g));
+        if (w.any_dense(m)) bring_dense<S>(a, c, held, map_o, m, 64, dense_lines(g));
     }
     let_next_start();
 }
 
-template <class S> static __device__ __forceinline__ void multiply(const args8 &g, const walk &w, int32_t (&sums)[S::BN / 2], const ring<S> &r, cursor<S> &c, int group) {
-    const int half = group * 64 * LINE;
+template <class S> static __device__ __forceinline__ void multiply(const walk &w, int32_t (&sums)[S::BN / 2], const addresses<S> &a, cursor<S> &c, int group) {
+    const uint32_t pa = operand_at(a.data + (uint32_t)group * 64 * LINE), pb = operand_at(a.data + S::A_BYTES);
     uint32_t before = 0;
 #pragma unroll 1
     for (int32_t k = 0; k < w.lines; k++, c.next()) {
-        barrier_wait(r.filled(c.at), c.parity());
-        const uint64_t pa = operand(r.stage(c.at) + half), pb = operand(r.stage(c.at) + S::A_BYTES);
+        wait_at(a.filled(c.at), c.parity());
         product_begin();
-#pragma unroll
-        for (int piece = 0; piece < LINE / 32; piece++) product8(sums, pa + (uint64_t)(piece * 2), pb + (uint64_t)(piece * 2), k | piece);
+        line_product(sums, pa + c.at * (S::STAGE_BYTES / 16), pb + c.at * (S::STAGE_BYTES / 16), k, int8_t());
         product_commit();
         product_wait<1>();
-        if (k) release<S>(g, w, r, before);
+        if (k) a.release(before);
         before = c.at;
     }
     product_wait<0>();
-    release<S>(g, w, r, before);
+    a.release(before);
 #pragma unroll
     for (int j = 0; j < S::BN / 2; j++) asm volatile("" : "+r"(sums[j])::"memory");    /* read no sum before its wait */
 }
@@ -145,9 +136,10 @@ template <typename T, class S> static __device__ __forceinline__ void gather(con
 /* ---- the kernel ---- */
 
 template <typename T, class S> static __device__ __forceinline__ void multiply_tiles(const args8 &g, const ring<S> &r, beside<T, S> &room) {
-    const int group = (int)threadIdx.x / GROUP - 1;
+    const int group = __shfl_sync(~0u, (int)threadIdx.x / GROUP, 0) - 1;
     const int32_t in_tile = group * 64 + (int32_t)threadIdx.x % GROUP / 32 * 16;
     walk w(g);
+    const addresses<S> a(g, w, r);
     cursor<S> c;
     uint32_t made = 0, valued = 0;
     wait_for_previous();
@@ -156,16 +148,17 @@ template <typename T, class S> static __device__ __forceinline__ void multiply_t
         sums_place<S> place;
         w.tile<S>(&m, &n);
         const bool dense = w.any_dense(m);
-        multiply<S>(g, w, sums, r, c, group);
-        barrier_wait(r.filled(c.at), c.parity());
-        place.stage[0] = c.at, c.next();
-        barrier_wait(r.filled(c.at), c.parity());
-        place.stage[1] = c.at, c.next();
+        multiply<S>(w, sums, a, c, group);
+#pragma unroll
+        for (int i = 0; i < 2; i++, c.next()) {
+            wait_at(a.filled(c.at), c.parity());
+            place.stage[i] = c.at;
+        }
         barrier_wait(&room.taken, (turn & 1) ^ 1);           /* short tiles: no one's sums are forgotten for the next one's */
         leave_sums<T, S>(w, r, room, place, sums, in_tile);
         if (!dense) continue;
         float of_outliers[S::BN / 2] = {};
-        multiply_dense<T, S>(of_outliers, r, room.made, made, c, place.held(), dense_lines(g), group, [&](uint32_t stage) { release<S>(g, w, r, stage); });
+        multiply_dense<T, S>(of_outliers, a, made, c, place.held(), dense_lines(g), group);
         barrier_wait(&room.valued, valued);
         valued ^= 1;
         add_dense<T, S>(w, r, room, place, of_outliers, m, in_tile);
@@ -176,6 +169,7 @@ template <typename T, typename O, class S, int HOW> static __device__ __forceinl
     using E = ending<T, O, S, HOW>;
     const bool first_lane = threadIdx.x % 32 == 0;
     walk w(g);
+    const addresses<S> a(g, w, r);
     cursor<S> c;
     uint32_t summed = 0;
     wait_for_previous();
@@ -198,10 +192,10 @@ template <typename T, typename O, class S, int HOW> static __device__ __forceinl
             __syncwarp();
             if (pass) break;
             if (first_lane) barrier_arrive(&room.valued);
-            make_dense<T, S>(made_weights<T>(g.w, g.w_scale, g.pitch, n, g.a.cols, (int32_t)threadIdx.x - FIRST_ENDER), r, room.made, c, e.place.held(), dense_lines(g));
+            make_dense<T, S>(made_weights<T>(g.w, g.w_scale, g.pitch, n, g.a.cols, (int32_t)threadIdx.x - FIRST_ENDER), r, a, c, e.place.held(), dense_lines(g));
         }
-        release<S>(g, w, r, e.place.stage[0]);
-        release<S>(g, w, r, e.place.stage[1]);
+        a.release(e.place.stage[0]);
+        a.release(e.place.stage[1]);
         if (first_lane) barrier_arrive(&room.taken);
         if (first_lane && e.beside_them) barrier_arrive(&room.empty);
     }
@@ -214,15 +208,15 @@ static __global__ void __launch_bounds__(THREADS8, 1) int8_90_kernel(const __gri
                                                                            const __grid_constant__ CUtensorMap map_o, const args8 g) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     extern __shared__ uint8_t memory[];
-    __shared__ alignas(8) uint64_t full[S::STAGES], empty[S::STAGES];
-    const ring<S> r = { memory + (1024 - shared_address(memory) % 1024) % 1024, full, empty };
-    beside<T, S> &room = *(beside<T, S> *)(r.data + S::RING);
+    uint8_t *const data = memory + (1024 - shared_address(memory) % 1024) % 1024;
+    beside<T, S> &room = *(beside<T, S> *)(data + S::RING);
+    const ring<S> r = { data, room.lines, room.lines + S::STAGES };
     const bool cluster = g.share * g.split > 1;
     if (threadIdx.x == 0) {
         for (int i = 0; i < S::STAGES; i++) {
-            barrier_open(&full[i], 1);
-            barrier_open(&empty[i], (uint32_t)(g.share * MULTIPLIER_WARPS));
-            barrier_open(&room.made[i], ENDER_WARPS);
+            barrier_open(&room.lines[i], 1);
+            barrier_open(&room.lines[S::STAGES + i], (uint32_t)(g.share * MULTIPLIER_WARPS));
+            barrier_open(&room.lines[2 * S::STAGES + i], ENDER_WARPS);
         }
         barrier_open(&room.full, HELPERS);
         barrier_open(&room.empty, ENDER_WARPS);
@@ -238,8 +232,10 @@ static __global__ void __launch_bounds__(THREADS8, 1) int8_90_kernel(const __gri
     if (g.split > 1 && !multiplies) cluster_arrive();
     if (threadIdx.x < GROUP) {
         give_registers<56>();
-        if (threadIdx.x == 0) produce<S>(g, r, &map_a, &map_b, &map_o);
-        else if (threadIdx.x >= 32) gather<T, S>(g, room);
+        if (threadIdx.x < 32) {
+            const addresses<S> a(g, walk(g), r);
+            if (threadIdx.x == 0) produce<S>(g, a, &map_a, &map_b, &map_o);
+        } else gather<T, S>(g, room);
         __syncwarp();
     } else if (multiplies) {
         multiply_tiles<T, S>(g, r, room);

@@ -120,6 +120,7 @@ template <typename T, typename O, class S, int HOW> struct ending {
     const ring<S> &r;
     beside<T, S> &room;
     sums_place<S> place;
+    int32_t *my_sums;
     asked ahead[STEPS_AHEAD];
     int32_t lane, rows, own_first;       /* rows: of this warp, from own_first of the block's on */
     int32_t found;
@@ -163,37 +164,48 @@ template <typename T, typename O, class S, int HOW> struct ending {
 #pragma unroll
         for (int i = 0; i < STEPS_AHEAD; i++) ask(ahead[i], i * TWO);
     }
-    __device__ __forceinline__ int4 *sums_of(int32_t row) const { return (int4 *)(place.row(r, row) + sums_place<S>::exchanged(row, lane)); }
-    /* parts: of so many. */
-    __device__ __forceinline__ int4 sum(int32_t own, int32_t parts) const {
-        int4 s = *sums_of(own);
-#pragma unroll 1
-        for (int32_t part = 1; part < parts; part++) {
-            const int4 v = *sums_of(part * w.own_rows<S>() + own);
-            s.x += v.x, s.y += v.y, s.z += v.z, s.w += v.w;
-        }
-        return s;
-    }
-    __device__ __forceinline__ void of_sums(uint32_t (&y)[2], const int4 &sums, float sca) {
-        const int32_t s[4] = { sums.x, sums.y, sums.z, sums.w };
-        float v[4], most = 0;
+    /* Four neighbours of a row of this warp's, whose rows all are in one stage. */
+    __device__ __forceinline__ int4 *sums_of(int32_t i) const { return (int4 *)(my_sums + i * S::BN + sums_place<S>::exchanged(i, lane)); }
+    __device__ __forceinline__ void read_sums(int4 (&s)[TWO], int32_t i) const {
 #pragma unroll
-        for (int i = 0; i < 4; i++) v[i] = __fmul_rn(__fmul_rn((float)s[i], sca), scale[i]);
+        for (int u = 0; u < TWO; u++) s[u] = *sums_of(i + u);
+    }
+    /* What the other parts of the columns gave. */
+    __device__ __forceinline__ void add_parts(int4 (&s)[TWO], int32_t i) const {
+#pragma unroll 1
+        for (int32_t part = 1; part < g.split; part++)
+#pragma unroll
+            for (int u = 0; u < TWO; u++) {
+                const int32_t row = part * w.own_rows<S>() + own_first + i + u;
+                const int4 v = *(const int4 *)(place.row(r, row) + sums_place<S>::exchanged(row, lane));
+                s[u].x += v.x, s[u].y += v.y, s[u].z += v.z, s[u].w += v.w;
+            }
+    }
+    /* Of both rows at once: what is seldom is looked for once among all. */
+    __device__ __forceinline__ void of_sums(uint32_t (&y)[TWO][2], const int4 (&sums)[TWO], const float (&sca)[TWO]) {
+        float scaled[TWO][4], v[TWO][4], most = 0;
+#pragma unroll
+        for (int u = 0; u < TWO; u++) {
+            const int32_t s[4] = { sums[u].x, sums[u].y, sums[u].z, sums[u].w };
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                scaled[u][i] = __fmul_rn(__fmul_rn((float)s[i], sca[u]), scale[i]);
+                v[u][i] = std::is_same<T, __half>::value ? __fmaf_rn(scaled[u][i], RV_INT8_BOTH, 0.f) : __fmul_rn(scaled[u][i], RV_INT8_BOTH);
+                most = fmaxf(most, fabsf(v[u][i]));
+            }
+        }
+        if (g.bias || most > 65504.f)
+#pragma unroll
+            for (int u = 0; u < TWO; u++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) v[u][i] = g.bias ? int8_biased<T>(scaled[u][i], bias[i], clamped) : clamp16(v[u][i], clamped);
         if (g.bias) {
 #pragma unroll
-            for (int i = 0; i < 4; i++) v[i] = int8_biased<T>(v[i], bias[i], clamped);
-            y[0] = pack2(v[0], v[1], T()), y[1] = pack2(v[2], v[3], T());
-            return;
-        }
+            for (int u = 0; u < TWO; u++) y[u][0] = pack2(v[u][0], v[u][1], T()), y[u][1] = pack2(v[u][2], v[u][3], T());
+        } else {
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            v[i] = std::is_same<T, __half>::value ? __fmaf_rn(v[i], RV_INT8_BOTH, 0.f) : __fmul_rn(v[i], RV_INT8_BOTH);
-            most = fmaxf(most, fabsf(v[i]));
+            for (int u = 0; u < TWO; u++) y[u][0] = pack_through16(v[u][0], v[u][1], T()), y[u][1] = pack_through16(v[u][2], v[u][3], T());
         }
-        if (most > 65504.f)
-#pragma unroll
-            for (int i = 0; i < 4; i++) v[i] = clamp16(v[i], clamped);
-        y[0] = pack_through16(v[0], v[1], T()), y[1] = pack_through16(v[2], v[3], T());
     }
     /* In ascending order, as outliers90.cu adds them; what has no outliers stays as it is, -0 too.  own: of the first of the two rows. */
     __device__ __forceinline__ void add_beside(uint32_t (&y)[TWO][2], int32_t own, const int32_t (&outliers)[TWO]) const {
@@ -254,19 +266,24 @@ template <typename T, typename O, class S, int HOW> struct ending {
     __device__ __forceinline__ void step(asked &now, int32_t i, bool make, bool last) {
         uint32_t y[TWO][2];
         int32_t outliers[TWO];
+        float sca[TWO];
+        int4 s[TWO];
+        read_sums(s, i);
 #pragma unroll
-        for (int u = 0; u < TWO; u++) {
-            const int4 s = sum(own_first + i + u, make ? g.split : 1);
-            outliers[u] = __shfl_sync(~0u, x.y, i + u);
-            if (make) of_sums(y[u], s, __int_as_float(__shfl_sync(~0u, x.x, i + u)));
-            else y[u][0] = pack2(__int_as_float(s.x), __int_as_float(s.y), T()), y[u][1] = pack2(__int_as_float(s.z), __int_as_float(s.w), T());
+        for (int u = 0; u < TWO; u++) outliers[u] = __shfl_sync(~0u, x.y, i + u), sca[u] = __int_as_float(__shfl_sync(~0u, x.x, i + u));
+        if (make) {
+            if (g.split > 1) add_parts(s, i);
+            of_sums(y, s, sca);
+        } else {
+#pragma unroll
+            for (int u = 0; u < TWO; u++) y[u][0] = pack2(__int_as_float(s[u].x), __int_as_float(s[u].y), T()), y[u][1] = pack2(__int_as_float(s[u].z), __int_as_float(s[u].w), T());
         }
         if (make && beside_them) add_beside(y, own_first + i, outliers);
 #pragma unroll
         for (int u = 0; u < TWO; u++) {
             if (!last) {
                 const float2 a = pair_of(y[u][0], T()), b = pair_of(y[u][1], T());
-                *(float4 *)sums_of(own_first + i + u) = make_float4(a.x, a.y, b.x, b.y);
+                *(float4 *)sums_of(i + u) = make_float4(a.x, a.y, b.x, b.y);
                 continue;
             }
             if (before) add_to<T>(y[u], now.more[u]);
@@ -275,6 +292,7 @@ template <typename T, typename O, class S, int HOW> struct ending {
         if (last) ask(now, i + STEPS_AHEAD * TWO);
     }
     __device__ __forceinline__ void all(bool make, bool last) {
+        my_sums = place.row(r, own_first);
 #pragma unroll 1
         for (int32_t i = 0; i < rows; i += STEPS_AHEAD * TWO)
 #pragma unroll

@@ -40,7 +40,7 @@ template <typename T, class S> struct beside {
     uint64_t full, empty;                /* w and x                                             */
     uint64_t summed, taken;              /* sums, or what add_dense made of results, are in their stages; results are made of them */
     uint64_t valued;                     /* results of a tile with dense rows lie where its sums were, as f32 */
-    uint64_t made[S::STAGES];            /* weights for dense rows, of a line in the ring       */
+    uint64_t lines[3 * S::STAGES];       /* of the ring: filled; free; weights for dense rows made */
 };
 template <typename T> constexpr int shared_bytes8() { return 1024 + tiling8::RING + (int)sizeof(beside<T, tiling8>); }
 
@@ -88,14 +88,40 @@ static __device__ __forceinline__ int32_t dense_lines(const args8 &g) { return (
 template <class S> struct cursor {
     uint32_t at = 0, odd = 0;            /* stage; a bit a stage: it was used an odd number of times before */
     __device__ __forceinline__ uint32_t parity() const { return odd >> at & 1; }
-    __device__ __forceinline__ void next(uint32_t held = 0) {
+    __device__ __forceinline__ void next() {
         odd ^= 1u << at;
-        do at = at + 1 == S::STAGES ? 0 : at + 1;
-        while (held >> at & 1);
+        at = at + 1 == S::STAGES ? 0 : at + 1;
+    }
+    __device__ __forceinline__ void next(uint32_t held) {
+        next();
+        while (held >> at & 1) at = at + 1 == S::STAGES ? 0 : at + 1;
     }
     __device__ __forceinline__ void skip(int32_t lines) {
         if (lines / S::STAGES & 1) odd ^= (1u << S::STAGES) - 1;
         for (int32_t i = lines % S::STAGES; i; i--) next();
+    }
+};
+/* Addresses of stages and their barriers, found once: a line has no time for it.  The same in all threads, and known to be. */
+template <class S> struct addresses {
+    uint32_t data, bars, peers;          /* bars: what `full` and `empty` point to, one behind the other; peers: those of the block this lane tells that a stage is free */
+    bool tells, alone;
+    __device__ __forceinline__ addresses(const args8 &g, const walk &w, const ring<S> &r) {
+        const int32_t lane = (int32_t)threadIdx.x % 32;
+        data = __shfl_sync(~0u, shared_address(r.data), 0);
+        bars = __shfl_sync(~0u, shared_address(r.full), 0);
+        alone = g.share == 1;
+        tells = lane < g.share;
+        peers = peer_address(bars, (uint32_t)(w.part * g.share + (tells ? lane : 0)));
+    }
+    __device__ __forceinline__ uint32_t filled(uint32_t stage) const { return bars + stage * 8; }
+    __device__ __forceinline__ uint32_t free(uint32_t stage) const { return bars + (S::STAGES + stage) * 8; }
+    __device__ __forceinline__ uint32_t made(uint32_t stage) const { return bars + (2 * S::STAGES + stage) * 8; }
+    __device__ __forceinline__ uint32_t stage(uint32_t i) const { return data + i * S::STAGE_BYTES; }
+    /* One warp has read what is in a stage: to all whose copies may go there. */
+    __device__ __forceinline__ void release(uint32_t stage) const {
+        if (!tells) return;
+        if (alone) arrive_at(free(stage));
+        else arrive_at_peer(peers + (S::STAGES + stage) * 8);
     }
 };
 /* Where a tile's sums are: 64 rows in each of two stages, 16 bytes of them exchanged so that those of neighbouring rows do not meet in a bank. */
@@ -110,13 +136,5 @@ template <class S> struct sums_place {
     /* Of four neighbours, which they are of a row. */
     static __device__ __forceinline__ int32_t exchanged(int32_t row, int32_t four) { return (four ^ (row & 3) * 2) * 4; }
 };
-
-/* One warp has read what is in a stage: to all whose copies may go there. */
-template <class S> static __device__ __forceinline__ void release(const args8 &g, const walk &w, const ring<S> &r, uint32_t stage) {
-    const int32_t lane = (int32_t)threadIdx.x % 32;
-    if (g.share == 1) {
-        if (lane == 0) barrier_arrive(r.free(stage));
-    } else if (lane < g.share) barrier_arrive_at(r.free(stage), (uint32_t)(w.part * g.share + lane));
-}
 #endif
 #endif

@@ -38,7 +38,6 @@ struct outlier_args {
     int32_t together;                    /* slices of a panel                                   */
     int32_t widest, at_once;             /* columns of a panel, at most; rows of activations that have room together */
     float threshold;
-    bool by_call;
 };
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -126,9 +125,11 @@ static __device__ __forceinline__ void read_next(const outlier_args &g, unit_wal
     ahead.step += BRINGERS;
 }
 template <typename T> static __device__ __forceinline__ void make_table(const outlier_args &g, float *table, int32_t first) {
-    for (int32_t i = (int32_t)threadIdx.x; i < TABLE; i += BRINGERS * 32)
-        table[i] = to_f32(int8_weight<T>((float)(i / WIDE - 128), first + i % WIDE < g.w_rows ? __ldg(g.w_scale + first + i % WIDE) : 0.f));
+    const int32_t row = first + (int32_t)threadIdx.x % WIDE;
+    const float scale = row < g.w_rows ? __ldg(g.w_scale + row) : 0.f;
+    for (int32_t i = (int32_t)threadIdx.x; i < TABLE; i += BRINGERS * 32) table[i] = to_f32(int8_weight<T>((float)(i / WIDE - 128), scale));
 }
+static_assert(BRINGERS * 32 % WIDE == 0, "a thread makes weights of one row");
 /* BRINGERS warps.  What is read lands in registers that nobody touches before it is written. */
 template <typename T> static __device__ __forceinline__ void bring_panels(const outlier_args &g, const shared &s) {
     wait_for_previous();
@@ -166,29 +167,25 @@ static_assert(UNITS == 2, "each by its name");
 
 static __device__ __forceinline__ bool is_listed(const outlier_args &g, int32_t row) { return (uint32_t)__ldcg(&g.rows[row].outliers) - 1 < (uint32_t)g.listed; }
 
-/* Which entries of a listed row's list, or of that of all rows, are in slices [from, to): the first, the end << 16. */
-static __device__ __forceinline__ uint32_t span_of(const outlier_args &g, int32_t row, int32_t from, int32_t to, int32_t found) {
-    const uint16_t *starts = g.by_call ? g.column_starts : g.starts + (int64_t)row * SLICES;
-    const uint32_t end = to < SLICES ? __ldcg(starts + to) : g.by_call ? (uint32_t)found : (uint32_t)__ldcg(&g.rows[row].outliers);
-    return __ldcg(starts + from) | end << 16;
-}
-template <typename T> static __device__ __forceinline__ uint32_t entry_of(const outlier_args &g, int32_t row, int32_t i) {
-    if (!g.by_call) return __ldcg(g.list + (int64_t)row * g.listed + i);
-    const uint32_t column = __ldcg(g.columns + i);
-    const T x = outlier_value<T>(g.x, g.x_ld, row, (int32_t)column, g.threshold);
-    return column | (uint32_t)*(const uint16_t *)&x << 16;
+/* By its address in shared memory: one instruction finds it. */
+static __device__ __forceinline__ float weight_at(int32_t address) {
+    float w;
+    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(w) : "r"(address));
+    return w;
 }
 
-/* A warp's rows of a pass: pairs [0, pairs) from row0 on, half a warp a row of each; a lane knows of every 16th pair's. */
-template <typename T> struct adder {
+/* A warp's rows of a pass: pairs [0, pairs) from row0 on, half a warp a row of each; a lane knows of every 16th pair's.  BY_CALL: entries are of all rows' list. */
+template <typename T, bool BY_CALL> struct adder {
     static constexpr int OF_LANE = MOST_PAIRS / 16;
     const outlier_args &g;
     const shared &s;
     int32_t found, lane16, half, warp;
     int32_t row0, pairs, end_row;        /* end_row: of the pass                                */
+    int32_t first_column;                /* of the panel                                        */
     float *sums;                         /* this lane's, of pair 0                              */
     bool listed[OF_LANE];
-    uint32_t spans[OF_LANE], ahead[AHEAD];
+    uint32_t spans[OF_LANE];             /* of the panel: the first entry, the end << 16        */
+    uint32_t ahead[AHEAD], span_of[AHEAD];
 
     __device__ __forceinline__ adder(const outlier_args &g_, const shared &s_, int32_t found_) : g(g_), s(s_), found(found_) {
         warp = (int32_t)threadIdx.x / 32 - BRINGERS;
@@ -209,28 +206,41 @@ template <typename T> struct adder {
         }
         for (int32_t i = 0; i < pairs; i++) sums[i * 2 * WIDE] = 0;
     }
-    __device__ __forceinline__ void ask_spans(int32_t slice) {
+    __device__ __forceinline__ void ask_spans(const panels &p) {
+        const int32_t to = p.slice + g.together;
+        first_column = p.first_step() * STEP;
 #pragma unroll
-        for (int m = 0; m < OF_LANE; m++) spans[m] = listed[m] ? span_of(g, row_of(m * 16 + lane16), slice, slice + g.together, found) : 0u;
+        for (int m = 0; m < OF_LANE; m++) {
+            const int32_t row = row_of(m * 16 + lane16);
+            const uint16_t *starts = BY_CALL ? g.column_starts : g.starts + (int64_t)row * SLICES;
+            spans[m] = 0;
+            if (listed[m]) spans[m] = __ldcg(starts + p.slice) | (to < SLICES ? (uint32_t)__ldcg(starts + to) : BY_CALL ? (uint32_t)found : (uint32_t)__ldcg(&g.rows[row].outliers)) << 16;
+        }
     }
     __device__ __forceinline__ uint32_t span(int32_t pair) const { return __shfl_sync(~0u, pair < 16 ? spans[0] : spans[1], half * 16 + pair % 16); }
-    __device__ __forceinline__ uint32_t first_of(int32_t pair) const {
-        if (pair >= pairs) return 0u;
-        const uint32_t of = span(pair);
-        const int32_t i = (int32_t)(of & 0xffff) + lane16;
-        return i < (int32_t)(of >> 16) ? entry_of<T>(g, row_of(pair), i) : 0u;
+    /* Behind the last are zeros, which add nothing. */
+    __device__ __forceinline__ uint32_t entry(int32_t pair, int32_t i, int32_t end) const {
+        if (i >= end) return (uint32_t)first_column;
+        if (!BY_CALL) return __ldcg(g.list + row0 * g.listed + (2 * pair + half) * g.listed + i);
+        const uint32_t column = __ldcg(g.columns + i);
+        const T x = outlier_value<T>(g.x, g.x_ld, row_of(pair), (int32_t)column, g.threshold);
+        return column | (uint32_t)*(const uint16_t *)&x << 16;
+    }
+    __device__ __forceinline__ void ask_entry(int u, int32_t pair) {
+        span_of[u] = pair < pairs ? span(pair) : 0u;
+        ahead[u] = entry(pair, (int32_t)(span_of[u] & 0xffff) + lane16, (int32_t)(span_of[u] >> 16));
     }
     __device__ __forceinline__ void ask_entries() {
 #pragma unroll
-        for (int u = 0; u < AHEAD; u++) ahead[u] = first_of(u);
+        for (int u = 0; u < AHEAD; u++) ask_entry(u, u);
     }
-    /* What a lane has of the next 16 entries of its half's row, of which `now` is its own.  Behind the last are zeros, which add nothing. */
-    __device__ __forceinline__ void lay(uint2 *near, bool there, uint32_t now, int32_t first_column) const {
-        near[half * 16 + lane16] = make_uint2(there ? (uint32_t)place_in_panel(column_of(now) - first_column) : 0u, there ? __float_as_uint(value_of<T>(now)) : 0u);
+    /* What a lane has of the next 16 entries of its half's row. */
+    __device__ __forceinline__ void lay(uint2 *near, uint32_t entry) const {
+        near[half * 16 + lane16] = make_uint2((uint32_t)place_in_panel(column_of(entry) - first_column), __float_as_uint(value_of<T>(entry)));
         __syncwarp();
     }
     /* n: of both halves, at most. */
-    __device__ __forceinline__ float add(float sum, const uint2 *near, int32_t n, const int8_t *codes, const char *table) const {
+    __device__ __forceinline__ float add(float sum, const uint2 *near, int32_t n, const int8_t *codes, int32_t table) const {
 #pragma unroll 1
         for (int32_t j = 0; j < n; j += TOGETHER) {
             float x[TOGETHER], w[TOGETHER];
@@ -240,7 +250,7 @@ template <typename T> struct adder {
 #pragma unroll
             for (int u = 0; u < TOGETHER / 2; u++) {
                 x[2 * u] = __uint_as_float(two[u].y), x[2 * u + 1] = __uint_as_float(two[u].w);
-                w[2 * u] = *(const float *)(table + codes[two[u].x] * WEIGHT_BYTES), w[2 * u + 1] = *(const float *)(table + codes[two[u].z] * WEIGHT_BYTES);
+                w[2 * u] = weight_at(table + codes[two[u].x] * WEIGHT_BYTES), w[2 * u + 1] = weight_at(table + codes[two[u].z] * WEIGHT_BYTES);
             }
 #pragma unroll
             for (int u = 0; u < TOGETHER; u++) sum = __fmaf_rn(x[u], w[u], sum);
@@ -250,27 +260,24 @@ template <typename T> struct adder {
     __device__ __forceinline__ void add_panel(const panels &p) {
         uint2 *const near = s.near(warp);
         const int8_t *const codes = s.panel(p.panel()) + lane16;
-        const char *const table = (const char *)(s.table(p.tile() & 1) + 128 * WIDE + lane16);
-        const int32_t first_column = p.first_step() * STEP;
+        const int32_t table = (int32_t)shared_address(s.table(p.tile() & 1) + 128 * WIDE + lane16);
 #pragma unroll 1
         for (int32_t base = 0; base < pairs; base += AHEAD)
 #pragma unroll
             for (int u = 0; u < AHEAD; u++) {
                 const int32_t pair = base + u;
                 if (pair >= pairs) break;
-                const uint32_t of = span(pair);
-                const int32_t begin = (int32_t)(of & 0xffff), end = (int32_t)(of >> 16), other = __shfl_xor_sync(~0u, end - begin, 16), most = max(end - begin, other);
+                const int32_t begin = (int32_t)(span_of[u] & 0xffff), end = (int32_t)(span_of[u] >> 16), other = __shfl_xor_sync(~0u, end - begin, 16), most = max(end - begin, other);
                 uint2 *const room = near + u % 2 * 32;         /* what was there two pairs ago has been read */
-                lay(room, begin + lane16 < end, ahead[u], first_column);
-                ahead[u] = first_of(pair + AHEAD);             /* its register waits for memory, and nobody for it */
+                lay(room, ahead[u]);
+                ask_entry(u, pair + AHEAD);                    /* its register waits for memory, and nobody for it */
                 if (most == 0) continue;
                 float sum = add(sums[pair * 2 * WIDE], room, min(most, 16), codes, table);
 #pragma unroll 1
                 for (int32_t i = 16; i < most; i += 16) {
-                    const bool there = begin + i + lane16 < end;
-                    const uint32_t now = there ? entry_of<T>(g, row_of(pair), begin + i + lane16) : 0u;
+                    const uint32_t now = entry(pair, begin + i + lane16, end);
                     __syncwarp();        /* all have read those of before                       */
-                    lay(room, there, now, first_column);
+                    lay(room, now);
                     sum = add(sum, room, min(most - i, 16), codes, table);
                 }
                 sums[pair * 2 * WIDE] = sum;
@@ -296,15 +303,15 @@ template <typename T> struct adder {
 static_assert(MOST_PAIRS == 32, "span() and leave() choose between two");
 
 /* ADDERS warps. */
-template <typename T, bool AFTER> static __device__ __forceinline__ void add_panels(const outlier_args &g, const shared &s) {
+template <typename T, bool AFTER, bool BY_CALL> static __device__ __forceinline__ void add_panels(const outlier_args &g, const shared &s) {
     wait_for_previous();
     const int32_t found = __ldcg(g.n_columns);
     if (found <= RV_CUDA_INT8_BESIDE || !__ldcg(g.n_columns + 1)) return;
-    adder<T> a(g, s, found);
+    adder<T, BY_CALL> a(g, s, found);
 #pragma unroll 1
     for (panels p(g); p.more(); p.next()) {
         if (p.slice == 0) a.begin_pass(p);
-        a.ask_spans(p.slice);
+        a.ask_spans(p);
         a.ask_entries();
         barrier_wait(&s.full[p.panel()], p.parity());
         a.add_panel(p);
@@ -316,7 +323,7 @@ template <typename T, bool AFTER> static __device__ __forceinline__ void add_pan
 #endif
 
 /* AFTER: to results in out, which are stored without; else out is for the product to add. */
-template <typename T, bool AFTER> static __global__ void __launch_bounds__(THREADS, 1) outliers_kernel(const outlier_args g) {
+template <typename T, bool AFTER, bool BY_CALL> static __global__ void __launch_bounds__(THREADS, 1) outliers_kernel(const outlier_args g) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     __shared__ alignas(8) uint64_t barriers[4];
     const shared s = { g.widest, barriers, barriers + 2 };
@@ -327,14 +334,14 @@ template <typename T, bool AFTER> static __global__ void __launch_bounds__(THREA
     }
     __syncthreads();
     if (threadIdx.x < BRINGERS * 32) bring_panels<T>(g, s);
-    else add_panels<T, AFTER>(g, s);
+    else add_panels<T, AFTER, BY_CALL>(g, s);
 #endif
 }
 
 /* ---- launching ---- */
 
-template <typename T> static cudaError_t launch(outlier_args g, bool after, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
-    auto kernel = after ? outliers_kernel<T, true> : outliers_kernel<T, false>;
+template <typename T> static cudaError_t launch(outlier_args g, bool after, bool by_call, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
+    auto kernel = by_call ? (after ? outliers_kernel<T, true, true> : outliers_kernel<T, false, true>) : after ? outliers_kernel<T, true, false> : outliers_kernel<T, false, false>;
     const int32_t steps = (g.pitch + STEP - 1) / STEP, blocks = (g.w_rows + WIDE - 1) / WIDE, row_bytes = WIDE * (int32_t)sizeof(float);
     for (g.together = SLICES; g.together > 1 && (steps * g.together + SLICES - 1) / SLICES * STEP * WIDE > PANEL_BYTES; g.together /= 2) {}
     g.widest = (steps * g.together + SLICES - 1) / SLICES * STEP;
@@ -354,8 +361,8 @@ cudaError_t rv_cuda_outliers90(const rv_int8 *q, const rv_int8_many *room, bool 
     const bool before = rv_cuda_int8_before(q), by_call = q->rules.by_call && q->call.rows > 1;
     const outlier_args g = { (const int8_row *)room->rows, room->columns, room->list, room->starts, room->column_starts, room->n_columns, room->h ? room->h : p->x.data,
                              (const int8_t *)p->w, q->w_scale, before ? (void *)room->more : p->out.data, room->h ? q->pitch : p->x.ld,
-                             before ? (int64_t)p->rows : p->out.ld, p->x.rows, p->rows, q->pitch, rv_cuda_int8_listed(q->pitch), 0, 0, 0, by_call ? 0.f : q->rules.threshold, by_call };
-    return p->act == RV_BF16 ? launch<__nv_bfloat16>(g, !before, p->multiprocessors, overlap, stream) : launch<__half>(g, !before, p->multiprocessors, overlap, stream);
+                             before ? (int64_t)p->rows : p->out.ld, p->x.rows, p->rows, q->pitch, rv_cuda_int8_listed(q->pitch), 0, 0, 0, by_call ? 0.f : q->rules.threshold };
+    return p->act == RV_BF16 ? launch<__nv_bfloat16>(g, !before, by_call, p->multiprocessors, overlap, stream) : launch<__half>(g, !before, by_call, p->multiprocessors, overlap, stream);
 }
 
 RV_CUDA_CLAMPED(outliers90)
