@@ -1,7 +1,7 @@
 /* dense90.cuh - what outliers add to a tile of an LLM.int8 product on Hopper, where rows have so many that lists do not pay: image keys.
  *
  * The one idea: the 16-bit product over all columns, of rows that are zero where they have no outlier, on the tensor cores and into the registers that the integer
- * sums have left.  Its weights are made from the codes on the way to shared memory, each rounded as the rules say, by the warps that multiply; columns come
+ * sums have left.  Its weights are made from the codes on the way to shared memory, each rounded as the rules say, by the warps that otherwise make results; columns come
  * in ascending order, so that a row's sum is its own, whatever the others are.
  */
 #ifndef RV_KERNELS_CUDA_DENSE90_CUH
@@ -32,8 +32,7 @@ template <typename T> struct made_weights {
     float scale;
     uint4 next[AHEAD][2];
 
-    __device__ __forceinline__ made_weights(const int8_t *w, const float *w_scale, int32_t pitch_, int32_t n, int32_t cols) : pitch(pitch_) {
-        const int32_t thread = (int32_t)threadIdx.x - GROUP;
+    __device__ __forceinline__ made_weights(const int8_t *w, const float *w_scale, int32_t pitch_, int32_t n, int32_t cols, int32_t thread) : pitch(pitch_) {
         row = thread / 2;
         column = thread % 2 * MADE;
         from = n + row < cols ? w + (int64_t)(n + row) * pitch : NULL;
@@ -58,19 +57,21 @@ template <typename T> struct made_weights {
     }
 };
 
-/* The producing thread: rows m .. m + 63 and m + apart .. m + apart + 63, of each warpgroup 64, line by line. */
-template <class S> static __device__ __forceinline__ void bring_dense(const ring<S> &r, uint32_t &at, const CUtensorMap *map, int32_t m, int32_t apart, int32_t lines) {
-    for (int32_t i = 0; i < lines; i++, at++) {
-        barrier_wait(r.free(at), r.parity(at) ^ 1);
-        barrier_expect(r.filled(at), 2 * 64 * LINE);
-        copy_box(r.stage(at), map, i * HALF_LINE, m, r.filled(at));
-        copy_box(r.stage(at) + 64 * LINE, map, i * HALF_LINE, m + apart, r.filled(at));
+/* The producing thread: rows m .. m + 63 and m + apart .. m + apart + 63, of each warpgroup 64, line by line.  a: addresses of the ring; c: a place in it, of which `held` are not
+ * to be used. */
+template <class S, class A, class C> static __device__ __forceinline__ void bring_dense(const A &a, C &c, uint32_t held, const CUtensorMap *map, int32_t m, int32_t apart, int32_t lines) {
+#pragma unroll 1
+    for (int32_t i = 0; i < lines; i++, c.next(held)) {
+        wait_at(a.free(c.at), c.parity() ^ 1);
+        expect_at(a.filled(c.at), 2 * 64 * LINE);
+        copy_box_at(a.stage(c.at), map, i * HALF_LINE, m, a.filled(c.at));
+        copy_box_at(a.stage(c.at) + 64 * LINE, map, i * HALF_LINE, m + apart, a.filled(c.at));
     }
 }
 
-/* Both warpgroups: sums of 64 rows each.  release(at): a warp has read what step `at` brought. */
-template <typename T, class S, typename R>
-static __device__ __forceinline__ void multiply_dense(float (&sums)[S::BN / 2], made_weights<T> w, const ring<S> &r, uint32_t &at, int32_t lines, int group, R release) {
+/* MAKERS: a tile's weights, line by line. */
+template <typename T, class S, class A, class C>
+static __device__ __forceinline__ void make_dense(made_weights<T> w, const ring<S> &r, const A &a, C &c, uint32_t held, int32_t lines) {
     static_assert(S::BN == MAKERS / 2, "two threads a row of weights");
 #pragma unroll 1
     for (int32_t base = 0; base < lines; base += AHEAD)
@@ -78,23 +79,35 @@ static __device__ __forceinline__ void multiply_dense(float (&sums)[S::BN / 2], 
         for (int u = 0; u < AHEAD; u++) {
             const int32_t i = base + u;
             if (i >= lines) break;
-            uint8_t *const stage = r.stage(at);
-            barrier_wait(r.filled(at), r.parity(at));        /* and nobody reads its weights of before */
-            w.put(stage + S::A_BYTES, u);
+            wait_at(a.free(c.at), c.parity() ^ 1);
+            w.put(r.stage(c.at) + S::A_BYTES, u);
             w.ask(i + AHEAD, u);
             make_visible_to_products();
-            group_sync(2, MAKERS);
-            const uint64_t pa = operand(stage + group * 64 * LINE), pb = operand(stage + S::A_BYTES);
-            product_begin();
-#pragma unroll
-            for (int piece = 0; piece < LINE / 32; piece++) product(sums, pa + (uint64_t)(piece * 2), pb + (uint64_t)(piece * 2), i | piece, T());
-            product_commit();
-            product_wait<1>();
-            if (i) release(at - 1);
-            at++;
+            __syncwarp();
+            if (threadIdx.x % 32 == 0) arrive_at(a.made(c.at));
+            c.next(held);
         }
+}
+
+/* Both warpgroups: sums of 64 rows each.  turns: a bit a stage, whether its weights were made an odd number of times. */
+template <typename T, class S, class A, class C>
+static __device__ __forceinline__ void multiply_dense(float (&sums)[S::BN / 2], const A &a, uint32_t &turns, C &c, uint32_t held, int32_t lines, int group) {
+    const uint32_t pa = operand_at(a.data + (uint32_t)group * 64 * LINE), pb = operand_at(a.data + S::A_BYTES);
+    uint32_t before = 0;
+#pragma unroll 1
+    for (int32_t i = 0; i < lines; i++, c.next(held)) {
+        wait_at(a.filled(c.at), c.parity());
+        wait_at(a.made(c.at), turns >> c.at & 1);
+        turns ^= 1u << c.at;
+        product_begin();
+        line_product(sums, pa + c.at * (S::STAGE_BYTES / 16), pb + c.at * (S::STAGE_BYTES / 16), i, T());
+        product_commit();
+        product_wait<1>();
+        if (i) a.release(before);
+        before = c.at;
+    }
     product_wait<0>();
-    release(at - 1);
+    a.release(before);
     pin(sums);
 }
 #endif

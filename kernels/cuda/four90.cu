@@ -292,7 +292,7 @@ static cudaError_t launch(const rv_few *p, args4 g, const void *arranged, int32_
     cudaError_t e = describe_boxes(&map, p->act, arranged, p->x.rows, cols, cols, S::N / g.share, LINE);
     if (e) return e;
     const int32_t units = g.a.tiles_m * g.a.tiles_n;
-    return launch_cluster(four90_kernel<T, O, S, HOW>, (unsigned)((units < clusters ? units : clusters) * cluster), (unsigned)cluster, S::SHARED_BYTES,
+    return launch_cluster(four90_kernel<T, O, S, HOW>, (unsigned)((units < clusters ? units : clusters) * cluster), (unsigned)cluster, THREADS, S::SHARED_BYTES,
                           overlap, stream, map, g);
 }
 

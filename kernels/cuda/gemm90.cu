@@ -117,7 +117,7 @@ template <typename T, typename O, class S, int HOW> static cudaError_t launch(co
                      parts(p->rows, S::BN), p->x.rows > p->rows, p->scale };
     int32_t units = a.tiles_m * a.tiles_n, most = p->multiprocessors / S::SHARE;
     if (units > most) units = most;
-    return launch_cluster(gemm90_kernel<T, O, S, HOW>, (unsigned)(units * S::SHARE), S::SHARE, S::SHARED_BYTES, overlap, stream, map_x, map_w, a);
+    return launch_cluster(gemm90_kernel<T, O, S, HOW>, (unsigned)(units * S::SHARE), S::SHARE, THREADS, S::SHARED_BYTES, overlap, stream, map_x, map_w, a);
 }
 
 /* ---- the tile of an epilogue ---- */

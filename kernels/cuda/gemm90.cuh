@@ -151,7 +151,7 @@ static __device__ __forceinline__ void pass_turn(uint32_t turn) { asm volatile("
 /* ---- launching ---- */
 
 template <typename... P, typename... A>
-static cudaError_t launch_cluster(void (*kernel)(P...), unsigned blocks, unsigned cluster, int shared_bytes, bool overlap, cudaStream_t stream, const A &...given) {
+static cudaError_t launch_cluster(void (*kernel)(P...), unsigned blocks, unsigned cluster, unsigned threads, int shared_bytes, bool overlap, cudaStream_t stream, const A &...given) {
     cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
     if (e) return e;
     cudaLaunchAttribute wanted[2];
@@ -162,7 +162,7 @@ static cudaError_t launch_cluster(void (*kernel)(P...), unsigned blocks, unsigne
     wanted[1].val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config = {};
     config.gridDim = dim3(blocks);
-    config.blockDim = dim3(THREADS);
+    config.blockDim = dim3(threads);
     config.dynamicSmemBytes = (size_t)shared_bytes;
     config.stream = stream;
     config.attrs = wanted;

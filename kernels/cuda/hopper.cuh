@@ -48,6 +48,22 @@ static __device__ __forceinline__ void barrier_arrive_after_copies(uint64_t *bar
 /* Between waiting for what other threads wrote and a product that reads it. */
 static __device__ __forceinline__ void make_visible_to_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
+/* The same by address, for loops that have no time to find out where things lie. */
+static __device__ __forceinline__ void wait_at(uint32_t bar, uint32_t parity) {
+    asm volatile("{.reg .pred done; again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1; @!done bra again;}" ::"r"(bar), "r"(parity) : "memory");
+}
+static __device__ __forceinline__ void expect_at(uint32_t bar, uint32_t bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");
+}
+static __device__ __forceinline__ void arrive_at(uint32_t bar) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory"); }
+/* there: of peer_address. */
+static __device__ __forceinline__ void arrive_at_peer(uint32_t there) { asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(there) : "memory"); }
+static __device__ __forceinline__ uint32_t peer_address(uint32_t address, uint32_t rank) {
+    uint32_t there;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+    return there;
+}
+
 /* ---- barriers of some of a block's warps, by number ---- */
 
 static __device__ __forceinline__ void group_sync(int32_t number, int32_t threads) {
@@ -72,8 +88,11 @@ static __device__ __forceinline__ uint32_t cluster_rank() {
     return r;
 }
 /* All threads of the cluster meet; what they wrote to shared memory is then seen by all. */
+static __device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.release;" ::: "memory"); }
+static __device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
 static __device__ __forceinline__ void cluster_meet() {
-    asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+    cluster_arrive();
+    cluster_wait();
 }
 /* To the same place in shared memory of block `rank`. */
 static __device__ __forceinline__ void store_at(void *to, uint32_t rank, uint4 v) {
@@ -93,6 +112,14 @@ static __device__ __forceinline__ void copy_box_to_all(void *to, const CUtensorM
                  ::"r"(shared_address(to)), "l"(map), "r"(column), "r"(row), "r"(shared_address(bar)), "h"(mask) : "memory");
 }
 
+static __device__ __forceinline__ void copy_box_at(uint32_t to, const CUtensorMap *map, int32_t column, int32_t row, uint32_t bar) {
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(to), "l"(map), "r"(column), "r"(row), "r"(bar) : "memory");
+}
+static __device__ __forceinline__ void copy_box_to_all_at(uint32_t to, const CUtensorMap *map, int32_t column, int32_t row, uint32_t bar, uint16_t mask) {
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;"
+                 ::"r"(to), "l"(map), "r"(column), "r"(row), "r"(bar), "h"(mask) : "memory");
+}
+
 /* ---- registers: a warpgroup gives away what another takes ---- */
 
 template <int N> static __device__ __forceinline__ void give_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N)); }
@@ -110,6 +137,9 @@ template <int BYTES = 128> static __device__ __forceinline__ uint64_t operand(co
 }
 /* Where the 16 bytes at `at` of such rows lie. */
 template <int BYTES> static __device__ __forceinline__ uint32_t swizzled(uint32_t at) { return at ^ (at >> 3 & (BYTES - 16)); }
+/* The same of 128 bytes a row, its lower half; the upper half is the same for all, and lines further on are added to the lower one, in 16 bytes. */
+static __device__ __forceinline__ uint32_t operand_at(uint32_t address) { return (address >> 4 & 0x3fff) | 1u << 16; }
+#define RV_OPERAND_UPPER "0x40000040"
 static __device__ __forceinline__ void product_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 static __device__ __forceinline__ void product_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int PENDING> static __device__ __forceinline__ void product_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory"); }
@@ -142,6 +172,21 @@ RV_PRODUCTS(112, RV_R56, "56", "57", "58", RV_D32(0), RV_D8(32), RV_D8(40), RV_D
 RV_PRODUCTS(128, RV_R64, "64", "65", "66", RV_D32(0), RV_D32(32))
 RV_PRODUCTS(192, RV_R96, "96", "97", "98", RV_D32(0), RV_D32(32), RV_D32(64))
 RV_PRODUCTS(256, RV_R128, "128", "129", "130", RV_D32(0), RV_D32(32), RV_D32(64), RV_D32(96))
+
+/* A whole line, four products, of operands in lower halves. */
+#define RV_LINE_STEP(WHAT, REGISTERS, A, B, BY, ADD, TAIL)                                                                                      \
+    "add.u32 a, %" A ", " BY "; add.u32 b, %" B ", " BY "; mov.b64 da, {a, " RV_OPERAND_UPPER "}; mov.b64 db, {b, " RV_OPERAND_UPPER "};\n"     \
+    "wgmma.mma_async.sync.aligned." WHAT " {" REGISTERS "}, da, db, " ADD TAIL ";\n"
+#define RV_LINE(D, T, WHAT, TAIL, ...)                                                                                                        \
+    static __device__ __forceinline__ void line_product(D (&d)[64], uint32_t a, uint32_t b, int32_t add, T) {                                  \
+        asm volatile("{.reg .pred add, one; .reg .b32 a, b; .reg .b64 da, db; setp.ne.b32 add, %66, 0; setp.eq.u32 one, 0, 0;\n"               \
+                     RV_LINE_STEP(WHAT, RV_R64, "64", "65", "0", "add", TAIL) RV_LINE_STEP(WHAT, RV_R64, "64", "65", "2", "one", TAIL)         \
+                     RV_LINE_STEP(WHAT, RV_R64, "64", "65", "4", "one", TAIL) RV_LINE_STEP(WHAT, RV_R64, "64", "65", "6", "one", TAIL) "}"      \
+                     : __VA_ARGS__ : "r"(a), "r"(b), "r"(add));                                                                               \
+    }
+
+RV_LINE(float, __nv_bfloat16, "m64n128k16.f32.bf16.bf16", ", 1, 1, 0, 0", RV_D32(0), RV_D32(32))
+RV_LINE(float, __half, "m64n128k16.f32.f16.f16", ", 1, 1, 0, 0", RV_D32(0), RV_D32(32))
 
 /* ---- d[64 x N] += a[64 x 16], in registers, b in shared memory: [16 x N], N together (weighted), or [N x 16]^T (held) ---- */
 

@@ -99,11 +99,11 @@ bool rv_cuda_int8_may_cut(const rv_int8 *q, rv_int8_cut c) {
     return there && rv_cuda_int8_blocks(q->p.multiprocessors, c.share * c.split) > 0 && (c.split == 1 || (parts(q->pitch, LINE) >= c.split && (int64_t)tiles_of(q, c) * c.split <= rv_cuda_int8_blocks(q->p.multiprocessors, c.share * c.split)));
 }
 
-/* In clocks: a line of a tile takes as long as its products do, or its copies; a tile has an end in which nothing is multiplied. */
+/* In clocks: a line of a tile takes as long as its products do, or its copies; the last tile's end comes after all products. */
 static int64_t cost_of(const rv_int8 *q, rv_int8_cut c) {
     const int64_t rounds = parts(tiles_of(q, c) * c.split, rv_cuda_int8_blocks(q->p.multiprocessors, c.share * c.split)), lines = parts(parts(q->pitch, LINE), c.split);
     const int64_t product = 4 * c.rows + c.rows / 2, copy = (c.rows / c.share + TILE) * LINE / 24;
-    return rounds * (lines * (product > copy ? product : copy) + 16 * c.rows / c.split) + (c.split > 1 ? 12 * c.rows : 0);
+    return rounds * lines * (product > copy ? product : copy) + 24 * c.rows / c.split + (c.split > 1 ? 12 * c.rows : 0);
 }
 
 rv_int8_cut rv_cuda_int8_cut(const rv_int8 *q) {

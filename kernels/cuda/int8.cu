@@ -139,7 +139,7 @@ template <typename T> static __global__ void mark_kernel(quantise_args q) {
 
 /* Most bits are there already, and those that are set one after the other at one place take their time. */
 static __device__ __forceinline__ void set_bits(uint32_t *word, uint32_t bits) {
-    if (bits & ~__ldcg(word)) atomicOr(word, bits);
+    if (bits && (bits & ~__ldcg(word))) atomicOr(word, bits);
 }
 
 /* Behind marks of columns: how many blocks are done, whether some row is listed, and a bit for every dense row. */
@@ -160,7 +160,7 @@ static __device__ __forceinline__ void gather_marks(const quantise_args &q, int3
         const int32_t n = write_list(q.marks, q.words, place, shared, [](int32_t) { return 0; });
         if (threadIdx.x == 0) q.n_columns[0] = n, q.n_columns[1] = __ldcg(done + 1), done[1] = 0;
         for (int32_t i = (int32_t)threadIdx.x; i < ((int32_t)gridDim.x + 255) / 256 * 8; i += QUANTISERS) q.dense[i] = __ldcg(dense_marks(q) + i), dense_marks(q)[i] = 0;
-        tell_starts(q.marks, (q.pitch + 127) / 128, q.column_starts);
+        if (q.by_call) tell_starts(q.marks, (q.pitch + 127) / 128, q.column_starts);
         __syncthreads();
     }
     for (int32_t i = (int32_t)threadIdx.x; i < q.words; i += QUANTISERS) q.marks[i] = 0;
@@ -203,12 +203,11 @@ template <typename T, bool NORM> static __global__ void __launch_bounds__(QUANTI
         return piece_at(x, p * PIECE, q.a.cols, q.aligned);
     };
     auto value = [&](int32_t k) { return NORM ? ((const uint16_t *)x)[k] : __ldcg((const uint16_t *)x + k); };
-    auto seen = [&](int32_t p, uint32_t bits) {
-        if (q.columns && !q.by_call) set_bits(q.marks + p / 4, bits << p % 4 * 8);
-    };
     auto place = [&](int32_t, int32_t i) { return i < q.listed ? q.list + (int64_t)r * q.list_ld + i : NULL; };
-    const int8_row row = quantise_row<T>(piece, value, seen, q.pitch, limit, q.codes + (int64_t)r * q.pitch, place, room);
+    const int8_row row = quantise_row<T>(piece, value, [](int32_t, uint32_t) {}, q.pitch, limit, q.codes + (int64_t)r * q.pitch, place, room);
     if (threadIdx.x == 0) q.rows[r] = row;
+    if (q.columns && !q.by_call && row.outliers)
+        for (int32_t i = (int32_t)threadIdx.x; i < q.words; i += QUANTISERS) set_bits(q.marks + i, ((const uint32_t *)((char *)room + int8_marks_at()))[i]);
     if (q.dense && row.outliers) tell_outliers(q, r, row.outliers, (const uint8_t *)room + int8_marks_at(), piece);
     if (q.starts && row.outliers) tell_starts((const uint32_t *)((char *)room + int8_marks_at()), (q.pitch + 127) / 128, q.starts + r * SLICES);
     if (q.marks) gather_marks(q, (int32_t *)room, row.outliers || q.by_call);

@@ -1,9 +1,9 @@
 /* int8_90.cuh - LLM.int8 products with many rows on Hopper: integer sums, and what becomes of them, in one kernel.
  *
- * The one idea: once the integer sums of a tile are whole, they are made the 16-bit results of the rules in the very registers.  Outliers that are
- * in a few columns are added there: meanwhile warps that have nothing else to do have brought those columns of activations and weights
- * to shared memory.  Where there are more, outliers90.cu has added up those of listed rows, and dense90.cuh adds those of rows of very many.  The first two
- * do it in the same order, and between them and the third a row's own number decides: its bits depend on no other row.
+ * The one idea: nobody does two things.  One thread asks for lines of codes, two warpgroups multiply them, and leave a tile's integer sums in shared memory, where
+ * other warps make results of them by the rules while the next tile is multiplied.  Outliers that are in a few columns are added there: still other warps have
+ * brought those columns of activations and weights.  Where there are more, outliers90.cu has added up those of listed rows, and dense90.cuh adds those of rows of very
+ * many.  The first two do it in the same order, and between them and the third a row's own number decides: its bits depend on no other row.
  *
  * Integer operands are consumed faster than the L2 cache has them: blocks of a cluster, with tiles of the same rows, copy parts of the
  * activations to all of them.  And few tiles would leave multiprocessors without work: then several of a cluster multiply parts of the columns of one
@@ -14,86 +14,71 @@
 #include "kernels/cuda/int8_end90.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-/* ---- d[64 x N] = (add ? d : 0) + a[64 x 32] b[N x 32]^T of bytes, both in shared memory ---- */
+/* ---- d[64 x 128] = (add ? d : 0) + a[64 x 128] b[128 x 128]^T of bytes, both in shared memory: a line ---- */
 
 #define RV_I8(i) "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3]), "+r"(d[i + 4]), "+r"(d[i + 5]), "+r"(d[i + 6]), "+r"(d[i + 7])
 #define RV_I32(i) RV_I8(i), RV_I8(i + 8), RV_I8(i + 16), RV_I8(i + 24)
-#define RV_PRODUCT8(N, REGISTERS, A, B, ADD, ...)                                                                                             \
-    static __device__ __forceinline__ void product8(int32_t (&d)[N / 2], uint64_t a, uint64_t b, int32_t add) {                               \
-        asm volatile("{.reg .pred add; setp.ne.b32 add, %" ADD ", 0; wgmma.mma_async.sync.aligned.m64n" #N "k32.s32.s8.s8"                     \
-                     " {" REGISTERS "}, %" A ", %" B ", add;}" : __VA_ARGS__ : "l"(a), "l"(b), "r"(add));                                      \
-    }
-RV_PRODUCT8(128, RV_R64, "64", "65", "66", RV_I32(0), RV_I32(32))
+RV_LINE(int32_t, int8_t, "m64n128k32.s32.s8.s8", "", RV_I32(0), RV_I32(32))
 
 static __device__ __forceinline__ void fetch_map(const CUtensorMap *map) { asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"); }
 
 /* ---- lines of tiles ---- */
 
-template <class S> static __device__ __forceinline__ void bring_outliers(const args8 &g, const ring<S> &r, uint32_t &at, const CUtensorMap *map, int32_t m) {
-    bring_dense<S>(r, at, map, m, 64, dense_lines(g));
-}
-
-/* One thread.  Weights depend on nothing before: those of the first stages are asked for at once.  Returns the step after its last. */
-template <class S> static __device__ __forceinline__ uint32_t produce(const args8 &g, const ring<S> &r, const CUtensorMap *map_a, const CUtensorMap *map_b, const CUtensorMap *map_o) {
+/* One thread.  Weights depend on nothing before: those of the first stages are asked for at once. */
+template <class S> static __device__ __forceinline__ void produce(const args8 &g, const addresses<S> &a, const CUtensorMap *map_a, const CUtensorMap *map_b, const CUtensorMap *map_o) {
     walk w(g);
-    uint32_t at = 0;
+    cursor<S> c;
     int32_t m, n, early = w.more() ? min(w.lines, (int32_t)S::STAGES) : 0;
     const int32_t rows = S::BM / g.share;
     const uint16_t others = (uint16_t)(((1 << g.share) - 1) << w.part * g.share);
-    auto ask = [&](int32_t i) {
-        barrier_expect(r.filled(at), S::STAGE_BYTES);
-        copy_box(r.stage(at) + S::A_BYTES, map_b, (w.from + i) * LINE, n, r.filled(at));
+    auto ask = [&](uint32_t stage, int32_t i) {
+        expect_at(a.filled(stage), S::STAGE_BYTES);
+        copy_box_at(a.stage(stage) + S::A_BYTES, map_b, (w.from + i) * LINE, n, a.filled(stage));
     };
     fetch_map(map_a);
     w.tile<S>(&m, &n);
-    for (int32_t i = 0; i < early; i++, at++) ask(i);
+#pragma unroll 1
+    for (int32_t i = 0; i < early; i++) ask((uint32_t)i, i);
     wait_for_previous();
-    at = 0;
     for (; w.more(); w.next()) {
         w.tile<S>(&m, &n);
-        for (int32_t i = 0; i < w.lines; i++, at++) {
+#pragma unroll 1
+        for (int32_t i = 0; i < w.lines; i++, c.next()) {
             if (early-- <= 0) {
-                barrier_wait(r.free(at), r.parity(at) ^ 1);
-                ask(i);
+                wait_at(a.free(c.at), c.parity() ^ 1);
+                ask(c.at, i);
             }
-            uint8_t *to = r.stage(at) + w.place * rows * LINE;
-            if (g.share == 1) copy_box(to, map_a, (w.from + i) * LINE, m, r.filled(at));
-            else copy_box_to_all(to, map_a, (w.from + i) * LINE, m + w.place * rows, r.filled(at), others);
+            const uint32_t to = a.stage(c.at) + (uint32_t)(w.place * rows * LINE);
+            if (a.alone) copy_box_at(to, map_a, (w.from + i) * LINE, m, a.filled(c.at));
+            else copy_box_to_all_at(to, map_a, (w.from + i) * LINE, m + w.place * rows, a.filled(c.at), others);
         }
-        if (g.split == 1 && w.any_dense(m)) bring_outliers<S>(g, r, at, map_o, m);
+        uint32_t held = 0;
+#pragma unroll 1
+        for (int i = 0; i < 2; i++, c.next()) {
+            wait_at(a.free(c.at), c.parity() ^ 1);
+            arrive_at(a.filled(c.at));                       /* with nothing: room for sums         */
+            held |= 1u << c.at;
+        }
+        if (w.any_dense(m)) bring_dense<S>(a, c, held, map_o, m, 64, dense_lines(g));
     }
-    if (g.split == 1) let_next_start();
-    return at;
+    let_next_start();
 }
 
-/* Where parts of the columns meet, the ring is theirs first. */
-template <class S> static __device__ __forceinline__ void produce_later(const args8 &g, const ring<S> &r, uint32_t at, const CUtensorMap *map_o) {
-    walk w(g);
-    int32_t m, n;
-    wait_for_previous();
-    w.tile<S>(&m, &n);
-    cluster_meet(), cluster_meet();      /* `hand_over`                                         */
-    if (w.any_dense(m)) {
-        cluster_meet();                  /* `finish_dense`                                      */
-        if (threadIdx.x == 0) bring_outliers<S>(g, r, at, map_o, m);
-    }
-    if (threadIdx.x == 0) let_next_start();
-}
-
-template <class S> static __device__ __forceinline__ void multiply(const args8 &g, const walk &w, int32_t (&sums)[S::BN / 2], const ring<S> &r, uint32_t &at, int group) {
-    const int half = group * 64 * LINE;
-    for (int32_t k = 0; k < w.lines; k++, at++) {
-        barrier_wait(r.filled(at), r.parity(at));
-        const uint64_t pa = operand(r.stage(at) + half), pb = operand(r.stage(at) + S::A_BYTES);
+template <class S> static __device__ __forceinline__ void multiply(const walk &w, int32_t (&sums)[S::BN / 2], const addresses<S> &a, cursor<S> &c, int group) {
+    const uint32_t pa = operand_at(a.data + (uint32_t)group * 64 * LINE), pb = operand_at(a.data + S::A_BYTES);
+    uint32_t before = 0;
+#pragma unroll 1
+    for (int32_t k = 0; k < w.lines; k++, c.next()) {
+        wait_at(a.filled(c.at), c.parity());
         product_begin();
-#pragma unroll
-        for (int piece = 0; piece < LINE / 32; piece++) product8(sums, pa + (uint64_t)(piece * 2), pb + (uint64_t)(piece * 2), k | piece);
+        line_product(sums, pa + c.at * (S::STAGE_BYTES / 16), pb + c.at * (S::STAGE_BYTES / 16), k, int8_t());
         product_commit();
         product_wait<1>();
-        if (k) release<S>(g, w, r, at - 1);
+        if (k) a.release(before);
+        before = c.at;
     }
     product_wait<0>();
-    release<S>(g, w, r, at - 1);
+    a.release(before);
 #pragma unroll
     for (int j = 0; j < S::BN / 2; j++) asm volatile("" : "+r"(sums[j])::"memory");    /* read no sum before its wait */
 }
@@ -150,62 +135,115 @@ template <typename T, class S> static __device__ __forceinline__ void gather(con
 
 /* ---- the kernel ---- */
 
-template <typename T, typename O, class S, int HOW> static __device__ __forceinline__ void consume(const args8 &g, const ring<S> &r, beside<T, S> &room) {
-    const int group = (int)threadIdx.x / GROUP - 1;
+template <typename T, class S> static __device__ __forceinline__ void multiply_tiles(const args8 &g, const ring<S> &r, beside<T, S> &room) {
+    const int group = __shfl_sync(~0u, (int)threadIdx.x / GROUP, 0) - 1;
     const int32_t in_tile = group * 64 + (int32_t)threadIdx.x % GROUP / 32 * 16;
     walk w(g);
+    const addresses<S> a(g, w, r);
+    cursor<S> c;
+    uint32_t made = 0, valued = 0;
     wait_for_previous();
-    const int32_t found = __ldcg(g.n_columns);
-    const bool beside_them = found && found <= BESIDE, before = found > BESIDE && g.more && __ldcg(g.n_columns + 1);
-    uint32_t at = 0;
     for (uint32_t turn = 0; w.more(); w.next(), turn++) {
-        int32_t sums[S::BN / 2], m, n;
-        ahead<O, S, HOW> of;
+        int32_t sums[S::BN / 2] = {}, m, n;
+        sums_place<S> place;
         w.tile<S>(&m, &n);
-        of.ask(g, w, m + in_tile, n);
         const bool dense = w.any_dense(m);
-        multiply<S>(g, w, sums, r, at, group);
-        if (g.split > 1) hand_over<S>(g, w, sums, r.data, group);
-        if (beside_them) barrier_wait(&room.full, turn & 1);
-        ending<T, O, S, HOW> end = { g, w, room, r.data, of, m, n, group, in_tile, found, beside_them, before };
-        if (dense) end.all_dense(sums, r, at);
-        else end.all(sums);
-        if (beside_them) {
-            __syncwarp();
-            if (threadIdx.x % 32 == 0) barrier_arrive(&room.empty);
+        multiply<S>(w, sums, a, c, group);
+#pragma unroll
+        for (int i = 0; i < 2; i++, c.next()) {
+            wait_at(a.filled(c.at), c.parity());
+            place.stage[i] = c.at;
         }
+        barrier_wait(&room.taken, (turn & 1) ^ 1);           /* short tiles: no one's sums are forgotten for the next one's */
+        leave_sums<T, S>(w, r, room, place, sums, in_tile);
+        if (!dense) continue;
+        float of_outliers[S::BN / 2] = {};
+        multiply_dense<T, S>(of_outliers, a, made, c, place.held(), dense_lines(g), group);
+        barrier_wait(&room.valued, valued);
+        valued ^= 1;
+        add_dense<T, S>(w, r, room, place, of_outliers, m, in_tile);
     }
+}
+
+template <typename T, typename O, class S, int HOW> static __device__ __forceinline__ void end_tiles(const args8 &g, const ring<S> &r, beside<T, S> &room) {
+    using E = ending<T, O, S, HOW>;
+    const bool first_lane = threadIdx.x % 32 == 0;
+    walk w(g);
+    const addresses<S> a(g, w, r);
+    cursor<S> c;
+    uint32_t summed = 0;
+    wait_for_previous();
+    E e(g, w, r, room);
+    for (uint32_t turn = 0; w.more(); w.next(), turn++) {
+        int32_t m, n;
+        w.tile<S>(&m, &n);
+        const bool dense = w.any_dense(m);
+        e.begin(m, n);
+        c.skip(w.lines);
+        e.place.take(c);
+#pragma unroll 1
+        for (int pass = dense ? 0 : 1; pass < 2; pass++) {
+            const bool make = pass == 0 || !dense;
+            if (pass) e.ask_first();
+            barrier_wait_cluster(&room.summed, summed);
+            summed ^= 1;
+            if (make && e.beside_them) barrier_wait(&room.full, turn & 1);
+            e.all(make, pass == 1);
+            __syncwarp();
+            if (pass) break;
+            if (first_lane) barrier_arrive(&room.valued);
+            make_dense<T, S>(made_weights<T>(g.w, g.w_scale, g.pitch, n, g.a.cols, (int32_t)threadIdx.x - FIRST_ENDER), r, a, c, e.place.held(), dense_lines(g));
+        }
+        a.release(e.place.stage[0]);
+        a.release(e.place.stage[1]);
+        if (first_lane) barrier_arrive(&room.taken);
+        if (first_lane && e.beside_them) barrier_arrive(&room.empty);
+    }
+    count_clamped(e.clamped);
 }
 #endif
 
 template <typename T, typename O, class S, int HOW>
-static __global__ void __launch_bounds__(THREADS, 1) int8_90_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
-                                                                          const __grid_constant__ CUtensorMap map_o, const args8 g) {
+static __global__ void __launch_bounds__(THREADS8, 1) int8_90_kernel(const __grid_constant__ CUtensorMap map_a, const __grid_constant__ CUtensorMap map_b,
+                                                                           const __grid_constant__ CUtensorMap map_o, const args8 g) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     extern __shared__ uint8_t memory[];
-    __shared__ alignas(8) uint64_t full[S::STAGES], empty[S::STAGES];
-    const ring<S> r = { memory + (1024 - shared_address(memory) % 1024) % 1024, full, empty };
-    beside<T, S> &room = *(beside<T, S> *)(r.data + S::RING);
+    uint8_t *const data = memory + (1024 - shared_address(memory) % 1024) % 1024;
+    beside<T, S> &room = *(beside<T, S> *)(data + S::RING);
+    const ring<S> r = { data, room.lines, room.lines + S::STAGES };
     const bool cluster = g.share * g.split > 1;
     if (threadIdx.x == 0) {
-        for (int i = 0; i < S::STAGES; i++) barrier_open(&full[i], 1), barrier_open(&empty[i], (uint32_t)(g.share * 2 * GROUP / 32));
+        for (int i = 0; i < S::STAGES; i++) {
+            barrier_open(&room.lines[i], 1);
+            barrier_open(&room.lines[S::STAGES + i], (uint32_t)(g.share * MULTIPLIER_WARPS));
+            barrier_open(&room.lines[2 * S::STAGES + i], ENDER_WARPS);
+        }
         barrier_open(&room.full, HELPERS);
-        barrier_open(&room.empty, 2 * GROUP / 32);
+        barrier_open(&room.empty, ENDER_WARPS);
+        barrier_open(&room.summed, MULTIPLIER_WARPS);
+        barrier_open(&room.taken, ENDER_WARPS);
+        barrier_open(&room.valued, ENDER_WARPS);
         barriers_opened();
     }
     if (cluster) cluster_meet();
     else __syncthreads();
+    /* All have met once more when those who multiply parts of a tile's columns have read their rings: sums go to others' then. */
+    const bool multiplies = threadIdx.x >= GROUP && threadIdx.x < FIRST_ENDER;
+    if (g.split > 1 && !multiplies) cluster_arrive();
     if (threadIdx.x < GROUP) {
         give_registers<56>();
-        uint32_t at = 0;
-        if (threadIdx.x == 0) at = produce<S>(g, r, &map_a, &map_b, &map_o);
-        else if (threadIdx.x >= 32) gather<T, S>(g, room);
+        if (threadIdx.x < 32) {
+            const addresses<S> a(g, walk(g), r);
+            if (threadIdx.x == 0) produce<S>(g, a, &map_a, &map_b, &map_o);
+        } else gather<T, S>(g, room);
         __syncwarp();
-        if (g.split > 1) produce_later<S>(g, r, at, &map_o);
+    } else if (multiplies) {
+        multiply_tiles<T, S>(g, r, room);
     } else {
-        take_registers<224>();
-        consume<T, O, S, HOW>(g, r, room);
+        take_registers<112>();
+        end_tiles<T, O, S, HOW>(g, r, room);
     }
+    if (g.split > 1 && !multiplies) cluster_wait();
     if (cluster) cluster_meet();                   /* nobody leaves while its shared memory is written or read */
 #endif
 }
@@ -229,7 +267,7 @@ cudaError_t launch_int8_90_tiles(const rv_int8 *q, const rv_int8_many *room, arg
     g.a.tiles_n = parts(p->rows, S::BN * c.share);
     int32_t blocks = g.a.tiles_m * g.a.tiles_n * cluster, most = rv_cuda_int8_blocks(p->multiprocessors, cluster);
     if (blocks > most) blocks = most;
-    return launch_cluster(int8_90_kernel<T, O, S, HOW>, (unsigned)blocks, (unsigned)cluster, S::SHARED_BYTES, overlap, stream, map_x, map_w, map_o, g);
+    return launch_cluster(int8_90_kernel<T, O, S, HOW>, (unsigned)blocks, (unsigned)cluster, THREADS8, shared_bytes8<T>(), overlap, stream, map_x, map_w, map_o, g);
 }
 
 template <typename T> cudaError_t launch_int8_90(const rv_int8 *q, const rv_int8_many *room, const args8 &g, bool overlap, cudaStream_t stream) {

@@ -22,26 +22,31 @@ struct args8 {
     float threshold;                     /* 0: every row has all columns' values, whatever they are */
 };
 
-enum { BESIDE = RV_CUDA_INT8_BESIDE /* an even number */, HELPERS = GROUP - 32 };
+/* A block: a warpgroup of which one thread asks for lines and the other warps bring columns with outliers, two that multiply, two that make results of sums. */
+enum { MULTIPLIERS = 2 * GROUP, ENDERS = 2 * GROUP, FIRST_ENDER = GROUP + MULTIPLIERS, THREADS8 = FIRST_ENDER + ENDERS,
+       MULTIPLIER_WARPS = MULTIPLIERS / 32, ENDER_WARPS = ENDERS / 32, BESIDE = RV_CUDA_INT8_BESIDE, HELPERS = GROUP - 32 };
 
-/* Columns with outliers of a tile's rows and weights, side by side, up to a multiple of AT_ONCE: zeros behind the last.  And for each warp the scales of the
- * tile's weights. */
+/* Both warpgroups multiply halves of a tile of 128 x 128.  Six lines on their way are what it takes: memory answers after some 2,700 clocks, and a line is multiplied in 600. */
+struct tiling8 : tiling<1, 128, true, 1> {
+    using base = tiling<1, 128, true, 1>;
+    static constexpr int STAGES = 192 * 1024 / base::STAGE_BYTES, RING = STAGES * base::STAGE_BYTES;
+};
+
+/* What lies beside the ring.  w, x: columns with outliers of a tile's weights and rows, side by side, up to a multiple of AT_ONCE: zeros behind the last. */
 enum { AT_ONCE = 8 };
 template <typename T, class S> struct beside {
     float w[BESIDE][S::BN];
     alignas(16) T x[S::BM][BESIDE];
-    float4 scale[2 * GROUP / 32][S::BN / 4];
-    uint64_t full, empty;
+    uint64_t full, empty;                /* w and x                                             */
+    uint64_t summed, taken;              /* sums, or what add_dense made of results, are in their stages; results are made of them */
+    uint64_t valued;                     /* results of a tile with dense rows lie where its sums were, as f32 */
+    uint64_t lines[3 * S::STAGES];       /* of the ring: filled; free; weights for dense rows made */
 };
-
-/* Both warpgroups multiply halves of a tile of 128 x 128; room is left for `beside`, and for a block of the launch before.  (Tiles of 256 rows read less, and
- * are slower: their ends take all that, with registers for nothing else.) */
-struct tiling8 : tiling<1, 128, true, 1> {
-    using base = tiling<1, 128, true, 1>;
-    static constexpr int STAGES = 192 * 1024 / base::STAGE_BYTES, RING = STAGES * base::STAGE_BYTES, SHARED_BYTES = 1024 + RING + (int)sizeof(beside<__half, base>);
-};
+template <typename T> constexpr int shared_bytes8() { return 1024 + tiling8::RING + (int)sizeof(beside<T, tiling8>); }
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
+static_assert(ENDERS == MAKERS, "who makes results makes weights of dense rows");
+
 /* ---- which lines of which tiles ---- */
 
 /* A block's tiles in turn, and which lines of the columns it multiplies. */
@@ -55,9 +60,11 @@ struct walk {
         unit = (int32_t)blockIdx.x / blocks;
         apart = (int32_t)gridDim.x / blocks;
         units = g.a.tiles_m * g.a.tiles_n;
-        from = g.a.k_blocks * part / g.split;
-        lines = g.a.k_blocks * (part + 1) / g.split - from;
+        from = first_line(part);
+        lines = lines_of(part);
     }
+    __device__ __forceinline__ int32_t first_line(int32_t of) const { return g.a.k_blocks * of / g.split; }
+    __device__ __forceinline__ int32_t lines_of(int32_t of) const { return first_line(of + 1) - first_line(of); }
     __device__ __forceinline__ bool more() const { return unit < units; }
     __device__ __forceinline__ void next() { unit += apart; }
     template <class S> __device__ __forceinline__ void tile(int32_t *m, int32_t *n) const {
@@ -65,9 +72,8 @@ struct walk {
         *m = tm * S::BM;
         *n = (tn * g.share + place) * S::BN;
     }
-    /* Which part ends a step of the tile, 32 of its weights. */
-    __device__ __forceinline__ int32_t ender(int step) const { return step * g.split / 4; }
-    __device__ __forceinline__ bool ends(int step) const { return ender(step) == part; }
+    /* Of a tile's rows each part makes the results of so many, one part's below the other's. */
+    template <class S> __device__ __forceinline__ int32_t own_rows() const { return S::BM / g.split; }
     /* Of a tile's rows, after wait_for_previous(). */
     __device__ __forceinline__ bool any_dense(int32_t m) const {
         const uint4 v = __ldcg((const uint4 *)(g.dense + m / 32));
@@ -77,12 +83,58 @@ struct walk {
 
 static __device__ __forceinline__ int32_t dense_lines(const args8 &g) { return (g.pitch + HALF_LINE - 1) / HALF_LINE; }
 
-/* One warp has read what step `at` brought: to all whose copies may go there. */
-template <class S> static __device__ __forceinline__ void release(const args8 &g, const walk &w, const ring<S> &r, uint32_t at) {
-    const int32_t lane = (int32_t)threadIdx.x % 32;
-    if (g.share == 1) {
-        if (lane == 0) barrier_arrive(r.free(at));
-    } else if (lane < g.share) barrier_arrive_at(r.free(at), (uint32_t)(w.part * g.share + lane));
-}
+/* A place in the ring.  Everybody's goes the same way: a tile's lines, two stages without a line, which are room for its sums until results are made of them, and where rows
+ * are dense their lines, meanwhile in the other stages. */
+template <class S> struct cursor {
+    uint32_t at = 0, odd = 0;            /* stage; a bit a stage: it was used an odd number of times before */
+    __device__ __forceinline__ uint32_t parity() const { return odd >> at & 1; }
+    __device__ __forceinline__ void next() {
+        odd ^= 1u << at;
+        at = at + 1 == S::STAGES ? 0 : at + 1;
+    }
+    __device__ __forceinline__ void next(uint32_t held) {
+        next();
+        while (held >> at & 1) at = at + 1 == S::STAGES ? 0 : at + 1;
+    }
+    __device__ __forceinline__ void skip(int32_t lines) {
+        if (lines / S::STAGES & 1) odd ^= (1u << S::STAGES) - 1;
+        for (int32_t i = lines % S::STAGES; i; i--) next();
+    }
+};
+/* Addresses of stages and their barriers, found once: a line has no time for it.  The same in all threads, and known to be. */
+template <class S> struct addresses {
+    uint32_t data, bars, peers;          /* bars: what `full` and `empty` point to, one behind the other; peers: those of the block this lane tells that a stage is free */
+    bool tells, alone;
+    __device__ __forceinline__ addresses(const args8 &g, const walk &w, const ring<S> &r) {
+        const int32_t lane = (int32_t)threadIdx.x % 32;
+        data = __shfl_sync(~0u, shared_address(r.data), 0);
+        bars = __shfl_sync(~0u, shared_address(r.full), 0);
+        alone = g.share == 1;
+        tells = lane < g.share;
+        peers = peer_address(bars, (uint32_t)(w.part * g.share + (tells ? lane : 0)));
+    }
+    __device__ __forceinline__ uint32_t filled(uint32_t stage) const { return bars + stage * 8; }
+    __device__ __forceinline__ uint32_t free(uint32_t stage) const { return bars + (S::STAGES + stage) * 8; }
+    __device__ __forceinline__ uint32_t made(uint32_t stage) const { return bars + (2 * S::STAGES + stage) * 8; }
+    __device__ __forceinline__ uint32_t stage(uint32_t i) const { return data + i * S::STAGE_BYTES; }
+    /* One warp has read what is in a stage: to all whose copies may go there. */
+    __device__ __forceinline__ void release(uint32_t stage) const {
+        if (!tells) return;
+        if (alone) arrive_at(free(stage));
+        else arrive_at_peer(peers + (S::STAGES + stage) * 8);
+    }
+};
+/* Where a tile's sums are: 64 rows in each of two stages, 16 bytes of them exchanged so that those of neighbouring rows do not meet in a bank. */
+template <class S> struct sums_place {
+    uint32_t stage[2];
+    __device__ __forceinline__ void take(cursor<S> &c) {
+        stage[0] = c.at, c.next();
+        stage[1] = c.at, c.next();
+    }
+    __device__ __forceinline__ uint32_t held() const { return 1u << stage[0] | 1u << stage[1]; }
+    __device__ __forceinline__ int32_t *row(const ring<S> &r, int32_t i) const { return (int32_t *)r.stage(i < 64 ? stage[0] : stage[1]) + i % 64 * S::BN; }
+    /* Of four neighbours, which they are of a row. */
+    static __device__ __forceinline__ int32_t exchanged(int32_t row, int32_t four) { return (four ^ (row & 3) * 2) * 4; }
+};
 #endif
 #endif

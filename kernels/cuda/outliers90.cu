@@ -1,19 +1,26 @@
 /* outliers90.cu - what outliers add to an LLM.int8 product with many rows, where they are in many columns: `down` has some dozens a row, in other
  * columns each.
  *
- * The one idea: one row may have ten times as many as the next, so a warp takes a row's list as a whole, entry by entry, and each lane has a row of weights:
- * no lane waits for another.  A slice of 32 rows of weights lies in shared memory as codes, column by column, and comes from memory once for up to a thousand
- * rows; sums are in ascending order of columns, as int8_90.cuh adds those that are beside a tile.
+ * The one idea: nobody waits for memory.  Some warps bring codes of 16 rows of weights, a few thousand columns at a time, and leave them column by column in one of two
+ * panels of shared memory, while the others add what is in the other panel: half a warp takes a row's list, entry by entry, and each lane has a row of weights.  What
+ * a code is as a weight, rounded, stands in a table.  Sums are in ascending order of columns, as int8_90.cuh adds those that are beside a tile.
  */
+#include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/int8_many.cuh"
 #include "kernels/cuda/launch.cuh"
 
-enum { WARPS = 32, THREADS = WARPS * 32,
-       WIDE = 32,                        /* rows of weights at a time                           */
-       FOURS = WIDE / 4,                 /* words of a column: codes of four of them            */
+enum { BRINGERS = 14, ADDERS = 18,       /* warps                                               */
+       THREADS = (BRINGERS + ADDERS) * 32,
+       WIDE = 16,                        /* rows of weights at a time                           */
        STEP = 128,                       /* columns, of which slices have whole numbers         */
-       AHEAD = 4,                        /* rows whose entries are asked for before their turn  */
-       TILE_BYTES = 128 << 10,           /* of codes, at most                                   */
+       UNITS = 2,                        /* that a warp has asked for                           */
+       AHEAD = 4,                        /* pairs of rows whose entries are asked for before their turn */
+       MOST_PAIRS = 32,                  /* of rows, that a warp has                            */
+       TOGETHER = 4,                     /* entries                                             */
+       PANEL_BYTES = 64 << 10,           /* of codes, at most                                   */
+       TABLE = 256 * WIDE,               /* weights of all codes                                */
+       WEIGHT_BYTES = WIDE * 4,          /* of those of one code                                */
+       NEAR_BYTES = 2 * 32 * 8,          /* of a warp: entries of two rows, twice               */
        MOST_BYTES = 227 << 10 };         /* of shared memory                                    */
 
 struct outlier_args {
@@ -28,151 +35,263 @@ struct outlier_args {
     int64_t x_ld, out_ld;
     int32_t n, w_rows, pitch;
     int32_t listed;                      /* entries of a list, at most: rows of more are dense  */
-    int32_t together;                    /* slices                                              */
-    int32_t widest, at_once;             /* columns of so many slices, at most; rows of activations that have room together */
+    int32_t together;                    /* slices of a panel                                   */
+    int32_t widest, at_once;             /* columns of a panel, at most; rows of activations that have room together */
     float threshold;
-    bool by_call;
 };
 
-/* ---- weights ---- */
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+/* ---- what a block does, panel after panel ---- */
 
-/* Where codes of four rows lie in column k of the slice, so that neither columns that are written together nor rows that are read together all meet in a bank. */
-static __device__ __forceinline__ int32_t word_of(int32_t k, int32_t four) { return k * FOURS + (four ^ (k >> 2 & (FOURS - 1))); }
-/* That of its first row; of another, by an exclusive or with its number. */
-static __device__ __forceinline__ int32_t byte_of(int32_t k) { return word_of(k, 0) * 4; }
+/* Tiles of WIDE rows of weights; for each as many rows of activations as have room; of those panel after panel of columns. */
+struct panels {
+    const outlier_args &g;
+    int32_t steps, passes, each;         /* of STEP columns; of rows; panels a pass             */
+    int32_t at, first, row0, slice;      /* which it is; row of weights, row of x, slice it begins with */
+    __device__ __forceinline__ panels(const outlier_args &g_) : g(g_), at(0), first((int32_t)blockIdx.x * WIDE), row0(0), slice(0) {
+        steps = (g.pitch + STEP - 1) / STEP;
+        passes = (g.n + g.at_once - 1) / g.at_once;
+        each = SLICES / g.together;
+    }
+    __device__ __forceinline__ bool more() const { return first < g.w_rows; }
+    __device__ __forceinline__ void next() {
+        at++;
+        if ((slice += g.together) < SLICES) return;
+        slice = 0;
+        if ((row0 += g.at_once) < g.n) return;
+        row0 = 0;
+        first += (int32_t)gridDim.x * WIDE;
+    }
+    __device__ __forceinline__ int32_t first_step() const { return slice_start(steps, slice); }
+    __device__ __forceinline__ int32_t end_step() const { return slice_start(steps, slice + g.together); }
+    __device__ __forceinline__ int32_t rows() const { return min(g.at_once, g.n - row0); }
+    __device__ __forceinline__ bool begins_tile() const { return row0 == 0 && slice == 0; }
+    __device__ __forceinline__ int32_t tile() const { return at / (each * passes); }
+    __device__ __forceinline__ uint32_t panel() const { return (uint32_t)at & 1; }
+    __device__ __forceinline__ uint32_t parity() const { return (uint32_t)at >> 1 & 1; }
+};
 
-/* Columns [from, to) of rows first .. first + 31. */
-static __device__ __forceinline__ void bring(const outlier_args &g, int32_t first, int32_t from, int32_t to, uint32_t *tile) {
-    enum { AT_ONCE = 8, APART = WARPS / FOURS * 32 };
-    const int32_t warp = (int32_t)threadIdx.x / 32, four = warp % FOURS, pieces = (to - from) / 4;
-    const int8_t *const w = g.w + (int64_t)(first + four * 4) * g.pitch + from;
-    const bool there = first + four * 4 < g.w_rows;
-#pragma unroll 1
-    for (int32_t c0 = warp / FOURS * 32 + (int32_t)threadIdx.x % 32; c0 < pieces; c0 += AT_ONCE * APART) {
-        uint32_t row[AT_ONCE][4];
+/* Where things lie in shared memory. */
+struct shared {
+    int32_t widest;
+    uint64_t *full, *empty;
+    static __device__ __forceinline__ uint8_t *memory() {
+        extern __shared__ uint4 bytes[];
+        return (uint8_t *)bytes;
+    }
+    __device__ __forceinline__ int8_t *panel(uint32_t i) const { return (int8_t *)(memory() + (int32_t)i * (widest * WIDE)); }
+    __device__ __forceinline__ float *table(int32_t i) const { return (float *)(memory() + 2 * widest * WIDE) + i * TABLE; }
+    __device__ __forceinline__ uint2 *near(int32_t warp) const { return (uint2 *)(memory() + 2 * widest * WIDE + 2 * TABLE * (int32_t)sizeof(float) + warp * NEAR_BYTES); }
+    __device__ __forceinline__ float *sums() const { return (float *)near(ADDERS); }
+};
+
+/* ---- codes to shared memory ---- */
+
+/* Where column k of a panel lies: its rows' codes together, and of eight that a warp writes at a time no two meet in a bank. */
+static __device__ __forceinline__ int32_t place_in_panel(int32_t k) { return (k ^ (k >> 4 & 7)) * WIDE; }
+
+/* A lane's part of STEP columns: 16 of them of four rows. */
+struct unit { uint4 row[4]; };
+static __device__ __forceinline__ void read_unit(const outlier_args &g, unit &u, int32_t first, int32_t step) {
+    const int32_t lane = (int32_t)threadIdx.x % 32, k = step * STEP + lane % 8 * 16, row = first + lane / 8 * 4;
 #pragma unroll
-        for (int32_t i = 0; i < AT_ONCE; i++)
+    for (int i = 0; i < 4; i++) u.row[i] = row + i < g.w_rows && k < g.pitch ? __ldcg((const uint4 *)(g.w + (int64_t)(row + i) * g.pitch + k)) : make_uint4(0, 0, 0, 0);
+}
+/* k: its first column in the panel. */
+static __device__ __forceinline__ void write_unit(const unit &u, int8_t *panel, int32_t k) {
+    const int32_t lane = (int32_t)threadIdx.x % 32, four = lane / 8 * 4;
 #pragma unroll
-            for (int32_t r = 0; r < 4; r++) row[i][r] = there && c0 + i * APART < pieces ? __ldg((const uint32_t *)(w + (int64_t)r * g.pitch) + c0 + i * APART) : 0u;
+    for (int q = 0; q < 4; q++) {
+        auto word = [&](int i) { return q == 0 ? u.row[i].x : q == 1 ? u.row[i].y : q == 2 ? u.row[i].z : u.row[i].w; };
+        const uint32_t a = __byte_perm(word(0), word(1), 0x5140), b = __byte_perm(word(2), word(3), 0x5140), c = __byte_perm(word(0), word(1), 0x7362), d = __byte_perm(word(2), word(3), 0x7362);
+        const uint32_t columns[4] = { __byte_perm(a, b, 0x5410), __byte_perm(a, b, 0x7632), __byte_perm(c, d, 0x5410), __byte_perm(c, d, 0x7632) };
 #pragma unroll
-        for (int32_t i = 0; i < AT_ONCE; i++) {
-            const int32_t k = (c0 + i * APART) * 4;
-            if (k >= to - from) break;
-            const uint32_t a = __byte_perm(row[i][0], row[i][1], 0x5140), b = __byte_perm(row[i][2], row[i][3], 0x5140), c = __byte_perm(row[i][0], row[i][1], 0x7362),
-                           d = __byte_perm(row[i][2], row[i][3], 0x7362);
-            tile[word_of(k, four)] = __byte_perm(a, b, 0x5410);
-            tile[word_of(k + 1, four)] = __byte_perm(a, b, 0x7632);
-            tile[word_of(k + 2, four)] = __byte_perm(c, d, 0x5410);
-            tile[word_of(k + 3, four)] = __byte_perm(c, d, 0x7632);
-        }
+        for (int i = 0; i < 4; i++) *(uint32_t *)(panel + place_in_panel(k + lane % 8 * 16 + q * 4 + i) + four) = columns[i];
     }
 }
-
-/* Has the L2 cache bring them. */
-static __device__ __forceinline__ void expect(const outlier_args &g, int32_t first, int32_t from, int32_t to) {
-    for (int32_t i = (int32_t)threadIdx.x; i < WIDE * ((to - from + STEP - 1) / STEP); i += THREADS)
-        if (first + i % WIDE < g.w_rows) fetch_far(g.w + (int64_t)(first + i % WIDE) * g.pitch + from + i / WIDE * STEP);
+/* A warp's units one after the other, whichever panels they are of. */
+struct unit_walk {
+    panels p;
+    int32_t step;
+    __device__ __forceinline__ unit_walk(const outlier_args &g) : p(g) { step = first(); }
+    __device__ __forceinline__ int32_t first() const { return p.first_step() + (int32_t)threadIdx.x / 32; }
+};
+static __device__ __forceinline__ void read_next(const outlier_args &g, unit_walk &ahead, unit &u) {
+    while (ahead.p.more() && ahead.step >= ahead.p.end_step()) {
+        ahead.p.next();
+        ahead.step = ahead.first();
+    }
+    if (ahead.p.more()) read_unit(g, u, ahead.p.first, ahead.step);
+    ahead.step += BRINGERS;
 }
+template <typename T> static __device__ __forceinline__ void make_table(const outlier_args &g, float *table, int32_t first) {
+    const int32_t row = first + (int32_t)threadIdx.x % WIDE;
+    const float scale = row < g.w_rows ? __ldg(g.w_scale + row) : 0.f;
+    for (int32_t i = (int32_t)threadIdx.x; i < TABLE; i += BRINGERS * 32) table[i] = to_f32(int8_weight<T>((float)(i / WIDE - 128), scale));
+}
+static_assert(BRINGERS * 32 % WIDE == 0, "a thread makes weights of one row");
+/* BRINGERS warps.  What is read lands in registers that nobody touches before it is written. */
+template <typename T> static __device__ __forceinline__ void bring_panels(const outlier_args &g, const shared &s) {
+    wait_for_previous();
+    if (__ldcg(g.n_columns) <= RV_CUDA_INT8_BESIDE || !__ldcg(g.n_columns + 1)) return;
+    unit units[UNITS];
+    unit_walk ahead(g), now(g);
+    const panels &p = now.p;
+#pragma unroll
+    for (int i = 0; i < UNITS; i++) read_next(g, ahead, units[i]);
+    auto begin = [&] {
+        if (!p.more()) return;
+        barrier_wait(&s.empty[p.panel()], p.parity() ^ 1);
+        if (p.begins_tile()) make_table<T>(g, s.table(p.tile() & 1), p.first);
+    };
+    auto bring = [&](unit &u) {
+        while (p.more() && now.step >= p.end_step()) {
+            __syncwarp();
+            if (threadIdx.x % 32 == 0) barrier_arrive(&s.full[p.panel()]);
+            now.p.next();
+            now.step = now.first();
+            begin();
+        }
+        if (!p.more()) return false;
+        write_unit(u, s.panel(p.panel()), (now.step - p.first_step()) * STEP);
+        now.step += BRINGERS;
+        read_next(g, ahead, u);
+        return true;
+    };
+    begin();
+    while (bring(units[0]) && bring(units[1])) {}
+}
+static_assert(UNITS == 2, "each by its name");
 
 /* ---- rows of activations ---- */
 
 static __device__ __forceinline__ bool is_listed(const outlier_args &g, int32_t row) { return (uint32_t)__ldcg(&g.rows[row].outliers) - 1 < (uint32_t)g.listed; }
 
-/* Which entries of a row's list, or of that of all rows, are in slices [from, to): the first, the end << 16. */
-static __device__ __forceinline__ uint32_t span_of(const outlier_args &g, int32_t row, bool valid, int32_t from, int32_t to, int32_t found) {
-    if (!valid || !is_listed(g, row)) return 0;
-    const uint16_t *starts = g.by_call ? g.column_starts : g.starts + (int64_t)row * SLICES;
-    const uint32_t end = to < SLICES ? __ldcg(starts + to) : g.by_call ? (uint32_t)found : (uint32_t)__ldcg(&g.rows[row].outliers);
-    return __ldcg(starts + from) | end << 16;
+/* By its address in shared memory: one instruction finds it. */
+static __device__ __forceinline__ float weight_at(int32_t address) {
+    float w;
+    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(w) : "r"(address));
+    return w;
 }
 
-template <typename T> static __device__ __forceinline__ uint32_t entry_of(const outlier_args &g, int32_t row, int32_t i) {
-    if (!g.by_call) return __ldcg(g.list + (int64_t)row * g.listed + i);
-    const uint32_t column = __ldcg(g.columns + i);
-    const T x = outlier_value<T>(g.x, g.x_ld, row, (int32_t)column, g.threshold);
-    return column | (uint32_t)*(const uint16_t *)&x << 16;
-}
+/* A warp's rows of a pass: pairs [0, pairs) from row0 on, half a warp a row of each; a lane knows of every 16th pair's.  BY_CALL: entries are of all rows' list. */
+template <typename T, bool BY_CALL> struct adder {
+    static constexpr int OF_LANE = MOST_PAIRS / 16;
+    const outlier_args &g;
+    const shared &s;
+    int32_t found, lane16, half, warp;
+    int32_t row0, pairs, end_row;        /* end_row: of the pass                                */
+    int32_t first_column;                /* of the panel                                        */
+    float *sums;                         /* this lane's, of pair 0                              */
+    bool listed[OF_LANE];
+    uint32_t spans[OF_LANE];             /* of the panel: the first entry, the end << 16        */
+    uint32_t ahead[AHEAD], span_of[AHEAD];
 
-/* Adds what entries [i, end) of a row do, whose codes are in the tile; now: the first 32 of them, one a lane.  near: room of the warp for as many.  Entries
- * behind the last are zeros, which add nothing. */
-template <typename T>
-static __device__ __forceinline__ float add_entries(const outlier_args &g, const uint32_t *tile, uint2 *near, float sum, int32_t row, int32_t i, int32_t end, uint32_t now, int32_t from, float scale) {
-    enum { TOGETHER = 8 };
-    const int32_t lane = (int32_t)threadIdx.x % 32;
-#pragma unroll 1
-    while (true) {
-        const int32_t n = end - i < 32 ? end - i : 32;
-        __syncwarp();                    /* all have read those of before                       */
-        near[lane] = make_uint2(lane < n ? (uint32_t)byte_of(column_of(now) - from) : 0u, lane < n ? __float_as_uint(value_of<T>(now)) : 0u);
+    __device__ __forceinline__ adder(const outlier_args &g_, const shared &s_, int32_t found_) : g(g_), s(s_), found(found_) {
+        warp = (int32_t)threadIdx.x / 32 - BRINGERS;
+        lane16 = (int32_t)threadIdx.x % 16;
+        half = (int32_t)threadIdx.x / 16 % 2;
+    }
+    __device__ __forceinline__ int32_t row_of(int32_t pair) const { return row0 + 2 * pair + half; }
+    __device__ __forceinline__ void begin_pass(const panels &p) {
+        const int32_t most = g.at_once / 2, from = most * warp / ADDERS, there = (p.rows() + 1) / 2 - from;
+        pairs = min(most * (warp + 1) / ADDERS - from, max(there, 0));       /* of sums the same warp's in every pass */
+        row0 = p.row0 + 2 * from;
+        end_row = p.row0 + p.rows();
+        sums = s.sums() + 2 * from * WIDE + half * WIDE + lane16;
+#pragma unroll
+        for (int m = 0; m < OF_LANE; m++) {
+            const int32_t pair = m * 16 + lane16;
+            listed[m] = pair < pairs && row_of(pair) < end_row && is_listed(g, row_of(pair));
+        }
+        for (int32_t i = 0; i < pairs; i++) sums[i * 2 * WIDE] = 0;
+    }
+    __device__ __forceinline__ void ask_spans(const panels &p) {
+        const int32_t to = p.slice + g.together;
+        first_column = p.first_step() * STEP;
+#pragma unroll
+        for (int m = 0; m < OF_LANE; m++) {
+            const int32_t row = row_of(m * 16 + lane16);
+            const uint16_t *starts = BY_CALL ? g.column_starts : g.starts + (int64_t)row * SLICES;
+            spans[m] = 0;
+            if (listed[m]) spans[m] = __ldcg(starts + p.slice) | (to < SLICES ? (uint32_t)__ldcg(starts + to) : BY_CALL ? (uint32_t)found : (uint32_t)__ldcg(&g.rows[row].outliers)) << 16;
+        }
+    }
+    __device__ __forceinline__ uint32_t span(int32_t pair) const { return __shfl_sync(~0u, pair < 16 ? spans[0] : spans[1], half * 16 + pair % 16); }
+    /* Behind the last are zeros, which add nothing. */
+    __device__ __forceinline__ uint32_t entry(int32_t pair, int32_t i, int32_t end) const {
+        if (i >= end) return (uint32_t)first_column;
+        if (!BY_CALL) return __ldcg(g.list + row0 * g.listed + (2 * pair + half) * g.listed + i);
+        const uint32_t column = __ldcg(g.columns + i);
+        const T x = outlier_value<T>(g.x, g.x_ld, row_of(pair), (int32_t)column, g.threshold);
+        return column | (uint32_t)*(const uint16_t *)&x << 16;
+    }
+    __device__ __forceinline__ void ask_entry(int u, int32_t pair) {
+        span_of[u] = pair < pairs ? span(pair) : 0u;
+        ahead[u] = entry(pair, (int32_t)(span_of[u] & 0xffff) + lane16, (int32_t)(span_of[u] >> 16));
+    }
+    __device__ __forceinline__ void ask_entries() {
+#pragma unroll
+        for (int u = 0; u < AHEAD; u++) ask_entry(u, u);
+    }
+    /* What a lane has of the next 16 entries of its half's row. */
+    __device__ __forceinline__ void lay(uint2 *near, uint32_t entry) const {
+        near[half * 16 + lane16] = make_uint2((uint32_t)place_in_panel(column_of(entry) - first_column), __float_as_uint(value_of<T>(entry)));
         __syncwarp();
+    }
+    /* n: of both halves, at most. */
+    __device__ __forceinline__ float add(float sum, const uint2 *near, int32_t n, const int8_t *codes, int32_t table) const {
 #pragma unroll 1
         for (int32_t j = 0; j < n; j += TOGETHER) {
             float x[TOGETHER], w[TOGETHER];
+            uint4 two[TOGETHER / 2];
 #pragma unroll
-            for (int32_t u = 0; u < TOGETHER; u += 2) {
-                const uint4 two = *(const uint4 *)(near + j + u);
-                x[u] = __uint_as_float(two.y), x[u + 1] = __uint_as_float(two.w);
-                w[u] = __fmul_rn(__fmul_rn((float)((const int8_t *)tile)[two.x ^ (uint32_t)lane], scale), RV_INT8_ONE);
-                w[u + 1] = __fmul_rn(__fmul_rn((float)((const int8_t *)tile)[two.z ^ (uint32_t)lane], scale), RV_INT8_ONE);
-                const float2 rounded = pair_of(pack_weights(w[u], w[u + 1], T()), T());
-                w[u] = rounded.x, w[u + 1] = rounded.y;
+            for (int u = 0; u < TOGETHER / 2; u++) two[u] = *(const uint4 *)(near + half * 16 + j + 2 * u);
+#pragma unroll
+            for (int u = 0; u < TOGETHER / 2; u++) {
+                x[2 * u] = __uint_as_float(two[u].y), x[2 * u + 1] = __uint_as_float(two[u].w);
+                w[2 * u] = weight_at(table + codes[two[u].x] * WEIGHT_BYTES), w[2 * u + 1] = weight_at(table + codes[two[u].z] * WEIGHT_BYTES);
             }
 #pragma unroll
-            for (int32_t u = 0; u < TOGETHER; u++) sum = __fmaf_rn(x[u], w[u], sum);
+            for (int u = 0; u < TOGETHER; u++) sum = __fmaf_rn(x[u], w[u], sum);
         }
-        if ((i += 32) >= end) return sum;
-        now = i + lane < end ? entry_of<T>(g, row, i + lane) : 0u;
+        return sum;
     }
-}
-
-/* Of 32 rows of which this lane has one, what must be known before their entries are added. */
-template <typename T> struct row_lists {
-    uint32_t spans, ahead[AHEAD];
-    __device__ __forceinline__ uint32_t first_of(const outlier_args &g, int32_t row0, int32_t j) const {
-        const uint32_t span = __shfl_sync(~0u, spans, j & 31);
-        const int32_t i = (int32_t)(span & 0xffff) + (int32_t)threadIdx.x % 32;
-        return j < 32 && i < (int32_t)(span >> 16) ? entry_of<T>(g, row0 + j, i) : 0u;
-    }
-    __device__ __forceinline__ void ask(const outlier_args &g, int32_t row0, int32_t rows, int32_t slice, int32_t found) {
-        const int32_t lane = (int32_t)threadIdx.x % 32;
-        spans = span_of(g, row0 + lane, lane < rows, slice, slice + g.together, found);
+    __device__ __forceinline__ void add_panel(const panels &p) {
+        uint2 *const near = s.near(warp);
+        const int8_t *const codes = s.panel(p.panel()) + lane16;
+        const int32_t table = (int32_t)shared_address(s.table(p.tile() & 1) + 128 * WIDE + lane16);
+#pragma unroll 1
+        for (int32_t base = 0; base < pairs; base += AHEAD)
 #pragma unroll
-        for (int32_t u = 0; u < AHEAD; u++) ahead[u] = first_of(g, row0, u);
+            for (int u = 0; u < AHEAD; u++) {
+                const int32_t pair = base + u;
+                if (pair >= pairs) break;
+                const int32_t begin = (int32_t)(span_of[u] & 0xffff), end = (int32_t)(span_of[u] >> 16), other = __shfl_xor_sync(~0u, end - begin, 16), most = max(end - begin, other);
+                uint2 *const room = near + u % 2 * 32;         /* what was there two pairs ago has been read */
+                lay(room, ahead[u]);
+                ask_entry(u, pair + AHEAD);                    /* its register waits for memory, and nobody for it */
+                if (most == 0) continue;
+                float sum = add(sums[pair * 2 * WIDE], room, min(most, 16), codes, table);
+#pragma unroll 1
+                for (int32_t i = 16; i < most; i += 16) {
+                    const uint32_t now = entry(pair, begin + i + lane16, end);
+                    __syncwarp();        /* all have read those of before                       */
+                    lay(room, now);
+                    sum = add(sum, room, min(most - i, 16), codes, table);
+                }
+                sums[pair * 2 * WIDE] = sum;
+            }
     }
-};
-
-/* A warp's rows [row0, row0 + rows).  lists: of the first 32; sums: of this lane's row of weights, WIDE apart. */
-template <typename T>
-static __device__ __forceinline__ void add_slices(const outlier_args &g, const uint32_t *tile, uint2 *near, float *sums, row_lists<T> lists, int32_t row0, int32_t rows, int32_t slice, int32_t from,
-                                                  int32_t found, float scale) {
-#pragma unroll 1
-    for (int32_t base = 0; base < rows; base += 32) {
-        if (base) lists.ask(g, row0 + base, rows - base, slice, found);
-#pragma unroll 1
-        for (int32_t j = 0; j < 32 && base + j < rows; j++) {
-            const uint32_t now = lists.ahead[0], span = __shfl_sync(~0u, lists.spans, j);
-            const int32_t begin = (int32_t)(span & 0xffff), end = (int32_t)(span >> 16);
-#pragma unroll
-            for (int32_t u = 1; u < AHEAD; u++) lists.ahead[u - 1] = lists.ahead[u];
-            lists.ahead[AHEAD - 1] = lists.first_of(g, row0 + base, j + AHEAD);
-            if (begin < end) sums[(base + j) * WIDE] = add_entries<T>(g, tile, near, sums[(base + j) * WIDE], row0 + base + j, begin, end, now, from, scale);
-        }
-    }
-}
-
-/* Where they go: to what the product adds, where a row without outliers has the one number that changes none; or to the product's results. */
-template <typename T, bool AFTER> static __device__ __forceinline__ void leave(const outlier_args &g, const float *sums, int32_t row0, int32_t rows, int32_t first) {
-    const int32_t lane = (int32_t)threadIdx.x % 32;
-    const bool inside = first + lane < g.w_rows;
-#pragma unroll 1
-    for (int32_t base = 0; base < rows; base += 32) {
-        const uint32_t some = __ballot_sync(~0u, base + lane < rows && is_listed(g, row0 + base + lane));
+    /* Where they go: to what the product adds, where a row without outliers has the one number that changes none; or to the product's results. */
+    template <bool AFTER> __device__ __forceinline__ void leave(int32_t first) const {
 #pragma unroll 4
-        for (int32_t j = 0; j < 32; j++) {
-            if (base + j >= rows || !inside) continue;
-            const bool has = some >> j & 1;
-            const float sum = sums[(base + j) * WIDE];
-            const int64_t at = (int64_t)(row0 + base + j) * g.out_ld + first + lane;
+        for (int32_t pair = 0; pair < pairs; pair++) {
+            const bool has = __shfl_sync(~0u, pair < 16 ? listed[0] : listed[1], half * 16 + pair % 16);
+            const int32_t row = row_of(pair);
+            if (row >= end_row || first + lane16 >= g.w_rows) continue;
+            const float sum = sums[pair * 2 * WIDE];
+            const int64_t at = (int64_t)row * g.out_ld + first + lane16;
             if (!AFTER) ((float *)g.out)[at] = has ? sum : -0.f;
             else if (has) {
                 const uint16_t y = __ldcg((const uint16_t *)g.out + at);
@@ -180,58 +299,59 @@ template <typename T, bool AFTER> static __device__ __forceinline__ void leave(c
             }
         }
     }
-}
+};
+static_assert(MOST_PAIRS == 32, "span() and leave() choose between two");
 
-/* AFTER: to results in out, which are stored without; else out is for the product to add. */
-template <typename T, bool AFTER> static __global__ void __launch_bounds__(THREADS, 1) outliers_kernel(const outlier_args g) {
-    extern __shared__ uint4 memory[];
-    uint32_t *const tile = (uint32_t *)memory;
-    const int32_t warp = (int32_t)threadIdx.x / 32, lane = (int32_t)threadIdx.x % 32, steps = (g.pitch + STEP - 1) / STEP;
-    uint2 *const near = (uint2 *)(tile + g.widest * FOURS) + warp * 32;
-    float *const sums = (float *)(tile + g.widest * FOURS + WARPS * 64) + lane;
-    let_next_start();
+/* ADDERS warps. */
+template <typename T, bool AFTER, bool BY_CALL> static __device__ __forceinline__ void add_panels(const outlier_args &g, const shared &s) {
     wait_for_previous();
     const int32_t found = __ldcg(g.n_columns);
     if (found <= RV_CUDA_INT8_BESIDE || !__ldcg(g.n_columns + 1)) return;
-    auto end_of = [&](int32_t slice) { return min(slice_start(steps, slice + g.together) * STEP, g.pitch); };
+    adder<T, BY_CALL> a(g, s, found);
 #pragma unroll 1
-    for (int32_t first = (int32_t)blockIdx.x * WIDE; first < g.w_rows; first += (int32_t)gridDim.x * WIDE) {
-        const float scale = first + lane < g.w_rows ? __ldg(g.w_scale + first + lane) : 0.f;
-#pragma unroll 1
-        for (int32_t row0 = 0; row0 < g.n; row0 += g.at_once) {
-            const int32_t rows = min(g.at_once, g.n - row0), from_row = rows * warp / WARPS, mine = rows * (warp + 1) / WARPS - from_row;
-            float *const my_sums = sums + from_row * WIDE;
-            __syncthreads();             /* rows of before may have been other warps'           */
-            for (int32_t r = 0; r < mine; r++) my_sums[r * WIDE] = 0;
-#pragma unroll 1
-            for (int32_t slice = 0; slice < SLICES; slice += g.together) {
-                const int32_t from = slice_start(steps, slice) * STEP;
-                row_lists<T> lists;
-                lists.ask(g, row0 + from_row, mine, slice, found);
-                __syncthreads();         /* all have read the slice before                      */
-                bring(g, first, from, end_of(slice), tile);
-                __syncthreads();
-                if (slice + g.together < SLICES) expect(g, first, slice_start(steps, slice + g.together) * STEP, end_of(slice + g.together));
-                add_slices<T>(g, tile, near, my_sums, lists, row0 + from_row, mine, slice, from, found, scale);
-            }
-            leave<T, AFTER>(g, my_sums, row0 + from_row, mine, first);
-        }
+    for (panels p(g); p.more(); p.next()) {
+        if (p.slice == 0) a.begin_pass(p);
+        a.ask_spans(p);
+        a.ask_entries();
+        barrier_wait(&s.full[p.panel()], p.parity());
+        a.add_panel(p);
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) barrier_arrive(&s.empty[p.panel()]);
+        if (p.slice + g.together == SLICES) a.template leave<AFTER>(p.first);
     }
+}
+#endif
+
+/* AFTER: to results in out, which are stored without; else out is for the product to add. */
+template <typename T, bool AFTER, bool BY_CALL> static __global__ void __launch_bounds__(THREADS, 1) outliers_kernel(const outlier_args g) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    __shared__ alignas(8) uint64_t barriers[4];
+    const shared s = { g.widest, barriers, barriers + 2 };
+    let_next_start();
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < 2; i++) barrier_open(&s.full[i], BRINGERS), barrier_open(&s.empty[i], ADDERS);
+        barriers_opened();
+    }
+    __syncthreads();
+    if (threadIdx.x < BRINGERS * 32) bring_panels<T>(g, s);
+    else add_panels<T, AFTER, BY_CALL>(g, s);
+#endif
 }
 
 /* ---- launching ---- */
 
-template <typename T> static cudaError_t launch(outlier_args g, bool after, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
-    auto kernel = after ? outliers_kernel<T, true> : outliers_kernel<T, false>;
-    const int32_t steps = (g.pitch + STEP - 1) / STEP, blocks = (g.w_rows + WIDE - 1) / WIDE;
-    for (g.together = SLICES; g.together > 1 && (steps * g.together + SLICES - 1) / SLICES * STEP * WIDE > TILE_BYTES; g.together /= 2) {}
+template <typename T> static cudaError_t launch(outlier_args g, bool after, bool by_call, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
+    auto kernel = by_call ? (after ? outliers_kernel<T, true, true> : outliers_kernel<T, false, true>) : after ? outliers_kernel<T, true, false> : outliers_kernel<T, false, false>;
+    const int32_t steps = (g.pitch + STEP - 1) / STEP, blocks = (g.w_rows + WIDE - 1) / WIDE, row_bytes = WIDE * (int32_t)sizeof(float);
+    for (g.together = SLICES; g.together > 1 && (steps * g.together + SLICES - 1) / SLICES * STEP * WIDE > PANEL_BYTES; g.together /= 2) {}
     g.widest = (steps * g.together + SLICES - 1) / SLICES * STEP;
-    const int32_t fixed = g.widest * WIDE + WARPS * 256, room = (MOST_BYTES - fixed) / (WIDE * (int32_t)sizeof(float));
-    if (room <= 0) return cudaErrorInvalidValue;
-    g.at_once = g.n < room ? g.n : room;
-    const int32_t bytes = fixed + g.at_once * WIDE * (int32_t)sizeof(float), most = multiprocessors;
+    const int32_t fixed = 2 * (g.widest * WIDE + TABLE * (int32_t)sizeof(float)) + ADDERS * NEAR_BYTES, most_pairs = (MOST_BYTES - 64 - fixed) / (2 * row_bytes);
+    if (most_pairs <= 0) return cudaErrorInvalidValue;
+    const int32_t room = 2 * (most_pairs < ADDERS * MOST_PAIRS ? most_pairs : ADDERS * MOST_PAIRS), passes = (g.n + room - 1) / room;
+    g.at_once = (g.n + passes * 2 - 1) / (passes * 2) * 2;
+    const int32_t bytes = fixed + g.at_once * row_bytes;
     cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    return e ? e : launch_kernel(kernel, dim3((unsigned)(blocks < most ? blocks : most)), THREADS, (size_t)bytes, overlap, stream, g);
+    return e ? e : launch_kernel(kernel, dim3((unsigned)(blocks < multiprocessors ? blocks : multiprocessors)), THREADS, (size_t)bytes, overlap, stream, g);
 }
 
 bool rv_cuda_int8_before(const rv_int8 *q) { return q->p.how != rv_few::RV_FEW_STORE || q->p.out.type == RV_F32; }
@@ -241,8 +361,8 @@ cudaError_t rv_cuda_outliers90(const rv_int8 *q, const rv_int8_many *room, bool 
     const bool before = rv_cuda_int8_before(q), by_call = q->rules.by_call && q->call.rows > 1;
     const outlier_args g = { (const int8_row *)room->rows, room->columns, room->list, room->starts, room->column_starts, room->n_columns, room->h ? room->h : p->x.data,
                              (const int8_t *)p->w, q->w_scale, before ? (void *)room->more : p->out.data, room->h ? q->pitch : p->x.ld,
-                             before ? (int64_t)p->rows : p->out.ld, p->x.rows, p->rows, q->pitch, rv_cuda_int8_listed(q->pitch), 0, 0, 0, by_call ? 0.f : q->rules.threshold, by_call };
-    return p->act == RV_BF16 ? launch<__nv_bfloat16>(g, !before, p->multiprocessors, overlap, stream) : launch<__half>(g, !before, p->multiprocessors, overlap, stream);
+                             before ? (int64_t)p->rows : p->out.ld, p->x.rows, p->rows, q->pitch, rv_cuda_int8_listed(q->pitch), 0, 0, 0, by_call ? 0.f : q->rules.threshold };
+    return p->act == RV_BF16 ? launch<__nv_bfloat16>(g, !before, by_call, p->multiprocessors, overlap, stream) : launch<__half>(g, !before, by_call, p->multiprocessors, overlap, stream);
 }
 
 RV_CUDA_CLAMPED(outliers90)
