@@ -190,7 +190,7 @@ struct outcome { rv_best best; bool failed; };
 
 static outcome on_host(const batch &b, int r) {
     std::vector<float> logits(b.logits.begin() + (size_t)r * b.ld, b.logits.begin() + (size_t)r * b.ld + b.n);
-    std::vector<rv_candidate> room(b.n);
+    std::vector<rv_candidate> room(2 * (size_t)b.n);
     const rv_choice &c = b.how[r];
     rv_sampling s = { c.temperature, c.top_k, c.top_p, c.repetition_penalty, c.seed };
     rv_error err;
