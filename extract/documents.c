@@ -154,7 +154,9 @@ static rv_status set_json(const rv_document_reader *d, rv_record *record, uint32
             add_scalar(&text, json_array_get(v, i));
         }
     } else add_scalar(&text, v);
-    rv_status st = text.failed ? rv_fail_memory(err, d->file) : rv_record_set(record, field, rv_string_text(&text), text.bytes, "given", err);
+    rv_status st = text.failed ? rv_fail_memory(err, d->file)
+                 : json_is_array(v) ? rv_record_set_cells(record, field, rv_string_text(&text), text.bytes, "given", err)
+                                    : rv_record_set(record, field, rv_string_text(&text), text.bytes, "given", err);
     rv_string_free(&text);
     return st;
 }

@@ -76,8 +76,9 @@ static bool gather(sums *s, const rv_page *p, rv_record *record) {
         const char *text = rv_string_text(&line);
         s->rounds = s->rounds || strcasestr(text, "round");
         for (uint32_t i = from; i < to && s->n < MOST_AMOUNTS; i++) {
-            amount a = { .text = p->words[i].text, .line = p->words[i].line };
-            if (!reads_as(record, s->field, a.text, &a.cents)) continue;
+            const char *word = rv_unglued(p->words[i].text);
+            amount a = { .text = rv_pool_text(&record->pool, word, rv_unglued_end(RV_KIND_MONEY, word, strlen(word))), .line = p->words[i].line };
+            if (!a.text || !reads_as(record, s->field, a.text, &a.cents)) continue;
             describe(&a, s, text, above);
             s->all[s->n++] = a;
         }
