@@ -196,7 +196,7 @@ rv_status rv_page_rules(const rv_page *page, rv_record *record, uint32_t *filled
         if (record->slots[i].n_items || f->list) continue;
         if (is_total(f)) {
             bool found = false;
-            if ((st = rv_page_total(page, record, i, &found, err)) == RV_OK) n += found;
+            if ((st = rv_page_total(page, record, i, &found, NULL, err)) == RV_OK) n += found;
             continue;
         }
         search_field(&s, f, &best);
@@ -208,5 +208,33 @@ rv_status rv_page_rules(const rv_page *page, rv_record *record, uint32_t *filled
     if (s.line.failed && st == RV_OK) st = rv_fail_memory(err, "rules");
     rv_string_free(&s.line);
     if (filled) *filled = n;
+    return st;
+}
+
+/* ---- two readings of one page ---- */
+
+enum { FIRST_LIKELY = 1990, LAST_LIKELY = 2049 };        /* years of documents, not of misread digits  */
+
+rv_status rv_page_worth(const rv_page *page, const rv_schema *schema, int *worth, bool *full, rv_error *err) {
+    rv_record *record = rv_record_blank(schema);
+    rv_status st = record ? rv_page_rules(page, record, NULL, err) : rv_fail_memory(err, "rules");
+    *worth = 0;
+    *full = true;
+    for (uint32_t i = 0; i < schema->n_fields && st == RV_OK; i++) {
+        const rv_field *f = &schema->fields[i];
+        const rv_slot *slot = &record->slots[i];
+        if (f->list || (!f->critical && !is_total(f))) continue;
+        bool good = slot->n_items && slot->items->state == RV_VALUE_VALID;
+        if (good && f->kind == RV_KIND_DATE) good = slot->items->first.year >= FIRST_LIKELY && slot->items->first.year <= LAST_LIKELY;
+        *worth += good ? 2 : slot->n_items > 0;
+        if (good && is_total(f)) {
+            int proofs = 0;
+            st = rv_page_total(page, record, i, &good, &proofs, err);
+            *worth += proofs;
+            good = proofs > 0;
+        }
+        *full = *full && good;
+    }
+    rv_record_free(record);
     return st;
 }

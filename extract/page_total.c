@@ -49,7 +49,7 @@ static bool reads_as(rv_record *record, const rv_field *f, const char *text, int
     if (digits < 3 || !strchr(text, '.')) return false;                          /* a count or a year is no amount */
     rv_value_read(&record->pool, f->kind, text, strlen(text), &context, &v);
     *cents = v.number;
-    return v.state == RV_VALUE_VALID && v.number >= 0 && v.number < MOST_CENTS;
+    return v.state == RV_VALUE_VALID && !v.inexact && v.number >= 0 && v.number < MOST_CENTS;      /* nobody pays $29.685 */
 }
 
 /* ---- what is there ---- */
@@ -184,6 +184,7 @@ static rv_status keep_others(const sums *s, const amount *chosen, const amount *
     rv_slot *slot = &record->slots[field];
     const char **others = rv_pool_take(&record->pool, MOST_ALTERNATIVES * sizeof *others);
     if (!others) return rv_fail_memory(err, "record");
+    slot->n_alternatives = 0;
     for (uint32_t i = 0; i < s->n && slot->n_alternatives < MOST_ALTERNATIVES; i++) {
         bool known = s->all[i].cents == chosen->cents || (&s->all[i] != claim && !contradicts(s, &s->all[i], chosen));
         for (uint32_t k = 0; k < slot->n_alternatives && !known; k++) known = !strcmp(others[k], s->all[i].text);
@@ -196,9 +197,10 @@ static rv_status keep_others(const sums *s, const amount *chosen, const amount *
     return RV_OK;
 }
 
-rv_status rv_page_total(const rv_page *page, rv_record *record, uint32_t field, bool *found, rv_error *err) {
+rv_status rv_page_total(const rv_page *page, rv_record *record, uint32_t field, bool *found, int *proven_by, rv_error *err) {
     sums s = { .field = &record->schema->fields[field] };
     *found = false;
+    if (proven_by) *proven_by = 0;
     if (!(s.all = calloc(MOST_AMOUNTS, sizeof *s.all)) || !gather(&s, page, record)) {
         free(s.all);
         return rv_fail_memory(err, "rules");
@@ -208,6 +210,7 @@ rv_status rv_page_total(const rv_page *page, rv_record *record, uint32_t field, 
     if (chosen) st = rv_record_set(record, field, chosen->text, strlen(chosen->text), "ocr", err);
     if (chosen && st == RV_OK) {
         *found = true;
+        if (proven_by) *proven_by = proofs(&s, chosen->cents);
         record->slots[field].confidence = 0.5f;
         if (chosen != claim || proofs(&s, chosen->cents) == 0) st = keep_others(&s, chosen, claim, record, field, err);
         if (record->slots[field].n_alternatives) record->slots[field].confidence = 0.05f;      /* whatever speaks for its form */

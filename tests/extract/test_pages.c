@@ -244,6 +244,36 @@ static void what_was_paid_is_not_read_off_the_line_of_the_total(void **state) {
     close_record();
 }
 
+static int worth_of(const char *name, const char *const *lines, int n, bool *full) {
+    rv_page page;
+    int worth;
+    open_record(name);
+    put(&page, lines, n);
+    if (rv_page_worth(&page, schema, &worth, full, &err)) fail_msg("%s", err.message);
+    rv_page_free(&page);
+    close_record();
+    return worth;
+}
+#define WORTH(full, ...) worth_of("sroie", (const char *const[]){ __VA_ARGS__ }, sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(char *), full)
+
+/* Of two readings of a page: digits that fit together are likelier than those that do not, and a day of this century than one of the next. */
+static void the_reading_in_which_more_fits_together_is_worth_more(void **state) {
+    (void)state;
+    bool full;
+    const int good = WORTH(&full, "SHOP", "21/03/2018", "Tea 4.40", "Cake 3.00", "TOTAL 7.40", "CASH 10.00", "CHANGE 2.60");
+    assert_true(full);
+    assert_true(WORTH(&full, "SHOP", "21/03/2018", "Tea 4.40", "Cake 3.00", "TOTAL 7.10", "CASH 10.00", "CHANGE 2.60") < good);
+    assert_false(full);
+    assert_true(WORTH(&full, "SHOP", "21/03/2178", "Tea 4.40", "Cake 3.00", "TOTAL 7.40", "CASH 10.00", "CHANGE 2.60") < good);
+    assert_false(full);
+    assert_true(WORTH(&full, "SHOP", "Tea 4.40", "Cake 3.00", "TOTAL 7.40", "CASH 10.00", "CHANGE 2.60") < good);
+    assert_false(full);
+    assert_true(WORTH(&full, "SHOP", "21/03/2018", "TOTAL 1.00", "TOTAL 7.40", "TOTAL 9.00") > 0);       /* claims: each kept as an alternative */
+    assert_false(full);
+    assert_int_equal(WORTH(&full, "SHOP"), 0);
+    assert_false(full);
+}
+
 /* Nothing is made up where there is nothing. */
 static void an_empty_page_fills_nothing(void **state) {
     (void)state;
@@ -270,6 +300,7 @@ int main(void) {
         cmocka_unit_test(claims_that_nothing_settles_are_for_somebody_to_look_at),
         cmocka_unit_test(totals_without_tax_before_rounding_or_of_parts_are_no_contradiction),
         cmocka_unit_test(what_was_paid_is_not_read_off_the_line_of_the_total),
+        cmocka_unit_test(the_reading_in_which_more_fits_together_is_worth_more),
         cmocka_unit_test(an_empty_page_fills_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
