@@ -82,10 +82,10 @@ static rv_status open_ocr(rv_reader *r, rv_error *err) {
     return RV_OK;
 }
 
+static bool is_small(uint32_t width, uint32_t height) { return width < SMALL_EDGE || height < SMALL_EDGE; }
+
 /* Small print is read better when it is larger. */
 static rv_status enlarge(rv_pixels *p, int32_t *scale, rv_error *err) {
-    *scale = 1;
-    if (p->width >= SMALL_EDGE && p->height >= SMALL_EDGE) return RV_OK;
     uint8_t *large = malloc((size_t)p->width * p->height * 3 * UPSCALE * UPSCALE);
     if (!large) return rv_fail_memory(err, "page for Tesseract");
     rv_status st = rv_resize_rgb(p->rgb, p->width, p->height, large, p->width * UPSCALE, p->height * UPSCALE, RV_RESIZE_PIL, err);
@@ -115,7 +115,7 @@ static rv_status collect(const tesseract *t, void *it, float scale, rv_page *out
     return st;
 }
 
-rv_status rv_ocr_page(rv_reader *r, const rv_image *image, rv_page *out, rv_error *err) {
+static rv_status read_page(rv_reader *r, const rv_image *image, bool enlarged, rv_page *out, rv_error *err) {
     rv_pixels p = { 0 };
     int32_t tiles, scale = 1;
     rv_status st = RV_OK;
@@ -124,7 +124,7 @@ rv_status rv_ocr_page(rv_reader *r, const rv_image *image, rv_page *out, rv_erro
     TRY(rv_image_read(image, false, &p, &tiles, err));
     out->width = p.width;
     out->height = p.height;
-    TRY(enlarge(&p, &scale, err));
+    if (enlarged && is_small(p.width, p.height)) TRY(enlarge(&p, &scale, err));
     const tesseract *t = &r->ocr->fn;
     t->set_image(r->ocr->api, p.rgb, (int)p.width, (int)p.height, 3, (int)p.width * 3);
     t->set_resolution(r->ocr->api, RESOLUTION);
@@ -136,5 +136,25 @@ rv_status rv_ocr_page(rv_reader *r, const rv_image *image, rv_page *out, rv_erro
 done:
     rv_pixels_free(&p);
     if (st) rv_page_free(out);
+    return st;
+}
+
+rv_status rv_ocr_page(rv_reader *r, const rv_image *image, rv_page *out, rv_error *err) { return read_page(r, image, true, out, err); }
+
+rv_status rv_ocr_again(rv_reader *r, const rv_image *image, const rv_schema *schema, rv_page *page, rv_error *err) {
+    rv_page other = { 0 };
+    int worth, others = 0;
+    bool full;
+    rv_status st = rv_page_worth(page, schema, &worth, &full, err);
+    if (st || full || !is_small(page->width, page->height)) return st;
+    TRY(read_page(r, image, false, &other, err));
+    TRY(rv_page_worth(&other, schema, &others, &full, err));
+    if (others > worth) {
+        rv_page first = *page;
+        *page = other;
+        other = first;
+    }
+done:
+    rv_page_free(&other);
     return st;
 }

@@ -131,6 +131,9 @@ static rv_status use_words(rv_read_work *w, rv_record *record, rv_error *err) {
     rv_status st = RV_OK;
     if (!w->has_words) return RV_OK;
     if (!found(record)) {
+        const double start = rv_now_ms();
+        TRY(rv_ocr_again(w->reader, w->image, record->schema, &w->page, err));
+        w->reading.ocr_ms += (float)(rv_now_ms() - start);
         TRY(rv_page_rules(&w->page, record, NULL, err));
         w->reading.tier = "ocr";
     }
@@ -159,6 +162,7 @@ static rv_status begin(rv_read_work *w, const rv_image *image, const rv_read_opt
     rv_status st = rv_abi_read(&w->options, sizeof w->options, options, "rv_read_options", err);
     if (st) return st;
     w->reading.doctype_confidence = -1;
+    w->image = image;
     bool ask = w->reader->session && w->options.ocr != RV_OCR_ONLY, words = w->options.ocr != RV_OCR_OFF && (w->options.ocr == RV_OCR_ONLY || !ask || rv_ocr_version());
     if (ask && (st = rv_picture_new(w->reader->session, image, &w->picture, err))) return st;
     if (!words) return ask ? RV_OK : rv_fail(err, RV_ERR_ARGUMENT, "rv_read: neither a model nor OCR may be used");

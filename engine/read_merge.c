@@ -64,7 +64,7 @@ static rv_status add_alternative(rv_record *record, rv_slot *slot, const char *t
 
 static rv_status fill(const rv_read_work *w, rv_record *record, uint32_t field, const candidate *c, const char *source, rv_error *err) {
     rv_slot *slot = &record->slots[field], before = *slot;
-    rv_status st = rv_record_set(record, field, c->text, c->bytes, source, err);
+    rv_status st = rv_record_set_cells(record, field, c->text, c->bytes, source, err);
     if (st) return st;
     slot->alternatives = before.alternatives;
     slot->n_alternatives = before.n_alternatives;

@@ -29,6 +29,7 @@ typedef struct rv_read_work {
     rv_read_options  options;
     rv_picture      *picture;            /* NULL: no model                                      */
     rv_page          page;               /* words; none without OCR                             */
+    const rv_image  *image;              /* the caller's                                        */
     bool             has_words;
     rv_reading       reading;
 } rv_read_work;
@@ -64,8 +65,10 @@ rv_status rv_merge_answer(rv_read_work *w, rv_record *record, const rv_job *job,
 /* After the checks: what they and the words on the page say about each value goes into its confidence. */
 void      rv_weigh(rv_record *record);
 
-/* engine/ocr.c: the words on a page; *out is freed with rv_page_free.  RV_ERR_UNSUPPORTED without Tesseract. */
+/* engine/ocr.c: the words on a page, a small one enlarged before; *out is freed with rv_page_free.  RV_ERR_UNSUPPORTED without Tesseract. */
 rv_status rv_ocr_page(rv_reader *r, const rv_image *image, rv_page *out, rv_error *err);
+/* Where *page was enlarged, it is read once more as it is, and the reading in which rules find more of the schema is kept. */
+rv_status rv_ocr_again(rv_reader *r, const rv_image *image, const rv_schema *schema, rv_page *page, rv_error *err);
 void      rv_ocr_free(struct rv_ocr *ocr);
 #ifdef RV_STATIC
 #define RV_OCR_MISSING "a static build cannot load it: use one that was built without RV_STATIC"

@@ -15,7 +15,7 @@ typedef struct rv_sampling {
     uint64_t seed;
 } rv_sampling;
 
-/* Room for sorting one row of logits; one per session. */
+/* Room for sorting one row of logits takes 2 * vocab of them; one per session. */
 typedef struct rv_candidate { float score; int32_t id; } rv_candidate;
 
 /* Chooses a token, among those that the guide allows (NULL: all; it is not moved).  logits f32[vocab] are changed.  seen[id] != 0:

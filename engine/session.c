@@ -40,7 +40,7 @@ static rv_status take_host(rv_session *s, rv_error *err) {
     s->seen = malloc(s->runs_ahead ? vocab : slots * vocab);
     if (!s->runs_ahead) {
         s->logits = malloc(slots * vocab * sizeof *s->logits);
-        s->room = malloc(vocab * sizeof *s->room);
+        s->room = malloc(2 * vocab * sizeof *s->room);
     }
     s->free_pages = malloc((size_t)s->cache.tile_pages * sizeof *s->free_pages);
     s->vision_scratch.host = malloc((ints > pages ? ints : pages) * sizeof(int32_t));

@@ -147,6 +147,7 @@ static rv_status set_json(const rv_document_reader *d, rv_record *record, uint32
     if (!good)
         return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: %s: must be a text, a number, a list of them, or an object with \"value\"", d->file, line,
                        d->schema->fields[field].key);
+    const bool assumed = json_is_object(v) && json_is_true(json_object_get(v, "currency_assumed"));
     v = own;
     if (json_is_array(v)) {
         for (size_t i = 0; i < json_array_size(v); i++) {
@@ -154,8 +155,12 @@ static rv_status set_json(const rv_document_reader *d, rv_record *record, uint32
             add_scalar(&text, json_array_get(v, i));
         }
     } else add_scalar(&text, v);
-    rv_status st = text.failed ? rv_fail_memory(err, d->file) : rv_record_set(record, field, rv_string_text(&text), text.bytes, "given", err);
+    rv_status st = text.failed ? rv_fail_memory(err, d->file)
+                 : json_is_array(v) ? rv_record_set_cells(record, field, rv_string_text(&text), text.bytes, "given", err)
+                                    : rv_record_set(record, field, rv_string_text(&text), text.bytes, "given", err);
     rv_string_free(&text);
+    for (uint32_t i = 0; assumed && st == RV_OK && i < record->slots[field].n_items; i++)
+        record->slots[field].items[i].currency_assumed = true;   /* the dollar in "value" was not on the page */
     return st;
 }
 

@@ -112,6 +112,13 @@ static rv_status cut_brackets(const char *text, size_t bytes, rv_list *out, rv_e
     return st;
 }
 
+rv_status rv_list_cells(const char *text, size_t bytes, rv_list *out, rv_error *err) {
+    *out = (rv_list){ 0 };
+    const rv_status st = bytes ? cut(bar, text, bytes, out, err) : RV_OK;
+    if (st) rv_list_free(out);
+    return st;
+}
+
 rv_status rv_list_split(rv_value_kind kind, const char *text, size_t bytes, rv_list *out, rv_error *err) {
     rv_status st;
     while (bytes && isspace((uint8_t)*text)) text++, bytes--;

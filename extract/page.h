@@ -26,8 +26,16 @@ rv_status rv_page_ground(const rv_page *page, rv_record *record, rv_error *err);
 /* Fills absent slots from labels and forms: a date is what reads as one, the total is the amount beside that word, the seller stands
  * at the top.  source "ocr". *filled (may be NULL): how many. */
 rv_status rv_page_rules(const rv_page *page, rv_record *record, uint32_t *filled, rv_error *err);
-/* The same for the field that holds what is to be paid, where one line may say it and others deny it: see page_total.c. */
-rv_status rv_page_total(const rv_page *page, rv_record *record, uint32_t field, bool *found, rv_error *err);
+/* The same for the field that holds what is to be paid, where one line may say it and others deny it: see page_total.c.  *proofs (may be
+ * NULL): in how many ways the page's other amounts come to it. */
+rv_status rv_page_total(const rv_page *page, rv_record *record, uint32_t field, bool *found, int *proofs, rv_error *err);
+/* How much the rules find there, to choose between two readings of one page: critical fields, days of a likely year, proofs of the total.
+ * *full: nothing is missing. */
+rv_status rv_page_worth(const rv_page *page, const rv_schema *schema, int *worth, bool *full, rv_error *err);
+/* Where a value begins in a word that recognisers and printers have glued something to: "Date:27/04/18", ":27/04/18", "'45.20". */
+const char *rv_unglued(const char *word);
+/* The length of a text without what is glued to its end: "45.20|", of dates "27/04/18)" too. */
+size_t      rv_unglued_end(rv_value_kind kind, const char *text, size_t bytes);
 /* How long the longest label of the field is that stands in the text; 0: none. */
 size_t rv_label_length(const rv_field *field, const char *text);
 /* Where `label` stands in `text` as whole words, case forgiven: behind it; 0: nowhere. */

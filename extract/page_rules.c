@@ -26,6 +26,19 @@ size_t rv_behind_label(const char *text, const char *label) {
     return 0;
 }
 
+const char *rv_unglued(const char *word) {
+    const char *colon = word + strcspn(word, ":="), *digit = word + strcspn(word, "0123456789");
+    if (*colon && colon < digit) word = colon + 1;               /* but "14:22" is one                   */
+    while (*word && !isalnum((unsigned char)*word) && !strchr("$-+.(#", *word)) word++;
+    return word;
+}
+
+size_t rv_unglued_end(rv_value_kind kind, const char *text, size_t bytes) {
+    const char *const glue = kind == RV_KIND_DATE ? ":;,|*~'\"_.)]" : ":;,|*~'\"_";
+    while (bytes && (strchr(glue, text[bytes - 1]) || (unsigned char)text[bytes - 1] >= 128)) bytes--;
+    return bytes;
+}
+
 /* The words of a line, blanks between them; they are [from, *to). */
 static const char *line_at(search *s, uint32_t from, uint32_t *to) {
     const rv_page *p = s->page;
@@ -99,9 +112,10 @@ static void try_runs(search *s, const rv_field *f, uint32_t from, uint32_t to, i
         rv_string run = { 0 };
         for (uint32_t k = i; k < to && k < i + RUN; k++) {
             rv_value value;
-            rv_string_addf(&run, "%s%s", k > i ? " " : "", s->page->words[k].text);
-            if (!may_be(f->kind, rv_string_text(&run)) || !reads_as(s, f, rv_string_text(&run), run.bytes, &value)) continue;
-            keep(best, rv_string_text(&run), score + (f->kind == RV_KIND_MONEY ? (int)(i - from) : -(int)(k - i)) + (value.first.year ? YEAR_KNOWN : 0));
+            rv_string_addf(&run, "%s%s", k > i ? " " : "", k > i ? s->page->words[k].text : rv_unglued(s->page->words[k].text));
+            char *text = rv_pool_text(&s->record->pool, rv_string_text(&run), rv_unglued_end(f->kind, rv_string_text(&run), run.bytes));
+            if (!text || !may_be(f->kind, text) || !reads_as(s, f, text, strlen(text), &value)) continue;
+            keep(best, text, score + (f->kind == RV_KIND_MONEY ? (int)(i - from) : -(int)(k - i)) + (value.first.year ? YEAR_KNOWN : 0));
         }
         rv_string_free(&run);
     }
@@ -182,7 +196,7 @@ rv_status rv_page_rules(const rv_page *page, rv_record *record, uint32_t *filled
         if (record->slots[i].n_items || f->list) continue;
         if (is_total(f)) {
             bool found = false;
-            if ((st = rv_page_total(page, record, i, &found, err)) == RV_OK) n += found;
+            if ((st = rv_page_total(page, record, i, &found, NULL, err)) == RV_OK) n += found;
             continue;
         }
         search_field(&s, f, &best);
@@ -194,5 +208,33 @@ rv_status rv_page_rules(const rv_page *page, rv_record *record, uint32_t *filled
     if (s.line.failed && st == RV_OK) st = rv_fail_memory(err, "rules");
     rv_string_free(&s.line);
     if (filled) *filled = n;
+    return st;
+}
+
+/* ---- two readings of one page ---- */
+
+enum { FIRST_LIKELY = 1990, LAST_LIKELY = 2049 };        /* years of documents, not of misread digits  */
+
+rv_status rv_page_worth(const rv_page *page, const rv_schema *schema, int *worth, bool *full, rv_error *err) {
+    rv_record *record = rv_record_blank(schema);
+    rv_status st = record ? rv_page_rules(page, record, NULL, err) : rv_fail_memory(err, "rules");
+    *worth = 0;
+    *full = true;
+    for (uint32_t i = 0; i < schema->n_fields && st == RV_OK; i++) {
+        const rv_field *f = &schema->fields[i];
+        const rv_slot *slot = &record->slots[i];
+        if (f->list || (!f->critical && !is_total(f))) continue;
+        bool good = slot->n_items && slot->items->state == RV_VALUE_VALID;
+        if (good && f->kind == RV_KIND_DATE) good = slot->items->first.year >= FIRST_LIKELY && slot->items->first.year <= LAST_LIKELY;
+        *worth += good ? 2 : slot->n_items > 0;
+        if (good && is_total(f)) {
+            int proofs = 0;
+            st = rv_page_total(page, record, i, &good, &proofs, err);
+            *worth += proofs;
+            good = proofs > 0;
+        }
+        *full = *full && good;
+    }
+    rv_record_free(record);
     return st;
 }

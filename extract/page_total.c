@@ -49,7 +49,7 @@ static bool reads_as(rv_record *record, const rv_field *f, const char *text, int
     if (digits < 3 || !strchr(text, '.')) return false;                          /* a count or a year is no amount */
     rv_value_read(&record->pool, f->kind, text, strlen(text), &context, &v);
     *cents = v.number;
-    return v.state == RV_VALUE_VALID && v.number >= 0 && v.number < MOST_CENTS;
+    return v.state == RV_VALUE_VALID && !v.inexact && v.number >= 0 && v.number < MOST_CENTS;      /* nobody pays $29.685 */
 }
 
 /* ---- what is there ---- */
@@ -76,8 +76,9 @@ static bool gather(sums *s, const rv_page *p, rv_record *record) {
         const char *text = rv_string_text(&line);
         s->rounds = s->rounds || strcasestr(text, "round");
         for (uint32_t i = from; i < to && s->n < MOST_AMOUNTS; i++) {
-            amount a = { .text = p->words[i].text, .line = p->words[i].line };
-            if (!reads_as(record, s->field, a.text, &a.cents)) continue;
+            const char *word = rv_unglued(p->words[i].text);
+            amount a = { .text = rv_pool_text(&record->pool, word, rv_unglued_end(RV_KIND_MONEY, word, strlen(word))), .line = p->words[i].line };
+            if (!a.text || !reads_as(record, s->field, a.text, &a.cents)) continue;
             describe(&a, s, text, above);
             s->all[s->n++] = a;
         }
@@ -183,6 +184,7 @@ static rv_status keep_others(const sums *s, const amount *chosen, const amount *
     rv_slot *slot = &record->slots[field];
     const char **others = rv_pool_take(&record->pool, MOST_ALTERNATIVES * sizeof *others);
     if (!others) return rv_fail_memory(err, "record");
+    slot->n_alternatives = 0;
     for (uint32_t i = 0; i < s->n && slot->n_alternatives < MOST_ALTERNATIVES; i++) {
         bool known = s->all[i].cents == chosen->cents || (&s->all[i] != claim && !contradicts(s, &s->all[i], chosen));
         for (uint32_t k = 0; k < slot->n_alternatives && !known; k++) known = !strcmp(others[k], s->all[i].text);
@@ -195,9 +197,10 @@ static rv_status keep_others(const sums *s, const amount *chosen, const amount *
     return RV_OK;
 }
 
-rv_status rv_page_total(const rv_page *page, rv_record *record, uint32_t field, bool *found, rv_error *err) {
+rv_status rv_page_total(const rv_page *page, rv_record *record, uint32_t field, bool *found, int *proven_by, rv_error *err) {
     sums s = { .field = &record->schema->fields[field] };
     *found = false;
+    if (proven_by) *proven_by = 0;
     if (!(s.all = calloc(MOST_AMOUNTS, sizeof *s.all)) || !gather(&s, page, record)) {
         free(s.all);
         return rv_fail_memory(err, "rules");
@@ -207,6 +210,7 @@ rv_status rv_page_total(const rv_page *page, rv_record *record, uint32_t field, 
     if (chosen) st = rv_record_set(record, field, chosen->text, strlen(chosen->text), "ocr", err);
     if (chosen && st == RV_OK) {
         *found = true;
+        if (proven_by) *proven_by = proofs(&s, chosen->cents);
         record->slots[field].confidence = 0.5f;
         if (chosen != claim || proofs(&s, chosen->cents) == 0) st = keep_others(&s, chosen, claim, record, field, err);
         if (record->slots[field].n_alternatives) record->slots[field].confidence = 0.05f;      /* whatever speaks for its form */

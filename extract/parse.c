@@ -39,13 +39,16 @@ static span unwrap_key(span s) {
     return s;
 }
 
-rv_status rv_parse_offer(rv_parse *p, uint32_t field, const char *text, size_t bytes) {
+static rv_status offer(rv_parse *p, uint32_t field, const char *text, size_t bytes, bool cells) {
     span value = p->record->schema->fields[field].list ? trim((span){ text, bytes }) : unwrap((span){ text, bytes });
     if (rv_slot_found(p->record, field)) return RV_OK;
-    rv_status st = rv_record_set(p->record, field, value.text, value.bytes, p->source, p->err);
+    rv_status st = (cells ? rv_record_set_cells : rv_record_set)(p->record, field, value.text, value.bytes, p->source, p->err);
     if (st == RV_OK && rv_slot_found(p->record, field)) p->found++;
     return st;
 }
+
+rv_status rv_parse_offer(rv_parse *p, uint32_t field, const char *text, size_t bytes) { return offer(p, field, text, bytes, false); }
+rv_status rv_parse_offer_cells(rv_parse *p, uint32_t field, const char *text, size_t bytes) { return offer(p, field, text, bytes, true); }
 
 /* ---- lines ---------------------------------------------------------------------------------- */
 

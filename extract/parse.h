@@ -18,6 +18,8 @@ enum { RV_PARSE_BYTES = 1 << 20 };    /* a longer answer is an error            
 
 /* Gives `text` to field `field` unless it has a value; blanks, quotes, ** and ` around it are dropped. */
 rv_status rv_parse_offer(rv_parse *p, uint32_t field, const char *text, size_t bytes);
+/* The same for items that are known to have " | " between them and nothing else. */
+rv_status rv_parse_offer_cells(rv_parse *p, uint32_t field, const char *text, size_t bytes);
 
 /* A JSON object somewhere in the text, however damaged.  *any: there was one with a known key. */
 rv_status rv_parse_json(rv_parse *p, const char *text, size_t bytes, bool *any);

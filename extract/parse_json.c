@@ -197,7 +197,7 @@ static rv_status finish_table(reader *r, table *t) {
         column *c = &t->columns[i];
         if (t->rows && c->cells < t->rows) add_cell(c, t->rows - 1, "", 0);
         if (c->text.failed) st = rv_fail_memory(r->parse->err, "answer");
-        if (st == RV_OK) st = rv_parse_offer(r->parse, (uint32_t)c->field, rv_string_text(&c->text), c->text.bytes);
+        if (st == RV_OK) st = rv_parse_offer_cells(r->parse, (uint32_t)c->field, rv_string_text(&c->text), c->text.bytes);
         rv_string_free(&c->text);
         r->any = true;
     }
@@ -230,7 +230,7 @@ static rv_status read_array(reader *r, const char *key, int32_t field) {
     if (st == RV_OK) st = last;
     if (st == RV_OK && field >= 0 && list.cells) {
         r->any = true;
-        st = rv_parse_offer(r->parse, (uint32_t)field, rv_string_text(&list.text), list.text.bytes);
+        st = rv_parse_offer_cells(r->parse, (uint32_t)field, rv_string_text(&list.text), list.text.bytes);
     }
     rv_string_free(&list.text);
     return st;

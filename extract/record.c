@@ -67,9 +67,9 @@ static rv_status read_item(rv_record *record, const rv_field *field, rv_value_ki
     return RV_OK;
 }
 
-static rv_status read_list(rv_record *record, const rv_field *field, const char *text, size_t bytes, rv_slot *slot, rv_error *err) {
+static rv_status read_list(rv_record *record, const rv_field *field, const char *text, size_t bytes, bool cells, rv_slot *slot, rv_error *err) {
     rv_list list = { 0 };
-    rv_status st = rv_list_split(field->kind, text, bytes, &list, err);
+    rv_status st = cells ? rv_list_cells(text, bytes, &list, err) : rv_list_split(field->kind, text, bytes, &list, err);
     if (st) return st;
     rv_value *items = list.count ? rv_pool_take(&record->pool, list.count * sizeof *items) : NULL;
     bool any = false;
@@ -96,7 +96,7 @@ static void judge_masked(rv_record *record, const rv_field *field, const char *t
     rv_pool_free(&scratch);
 }
 
-rv_status rv_record_set(rv_record *record, uint32_t i, const char *text, size_t bytes, const char *source, rv_error *err) {
+static rv_status set(rv_record *record, uint32_t i, const char *text, size_t bytes, bool cells, const char *source, rv_error *err) {
     const rv_field *field = &record->schema->fields[i];
     rv_slot *slot = &record->slots[i];
     char *safe;
@@ -106,7 +106,7 @@ rv_status rv_record_set(rv_record *record, uint32_t i, const char *text, size_t 
     slot->n_items = 0;
     slot->answered = true;
     slot->source = source && *source ? rv_pool_text(&record->pool, source, strlen(source)) : "";
-    if (field->list) st = read_list(record, field, safe, bytes, slot, err);
+    if (field->list) st = read_list(record, field, safe, bytes, cells, slot, err);
     else if ((slot->items = rv_pool_take(&record->pool, sizeof *slot->items))) {
         st = read_item(record, field, field->kind, safe, bytes, slot->items, err);
         if (st == RV_OK && field->kind == RV_KIND_TFN) judge_masked(record, field, text, bytes, slot->items);
@@ -119,4 +119,12 @@ rv_status rv_record_set(rv_record *record, uint32_t i, const char *text, size_t 
     slot->raw = raw.raw;
     free(safe);
     return st ? st : record->pool.failed ? rv_fail_memory(err, field->key) : RV_OK;
+}
+
+rv_status rv_record_set(rv_record *record, uint32_t field, const char *text, size_t bytes, const char *source, rv_error *err) {
+    return set(record, field, text, bytes, false, source, err);
+}
+
+rv_status rv_record_set_cells(rv_record *record, uint32_t field, const char *text, size_t bytes, const char *source, rv_error *err) {
+    return set(record, field, text, bytes, true, source, err);
 }

@@ -115,7 +115,7 @@ static rv_status set_column(rv_record *record, const table *t, const char *role,
     if (field < 0 || (!column(t, role) && !split_amounts)) return RV_OK;
     write_column(t, role, &text);
     rv_status st = text.failed ? rv_fail_memory(err, "rows of a statement") : RV_OK;
-    if (st == RV_OK && text.bytes) st = rv_record_set(record, (uint32_t)field, text.data, text.bytes, source, err);
+    if (st == RV_OK && text.bytes) st = rv_record_set_cells(record, (uint32_t)field, text.data, text.bytes, source, err);
     if (st == RV_OK) record->slots[field].answered = true;
     rv_string_free(&text);
     return st;

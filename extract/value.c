@@ -213,8 +213,7 @@ static void read_url(rv_pool *pool, const char *text, const rv_value_context *co
     const char *dot = memchr(copy, '.', host);
     bool fits = host > 3 && dot && dot != copy && !strchr(copy, ' ') && !strpbrk(copy, "<>\"'") && dot[1] && (size_t)(dot - copy) + 1 < host;
     for (size_t i = 0; i < host; i++) copy[i] = (char)tolower((uint8_t)copy[i]);
-    size_t n = strlen(copy);
-    if (n && copy[n - 1] == '/') copy[n - 1] = '\0';
+    for (size_t n = strlen(copy); n && copy[n - 1] == '/'; n--) copy[n - 1] = '\0';
     out->text = fits ? copy : text;
     if (!fits) out->why = "not a web address";
 }

@@ -73,7 +73,7 @@ static void choose_row(const rv_answering *a, int32_t r, const float *logits, in
     rv_sampling sampling = { how->temperature, how->top_k, how->top_p, how->repetition_penalty, how->seed };
     uint8_t *seen = a->seen + (size_t)a->slot[r] * (size_t)vocab;
     float *copy = malloc((size_t)vocab * sizeof *copy);
-    rv_candidate *room = malloc((size_t)vocab * sizeof *room);
+    rv_candidate *room = malloc(2 * (size_t)vocab * sizeof *room);
     rv_error err;
     if (a->pos[r] < 0) goto done;
     memcpy(copy, logits, (size_t)vocab * sizeof *copy);

@@ -1,8 +1,8 @@
 /* test_parses.c - random answers in the real vocabulary: whatever is said has the form that was asked for.
  *
- * Two ways to be random: a model of random weights, whose steps are the engine's own and slow, and tokens drawn from those that the
- * mask allows, through the same code that takes a model's.  `test_parses full [SCHEMA]` draws 1,000 answers a schema in either
- * grammar and asks the model 24 times a schema; `test_parses model [SCHEMA]` asks it 1,000 times.
+ * Two ways to be random: a model of random weights, whose steps are the engine's own, and tokens drawn from those that the mask
+ * allows, through the same code that takes a model's.  `test_parses full [SCHEMA]` draws 1,000 answers a schema in either grammar and
+ * asks the model 24 times a schema; `test_parses model [SCHEMA]` asks it 1,000 times, `test_parses gpu [SCHEMA]` does so on a GPU.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,6 +23,9 @@
 static bool full;
 static int asked = 2;                    /* answers of the model a schema                       */
 static int drawn = 10;                   /* and of the mask                                     */
+static uint32_t slots = 8;
+static int warm_every = 10;              /* one answer in so many is drawn from the model's distribution */
+static rv_backend_id backend = RV_BACKEND_CPU;
 static const char *only;                 /* NULL: all */
 static char folder[4096];
 static rv_model *model;
@@ -62,7 +65,7 @@ static void write_model(void) {
 
 static int set_up(void **state) {
     rv_error err;
-    rv_load_options load = { .size = sizeof load, .backend = RV_BACKEND_CPU };
+    rv_load_options load = { .size = sizeof load, .backend = backend };
     (void)state;
     if (access(RV_TEST_SHARED "/tokenizer/tokenizer.json", R_OK)) return 0;
     write_model();
@@ -133,9 +136,9 @@ static void check_record(const rv_schema *schema, const rv_job *job) {
     rv_record_free(record);
 }
 
-static rv_session *session_of(uint32_t slots, uint32_t context) {
+static rv_session *session_of(uint32_t n, uint32_t context) {
     rv_session *session;
-    rv_session_options room = { .size = sizeof room, .slots = slots, .queue = 64, .context = context };
+    rv_session_options room = { .size = sizeof room, .slots = n, .queue = 64, .context = context };
     rv_error err;
     if (rv_session_new(model, &room, &session, &err)) fail_msg("%s", err.message);
     return session;
@@ -256,15 +259,15 @@ static int distinct(uint64_t *texts, int n) {
     return different;
 }
 
-/* Other words, another answer; now and then drawn at random, which takes long. */
-static void ask_eight(rv_session *session, const rv_schema *schema, rv_constraint *form, int from, int n, uint64_t *texts) {
-    rv_job *jobs[8];
+/* Other words, another answer; of those that are drawn at random no two are the same. */
+static void ask_together(rv_session *session, const rv_schema *schema, rv_constraint *form, int from, int n, uint64_t *texts) {
+    rv_job *jobs[64];
     uint32_t active = 1;
     rv_error err;
     for (int i = 0; i < n; i++) {
         char prompt[32];
         snprintf(prompt, sizeof prompt, "Read page %d.", from + i);
-        if (rv_submit(session, &(rv_request){ .size = sizeof(rv_request), .prompt = prompt, .constraint = form, .temperature = (from + i) % 50 == 1, .top_k = UINT32_MAX, .top_p = 1,
+        if (rv_submit(session, &(rv_request){ .size = sizeof(rv_request), .prompt = prompt, .constraint = form, .temperature = (from + i) % warm_every == 1, .top_k = UINT32_MAX, .top_p = 1,
                                               .seed = (uint64_t)(from + i) }, &jobs[i], &err)) fail_msg("%s", err.message);
     }
     while (active) assert_int_equal(rv_step(session, &active, &err), RV_OK);
@@ -281,14 +284,14 @@ static void every_answer_has_every_key_and_columns_of_one_length(void **state) {
     rv_error err;
     static uint64_t texts[1000];
     if (!model) skip();
-    rv_session *session = session_of(8, 8192);
+    rv_session *session = session_of(slots, 8192);
     for (uint32_t s = 0; s < rv_schema_count(); s++) {
         const char *name = rv_schema_name(s);
         rv_schema *schema;
         if (only ? strcmp(only, name) : !full && strcmp(name, "receipt")) continue;
         if (rv_schema_open(name, &schema, &err)) fail_msg("%s", err.message);
         rv_constraint *form = short_form(schema, s % 2);
-        for (int k = 0; k < asked; k += 8) ask_eight(session, schema, form, k, asked - k < 8 ? asked - k : 8, texts);
+        for (int k = 0; k < asked; k += (int)slots) ask_together(session, schema, form, k, asked - k < (int)slots ? asked - k : (int)slots, texts);
         printf("%s: %d answers of %u keys parse, %d of them different\n", name, asked, schema->n_fields, distinct(texts, asked));
         fflush(stdout);
         rv_constraint_free(form);
@@ -302,9 +305,10 @@ int main(int argc, char **argv) {
         cmocka_unit_test(whatever_the_mask_allows_parses),
         cmocka_unit_test(every_answer_has_every_key_and_columns_of_one_length),
     };
-    bool long_model = argc > 1 && !strcmp(argv[1], "model");
+    bool gpu = argc > 1 && !strcmp(argv[1], "gpu"), long_model = gpu || (argc > 1 && !strcmp(argv[1], "model"));
     full = long_model || (argc > 1 && !strcmp(argv[1], "full"));
     if (full) asked = long_model ? 1000 : 24, drawn = long_model ? 0 : 1000;
+    if (gpu) backend = RV_BACKEND_CUDA, slots = 64, warm_every = 2;
     if (argc > 2) only = argv[2];
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -74,6 +74,17 @@ static void one_column_of_amounts_is_parted_by_its_signs(void **state) {
     close_record();
 }
 
+static void a_comma_in_the_only_row_parts_nothing(void **state) {
+    (void)state;
+    const rv_statement_column columns[] = { COLUMN("date", "9 Jan 2024"), COLUMN("description", "Transfer to J. Smith, rent; thanks"), COLUMN("debit", "$1.00 $2.00"),
+                                            COLUMN("balance", "$5.00") };
+    open_record("bank_statement");
+    fill(columns, 4);
+    assert_string_equal(raw("TRANSACTION_DESCRIPTIONS"), "Transfer to J. Smith, rent; thanks");
+    for (uint32_t i = 0; i < 4; i++) assert_int_equal(record->slots[rv_statement_field(schema, columns[i].role)].n_items, 1);
+    close_record();
+}
+
 /* ---- words ---- */
 
 /* Lines of text as words of 10 by 10 pixels a letter. */
@@ -163,6 +174,19 @@ static void digits_of_an_abn_are_no_telephone_number(void **state) {
     close_record();
 }
 
+static void what_is_glued_to_a_value_is_no_part_of_it(void **state) {
+    (void)state;
+    rv_page page;
+    open_record("receipt");
+    put(&page, (const char *const[]){ "SHOP", "ABN:51 824 753 556", "Time :17:57:32 Date :27/04/18)", "TOTAL:$33.00|" }, 4);
+    assert_int_equal(rv_page_rules(&page, record, NULL, &err), RV_OK);
+    assert_string_equal(raw("BUSINESS_ABN"), "51 824 753 556");
+    assert_string_equal(raw("INVOICE_DATE"), "27/04/18");
+    assert_string_equal(raw("TOTAL_AMOUNT"), "$33.00");
+    rv_page_free(&page);
+    close_record();
+}
+
 /* The total of a receipt, what else the page claims, and whether somebody is asked to look. */
 static void total_is(const char *name, const char *want, const char *other, bool review, const char *const *lines, int n) {
     rv_page page;
@@ -220,6 +244,36 @@ static void what_was_paid_is_not_read_off_the_line_of_the_total(void **state) {
     close_record();
 }
 
+static int worth_of(const char *name, const char *const *lines, int n, bool *full) {
+    rv_page page;
+    int worth;
+    open_record(name);
+    put(&page, lines, n);
+    if (rv_page_worth(&page, schema, &worth, full, &err)) fail_msg("%s", err.message);
+    rv_page_free(&page);
+    close_record();
+    return worth;
+}
+#define WORTH(full, ...) worth_of("sroie", (const char *const[]){ __VA_ARGS__ }, sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(char *), full)
+
+/* Of two readings of a page: digits that fit together are likelier than those that do not, and a day of this century than one of the next. */
+static void the_reading_in_which_more_fits_together_is_worth_more(void **state) {
+    (void)state;
+    bool full;
+    const int good = WORTH(&full, "SHOP", "21/03/2018", "Tea 4.40", "Cake 3.00", "TOTAL 7.40", "CASH 10.00", "CHANGE 2.60");
+    assert_true(full);
+    assert_true(WORTH(&full, "SHOP", "21/03/2018", "Tea 4.40", "Cake 3.00", "TOTAL 7.10", "CASH 10.00", "CHANGE 2.60") < good);
+    assert_false(full);
+    assert_true(WORTH(&full, "SHOP", "21/03/2178", "Tea 4.40", "Cake 3.00", "TOTAL 7.40", "CASH 10.00", "CHANGE 2.60") < good);
+    assert_false(full);
+    assert_true(WORTH(&full, "SHOP", "Tea 4.40", "Cake 3.00", "TOTAL 7.40", "CASH 10.00", "CHANGE 2.60") < good);
+    assert_false(full);
+    assert_true(WORTH(&full, "SHOP", "21/03/2018", "TOTAL 1.00", "TOTAL 7.40", "TOTAL 9.00") > 0);       /* claims: each kept as an alternative */
+    assert_false(full);
+    assert_int_equal(WORTH(&full, "SHOP"), 0);
+    assert_false(full);
+}
+
 /* Nothing is made up where there is nothing. */
 static void an_empty_page_fills_nothing(void **state) {
     (void)state;
@@ -236,14 +290,17 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_without_a_date_have_that_of_the_row_before_and_balances_carried_are_left_out),
         cmocka_unit_test(one_column_of_amounts_is_parted_by_its_signs),
+        cmocka_unit_test(a_comma_in_the_only_row_parts_nothing),
         cmocka_unit_test(rules_read_a_receipt_by_its_labels),
         cmocka_unit_test(values_get_their_place_on_the_page),
         cmocka_unit_test(an_amount_that_stands_there_twice_is_cited_where_its_name_is),
         cmocka_unit_test(digits_of_an_abn_are_no_telephone_number),
+        cmocka_unit_test(what_is_glued_to_a_value_is_no_part_of_it),
         cmocka_unit_test(a_line_that_only_claims_to_be_the_total_is_not_believed_against_the_sums),
         cmocka_unit_test(claims_that_nothing_settles_are_for_somebody_to_look_at),
         cmocka_unit_test(totals_without_tax_before_rounding_or_of_parts_are_no_contradiction),
         cmocka_unit_test(what_was_paid_is_not_read_off_the_line_of_the_total),
+        cmocka_unit_test(the_reading_in_which_more_fits_together_is_worth_more),
         cmocka_unit_test(an_empty_page_fills_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

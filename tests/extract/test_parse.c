@@ -76,6 +76,8 @@ static void json_is_read_fenced_nested_and_damaged(void **state) {
         "{\"supplier\": {\"name\": \"Acme\", \"abn\": \"51 824 753 556\"}, \"items\": [{\"description\": \"Milk\", \"quantity\": 2, \"price\": 1.5, \"total\": 3.00}, {\"description\": \"Bag\", \"total\": 0.15}]}",
         "SUPPLIER_NAME", "Acme", "BUSINESS_ABN", "51 824 753 556", "LINE_ITEM_DESCRIPTIONS", "Milk | Bag", "LINE_ITEM_QUANTITIES",
         "2 | NOT_FOUND", "LINE_ITEM_PRICES", "$1.50 | NOT_FOUND", "LINE_ITEM_TOTAL_PRICES", "$3.00 | $0.15");
+    FIELDS("receipt", "{\"items\": [{\"description\": \"Milk, 2L; cold\", \"total\": 3.00}]}", "LINE_ITEM_DESCRIPTIONS", "Milk, 2L; cold", "LINE_ITEM_TOTAL_PRICES", "$3.00");
+    FIELDS("receipt", "{\"products\": [\"Milk, full cream\"]}", "LINE_ITEM_DESCRIPTIONS", "Milk, full cream");
     FIELDS("receipt", "{\"store\": \"Acme\" \"total\": \"$5.00\",, \"gst\": \"$0.45\",}", "SUPPLIER_NAME", "Acme", "TOTAL_AMOUNT", "$5.00",
            "GST_AMOUNT", "$0.45");
     FIELDS("receipt", "{\n  \"store\": \"Acme,\n  \"total\": \"$5.00\"\n}", "SUPPLIER_NAME", "Acme", "TOTAL_AMOUNT", "$5.00");

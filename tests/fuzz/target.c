@@ -13,7 +13,8 @@ const fuzz_target fuzz_targets[] = {
     { "json", fuzz_json, 400 },
     { "template", fuzz_template, 200 },       { "quant_state", fuzz_quant_state, 300 }, { "cache", fuzz_cache, 10 },
     { "answer", fuzz_answer, 200 },           { "fields", fuzz_fields, 100 },       { "schema", fuzz_schema, 100 },
-    { "form", fuzz_form, 20 },
+    { "form", fuzz_form, 20 },                { "value", fuzz_value, 400 },         { "page", fuzz_page, 200 },
+    { "rows", fuzz_rows, 200 },
     { NULL, NULL, 0 },
 };
 

@@ -35,6 +35,9 @@ void fuzz_answer(const uint8_t *data, size_t bytes);
 void fuzz_fields(const uint8_t *data, size_t bytes);
 void fuzz_schema(const uint8_t *data, size_t bytes);
 void fuzz_form(const uint8_t *data, size_t bytes);
+void fuzz_value(const uint8_t *data, size_t bytes);
+void fuzz_page(const uint8_t *data, size_t bytes);
+void fuzz_rows(const uint8_t *data, size_t bytes);
 
 /* ---- judging ---- */
 

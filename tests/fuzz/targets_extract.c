@@ -1,4 +1,5 @@
-/* targets_extract.c - what documents and their readers say: a model's answers, files of fields, schemas and rules, forms of answers. */
+/* targets_extract.c - what documents and their readers say: a model's answers, values, words on a page, rows of a statement, files of
+ * fields, schemas and rules, forms of answers. */
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,7 +8,8 @@
 #include "engine/rvconstraint.h"
 #include "engine/rvextract.h"
 #include "extract/check.h"
-#include "extract/record.h"
+#include "extract/page.h"
+#include "extract/statement.h"
 #include "tests/fuzz/target.h"
 
 static const rv_schema *built_in(unsigned which) {
@@ -102,6 +104,127 @@ void fuzz_answer(const uint8_t *data, size_t bytes) {
     char *exact = (char *)fuzz_exact(data + 1, bytes - 1);
     rv_record *record = parsed(schema, exact, bytes - 1, data[0] & 64 ? "TAX INVOICE ABN 51 824 753 556 TOTAL $45.20" : NULL);
     judge_written(schema, record, (rv_form)(data[0] / 8 % 6));
+    judge_private(record);
+    rv_record_free(record);
+    free(exact);
+}
+
+/* ---- values ---- */
+
+static void judge_valid(rv_pool *pool, const rv_value *v, const rv_value_context *context) {
+    rv_value again;
+    rv_value_read(pool, v->kind, v->text, strlen(v->text), context, &again);
+    if (again.state != RV_VALUE_VALID || !rv_value_same(v, &again) || strcmp(v->text, again.text)) fuzz_broken("a normal form is read as another value", v->text);
+    FUZZ_HOLDS(v->why == NULL && v->text[0]);
+    if (v->kind == RV_KIND_DATE || v->kind == RV_KIND_DATE_RANGE) {
+        FUZZ_HOLDS(rv_date_exists(v->first));
+        if (v->first.year) FUZZ_HOLDS(!rv_date_compare(rv_date_of_days(rv_date_days(v->first)), v->first));
+    }
+    if (v->kind != RV_KIND_MONEY) return;
+    char text[40];
+    rv_money_text(v->number, v->currency, text);
+    rv_value_read(pool, RV_KIND_MONEY, text, strlen(text), NULL, &again);
+    if (again.state != RV_VALUE_VALID || again.number != v->number || strcmp(again.currency, v->currency)) fuzz_broken("an amount is written as another", text);
+}
+
+/* The first byte is the kind, the second what is known of the document; the rest is the text. */
+void fuzz_value(const uint8_t *data, size_t bytes) {
+    static const char *const choices[] = { "CASH", "EFTPOS", "BANK_TRANSFER" }, *const other_words[] = { "notes and coins", "debit card" };
+    static const rv_texts aliases[] = { { other_words, 1 }, { other_words + 1, 1 }, { NULL, 0 } };
+    if (bytes < 2) return;
+    rv_value_context context = { .choices = { choices, 3 }, .choice_aliases = data[1] & 1 ? aliases : NULL };
+    if (data[1] & 2) context.today = (rv_date){ 2024, 6, 30 };
+    char *exact = (char *)fuzz_exact(data + 2, bytes - 2);
+    rv_pool pool = { 0 };
+    rv_value v;
+    rv_value_read(&pool, (rv_value_kind)(data[0] % RV_KINDS), exact, bytes - 2, &context, &v);
+    FUZZ_HOLDS(v.raw && v.text && !pool.failed);
+    judge_utf8(v.text, strlen(v.text));
+    if (v.state == RV_VALUE_VALID) judge_valid(&pool, &v, &context);
+    else FUZZ_HOLDS((v.state == RV_VALUE_INVALID) == (v.why != NULL));
+
+    uint32_t left;
+    char *once = rv_mask(exact, bytes - 2, (rv_sensitivity)(data[1] / 4 % 4), NULL), *twice = once ? rv_mask(once, strlen(once), RV_SENSITIVE_NOT, &left) : NULL;
+    FUZZ_HOLDS(twice != NULL);
+    if (left) fuzz_broken("a number is still there when all were masked", once);
+    free(once);
+    free(twice);
+    rv_pool_free(&pool);
+    free(exact);
+}
+
+/* ---- pages without a model ---- */
+
+enum { MOST_WORDS = 300 };               /* places are looked for from every word                */
+
+/* Lines of words, as a recogniser gives them. */
+static void put_words(rv_page *page, const char *text) {
+    rv_error err;
+    int32_t line = 0;
+    for (float x = 0; *text && page->n_words < MOST_WORDS; x += 10) {
+        const size_t n = strcspn(text, " \n");
+        char *word = rv_tidy(&page->pool, text, n);
+        FUZZ_HOLDS(word != NULL);
+        if (*word && rv_page_add(page, word, (rv_box){ x, (float)line * 20, 9, 10 }, 0.9f, line, &err)) fuzz_broken("a word", err.message);
+        text += n;
+        if (*text == '\n') line++, x = 0;
+        if (*text) text++;
+    }
+}
+
+/* Nothing is made up: what a rule has read stands on the page, in one line. */
+static void judge_from_page(const rv_record *record) {
+    for (uint32_t i = 0; i < record->schema->n_fields; i++) {
+        const rv_slot *slot = &record->slots[i];
+        if (!slot->n_items || record->schema->fields[i].kind == RV_KIND_ENUM || strchr(slot->raw, '*')) continue;
+        if (!strstr(record->text, slot->raw)) fuzz_broken("a value that is not on the page", slot->raw);
+    }
+}
+
+/* The first byte chooses schema and report; the rest are the words of a page. */
+void fuzz_page(const uint8_t *data, size_t bytes) {
+    if (bytes < 1) return;
+    const rv_record_options options = { .size = sizeof options, .file = "page.jpg", .today = "2024-06-30" };
+    rv_page page = { .width = 1000, .height = 1000 };
+    rv_record *record;
+    rv_error err;
+    uint32_t filled, n = 0;
+    char *text = strndup((const char *)data + 1, bytes - 1);
+    FUZZ_HOLDS(text != NULL);
+    put_words(&page, text);
+    if (rv_record_new(built_in(data[0]), &options, &record, &err) || rv_page_rules(&page, record, &filled, &err) || rv_page_ground(&page, record, &err))
+        fuzz_broken("rules", err.message);
+    for (uint32_t i = 0; i < record->schema->n_fields; i++) n += record->slots[i].n_items > 0;
+    FUZZ_HOLDS(n == filled);
+    judge_from_page(record);
+    judge_written(record->schema, record, (rv_form)(data[0] / 8 % 6));
+    judge_private(record);
+    rv_record_free(record);
+    rv_page_free(&page);
+    free(text);
+}
+
+/* The first byte chooses the schema; the rest are a statement's columns, as a model read them, parted by NUL bytes. */
+void fuzz_rows(const uint8_t *data, size_t bytes) {
+    static const char *const roles[] = { "date", "description", "debit", "credit", "balance", "amount" };
+    if (bytes < 1) return;
+    rv_statement_column columns[6];
+    rv_record *record;
+    rv_error err;
+    uint32_t n = 0, rows = 0;
+    uint8_t *exact = fuzz_exact(data + 1, bytes - 1);
+    for (uint32_t i = 0; i < 6; i++) {
+        const fuzz_piece piece = fuzz_piece_at(exact, bytes - 1, (int)i);
+        if (piece.bytes) columns[n++] = (rv_statement_column){ roles[i], (const char *)piece.data, piece.bytes };
+    }
+    if (rv_record_new(built_in(data[0] & 1 ? 1 : 2), NULL, &record, &err) || rv_statement_fill(record, columns, n, "constrained", &err)) fuzz_broken("rows", err.message);
+    for (uint32_t i = 0; i < n; i++) {
+        const int32_t field = rv_statement_field(record->schema, columns[i].role);
+        const uint32_t items = field < 0 ? 0 : record->slots[field].n_items;
+        FUZZ_HOLDS(!items || !rows || items == rows);
+        if (items) rows = items;
+    }
+    judge_written(record->schema, record, (rv_form)(data[0] / 8 % 6));
     judge_private(record);
     rv_record_free(record);
     free(exact);

@@ -4,6 +4,7 @@
  * host's token; where it does not, the draw must have fallen within 1e-9 of a boundary, and the distance is printed.
  *
  *     sample_gpu            checks, then times
+ *     sample_gpu times      times alone
  *     sample_gpu check      only checks        (exit code 1: something failed; 77: no GPU)
  *     sample_gpu quick      a few checks, for compute-sanitizer
  */
@@ -190,7 +191,7 @@ struct outcome { rv_best best; bool failed; };
 
 static outcome on_host(const batch &b, int r) {
     std::vector<float> logits(b.logits.begin() + (size_t)r * b.ld, b.logits.begin() + (size_t)r * b.ld + b.n);
-    std::vector<rv_candidate> room(b.n);
+    std::vector<rv_candidate> room(2 * (size_t)b.n);
     const rv_choice &c = b.how[r];
     rv_sampling s = { c.temperature, c.top_k, c.top_p, c.repetition_penalty, c.seed };
     rv_error err;
@@ -489,6 +490,7 @@ int main(int argc, char **argv) {
     bool quick = !strcmp(what, "quick");
     int count = 0;
     if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) return puts("skipped: no GPU"), 77;
+    if (!strcmp(what, "times")) return times(), 0;
     rv_backend *be = backend(RV_BF16), *half = backend(RV_F16);
     a_row_gets_the_same_alone_and_in_a_batch(be);
     rows_that_are_off_or_bad_are_left_or_end(be);
