@@ -75,6 +75,7 @@ void *rv_cuda_clamped_four90(void);
 void *rv_cuda_clamped_outliers90(void);
 void *rv_cuda_clamped_stream90(void);
 void *rv_cuda_clamped_stream8_90(void);
+void *rv_cuda_clamped_stream4_90(void);
 
 /* ---- land.cu: rows [from, from + rows) of a matrix, as a file has them, lie in `staging` (f32, f16 or bf16) ----
  * To act, row r to row r of `to`, or with `block` to block r / block of every `stride` rows.  f16 saturates, which is not counted. */
@@ -199,12 +200,12 @@ cudaError_t rv_cuda_decode_rope70(const rv_attention *a, rv_mat k, rv_mat v, con
 cudaError_t rv_cuda_decode_norm70(const rv_attention *a, rv_norm n, void *partial, rv_cuda_order order, cudaStream_t stream);
 uint64_t    rv_cuda_decode_bytes(int32_t rows, int32_t heads, int32_t head_dim, int32_t longest);
 
-/* ---- stream90.cu, stream8_90.cu: decoder layers of one or two rows, many in one launch ----
- * To the bits of rv_cuda_few (few8), rv_cuda_decode_rope and rv_cuda_decode_norm, layer by layer; all weights in one format.  Begins when the launch before has
+/* ---- stream90.cu, stream8_90.cu, stream4_90.cu: decoder layers of one or two rows, many in one launch ----
+ * To the bits of rv_cuda_few (few8, few4), rv_cuda_decode_rope and rv_cuda_decode_norm, layer by layer; all weights in one format.  Begins when the launch before has
  * ended; keys, pages, bias, slot, first, last and pos are those of before the launch, as in RV_CUDA_EARLY. */
 enum { RV_STREAM_LAYERS = RV_BLOCKS_AT_ONCE };   /* of one launch: what a kernel's parameters have room for */
 typedef struct rv_stream_layer {
-    const void  *w[4];                           /* in, o, gate_up, down: as rv_few's w, or codes */
+    const void  *w[4];                           /* in, o, gate_up, down: as rv_few's w, codes, or an rv_four on the host */
     const float *scale[4];                       /* int8: of their rows                         */
     const float *norm1, *norm2, *q_norm;         /* q_norm NULL: a self layer                   */
     void        *k, *v;                          /* the layer's keys and values                 */
@@ -228,6 +229,8 @@ bool        rv_cuda_stream_takes(const rv_stream *p);
 cudaError_t rv_cuda_stream(const rv_stream *p, cudaStream_t stream);
 bool        rv_cuda_stream8_takes(const rv_stream *p);           /* theirs for int8              */
 cudaError_t rv_cuda_stream8(const rv_stream *p, cudaStream_t stream);
+bool        rv_cuda_stream4_takes(const rv_stream *p);           /* .. and for 4 bits            */
+cudaError_t rv_cuda_stream4(const rv_stream *p, cudaStream_t stream);
 
 /* ---- ceiling.cu: for rv_cuda_peak ---- */
 cudaError_t rv_cuda_fill_random(void *data, uint64_t bytes, rv_dtype act, cudaStream_t stream);   /* 16-bit values of both signs */

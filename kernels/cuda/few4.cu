@@ -1,8 +1,9 @@
 /* few4.cu - products with 1 to 64 rows and weights of 4 bits.
  *
- * The one idea: few.cu's, with records instead of rows: a warp's slice of a tile is a run of records, the next one on its way
+ * The one idea: few.cu's, with records instead of rows: a warp has every eighth record of a tile, the next one on its way
  * to registers while few4.cuh makes operands of the last.  Instructions bound it, and how long each takes: so records are not copied
- * in registers, and what a lane owns needs no exchange.
+ * in registers, and what a lane owns needs no exchange.  Each fourth of a block's pieces of 8 columns has sums of its own until the tile's end:
+ * so stream4_90.cu has them.
  */
 #include "kernels/cuda/few.cuh"
 #include "kernels/cuda/few4.cuh"
@@ -19,7 +20,7 @@ enum { SUMS_AT = PAIR_TABLE + MAPS_BYTES, QUEUE_AT = SUMS_AT + 2 * (int)sizeof(s
 struct record_stream {
     const args4 &g;
     const tile_queue &tiles;
-    const int32_t from, to;
+    const int32_t warp;
     int32_t tile, step, count;           /* of the next record; count: its tiles so far         */
     bool more;                           /* there is one                                         */
     const char *next;
@@ -29,9 +30,8 @@ struct record_stream {
     uint64_t policy;
 
     __device__ __forceinline__ record_stream(const args4 &args, const tile_queue &queue, int32_t warp)
-        : g(args), tiles(queue), from(slice(args, warp)), to(slice(args, warp + 1)), tile((int32_t)blockIdx.x), step(from), count(0),
-          more(from < to && tile < args.a.tiles), next(record_of(args.q, tile, from)), policy(read_once()) {}
-    static __device__ __forceinline__ int32_t slice(const args4 &g, int32_t warp) { return g.q.steps * warp / WARPS; }
+        : g(args), tiles(queue), warp(warp), tile((int32_t)blockIdx.x), step(warp), count(0),
+          more(warp < args.q.steps && tile < args.a.tiles), next(record_of(args.q, tile, warp)), policy(read_once()) {}
 
     __device__ __forceinline__ void fetch(int32_t half) {
         if (more) codes.load(next, half, policy);
@@ -41,22 +41,26 @@ struct record_stream {
     }
     /* To the record after the next one.  A tile is looked up when it is needed, in the last step of the one that is worked on. */
     __device__ __forceinline__ void advance(const float *maps) {
-        next += g.q.record;
-        if (++step < to) return;
-        step = from;
+        next += WARPS * g.q.record;
+        step += WARPS;
+        if (step < g.q.steps) return;
+        step = warp;
         tile = g.a.turn ? tiles.of[++count % 4] : tile + (int32_t)gridDim.x;
         more = more && tile < g.a.tiles;
         if (!more) return;
-        next = record_of(g.q, tile, from);
+        next = record_of(g.q, tile, warp);
         rows.look_up(g.q, maps, tile);
     }
 };
 
 /* ---- the kernel ---- */
 
+/* Blocks a multiprocessor: sums of many rows need all registers. */
+static constexpr int together(int n8) { return n8 <= 2 ? 2 : 1; }
+
 /* N8: groups of 8 activation rows.  SHARED: x is normed or copied into shared memory first; else it is arranged (four.h). */
 template <typename T, typename O, int HOW, int N8, bool SHARED>
-static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few4_kernel(const __grid_constant__ args4 of) {
+static __global__ void __launch_bounds__(THREADS, together(N8)) few4_kernel(const __grid_constant__ args4 of) {
     enum { AHEAD = N8 <= 2 };            /* activations are loaded before the eight weights that go before theirs are decoded */
     extern __shared__ uint4 memory[];
     let_next_start();
@@ -99,9 +103,9 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few4_kernel(c
     w.rows.look_up(of.q, maps, w.tile);
     w.fetch_absmax();
     for (int32_t i = 0, tile = (int32_t)blockIdx.x; tile < a.tiles; tile = tiles.of[++i % 4]) {
-        float acc[N8][1][4] = {};
+        float acc[4][N8][4] = {}, sum[N8][1][4];
 #pragma unroll 1
-        for (int32_t step = w.from; step < w.to; step++) {
+        for (int32_t step = warp; step < of.q.steps; step += WARPS) {
             float absmax[2];
             const int32_t in_gap = g * of.q.blocks + step * RV_FOUR_BLOCKS + t;
             const uint32_t near = (uint32_t)(gap_of(in_gap, MORE_AT) + gap_column(in_gap));
@@ -121,15 +125,19 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few4_kernel(c
 #pragma unroll
                 for (int32_t j = 0; j < N8; j++) {
                     const uint4 &of_x = x[u % 2 * AHEAD][j];
-                    mma(acc[j][0], p[0], v[0], p[1], v[1], of_x.x, of_x.y, T());
-                    mma(acc[j][0], p[2], v[2], p[3], v[3], of_x.z, of_x.w, T());
+                    mma(acc[u % 4][j], p[0], v[0], p[1], v[1], of_x.x, of_x.y, T());
+                    mma(acc[u % 4][j], p[2], v[2], p[3], v[3], of_x.z, of_x.w, T());
                 }
             }
         }
         if (tiles.takes()) tiles.of[(i + 2) % 4] = taken;
 #pragma unroll
+        for (int32_t j = 0; j < N8; j++)
+#pragma unroll
+            for (int32_t e = 0; e < 4; e++) sum[j][0][e] = acc[0][j][e] + acc[1][j][e] + (acc[2][j][e] + acc[3][j][e]);
+#pragma unroll
         for (int32_t j = 0; j < N8; j++, turn ^= 1)
-            if (j * 8 < a.n) finish_tile<T, O, HOW, 1>(a, sums[turn], acc[j], tile, j * 8);
+            if (j * 8 < a.n) finish_tile<T, O, HOW, 1>(a, sums[turn], sum[j], tile, j * 8);
         if (N8 > 2 && (a.n + 7) / 8 % 2) __syncthreads();     /* the next tile begins with the room that this one ended with */
         if (tiles.takes()) taken = tiles.take(a, i + 3);
     }
@@ -143,7 +151,7 @@ static cudaError_t launch(args4 of, int32_t multiprocessors, bool overlap, cudaS
     auto kernel = few4_kernel<T, O, HOW, N8, SHARED>;
     args &a = of.a;
     const int32_t in_shared = SHARED ? a.n * of.q.blocks : 0, bytes = MORE_AT + (in_shared > GAPS ? (in_shared - GAPS) * GAP : 0);
-    const int32_t blocks = (N8 <= 4 ? 2 : 1) * multiprocessors;
+    const int32_t blocks = together(N8) * multiprocessors;
     a.tiles = (a.rows + TILE - 1) / TILE;
     if (a.tiles <= blocks) a.turn = NULL;
     cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);

@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "kernels/cuda/four.h"
 #include "kernels/cuda/open.h"
 
 static bool same_mat(rv_mat a, rv_mat b) { return a.data == b.data && a.rows == b.rows && a.cols == b.cols && a.ld == b.ld && a.type == b.type; }
@@ -19,8 +20,12 @@ static bool same_attention(const rv_attention *a, const rv_attention *b) {
 
 static bool is_aligned(const void *p) { return (uintptr_t)p % 16 == 0; }
 
-static bool is_weight(const rv_cuda *c, const rv_weight *w, int32_t rows, int32_t cols, rv_weight_order order, rv_format format) {
+/* Kept as `like` is. */
+static bool is_weight(const rv_cuda *c, const rv_weight *w, int32_t rows, int32_t cols, rv_weight_order order, const rv_weight *like) {
+    const rv_format format = like->head.format;
+    const rv_four *four = rv_cuda_four(w), *like_four = rv_cuda_four(like);
     if (w->head.rows != rows || w->head.cols != cols || w->head.order != order || w->head.format != format) return false;
+    if (four || like_four) return four && like_four && four->nested == like_four->nested && is_aligned(four->memory);
     if (format == RV_FORMAT_INT8) return w->pitch == cols && is_aligned(w->codes) && is_aligned(w->scale);
     return format == RV_FORMAT_PLAIN && w->w.type == c->be.act && w->w.ld == cols && is_aligned(w->w.data);
 }
@@ -31,14 +36,13 @@ static bool is_rms(rv_norm n, int32_t width, float eps) { return n.weight && !n.
 static bool belongs(const rv_cuda *c, const rv_decoder_block *b, const rv_decoder_block *kin, const rv_decoder_block *first) {
     const rv_attention *a = &b->attention;
     const int32_t hidden = b->x.cols, q = a->q.cols, kv = a->kv.k.cols, dim = q / a->heads;
-    const rv_format format = first->in->head.format;
     if (!same_mat(b->x, first->x) || !same_mat(b->qkv, first->qkv) || !same_mat(b->ff, first->ff) || !same_mat(a->out, first->attention.out) ||
         a->q.data != b->qkv.data || q != first->attention.q.cols || kv != first->attention.kv.k.cols || a->heads != first->attention.heads) return false;
     if (!is_rms(b->norm1, hidden, first->norm1.eps) || !is_rms(b->norm2, hidden, first->norm1.eps)) return false;
     if (!same_attention(a, &kin->attention) || b->pos != kin->pos || b->cos_sin != kin->cos_sin || b->row_on != kin->row_on) return false;
     if (b->cos_sin ? !is_aligned(b->cos_sin) || b->row_on || !b->pos : !is_rms(b->q_norm, dim, kin->q_norm.eps) || !is_aligned(b->q_norm.weight)) return false;
-    return is_weight(c, b->in, b->cos_sin ? q + 2 * kv : q, hidden, RV_ORDER_STACKED, format) && is_weight(c, b->o, hidden, q, RV_ORDER_STACKED, format) &&
-           is_weight(c, b->gate_up, 2 * b->ff.cols, hidden, RV_ORDER_GATE_UP, format) && is_weight(c, b->down, hidden, b->ff.cols, RV_ORDER_STACKED, format) &&
+    return is_weight(c, b->in, b->cos_sin ? q + 2 * kv : q, hidden, RV_ORDER_STACKED, first->in) && is_weight(c, b->o, hidden, q, RV_ORDER_STACKED, first->in) &&
+           is_weight(c, b->gate_up, 2 * b->ff.cols, hidden, RV_ORDER_GATE_UP, first->in) && is_weight(c, b->down, hidden, b->ff.cols, RV_ORDER_STACKED, first->in) &&
            rv_cuda_decode_bytes(a->q.rows, a->heads, dim, a->longest) <= RV_CUDA_PARTIAL_BYTES;
 }
 
@@ -47,7 +51,8 @@ static rv_stream_layer layer_of(const rv_decoder_block *b) {
     rv_stream_layer l = { .norm1 = b->norm1.weight, .norm2 = b->norm2.weight, .q_norm = b->cos_sin ? NULL : b->q_norm.weight, .k = b->attention.kv.k.data,
                           .v = b->attention.kv.v.data, .attn_gate = b->attn_gate, .mlp_gate = b->mlp_gate };
     for (int32_t i = 0; i < 4; i++) {
-        l.w[i] = w[i]->codes ? (const void *)w[i]->codes : w[i]->w.data;
+        const rv_four *four = rv_cuda_four(w[i]);
+        l.w[i] = four ? four : w[i]->codes ? (const void *)w[i]->codes : w[i]->w.data;
         l.scale[i] = w[i]->scale;
     }
     return l;

@@ -24,7 +24,7 @@ template <typename A> struct int8_format {
     typedef A T;
     typedef tile_sums8 sums;
     enum { TOLD_AT = 32 };               /* among RV_CUDA_GATE counters, in a line of their own */
-    enum { STEP = WARPS * TILE * DEPTH8, BESIDE = TILE * (int)sizeof(float), ASKED = 3, EARLY = 1 };
+    enum { STEP = WARPS * TILE * DEPTH8, BESIDE = TILE * (int)sizeof(float), ASKED = 3, EARLY = 1, DRAWN = true, ROWS_FIRST = false };
     struct weights {
         CUtensorMap map[RV_STREAM_LAYERS][PRODUCTS];
         const float *scale[RV_STREAM_LAYERS][PRODUCTS];

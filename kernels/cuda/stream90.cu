@@ -7,7 +7,7 @@
 template <typename A> struct plain_format {
     typedef A T;
     typedef tile_sums sums;
-    enum { STEP = WARPS * TILE * DEPTH * 2, BESIDE = 0, ASKED = 3, EARLY = 3 };
+    enum { STEP = WARPS * TILE * DEPTH * 2, BESIDE = 0, ASKED = 3, EARLY = 3, DRAWN = true, ROWS_FIRST = false };
     struct weights { CUtensorMap map[RV_STREAM_LAYERS][PRODUCTS]; };
     static int32_t narrow_bytes(int32_t n, int32_t hidden, int32_t q_width, int32_t) { return n * (hidden > q_width ? hidden : q_width) * 2; }
     static int32_t wide_bytes(int32_t n, int32_t ffn) { return n * ffn * 2; }
@@ -79,16 +79,20 @@ static bool kind_fits(const rv_stream *p, const rv_attention *a) {
                           splits_of(a->longest) <= MOST_SPLITS && rows_are_aligned(a->out) && a->q.rows == p->x.rows && d * a->kv_heads == a->kv.k.cols);
 }
 
+static bool is_four(const rv_stream *p) { return p->format == RV_FORMAT_NF4 || p->format == RV_FORMAT_FP4; }
+
 bool rv_cuda_stream_takes(const rv_stream *p) {
     const rv_attention *a = p->self.q.rows ? &p->self : &p->cross;
     if (p->n < 1 || p->n > RV_STREAM_LAYERS || p->x.rows < 1 || p->x.rows > STREAM_ROWS || !kind_fits(p, &p->self) || !kind_fits(p, &p->cross)) return false;
     if (p->x.cols <= RV_CUDA_NORM_THREADS || p->x.cols > RV_CUDA_NORM_MOST || !rows_are_aligned(p->ff) || !rows_are_aligned(p->qkv)) return false;
-    const int32_t whole = WARPS * (p->format == RV_FORMAT_INT8 ? 128 : (int32_t)DEPTH);     /* slices of equal, whole steps */
+    const int32_t whole = WARPS * (is_four(p) ? 256 : p->format == RV_FORMAT_INT8 ? 128 : (int32_t)DEPTH);     /* slices of equal, whole steps */
     if (p->x.cols % whole || a->q.cols % whole || p->ff.cols % whole || a->kv.k.cols % TILE) return false;
+    if (is_four(p)) return rv_cuda_stream4_takes(p);
     return p->format == RV_FORMAT_INT8 ? rv_cuda_stream8_takes(p) : has_room<plain_format<__half>>(p);
 }
 
 cudaError_t rv_cuda_stream(const rv_stream *p, cudaStream_t stream) {
+    if (is_four(p)) return rv_cuda_stream4(p, stream);
     if (p->format == RV_FORMAT_INT8) return rv_cuda_stream8(p, stream);
     return p->qkv.type == RV_F16 ? launch_of<plain_format<__half>>(p, stream) : launch_of<plain_format<__nv_bfloat16>>(p, stream);
 }

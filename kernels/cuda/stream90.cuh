@@ -11,10 +11,12 @@
  * a fence.  The copies are the tensor memory accelerator's: cp.async, which a warp issues like any load, waits in line where memory is
  * slow and with it whatever that warp wants next.
  *
- * A format F, of which stream90.cu and stream8_90.cu have one each, says how weights are kept:
+ * A format F, of which stream90.cu, stream8_90.cu and stream4_90.cu have one each, says how weights are kept:
  *     T, sums                  the act type; what the warps leave of a tile
  *     STEP, BESIDE             bytes of a step, and of what comes with it
  *     ASKED, EARLY             steps on their way at once: of the product that is being multiplied, of later ones
+ *     DRAWN                    whether blocks draw tiles; else they take turns: where multiplying takes longer than memory
+ *     ROWS_FIRST               whether rows of hidden lie where shared memory begins; then attention lends no room
  *     weights                  what of them the kernel is told
  *     steps(cols)              of a tile
  *     narrow_bytes, wide_bytes shared memory for the rows of in, o, gate and up; of down
@@ -24,6 +26,7 @@
  *     product                  one warp's part of a tile: begin, load (rows), multiply (weights), leave
  *     finisher                 one warp, a tile: read (what they left), write (results)
  *     tally                    what that warp adds up over a product, for those who bring the next one's rows: begin, leave; clear, behind the last
+ * For its arguments a format may overload `prepare`, `help` and `multiply`.
  */
 #ifndef RV_KERNELS_CUDA_STREAM90_CUH
 #define RV_KERNELS_CUDA_STREAM90_CUH
@@ -31,7 +34,7 @@
 #include "kernels/cuda/few.cuh"
 #include "kernels/cuda/hopper.cuh"
 
-enum { ATTENDING = DECODE_THREADS, HELPING = 128 /* a warp that finishes, a thread that asks */, ALL_THREADS = THREADS + ATTENDING + HELPING,
+enum { ATTENDING = DECODE_THREADS, HELPING = 128 /* a warp that finishes, a thread that asks, two warps for what else a format needs */, ALL_THREADS = THREADS + ATTENDING + HELPING,
        STREAM_ROWS = RV_CUDA_NORM_ROWS, LEAST_AHEAD = 4, MOST_AHEAD = 12, SUMS = 3 /* rooms for what the warps leave of a tile */,
        IN = 0, O, GATE_UP, DOWN, PRODUCTS };
 
@@ -188,6 +191,11 @@ static __device__ __forceinline__ int32_t known(hand &h, int32_t k) {
         while ((v & 127 << 24) != mark(k));
     return __shfl_sync(~0u, v, 0) & ((1 << 24) - 1);
 }
+template <typename F> static __device__ __forceinline__ int32_t first_place(hand &h) { return F::DRAWN ? known(h, 0) : (int32_t)blockIdx.x; }
+/* k: counts tiles. */
+template <typename F> static __device__ __forceinline__ int32_t next_place(hand &h, int32_t &k, int32_t place) {
+    return F::DRAWN ? known(h, ++k) : place + (int32_t)gridDim.x;
+}
 /* All lanes have read what the barrier is about. */
 static __device__ __forceinline__ void warp_arrive(uint64_t *bar) {
     __syncwarp();
@@ -202,7 +210,7 @@ template <typename F> static __device__ __forceinline__ void ask(const stream_ar
     uint64_t asked = 0;                  /* their stages and parity: a byte each                */
     stage_walk stage;
     work p = work_of(a, 0);
-    say(h, 0, place);
+    if (F::DRAWN) say(h, 0, place);
 #pragma unroll 1
     for (int32_t k = 0;; k++) {
         while (place - first >= p.tiles) {
@@ -212,11 +220,11 @@ template <typename F> static __device__ __forceinline__ void ask(const stream_ar
             if (i % PRODUCTS == GATE_UP && stages_of(a, h, i - 1) < a.stages) behind = i / PRODUCTS + 1;
         }
         const int32_t steps = F::steps(p.cols), stages = stages_of(a, h, i);
-        int32_t drawn = 0;
+        int32_t drawn = place + (int32_t)gridDim.x;
         stage.within(stages);
 #pragma unroll 1
         for (int32_t step = 0; step < steps; step++) {
-            if (step == (steps > LATE ? steps - LATE : 0)) drawn = (int32_t)gridDim.x + atomicAdd(a.gate + 2, 1);
+            if (F::DRAWN && step == (steps > LATE ? steps - LATE : 0)) drawn = (int32_t)gridDim.x + atomicAdd(a.gate + 2, 1);
             for (const int32_t most = i > atomicOr(&h.now, 0) ? F::EARLY : F::ASKED; flying >= most; flying--) {
                 const uint32_t oldest = (uint32_t)(asked >> (flying - 1) * 8) & 255;
                 barrier_wait(&h.full[oldest / 2], oldest % 2);
@@ -230,7 +238,7 @@ template <typename F> static __device__ __forceinline__ void ask(const stream_ar
             stage.next(stages);
         }
         place = drawn;
-        say(h, k + 1, place);
+        if (F::DRAWN) say(h, k + 1, place);
     }
 }
 
@@ -330,17 +338,21 @@ template <typename F> struct float_finisher {
     float sum[2];
     __device__ __forceinline__ float_finisher(const stream_args<F> &args, const stream_rooms<F> &, int32_t i, int32_t tile)
         : a(args), at(args, i, tile), old(at.old(args)) {}
-    __device__ __forceinline__ void read(const tile_sums &sums) {
+    __device__ __forceinline__ void read(const typename F::sums &sums) {
         sum[0] = sums.sum(at.in_tile, at.n);
         sum[1] = at.is(GATE_UP) ? sums.sum(at.in_tile + RV_CUDA_GATE_BLOCK, at.n) : 0.f;
     }
     __device__ __forceinline__ void write(no_tally &) { at.write(a, sum[0], sum[1], old); }
 };
 
+/* What else a format wants before anybody begins, and of the two warps that are left. */
+template <typename F> static __device__ __forceinline__ void prepare(const stream_args<F> &, const stream_rooms<F> &) {}
+template <typename F> static __device__ __forceinline__ void help(const stream_args<F> &, char *, const stream_rooms<F> &) {}
+
 /* Eight warps. */
 template <typename F> static __device__ __forceinline__ void multiply(const stream_args<F> &a, const char *ring, const char *beside, const stream_rooms<F> &rooms) {
     hand &h = *rooms.h;
-    int32_t first = 0, k = 0, place = known(h, 0);
+    int32_t first = 0, k = 0, place = first_place<F>(h);
     stage_walk stage;
     round_robin room;
 #pragma unroll 1
@@ -361,7 +373,7 @@ template <typename F> static __device__ __forceinline__ void multiply(const stre
         F::bring(a, i, rooms, ready);
         typename F::product m(a, i, p.cols, rooms);
 #pragma unroll 1
-        for (; place - first < p.tiles; place = known(h, ++k)) {
+        for (; place - first < p.tiles; place = next_place<F>(h, k, place)) {
             m.begin();
             stage.within(stages);
 #pragma unroll 1
@@ -384,7 +396,7 @@ template <typename F> static __device__ __forceinline__ void multiply(const stre
 /* One warp: makes results of what they leave.  The last block to leave, for which nobody waits any more, leaves all counters zero. */
 template <typename F> static __device__ __forceinline__ void finish(const stream_args<F> &a, const stream_rooms<F> &rooms) {
     hand &h = *rooms.h;
-    int32_t first = 0, k = 0, place = known(h, 0);
+    int32_t first = 0, k = 0, place = first_place<F>(h);
     round_robin room;
     typename F::tally tally;
 #pragma unroll 1
@@ -393,7 +405,7 @@ template <typename F> static __device__ __forceinline__ void finish(const stream
         if (i) await<GO, GO_THREADS>();
         tally.begin(a, i);
 #pragma unroll 1
-        for (; place - first < p.tiles; place = known(h, ++k)) {
+        for (; place - first < p.tiles; place = next_place<F>(h, k, place)) {
             typename F::finisher f(a, rooms, i, place - first);
             barrier_wait(&h.left[room.at], room.parity);
             f.read(rooms.sums[room.at]);

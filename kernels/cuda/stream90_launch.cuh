@@ -10,17 +10,19 @@ template <typename F, int D> static __global__ void __launch_bounds__(ALL_THREAD
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     extern __shared__ uint4 memory[];
     stream_rooms<F> rooms;
-    char *ring = (char *)memory + (1024 - shared_address(memory) % 1024) % 1024;
+    char *ring = (char *)memory + (F::ROWS_FIRST ? a.narrow : 0);
+    ring += (1024 - shared_address(ring) % 1024) % 1024;
     char *attention = ring + (a.stages - a.lent) * F::STEP, *beside = attention + a.attention;
     rooms.sums = (typename F::sums *)(beside + a.stages * F::BESIDE);
     rooms.h = (hand *)(rooms.sums + SUMS);
-    rooms.narrow = (uint4 *)(rooms.h + 1);
+    rooms.narrow = F::ROWS_FIRST ? memory : (uint4 *)(rooms.h + 1);
     rooms.wide = a.lent ? rooms.narrow + a.narrow / 16 : (uint4 *)attention;
     if (threadIdx.x == 0) begin(*rooms.h, a.stages);
     if (threadIdx.x < 2) {
         int32_t row, y, split;
         rooms.h->attends[threadIdx.x] = place_of(a.attend[threadIdx.x], (int32_t)blockIdx.x, &row, &y, &split);
     }
+    prepare(a, rooms);
     __syncthreads();
     if (threadIdx.x < THREADS) {
         give_registers<120>();
@@ -32,6 +34,7 @@ template <typename F, int D> static __global__ void __launch_bounds__(ALL_THREAD
         give_registers<40>();
         if (threadIdx.x < THREADS + ATTENDING + 32) finish(a, rooms);
         else if (threadIdx.x == THREADS + ATTENDING + 32) ask(a, *rooms.h, ring, beside);
+        else if (threadIdx.x >= THREADS + ATTENDING + 64) help(a, ring, rooms);
     }
 #endif
 }
@@ -79,7 +82,7 @@ template <typename F, int D> static int32_t share_out_for(stream_args<F> *a) {
     a->stages = 0;
     a->narrow = (F::narrow_bytes(a->n, a->hidden, a->q_width, a->ffn) + 15) / 16 * 16;
     if (room_of(false, &room) || cudaGetDevice(&device) || cudaDeviceGetAttribute(&together, cudaDevAttrCooperativeLaunch, device) || !together) return 0;
-    for (int32_t lend = 1; lend >= 0; lend--) {
+    for (int32_t lend = !F::ROWS_FIRST; lend >= 0; lend--) {
         a->lent = lend ? (int32_t)offsetof(decode_room<D>, own_k) / F::STEP : 0;
         a->attention = lend || attention > wide ? attention : wide;
         const int32_t rest = fixed + a->narrow + (lend ? wide : 0) + a->attention - a->lent * F::STEP, fit = (room - rest) / stage;

@@ -309,7 +309,7 @@ static double head_us(int32_t n) {
 static void time_layers(int32_t n) {
     const double mixed_bytes = SELF * layer_bytes(0, n) + CROSS * layer_bytes(SELF, n), step_bytes = 4 * mixed_bytes + weight_bytes(head);
     const double token = print("norm, head, best", n, head_us(n), weight_bytes(head));
-    for (int at_once = 0; at_once < (n <= RV_CUDA_NORM_ROWS && !four ? 2 : 1); at_once++) {
+    for (int at_once = 0; at_once < (n <= RV_CUDA_NORM_ROWS ? 2 : 1); at_once++) {
         puts(at_once ? "many layers a launch:" : "layer by layer:");
         print("self layer", n, layers_us(0, SELF, 4 * SELF, n, at_once) / (4 * SELF), layer_bytes(0, n));
         print("cross layer", n, layers_us(SELF, LAYERS, 16 * CROSS, n, at_once) / (16 * CROSS), layer_bytes(SELF, n));

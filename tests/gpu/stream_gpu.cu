@@ -9,13 +9,14 @@
 #include <algorithm>
 #include <string>
 #include <vector>
+#include "kernels/cuda/four.h"
 #include "kernels/cuda/open.h"
 #include "tests/gpu/gpu.h"
 
 enum { PAGE = 64, TABLE_ROWS = 64, STEPS = 4, IMAGE_PAGE = 401 };
 
 /* layers: s and x, one a layer.  pos: the first step's, a row each; first, last: image keys that it sees.  gain: what quantised weights are larger by;
- * outliers: how many the last rows of `down` have at least (int8). */
+ * outliers: how many the last rows of `down` have at least (int8).  nested: of 4 bits, absmaxes are quantised themselves. */
 struct model_case {
     const char *name;
     rv_dtype act;
@@ -27,7 +28,10 @@ struct model_case {
     rv_format format;
     float gain;
     int32_t outliers;
+    bool nested;
 };
+
+static bool is_four(const model_case &c) { return c.format == RV_FORMAT_NF4 || c.format == RV_FORMAT_FP4; }
 
 static int failures = 0;
 static rv_backend *be;
@@ -62,10 +66,12 @@ static __global__ void fill_codes_kernel(int8_t *p, size_t n, uint64_t salt) {
         p[i] = (int8_t)((int32_t)((z >> 32) % 255) - 127);
     }
 }
-struct room {                            /* device memory, given back at the end */
+struct room {                            /* device memory, and weights that point there, given back at the end */
     std::vector<void *> all;
+    std::vector<rv_weight *> weights;
     uint64_t salt = 1;
     ~room() {
+        for (rv_weight *w : weights) rv_weight_free(be, w);
         for (void *p : all) cudaFree(p);
     }
     void *take(size_t bytes) {
@@ -106,6 +112,39 @@ struct model {
     int32_t context, image_keys;
     std::vector<rv_decoder_block> blocks;
 };
+
+static const float fp4_map[16] = { 0, 0.0052083333f, 0.6666667f, 1, 0.33333333f, 0.5f, 0.16666667f, 0.25f, -0.f, -0.0052083333f, -0.6666667f, -1, -0.33333333f, -0.5f, -0.16666667f, -0.25f };
+
+/* Of 4 bits, part by part from random numbers; FP4: what became codes of NF4, with another map. */
+static rv_weight weight_of_four(model &m, const std::vector<int32_t> &parts, int32_t cols, rv_weight_order order, const model_case &c) {
+    rv_weight_spec s = {};
+    rv_four_head head = {};
+    for (int32_t rows : parts) {
+        s.part[s.n_parts++].rows = rows;
+        s.rows += rows;
+    }
+    s.cols = cols;
+    s.order = order;
+    s.format = c.format;
+    s.nested = c.nested;
+    s.filled = true;
+    void *memory = m.memory.take(rv_weight_bytes(be, &s));
+    memcpy(head.map, c.format == RV_FORMAT_FP4 ? fp4_map : rv_nf4_map, sizeof head.map);
+    for (auto &map : head.nested_map) memcpy(map, rv_nested_map, sizeof map);
+    MUST(put(memory, &head, sizeof head));
+    const rv_four q = rv_four_of(&s, memory);
+    for (int32_t i = 0; i < s.n_parts; i++) {
+        const int32_t rows = parts[(size_t)i];
+        const size_t absmaxes = (size_t)rows * (size_t)q.blocks;
+        float *absmax = (float *)m.memory.take(absmaxes * 8);
+        const rv_mat data = m.memory.random(rows, cols, c.act, (float)(i + 1) / sqrtf((float)cols));
+        MUST(rv_cuda_four_quantise(&q, i, data.data, c.act, 0, rows, c.nested ? absmax : NULL, cuda->stream));
+        if (c.nested) MUST(rv_cuda_four_nest(&q, i, absmax, (double *)(void *)(absmax + absmaxes), cuda->stream));
+    }
+    m.memory.weights.push_back(rv_weight_new(be, &s, memory));
+    done();
+    return *m.memory.weights.back();
+}
 
 static rv_weight weight(model &m, int32_t rows, int32_t cols, rv_weight_order order, rv_dtype act, rv_format format = RV_FORMAT_PLAIN, float gain = 1) {
     rv_weight w = {};
@@ -153,10 +192,15 @@ static void make(model &m, const model_case &c) {
     m.image_pages = m.memory.copy(image_pages);
     for (int32_t i = 0; i < layers; i++) {
         const bool self = c.layers[i] == 's';
-        m.weights.push_back(weight(m, self ? q + 2 * kv : q, c.hidden, RV_ORDER_STACKED, c.act, c.format));
-        m.weights.push_back(weight(m, c.hidden, q, RV_ORDER_STACKED, c.act, c.format));
-        m.weights.push_back(weight(m, 2 * c.ffn, c.hidden, RV_ORDER_GATE_UP, c.act, c.format, c.gain));
-        m.weights.push_back(weight(m, c.hidden, c.ffn, RV_ORDER_STACKED, c.act, c.format));
+        auto add = [&](const std::vector<int32_t> &parts, int32_t cols, rv_weight_order order, float gain) {
+            int32_t rows = 0;
+            for (int32_t n : parts) rows += n;
+            m.weights.push_back(is_four(c) ? weight_of_four(m, parts, cols, order, c) : weight(m, rows, cols, order, c.act, c.format, gain));
+        };
+        add(self ? std::vector<int32_t>{ q, kv, kv } : std::vector<int32_t>{ q }, c.hidden, RV_ORDER_STACKED, 1);
+        add({ c.hidden }, q, RV_ORDER_STACKED, 1);
+        add({ c.ffn, c.ffn }, c.hidden, RV_ORDER_GATE_UP, c.gain);
+        add({ c.hidden }, c.ffn, RV_ORDER_STACKED, 1);
         m.keys.push_back(m.memory.random(n * (self ? m.context : m.image_keys), kv, c.act, 1));
         m.values.push_back(m.memory.random(n * (self ? m.context : m.image_keys), kv, c.act, 1));
     }
@@ -335,6 +379,25 @@ static void the_same_without_a_threshold(model_case c) {
     cuda->int8.threshold = threshold;
 }
 
+static void weights_of_4_bits_that_are_not_alike_are_refused(const model_case &c) {
+    model m;
+    make(m, c);
+    const rv_weight kept = m.weights[5];
+    auto refused = [&](rv_weight other, const char *what) {
+        m.weights[5] = other;
+        bool taken = rv_decoder_layers(be, m.blocks.data(), (int32_t)m.blocks.size());
+        m.weights[5] = kept;
+        failures += taken;
+        if (taken) printf("FAILED: taken although %s\n", what);
+    };
+    model_case otherwise = c;
+    otherwise.nested = !c.nested;
+    refused(weight(m, kept.head.rows, kept.head.cols, kept.head.order, c.act), "one weight is kept in 16 bit");
+    refused(weight(m, kept.head.rows, kept.head.cols, kept.head.order, c.act, RV_FORMAT_INT8), "one weight is kept in int8");
+    refused(weight_of_four(m, { kept.head.rows }, kept.head.cols, kept.head.order, otherwise), "the absmaxes of one weight are kept otherwise");
+    done();
+}
+
 static void rows_that_decide_together_are_refused(const model_case &c) {
     model m;
     make(m, c);
@@ -366,6 +429,13 @@ static const model_case cases[] = {
     { "int8 for bf16, two layers of the 11B model", RV_BF16, 4096, 32, 8, 128, 14336, "sx", 1, { 254 }, { 0 }, { 6403 }, { 1 }, false, RV_FORMAT_INT8, 2, 1 },
     { "int8 for f16, the same, two rows", RV_F16, 4096, 32, 8, 128, 14336, "xs", 2, { 700, 2047 }, { 0, 1601 }, { 6403, 3201 }, { 1, 1 }, true, RV_FORMAT_INT8, 2, 1 },
     { "int8 for bf16, a layer of the 90B model, two rows", RV_BF16, 8192, 64, 8, 128, 28672, "sx", 2, { 512, 90 }, { 0, 0 }, { 801, 801 }, { 1, 1 }, false, RV_FORMAT_INT8, 2, 1 },
+    { "nf4 for bf16, nested, heads of 64", RV_BF16, 2048, 32, 8, 64, 4096, "ssxs", 1, { 0 }, { 0 }, { 99 }, { 1 }, false, RV_FORMAT_NF4, 1, 0, true },
+    { "nf4 for f16, absmaxes in f32, two rows", RV_F16, 2048, 16, 4, 128, 6144, "sxs", 2, { 254, 3 }, { 0, 0 }, { 400, 99 }, { 1, 1 }, true, RV_FORMAT_NF4, 1, 0, false },
+    { "fp4 for bf16, nested, two rows", RV_BF16, 2048, 32, 4, 64, 6144, "sx", 2, { 5, 6 }, { 0, 0 }, { 99, 99 }, { 1, 0 }, false, RV_FORMAT_FP4, 1, 0, true },
+    { "nf4 for bf16, 40 layers", RV_BF16, 2048, 32, 4, 64, 2048, "sssxssssxssssxssssxssssxssssxssssxssssxs", 1, { 200 }, { 0 }, { 99 }, { 1 }, false, RV_FORMAT_NF4, 1, 0, true },
+    { "nf4 for bf16, two layers of the 11B model", RV_BF16, 4096, 32, 8, 128, 14336, "sx", 1, { 254 }, { 0 }, { 6403 }, { 1 }, false, RV_FORMAT_NF4, 1, 0, true },
+    { "nf4 for f16, the same, two rows", RV_F16, 4096, 32, 8, 128, 14336, "xs", 2, { 700, 2047 }, { 0, 1601 }, { 6403, 3201 }, { 1, 1 }, true, RV_FORMAT_NF4, 1, 0, true },
+    { "nf4 for bf16, absmaxes in f32, a layer of the 90B model", RV_BF16, 8192, 64, 8, 128, 28672, "sx", 1, { 512 }, { 0 }, { 801 }, { 1 }, false, RV_FORMAT_NF4, 1, 0, false },
 };
 
 int main(int argc, char **argv) {
@@ -381,7 +451,7 @@ int main(int argc, char **argv) {
         if (rv_cuda_open(&options, &be, &err)) return printf("FAILED: %s\n", err.message), 1;
         cuda = (rv_cuda *)be;
         for (const model_case &c : cases) {
-            if (c.act != act || !strstr(c.name, word) || (small && (strlen(c.layers) > 4 || c.hidden > (c.format == RV_FORMAT_PLAIN ? 512 : 1024)))) continue;
+            if (c.act != act || !strstr(c.name, word) || (small && (strlen(c.layers) > 4 || c.hidden > (is_four(c) ? 2048 : c.format == RV_FORMAT_PLAIN ? 512 : 1024)))) continue;
             many_layers_in_a_launch_give_the_bits_of_single_ones(c);
             if (c.format == RV_FORMAT_INT8 && c.n > 1 && c.hidden <= 1024) the_same_without_a_threshold(c);
         }
@@ -389,6 +459,7 @@ int main(int argc, char **argv) {
             what_is_no_run_of_alike_layers_is_refused(cases[0]);
             for (const model_case &c : cases)
                 if (c.format == RV_FORMAT_INT8 && c.n > 1 && c.act == act && c.hidden <= 1024) rows_that_decide_together_are_refused(c);
+                else if (is_four(c) && c.act == act && c.hidden <= 2048 && strlen(c.layers) == 4) weights_of_4_bits_that_are_not_alike_are_refused(c);
         }
         rv_backend_close(be);
     }
