@@ -101,7 +101,8 @@ static uint32_t mask_run(rv_string *out, const char *text, size_t bytes, const r
     return masked;
 }
 
-char *rv_mask(const char *text, size_t bytes, rv_sensitivity what, uint32_t *n_masked) {
+/* As long as the text was. */
+static char *mask_once(const char *text, size_t bytes, rv_sensitivity what, uint32_t *n_masked) {
     rv_string out = { 0 };
     run r;
     size_t at = 0;
@@ -118,6 +119,20 @@ char *rv_mask(const char *text, size_t bytes, rv_sensitivity what, uint32_t *n_m
         return NULL;
     }
     if (!out.data) out.data = calloc(1, 1);
-    if (n_masked) *n_masked = masked;
+    *n_masked = masked;
     return out.data;
+}
+
+/* The digits that a masked number keeps may begin another one with those behind it: until nothing is left. */
+char *rv_mask(const char *text, size_t bytes, rv_sensitivity what, uint32_t *n_masked) {
+    uint32_t masked, all = 0;
+    char *out = mask_once(text, bytes, what, &masked);
+    while (out && masked) {
+        all += masked;
+        char *before = out;
+        out = mask_once(before, bytes, what, &masked);
+        free(before);
+    }
+    if (n_masked) *n_masked = all;
+    return out;
 }
