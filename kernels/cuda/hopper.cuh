@@ -170,7 +170,7 @@ RV_PRODUCTS(256, RV_R128, "128", "129", "130", RV_D32(0), RV_D32(32), RV_D32(64)
 /* A whole line, four products, of operands in lower halves. */
 #define RV_LINE_STEP(WHAT, REGISTERS, A, B, BY, ADD, TAIL)                                                                                      \
     "add.u32 a, %" A ", " BY "; add.u32 b, %" B ", " BY "; mov.b64 da, {a, " RV_OPERAND_UPPER "}; mov.b64 db, {b, " RV_OPERAND_UPPER "};\n"     \
-    "wgmma.mma_async.sync.aligned." WHAT " {" REGISTERS "}, da, db, " ADD TAIL ";\n"
+    "\twgmma.mma_async.sync.aligned." WHAT " {" REGISTERS "}, da, db, " ADD TAIL ";\n"
 #define RV_LINE(D, T, WHAT, TAIL, ...)                                                                                                        \
     static __device__ __forceinline__ void line_product(D (&d)[64], uint32_t a, uint32_t b, int32_t add, T) {                                  \
         asm volatile("{.reg .pred add, one; .reg .b32 a, b; .reg .b64 da, db; setp.ne.b32 add, %66, 0; setp.eq.u32 one, 0, 0;\n"               \

@@ -29,7 +29,7 @@ static __device__ __forceinline__ void store_at(int32_t *to, uint32_t rank, int3
 template <typename T, class S>
 static __device__ __forceinline__ void leave_sums(const walk &w, const ring<S> &r, beside<T, S> &room, const sums_place<S> &place, const int32_t (&sums)[S::BN / 2], int32_t in_tile) {
     const int32_t lane = (int32_t)threadIdx.x % 32, own = w.own_rows<S>(), owner = in_tile / own, row = w.part * own + in_tile % own + lane / 4;
-    const uint32_t rank = (uint32_t)(owner * w.g.share + w.place);
+    const uint32_t rank = w.rank_of(owner, w.level, w.place);
     auto at = [&](int32_t *of_row, int j) { return of_row + sums_place<S>::exchanged(row, 2 * j + lane % 4 / 2) + lane % 2 * 2; };
     if (w.g.split == 1) {
         int32_t *const to = place.row(r, row);
