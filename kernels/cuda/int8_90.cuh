@@ -5,8 +5,8 @@
  * brought those columns of activations and weights.  Where there are more, outliers90.cu has added up those of listed rows, and dense90.cuh adds those of rows of very
  * many.  The first two do it in the same order, and between them and the third a row's own number decides: its bits depend on no other row.
  *
- * Integer operands are consumed faster than the L2 cache has them, some 24 bytes a clock and multiprocessor: blocks of a cluster, with tiles of the same rows, copy parts
- * of the activations to all of them, and those with tiles of the same weights parts of those.  And few tiles would leave multiprocessors without work: then several of a cluster multiply parts of the columns of one
+ * Integer operands are consumed faster than the L2 cache has them: blocks of a cluster, with tiles of the same rows, copy parts of the activations to all of them, and
+ * those with tiles of the same weights parts of those.  And few tiles would leave multiprocessors without work: then several of a cluster multiply parts of the columns of one
  * tile, and exchange integer sums.
  */
 #ifndef RV_KERNELS_CUDA_INT8_90_CUH

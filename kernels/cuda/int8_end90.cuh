@@ -10,20 +10,6 @@
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 /* ---- sums, from those who multiply ---- */
 
-/* What other blocks of the cluster wrote before they arrived is seen as well. */
-static __device__ __forceinline__ void barrier_wait_cluster(uint64_t *bar, uint32_t parity) {
-    asm volatile("{.reg .pred done; again: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1; @!done bra again;}"
-                 ::"r"(shared_address(bar)), "r"(parity) : "memory");
-}
-static __device__ __forceinline__ void barrier_arrive_cluster(uint64_t *bar, uint32_t rank) {
-    asm volatile("{.reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];}"
-                 ::"r"(shared_address(bar)), "r"(rank) : "memory");
-}
-static __device__ __forceinline__ void store_at(int32_t *to, uint32_t rank, int32_t x, int32_t y) {
-    asm volatile("{.reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; st.shared::cluster.v2.u32 [there], {%2, %3};}"
-                 ::"r"(shared_address(to)), "r"(rank), "r"(x), "r"(y) : "memory");
-}
-
 /* A warp's 16 rows from in_tile on, to the block that makes results of them: there each part's lie below the other's.  A thread has rows g and g + 8, columns 2 t and
  * 2 t + 1 of all blocks of 8.  place: of this block; another's begins behind the lines of its part. */
 template <typename T, class S>

@@ -26,7 +26,7 @@ struct args8 {
 enum { MULTIPLIERS = 2 * GROUP, ENDERS = 2 * GROUP, FIRST_ENDER = GROUP + MULTIPLIERS, THREADS8 = FIRST_ENDER + ENDERS,
        MULTIPLIER_WARPS = MULTIPLIERS / 32, ENDER_WARPS = ENDERS / 32, BESIDE = RV_CUDA_INT8_BESIDE, HELPERS = GROUP - 32 };
 
-/* Both warpgroups multiply halves of a tile of 128 x 128.  Six lines on their way are what it takes: memory answers after some 2,700 clocks, and a line is multiplied in 600. */
+/* Both warpgroups multiply halves of a tile of 128 x 128.  As many lines are on their way as have room. */
 struct tiling8 : tiling<1, 128, true, 1> {
     using base = tiling<1, 128, true, 1>;
     static constexpr int STAGES = 192 * 1024 / base::STAGE_BYTES, RING = STAGES * base::STAGE_BYTES;
