@@ -94,10 +94,18 @@ static __device__ __forceinline__ void cluster_meet() {
     cluster_arrive();
     cluster_wait();
 }
-/* To the same place in shared memory of block `rank`. */
-static __device__ __forceinline__ void store_at(void *to, uint32_t rank, uint4 v) {
-    asm volatile("{.reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; st.shared::cluster.v4.u32 [there], {%2, %3, %4, %5};}"
-                 ::"r"(shared_address(to)), "r"(rank), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+/* To the same place in shared memory of block `rank`; what was stored before it arrives at that block's barrier, who waits for other blocks there has seen. */
+static __device__ __forceinline__ void store_at(int32_t *to, uint32_t rank, int32_t x, int32_t y) {
+    asm volatile("{.reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; st.shared::cluster.v2.u32 [there], {%2, %3};}"
+                 ::"r"(shared_address(to)), "r"(rank), "r"(x), "r"(y) : "memory");
+}
+static __device__ __forceinline__ void barrier_arrive_cluster(uint64_t *bar, uint32_t rank) {
+    asm volatile("{.reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];}"
+                 ::"r"(shared_address(bar)), "r"(rank) : "memory");
+}
+static __device__ __forceinline__ void barrier_wait_cluster(uint64_t *bar, uint32_t parity) {
+    asm volatile("{.reg .pred done; again: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1; @!done bra again;}"
+                 ::"r"(shared_address(bar)), "r"(parity) : "memory");
 }
 
 /* ---- copies: the box at (column, row) of a matrix that `map` describes ---- */
@@ -176,7 +184,7 @@ RV_PRODUCTS(256, RV_R128, "128", "129", "130", RV_D32(0), RV_D32(32), RV_D32(64)
 /* A whole line, four products, of operands in lower halves. */
 #define RV_LINE_STEP(WHAT, REGISTERS, A, B, BY, ADD, TAIL)                                                                                      \
     "add.u32 a, %" A ", " BY "; add.u32 b, %" B ", " BY "; mov.b64 da, {a, " RV_OPERAND_UPPER "}; mov.b64 db, {b, " RV_OPERAND_UPPER "};\n"     \
-    "wgmma.mma_async.sync.aligned." WHAT " {" REGISTERS "}, da, db, " ADD TAIL ";\n"
+    "\twgmma.mma_async.sync.aligned." WHAT " {" REGISTERS "}, da, db, " ADD TAIL ";\n"
 #define RV_LINE(D, T, WHAT, TAIL, ...)                                                                                                        \
     static __device__ __forceinline__ void line_product(D (&d)[64], uint32_t a, uint32_t b, int32_t add, T) {                                  \
         asm volatile("{.reg .pred add, one; .reg .b32 a, b; .reg .b64 da, db; setp.ne.b32 add, %66, 0; setp.eq.u32 one, 0, 0;\n"               \

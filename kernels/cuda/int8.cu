@@ -137,9 +137,9 @@ template <typename T> static __global__ void mark_kernel(quantise_args q) {
     if (all) atomicOr(q.marks + p / 4, all << p % 4 * 8);
 }
 
-/* Most bits are there already, and those that are set one after the other at one place take their time. */
-static __device__ __forceinline__ void set_bits(uint32_t *word, uint32_t bits) {
-    if (bits && (bits & ~__ldcg(word))) atomicOr(word, bits);
+/* Most bits are there already, and those that are set one after the other at one place take their time.  there: what was seen of the word before. */
+static __device__ __forceinline__ void set_bits(uint32_t *word, uint32_t bits, uint32_t there) {
+    if (bits & ~there) atomicOr(word, bits);
 }
 
 /* Behind marks of columns: how many blocks are done, whether some row is listed, and a bit for every dense row. */
@@ -149,9 +149,11 @@ static __device__ __forceinline__ uint32_t *dense_marks(const quantise_args &q) 
 static __device__ __forceinline__ void gather_marks(const quantise_args &q, int32_t *shared, bool marked) {
     __shared__ bool last;
     int32_t *done = (int32_t *)(q.marks + q.words);
-    if (marked) __threadfence();
     __syncthreads();
-    if (threadIdx.x == 0) last = atomicAdd(done, 1) == (int32_t)gridDim.x - 1;
+    if (threadIdx.x == 0) {
+        if (marked) __threadfence();     /* for the whole block, which has met                  */
+        last = atomicAdd(done, 1) == (int32_t)gridDim.x - 1;
+    }
     __syncthreads();
     if (!last) return;
     if (q.columns) {
@@ -167,10 +169,31 @@ static __device__ __forceinline__ void gather_marks(const quantise_args &q, int3
     if (threadIdx.x == 0) *done = 0;
 }
 
-/* What the product needs to know of a row that has outliers, and has no other place. */
-template <typename P> static __device__ __forceinline__ void tell_outliers(const quantise_args &q, int32_t r, int32_t outliers, const uint8_t *marks, P piece) {
+/* Of marks, what a row's outliers are held against: it is asked for before they are known. */
+struct seen_marks {
+    enum { HELD = (RV_CUDA_INT8_MOST / 32 + QUANTISERS - 1) / QUANTISERS };
+    uint32_t columns[HELD], dense, listed;
+    __device__ __forceinline__ void ask(const quantise_args &q, int32_t r) {
+#pragma unroll
+        for (int32_t i = 0; i < HELD; i++) {
+            const int32_t word = (int32_t)threadIdx.x + i * QUANTISERS;
+            columns[i] = word < q.words ? __ldcg(q.marks + word) : 0u;
+        }
+        dense = threadIdx.x == 0 ? __ldcg(dense_marks(q) + r / 32) : 0u;
+        listed = threadIdx.x == 0 ? __ldcg(q.marks + q.words + 1) : 0u;
+    }
+};
+
+/* What the product needs to know of a row that has outliers, and has no other place.  marks: a bit a column. */
+template <typename P> static __device__ __forceinline__ void tell_outliers(const quantise_args &q, const seen_marks &seen, int32_t r, int32_t outliers, const uint8_t *marks, P piece) {
     const bool dense = outliers > q.most;
-    if (threadIdx.x == 0) set_bits(dense ? dense_marks(q) + r / 32 : q.marks + q.words + 1, dense ? 1u << r % 32 : 1u);
+    if (threadIdx.x == 0) dense ? set_bits(dense_marks(q) + r / 32, 1u << r % 32, seen.dense) : set_bits(q.marks + q.words + 1, 1u, seen.listed);
+    if (!q.by_call)
+#pragma unroll
+        for (int32_t i = 0; i < seen_marks::HELD; i++) {
+            const int32_t word = (int32_t)threadIdx.x + i * QUANTISERS;
+            if (word < q.words) set_bits(q.marks + word, ((const uint32_t *)marks)[word], seen.columns[i]);
+        }
     if (!dense) return;
     for (int32_t p = (int32_t)threadIdx.x; p < q.pitch / PIECE; p += QUANTISERS) {
         const uint4 v = piece(p);
@@ -197,6 +220,8 @@ template <typename T, bool NORM> static __global__ void __launch_bounds__(QUANTI
         if (q.h)
             for (int32_t p = (int32_t)threadIdx.x; p < q.a.cols / PIECE; p += QUANTISERS) ((uint4 *)q.h)[(int64_t)r * (q.pitch / PIECE) + p] = ((const uint4 *)normed)[p];
     } else wait_for_previous();
+    seen_marks seen;
+    if (q.dense) seen.ask(q, r);
     const int8_limit limit = { q.threshold, q.by_call ? (const uint8_t *)q.marks : NULL };
     auto piece = [&](int32_t p) {
         if (NORM) return p * PIECE < q.a.cols ? ((const uint4 *)x)[p] : make_uint4(0, 0, 0, 0);
@@ -206,9 +231,7 @@ template <typename T, bool NORM> static __global__ void __launch_bounds__(QUANTI
     auto place = [&](int32_t, int32_t i) { return i < q.listed ? q.list + (int64_t)r * q.list_ld + i : NULL; };
     const int8_row row = quantise_row<T>(piece, value, [](int32_t, uint32_t) {}, q.pitch, limit, q.codes + (int64_t)r * q.pitch, place, room);
     if (threadIdx.x == 0) q.rows[r] = row;
-    if (q.columns && !q.by_call && row.outliers)
-        for (int32_t i = (int32_t)threadIdx.x; i < q.words; i += QUANTISERS) set_bits(q.marks + i, ((const uint32_t *)((char *)room + int8_marks_at()))[i]);
-    if (q.dense && row.outliers) tell_outliers(q, r, row.outliers, (const uint8_t *)room + int8_marks_at(), piece);
+    if (q.dense && row.outliers) tell_outliers(q, seen, r, row.outliers, (const uint8_t *)room + int8_marks_at(), piece);
     if (q.starts && row.outliers) tell_starts((const uint32_t *)((char *)room + int8_marks_at()), (q.pitch + 127) / 128, q.starts + r * SLICES);
     if (q.marks) gather_marks(q, (int32_t *)room, row.outliers || q.by_call);
 }

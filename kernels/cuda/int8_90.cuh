@@ -5,8 +5,8 @@
  * brought those columns of activations and weights.  Where there are more, outliers90.cu has added up those of listed rows, and dense90.cuh adds those of rows of very
  * many.  The first two do it in the same order, and between them and the third a row's own number decides: its bits depend on no other row.
  *
- * Integer operands are consumed faster than the L2 cache has them: blocks of a cluster, with tiles of the same rows, copy parts of the
- * activations to all of them.  And few tiles would leave multiprocessors without work: then several of a cluster multiply parts of the columns of one
+ * Integer operands are consumed faster than the L2 cache has them: blocks of a cluster, with tiles of the same rows, copy parts of the activations to all of them, and
+ * those with tiles of the same weights parts of those.  And few tiles would leave multiprocessors without work: then several of a cluster multiply parts of the columns of one
  * tile, and exchange integer sums.
  */
 #ifndef RV_KERNELS_CUDA_INT8_90_CUH
@@ -29,11 +29,16 @@ template <class S> static __device__ __forceinline__ void produce(const args8 &g
     walk w(g);
     cursor<S> c;
     int32_t m, n, early = w.more() ? min(w.lines, (int32_t)S::STAGES) : 0;
-    const int32_t rows = S::BM / g.share;
-    const uint16_t others = (uint16_t)(((1 << g.share) - 1) << w.part * g.share);
+    /* Of activations this block copies a part to all of its row, of weights to all of its column. */
+    const int32_t rows = S::BM / g.share, weights = S::BN / g.stack;
+    const uint16_t row_of_blocks = (uint16_t)(((1 << g.share) - 1) << w.rank_of(w.part, w.level, 0));
+    uint16_t column_of_blocks = 0;
+    for (int32_t i = 0; i < g.stack; i++) column_of_blocks |= (uint16_t)(1 << w.rank_of(w.part, i, w.place));
     auto ask = [&](uint32_t stage, int32_t i) {
+        const uint32_t to = a.stage(stage) + S::A_BYTES + (uint32_t)(w.level * weights * LINE);
         expect_at(a.filled(stage), S::STAGE_BYTES);
-        copy_box_at(a.stage(stage) + S::A_BYTES, map_b, (w.from + i) * LINE, n, a.filled(stage));
+        if (g.stack == 1) copy_box_at(to, map_b, (w.from + i) * LINE, n, a.filled(stage));
+        else copy_box_to_all_at(to, map_b, (w.from + i) * LINE, n + w.level * weights, a.filled(stage), column_of_blocks);
     };
     fetch_map(map_a);
     w.tile<S>(&m, &n);
@@ -49,8 +54,8 @@ template <class S> static __device__ __forceinline__ void produce(const args8 &g
                 ask(c.at, i);
             }
             const uint32_t to = a.stage(c.at) + (uint32_t)(w.place * rows * LINE);
-            if (a.alone) copy_box_at(to, map_a, (w.from + i) * LINE, m, a.filled(c.at));
-            else copy_box_to_all_at(to, map_a, (w.from + i) * LINE, m + w.place * rows, a.filled(c.at), others);
+            if (g.share == 1) copy_box_at(to, map_a, (w.from + i) * LINE, m, a.filled(c.at));
+            else copy_box_to_all_at(to, map_a, (w.from + i) * LINE, m + w.place * rows, a.filled(c.at), row_of_blocks);
         }
         uint32_t held = 0;
 #pragma unroll 1
@@ -59,7 +64,7 @@ template <class S> static __device__ __forceinline__ void produce(const args8 &g
             arrive_at(a.filled(c.at));                       /* with nothing: room for sums         */
             held |= 1u << c.at;
         }
-        if (w.any_dense(m)) bring_dense<S>(a, c, held, map_o, m, 64, dense_lines(g));
+        if (w.any_dense<S>(m)) bring_dense<S>(a, c, held, map_o, m, 64, dense_lines(g));
     }
     let_next_start();
 }
@@ -147,7 +152,7 @@ template <typename T, class S> static __device__ __forceinline__ void multiply_t
         int32_t sums[S::BN / 2] = {}, m, n;
         sums_place<S> place;
         w.tile<S>(&m, &n);
-        const bool dense = w.any_dense(m);
+        const bool dense = w.any_dense<S>(m);
         multiply<S>(w, sums, a, c, group);
 #pragma unroll
         for (int i = 0; i < 2; i++, c.next()) {
@@ -177,7 +182,7 @@ template <typename T, typename O, class S, int HOW> static __device__ __forceinl
     for (uint32_t turn = 0; w.more(); w.next(), turn++) {
         int32_t m, n;
         w.tile<S>(&m, &n);
-        const bool dense = w.any_dense(m);
+        const bool dense = w.any_dense<S>(m);
         e.begin(m, n);
         c.skip(w.lines);
         e.place.take(c);
@@ -211,11 +216,11 @@ static __global__ void __launch_bounds__(THREADS8, 1) int8_90_kernel(const __gri
     uint8_t *const data = memory + (1024 - shared_address(memory) % 1024) % 1024;
     beside<T, S> &room = *(beside<T, S> *)(data + S::RING);
     const ring<S> r = { data, room.lines, room.lines + S::STAGES };
-    const bool cluster = g.share * g.split > 1;
+    const bool cluster = g.share * g.stack * g.split > 1;
     if (threadIdx.x == 0) {
         for (int i = 0; i < S::STAGES; i++) {
             barrier_open(&room.lines[i], 1);
-            barrier_open(&room.lines[S::STAGES + i], (uint32_t)(g.share * MULTIPLIER_WARPS));
+            barrier_open(&room.lines[S::STAGES + i], (uint32_t)(addresses<S>::senders(g) * MULTIPLIER_WARPS));
             barrier_open(&room.lines[2 * S::STAGES + i], ENDER_WARPS);
         }
         barrier_open(&room.full, HELPERS);
@@ -255,15 +260,16 @@ cudaError_t launch_int8_90_tiles(const rv_int8 *q, const rv_int8_many *room, arg
     const rv_few *p = &q->p;
     const rv_int8_cut c = q->cut;
     using S = tiling8;
-    const int32_t cluster = c.share * c.split;
+    const int32_t stack = c.rows / S::BM, cluster = c.share * stack * c.split;
     CUtensorMap map_x, map_w, map_o;
     cudaError_t e = describe_boxes(&map_x, RV_I8, room->codes, p->x.rows, q->pitch, q->pitch, S::BM / c.share, LINE);
-    if (!e) e = describe_boxes(&map_w, RV_I8, p->w, p->rows, q->pitch, q->pitch, S::BN, LINE);
+    if (!e) e = describe_boxes(&map_w, RV_I8, p->w, p->rows, q->pitch, q->pitch, S::BN / stack, LINE);
     if (!e) e = describe_boxes(&map_o, p->act, room->outliers, p->x.rows, q->pitch, q->pitch, 64, LINE);
     if (e) return e;
     g.share = c.share;
+    g.stack = stack;
     g.split = c.split;
-    g.a.tiles_m = parts(p->x.rows, S::BM);
+    g.a.tiles_m = parts(p->x.rows, c.rows);
     g.a.tiles_n = parts(p->rows, S::BN * c.share);
     int32_t blocks = g.a.tiles_m * g.a.tiles_n * cluster, most = rv_cuda_int8_blocks(p->multiprocessors, cluster);
     if (blocks > most) blocks = most;

@@ -10,26 +10,12 @@
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 /* ---- sums, from those who multiply ---- */
 
-/* What other blocks of the cluster wrote before they arrived is seen as well. */
-static __device__ __forceinline__ void barrier_wait_cluster(uint64_t *bar, uint32_t parity) {
-    asm volatile("{.reg .pred done; again: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1; @!done bra again;}"
-                 ::"r"(shared_address(bar)), "r"(parity) : "memory");
-}
-static __device__ __forceinline__ void barrier_arrive_cluster(uint64_t *bar, uint32_t rank) {
-    asm volatile("{.reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];}"
-                 ::"r"(shared_address(bar)), "r"(rank) : "memory");
-}
-static __device__ __forceinline__ void store_at(int32_t *to, uint32_t rank, int32_t x, int32_t y) {
-    asm volatile("{.reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; st.shared::cluster.v2.u32 [there], {%2, %3};}"
-                 ::"r"(shared_address(to)), "r"(rank), "r"(x), "r"(y) : "memory");
-}
-
 /* A warp's 16 rows from in_tile on, to the block that makes results of them: there each part's lie below the other's.  A thread has rows g and g + 8, columns 2 t and
  * 2 t + 1 of all blocks of 8.  place: of this block; another's begins behind the lines of its part. */
 template <typename T, class S>
 static __device__ __forceinline__ void leave_sums(const walk &w, const ring<S> &r, beside<T, S> &room, const sums_place<S> &place, const int32_t (&sums)[S::BN / 2], int32_t in_tile) {
     const int32_t lane = (int32_t)threadIdx.x % 32, own = w.own_rows<S>(), owner = in_tile / own, row = w.part * own + in_tile % own + lane / 4;
-    const uint32_t rank = (uint32_t)(owner * w.g.share + w.place);
+    const uint32_t rank = w.rank_of(owner, w.level, w.place);
     auto at = [&](int32_t *of_row, int j) { return of_row + sums_place<S>::exchanged(row, 2 * j + lane % 4 / 2) + lane % 2 * 2; };
     if (w.g.split == 1) {
         int32_t *const to = place.row(r, row);

@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-enum { RV_CUDA_INT8_CUTS = 5,
+enum { RV_CUDA_INT8_CUTS = 8,
        RV_CUDA_INT8_BESIDE = 16 };       /* int8_90.cu: so many columns with outliers that it multiplies itself */
 
 /* The same for more rows.  Which columns hold outliers is listed for all of them together.  A row's own are listed, as long as they are no more than

@@ -18,7 +18,7 @@ struct args8 {
     const int8_t *w;
     int64_t x_ld;
     int32_t pitch;
-    int32_t share, split;                /* a cluster: so many tiles side by side, of each so many parts of the columns */
+    int32_t share, stack, split;         /* a cluster: so many tiles side by side, and one below the other, of each so many parts of the columns */
     float threshold;                     /* 0: every row has all columns' values, whatever they are */
 };
 
@@ -26,7 +26,7 @@ struct args8 {
 enum { MULTIPLIERS = 2 * GROUP, ENDERS = 2 * GROUP, FIRST_ENDER = GROUP + MULTIPLIERS, THREADS8 = FIRST_ENDER + ENDERS,
        MULTIPLIER_WARPS = MULTIPLIERS / 32, ENDER_WARPS = ENDERS / 32, BESIDE = RV_CUDA_INT8_BESIDE, HELPERS = GROUP - 32 };
 
-/* Both warpgroups multiply halves of a tile of 128 x 128.  Six lines on their way are what it takes: memory answers after some 2,700 clocks, and a line is multiplied in 600. */
+/* Both warpgroups multiply halves of a tile of 128 x 128.  As many lines are on their way as have room. */
 struct tiling8 : tiling<1, 128, true, 1> {
     using base = tiling<1, 128, true, 1>;
     static constexpr int STAGES = 192 * 1024 / base::STAGE_BYTES, RING = STAGES * base::STAGE_BYTES;
@@ -52,32 +52,41 @@ static_assert(ENDERS == MAKERS, "who makes results makes weights of dense rows")
 /* A block's tiles in turn, and which lines of the columns it multiplies. */
 struct walk {
     const args8 &g;
-    int32_t unit, units, apart, from, lines, place, part;
+    int32_t unit, units, apart, from, lines, place, level, part;
     __device__ __forceinline__ walk(const args8 &g_) : g(g_) {
-        const int32_t blocks = g.share * g.split, rank = blocks > 1 ? (int32_t)cluster_rank() : 0;
+        const int32_t blocks = g.share * g.stack * g.split, rank = blocks > 1 ? (int32_t)cluster_rank() : 0;
         place = rank % g.share;
-        part = rank / g.share;
+        level = rank / g.share % g.stack;
+        part = rank / (g.share * g.stack);
         unit = (int32_t)blockIdx.x / blocks;
         apart = (int32_t)gridDim.x / blocks;
         units = g.a.tiles_m * g.a.tiles_n;
         from = first_line(part);
         lines = lines_of(part);
     }
+    /* Of a block of the cluster. */
+    __device__ __forceinline__ uint32_t rank_of(int32_t part_, int32_t level_, int32_t place_) const { return (uint32_t)((part_ * g.stack + level_) * g.share + place_); }
     __device__ __forceinline__ int32_t first_line(int32_t of) const { return g.a.k_blocks * of / g.split; }
     __device__ __forceinline__ int32_t lines_of(int32_t of) const { return first_line(of + 1) - first_line(of); }
     __device__ __forceinline__ bool more() const { return unit < units; }
     __device__ __forceinline__ void next() { unit += apart; }
     template <class S> __device__ __forceinline__ void tile(int32_t *m, int32_t *n) const {
         const int32_t tm = g.a.n_first ? unit / g.a.tiles_n : unit % g.a.tiles_m, tn = g.a.n_first ? unit % g.a.tiles_n : unit / g.a.tiles_m;
-        *m = tm * S::BM;
+        *m = (tm * g.stack + level) * S::BM;
         *n = (tn * g.share + place) * S::BN;
     }
     /* Of a tile's rows each part makes the results of so many, one part's below the other's. */
     template <class S> __device__ __forceinline__ int32_t own_rows() const { return S::BM / g.split; }
-    /* Of a tile's rows, after wait_for_previous(). */
-    __device__ __forceinline__ bool any_dense(int32_t m) const {
-        const uint4 v = __ldcg((const uint4 *)(g.dense + m / 32));
-        return v.x | v.y | v.z | v.w;
+    /* Of the rows of the cluster's tiles, whose blocks go the same way: m is this one's first.  After wait_for_previous(). */
+    template <class S> __device__ __forceinline__ bool any_dense(int32_t m) const {
+        uint32_t any = 0;
+        for (int32_t i = 0; i < g.stack; i++) {
+            const int32_t row = m + (i - level) * S::BM;
+            if (row >= g.a.rows) break;
+            const uint4 v = __ldcg((const uint4 *)(g.dense + row / 32));
+            any |= v.x | v.y | v.z | v.w;
+        }
+        return any;
     }
 };
 
@@ -106,13 +115,15 @@ template <class S> struct addresses {
     uint32_t data, bars, peers;          /* bars: what `full` and `empty` point to, one behind the other; peers: those of the block this lane tells that a stage is free */
     bool tells, alone;
     __device__ __forceinline__ addresses(const args8 &g, const walk &w, const ring<S> &r) {
-        const int32_t lane = (int32_t)threadIdx.x % 32;
+        const int32_t lane = (int32_t)threadIdx.x % 32, side = lane < g.share ? lane : w.place, other = lane - g.share;      /* of a column's blocks, but this one */
         data = __shfl_sync(~0u, shared_address(r.data), 0);
         bars = __shfl_sync(~0u, shared_address(r.full), 0);
-        alone = g.share == 1;
-        tells = lane < g.share;
-        peers = peer_address(bars, (uint32_t)(w.part * g.share + (tells ? lane : 0)));
+        alone = g.share * g.stack == 1;
+        tells = lane < senders(g);
+        peers = peer_address(bars, tells ? w.rank_of(w.part, lane < g.share ? w.level : other + (other >= w.level), side) : 0u);
     }
+    /* Blocks that copy to one. */
+    static __device__ __forceinline__ int32_t senders(const args8 &g) { return g.share + g.stack - 1; }
     __device__ __forceinline__ uint32_t filled(uint32_t stage) const { return bars + stage * 8; }
     __device__ __forceinline__ uint32_t free(uint32_t stage) const { return bars + (S::STAGES + stage) * 8; }
     __device__ __forceinline__ uint32_t made(uint32_t stage) const { return bars + (2 * S::STAGES + stage) * 8; }
