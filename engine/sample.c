@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/cpu/simd.h"
+
 float rv_random(uint64_t seed, uint32_t index) {
     uint32_t c[4] = { index, 0, 0, 0 }, k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
     for (int round = 0; round < 10; round++, k0 += 0x9e3779b9u, k1 += 0xbb67ae85u) {
@@ -14,39 +16,22 @@ float rv_random(uint64_t seed, uint32_t index) {
     return (float)(c[0] >> 8) * 0x1p-24f;
 }
 
-/* ---- four logits at a time: a vocabulary is 128,256 of them, and expf alone takes a millisecond ---- */
+/* ---- vectors of logits: a vocabulary is 128,256 of them, and expf alone takes a millisecond ---- */
 
-typedef float   quad __attribute__((vector_size(16)));
-typedef int32_t quad_mask __attribute__((vector_size(16)));
-
-static inline quad quad_of(const float *p) { quad v; memcpy(&v, p, sizeof v); return v; }
-static inline quad select4(quad_mask m, quad a, quad b) { return (quad)((m & (quad_mask)a) | (~m & (quad_mask)b)); }
-
-/* e^x of x <= 0, to 2 ulp; what is less than e^-87 counts as that. As vf_exp of kernels/cpu/simd.h. */
-static inline quad exp4(quad x) {
-    const quad low = { -87, -87, -87, -87 };
-    x = select4(x < low, low, x);
-    quad n = x * 1.44269504f + 12582912.0f;                  /* 1.5 * 2^23: the last bits are the rounded exponent */
-    quad_mask e = (quad_mask)n - 0x4b400000;
-    n -= 12582912.0f;
-    quad r = x - n * 0.693145752f - n * 1.42860682e-6f;      /* ln 2 in two parts: the first has 12 zero bits */
-    quad p = r * (1.0f / 5040.0f) + (1.0f / 720.0f);
-    p = p * r + (1.0f / 120.0f);
-    p = p * r + (1.0f / 24.0f);
-    p = p * r + (1.0f / 6.0f);
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
-    return p * (quad)((e + 127) << 23);
+static bool any_of(vi mask) {
+    int32_t any = 0;
+    for (int k = 0; k < RV_LANES; k++) any |= mask[k];
+    return any;
 }
 
 static int32_t best_of(const float *logits, int32_t vocab) {
+    enum { TOGETHER = 16 };                                  /* few sixteens hold a better one       */
     int32_t best = 0, i = 0;
-    for (; i + 16 <= vocab; i += 16) {                       /* few sixteens hold a better one       */
-        quad_mask any = { 0 };
-        for (int k = 0; k < 16; k += 4) any |= quad_of(logits + i + k) > logits[best];
-        if (any[0] | any[1] | any[2] | any[3])
-            for (int32_t k = i; k < i + 16; k++)
+    for (; i + TOGETHER <= vocab; i += TOGETHER) {
+        vi better = { 0 };
+        for (int k = 0; k < TOGETHER; k += RV_LANES) better |= vf_load(logits + i + k) > logits[best];
+        if (any_of(better))
+            for (int32_t k = i; k < i + TOGETHER; k++)
                 if (logits[k] > logits[best]) best = k;
     }
     for (; i < vocab; i++)
@@ -56,19 +41,16 @@ static int32_t best_of(const float *logits, int32_t vocab) {
 
 /* The largest logit; NaN when a logit is NaN or +inf, or all are -inf. */
 static float top_of(const float *logits, int32_t vocab) {
-    quad top = quad_of((float[]){ -INFINITY, -INFINITY, -INFINITY, -INFINITY });
-    quad_mask odd = { 0 };
-    float last = -INFINITY;
+    vf top = vf_set(-INFINITY);
+    vi odd = { 0 };
     int32_t i = 0;
-    for (; i + 4 <= vocab; i += 4) {
-        quad x = quad_of(logits + i);
-        top = select4(x > top, x, top);
+    for (; i + RV_LANES <= vocab; i += RV_LANES) {
+        const vf x = vf_load(logits + i);
+        top = vf_max(x, top);
         odd |= x != x;
     }
-    for (int k = 0; k < 4; k++) {
-        if (odd[k]) return NAN;
-        if (top[k] > last) last = top[k];
-    }
+    if (any_of(odd)) return NAN;
+    float last = vf_largest(top);
     for (; i < vocab; i++) {
         if (isnan(logits[i])) return NAN;
         if (logits[i] > last) last = logits[i];
@@ -78,15 +60,16 @@ static float top_of(const float *logits, int32_t vocab) {
 
 /* log(sum(exp(logits))); NaN where top_of is. */
 static double log_sum(const float *logits, int32_t vocab) {
+    enum { TOGETHER = 64 };                                  /* summed in f32: each at most 1        */
     const float top = top_of(logits, vocab);
+    const vf least = vf_set(-87);                            /* below it exponentials are no normal numbers, which take long, and nothing here */
     double sum = 0;
     int32_t i = 0;
     if (isnan(top)) return NAN;
-    while (i + 4 <= vocab) {
-        const int32_t end = vocab - i < 64 ? i + (vocab - i) / 4 * 4 : i + 64;
-        quad some = { 0 };                                   /* of at most sixteen, each at most 1   */
-        for (; i < end; i += 4) some += exp4(quad_of(logits + i) - top);
-        sum += ((double)some[0] + (double)some[1]) + ((double)some[2] + (double)some[3]);
+    for (; i + TOGETHER <= vocab; i += TOGETHER) {
+        vf some = vf_set(0);
+        for (int k = 0; k < TOGETHER; k += RV_LANES) some += vf_exp_normal(vf_max(vf_load(logits + i + k) - top, least));
+        sum += (double)vf_sum(some);
     }
     for (; i < vocab; i++) sum += (double)expf(logits[i] - top);
     return (double)top + log(sum);

@@ -1,4 +1,4 @@
-/* simd.h - vectors of RV_LANES floats, for kernels.inl.
+/* simd.h - vectors of RV_LANES floats, for kernels.inl, and for who else has a hundred thousand numbers (engine/sample.c).
  *
  * The one idea: GCC's and Clang's vector types give plain operators at any width; only what they
  * lack (f16, maximum, bf16 dot products) is written per instruction set, chosen by the flags the
@@ -118,13 +118,11 @@ ALWAYS float vf_largest(vf v) {
     return m;
 }
 
-/* e^x, 1 ulp; 0 below -104, infinity above 89, NaN for NaN. */
-ALWAYS vf vf_exp(vf x) {
-    const vf low = vf_set(-104.0f), high = vf_set(89.0f), magic = vf_set(12582912.0f);   /* 1.5 * 2^23 */
-    x = vf_select(x < low, low, x);
-    x = vf_select(x > high, high, x);
+/* e^x is the result times 2^e; -104 <= x <= 89. */
+ALWAYS vf vf_exp_parts(vf x, vi *e) {
+    const vf magic = vf_set(12582912.0f);        /* 1.5 * 2^23                                     */
     vf n = x * 1.44269504f + magic;
-    vi e = (vi)n - (vi)magic;
+    *e = (vi)n - (vi)magic;
     n -= magic;
     vf r = x - n * 0.693145752f;                 /* ln 2 in two parts: the first has 12 zero bits  */
     r = r - n * 1.42860682e-6f;
@@ -134,9 +132,25 @@ ALWAYS vf vf_exp(vf x) {
     p = p * r + (1.0f / 6.0f);
     p = p * r + 0.5f;
     p = p * r + 1.0f;
-    p = p * r + 1.0f;
+    return p * r + 1.0f;
+}
+
+/* e^x, 1 ulp; 0 below -104, infinity above 89, NaN for NaN. */
+ALWAYS vf vf_exp(vf x) {
+    const vf low = vf_set(-104.0f), high = vf_set(89.0f);
+    vi e;
+    x = vf_select(x < low, low, x);
+    x = vf_select(x > high, high, x);
+    vf p = vf_exp_parts(x, &e);
     vi half = e >> 1;                            /* two factors: 2^e itself may not be a number    */
     p = p * (vf)((half + 127) << 23);
     return p * (vf)((e - half + 127) << 23);
+}
+
+/* The same of x whose exponential is a normal number, -87 <= x <= 88. */
+ALWAYS vf vf_exp_normal(vf x) {
+    vi e;
+    vf p = vf_exp_parts(x, &e);
+    return p * (vf)((e + 127) << 23);
 }
 #endif
