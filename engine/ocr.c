@@ -145,8 +145,9 @@ rv_status rv_ocr_again(rv_reader *r, const rv_image *image, const rv_schema *sch
     rv_page other = { 0 };
     int worth, others = 0;
     bool full;
+    if (!is_small(page->width, page->height)) return RV_OK;
     rv_status st = rv_page_worth(page, schema, &worth, &full, err);
-    if (st || full || !is_small(page->width, page->height)) return st;
+    if (st || full) return st;
     TRY(read_page(r, image, false, &other, err));
     TRY(rv_page_worth(&other, schema, &others, &full, err));
     if (others > worth) {
