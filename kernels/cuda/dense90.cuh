@@ -92,22 +92,10 @@ static __device__ __forceinline__ void make_dense(made_weights<T> w, const ring<
 /* Both warpgroups: sums of 64 rows each.  turns: a bit a stage, whether its weights were made an odd number of times. */
 template <typename T, class S, class A, class C>
 static __device__ __forceinline__ void multiply_dense(float (&sums)[S::BN / 2], const A &a, uint32_t &turns, C &c, uint32_t held, int32_t lines, int group) {
-    const uint32_t pa = operand_at(a.data + (uint32_t)group * 64 * LINE), pb = operand_at(a.data + S::A_BYTES);
-    uint32_t before = 0;
-#pragma unroll 1
-    for (int32_t i = 0; i < lines; i++, c.next(held)) {
-        wait_at(a.filled(c.at), c.parity());
-        wait_at(a.made(c.at), turns >> c.at & 1);
-        turns ^= 1u << c.at;
-        product_begin();
-        line_product(sums, pa + c.at * (S::STAGE_BYTES / 16), pb + c.at * (S::STAGE_BYTES / 16), i, T());
-        product_commit();
-        product_wait<1>();
-        if (i) a.release(before);
-        before = c.at;
-    }
-    product_wait<0>();
-    a.release(before);
+    multiply_lines(sums, a, c, held, lines, group, [&](uint32_t stage) {
+        wait_at(a.made(stage), turns >> stage & 1);
+        turns ^= 1u << stage;
+    }, T());
     pin(sums);
 }
 #endif

@@ -19,13 +19,13 @@ static __device__ __forceinline__ void barrier_open(uint64_t *bar, uint32_t arri
 /* After the last barrier_open, before the threads of the cluster meet. */
 static __device__ __forceinline__ void barriers_opened() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 
-/* One arrival, and `bytes` of copies to come. */
-static __device__ __forceinline__ void barrier_expect(uint64_t *bar, uint32_t bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(bar)), "r"(bytes) : "memory");
+/* One arrival, and `bytes` of copies to come.  .._at: by address, for loops that have no time to find out where things lie. */
+static __device__ __forceinline__ void expect_at(uint32_t bar, uint32_t bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");
 }
-static __device__ __forceinline__ void barrier_arrive(uint64_t *bar) {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(bar)) : "memory");
-}
+static __device__ __forceinline__ void barrier_expect(uint64_t *bar, uint32_t bytes) { expect_at(shared_address(bar), bytes); }
+static __device__ __forceinline__ void arrive_at(uint32_t bar) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory"); }
+static __device__ __forceinline__ void barrier_arrive(uint64_t *bar) { arrive_at(shared_address(bar)); }
 /* At the same barrier of block `rank` of the cluster. */
 static __device__ __forceinline__ void barrier_arrive_at(uint64_t *bar, uint32_t rank) {
     asm volatile("{.reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; mbarrier.arrive.shared::cluster.b64 _, [there];}"
@@ -36,10 +36,10 @@ static __device__ __forceinline__ void warp_arrive(uint64_t *bar) {
     __syncwarp();
     if (WARP_ARRIVALS == 32 || threadIdx.x % 32 == 0) barrier_arrive(bar);
 }
-static __device__ __forceinline__ void barrier_wait(uint64_t *bar, uint32_t parity) {
-    asm volatile("{.reg .pred done; again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1; @!done bra again;}"
-                 ::"r"(shared_address(bar)), "r"(parity) : "memory");
+static __device__ __forceinline__ void wait_at(uint32_t bar, uint32_t parity) {
+    asm volatile("{.reg .pred done; again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1; @!done bra again;}" ::"r"(bar), "r"(parity) : "memory");
 }
+static __device__ __forceinline__ void barrier_wait(uint64_t *bar, uint32_t parity) { wait_at(shared_address(bar), parity); }
 
 /* Arrives once this thread's copies of cp.async so far have landed; for a barrier that counts every such thread. */
 static __device__ __forceinline__ void barrier_arrive_after_copies(uint64_t *bar) {
@@ -48,15 +48,7 @@ static __device__ __forceinline__ void barrier_arrive_after_copies(uint64_t *bar
 /* Between waiting for what other threads wrote and a product that reads it. */
 static __device__ __forceinline__ void make_visible_to_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
-/* The same by address, for loops that have no time to find out where things lie. */
-static __device__ __forceinline__ void wait_at(uint32_t bar, uint32_t parity) {
-    asm volatile("{.reg .pred done; again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1; @!done bra again;}" ::"r"(bar), "r"(parity) : "memory");
-}
-static __device__ __forceinline__ void expect_at(uint32_t bar, uint32_t bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");
-}
-static __device__ __forceinline__ void arrive_at(uint32_t bar) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory"); }
-/* there: of peer_address. */
+/* At a barrier of another block of the cluster.  there: of peer_address. */
 static __device__ __forceinline__ void arrive_at_peer(uint32_t there) { asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(there) : "memory"); }
 static __device__ __forceinline__ uint32_t peer_address(uint32_t address, uint32_t rank) {
     uint32_t there;
@@ -110,22 +102,19 @@ static __device__ __forceinline__ void barrier_wait_cluster(uint64_t *bar, uint3
 
 /* ---- copies: the box at (column, row) of a matrix that `map` describes ---- */
 
-static __device__ __forceinline__ void copy_box(void *to, const CUtensorMap *map, int32_t column, int32_t row, uint64_t *bar) {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
-                 ::"r"(shared_address(to)), "l"(map), "r"(column), "r"(row), "r"(shared_address(bar)) : "memory");
-}
-/* To the same place of every block in `mask`, counted at each one's own barrier. */
-static __device__ __forceinline__ void copy_box_to_all(void *to, const CUtensorMap *map, int32_t column, int32_t row, uint64_t *bar, uint16_t mask) {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;"
-                 ::"r"(shared_address(to)), "l"(map), "r"(column), "r"(row), "r"(shared_address(bar)), "h"(mask) : "memory");
-}
-
 static __device__ __forceinline__ void copy_box_at(uint32_t to, const CUtensorMap *map, int32_t column, int32_t row, uint32_t bar) {
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(to), "l"(map), "r"(column), "r"(row), "r"(bar) : "memory");
 }
+static __device__ __forceinline__ void copy_box(void *to, const CUtensorMap *map, int32_t column, int32_t row, uint64_t *bar) {
+    copy_box_at(shared_address(to), map, column, row, shared_address(bar));
+}
+/* To the same place of every block in `mask`, counted at each one's own barrier. */
 static __device__ __forceinline__ void copy_box_to_all_at(uint32_t to, const CUtensorMap *map, int32_t column, int32_t row, uint32_t bar, uint16_t mask) {
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;"
                  ::"r"(to), "l"(map), "r"(column), "r"(row), "r"(bar), "h"(mask) : "memory");
+}
+static __device__ __forceinline__ void copy_box_to_all(void *to, const CUtensorMap *map, int32_t column, int32_t row, uint64_t *bar, uint16_t mask) {
+    copy_box_to_all_at(shared_address(to), map, column, row, shared_address(bar), mask);
 }
 
 /* ---- registers: a warpgroup gives away what another takes ---- */
@@ -195,6 +184,9 @@ RV_PRODUCTS(256, RV_R128, "128", "129", "130", RV_D32(0), RV_D32(32), RV_D32(64)
 
 RV_LINE(float, __nv_bfloat16, "m64n128k16.f32.bf16.bf16", ", 1, 1, 0, 0", RV_D32(0), RV_D32(32))
 RV_LINE(float, __half, "m64n128k16.f32.f16.f16", ", 1, 1, 0, 0", RV_D32(0), RV_D32(32))
+#define RV_I8(i) "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3]), "+r"(d[i + 4]), "+r"(d[i + 5]), "+r"(d[i + 6]), "+r"(d[i + 7])
+#define RV_I32(i) RV_I8(i), RV_I8(i + 8), RV_I8(i + 16), RV_I8(i + 24)
+RV_LINE(int32_t, int8_t, "m64n128k32.s32.s8.s8", "", RV_I32(0), RV_I32(32))
 
 /* ---- d[64 x N] += a[64 x 16], in registers, b in shared memory: [16 x N], N together (weighted), or [N x 16]^T (held) ---- */
 

@@ -14,12 +14,6 @@
 #include "kernels/cuda/int8_end90.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-/* ---- d[64 x 128] = (add ? d : 0) + a[64 x 128] b[128 x 128]^T of bytes, both in shared memory: a line ---- */
-
-#define RV_I8(i) "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3]), "+r"(d[i + 4]), "+r"(d[i + 5]), "+r"(d[i + 6]), "+r"(d[i + 7])
-#define RV_I32(i) RV_I8(i), RV_I8(i + 8), RV_I8(i + 16), RV_I8(i + 24)
-RV_LINE(int32_t, int8_t, "m64n128k32.s32.s8.s8", "", RV_I32(0), RV_I32(32))
-
 static __device__ __forceinline__ void fetch_map(const CUtensorMap *map) { asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"); }
 
 /* ---- lines of tiles ---- */
@@ -70,20 +64,7 @@ template <class S> static __device__ __forceinline__ void produce(const args8 &g
 }
 
 template <class S> static __device__ __forceinline__ void multiply(const walk &w, int32_t (&sums)[S::BN / 2], const addresses<S> &a, cursor<S> &c, int group) {
-    const uint32_t pa = operand_at(a.data + (uint32_t)group * 64 * LINE), pb = operand_at(a.data + S::A_BYTES);
-    uint32_t before = 0;
-#pragma unroll 1
-    for (int32_t k = 0; k < w.lines; k++, c.next()) {
-        wait_at(a.filled(c.at), c.parity());
-        product_begin();
-        line_product(sums, pa + c.at * (S::STAGE_BYTES / 16), pb + c.at * (S::STAGE_BYTES / 16), k, int8_t());
-        product_commit();
-        product_wait<1>();
-        if (k) a.release(before);
-        before = c.at;
-    }
-    product_wait<0>();
-    a.release(before);
+    multiply_lines(sums, a, c, 0, w.lines, group, [](uint32_t) {}, int8_t());
 #pragma unroll
     for (int j = 0; j < S::BN / 2; j++) asm volatile("" : "+r"(sums[j])::"memory");    /* read no sum before its wait */
 }

@@ -135,6 +135,25 @@ template <class S> struct addresses {
         else arrive_at_peer(peers + (S::STAGES + stage) * 8);
     }
 };
+/* A warpgroup: 64 rows times 128 of weights, line by line, to sums; its stages are free then.  held: stages that are not its.  made(stage): waits for what else is to be there. */
+template <class S, typename D, typename M, typename T>
+static __device__ __forceinline__ void multiply_lines(D (&sums)[64], const addresses<S> &a, cursor<S> &c, uint32_t held, int32_t lines, int group, M made, T) {
+    const uint32_t pa = operand_at(a.data + (uint32_t)group * 64 * LINE), pb = operand_at(a.data + S::A_BYTES);
+    uint32_t before = 0;
+#pragma unroll 1
+    for (int32_t i = 0; i < lines; i++, c.next(held)) {
+        wait_at(a.filled(c.at), c.parity());
+        made(c.at);
+        product_begin();
+        line_product(sums, pa + c.at * (S::STAGE_BYTES / 16), pb + c.at * (S::STAGE_BYTES / 16), i, T());
+        product_commit();
+        product_wait<1>();
+        if (i) a.release(before);
+        before = c.at;
+    }
+    product_wait<0>();
+    a.release(before);
+}
 /* Where a tile's sums are: 64 rows in each of two stages, 16 bytes of them exchanged so that those of neighbouring rows do not meet in a bank. */
 template <class S> struct sums_place {
     uint32_t stage[2];

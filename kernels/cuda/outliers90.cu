@@ -146,8 +146,7 @@ template <typename T> static __device__ __forceinline__ void bring_panels(const 
     };
     auto bring = [&](unit &u) {
         while (p.more() && now.step >= p.end_step()) {
-            __syncwarp();
-            if (threadIdx.x % 32 == 0) barrier_arrive(&s.full[p.panel()]);
+            warp_arrive(&s.full[p.panel()]);
             now.p.next();
             now.step = now.first();
             begin();
@@ -315,8 +314,7 @@ template <typename T, bool AFTER, bool BY_CALL> static __device__ __forceinline_
         a.ask_entries();
         barrier_wait(&s.full[p.panel()], p.parity());
         a.add_panel(p);
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) barrier_arrive(&s.empty[p.panel()]);
+        warp_arrive(&s.empty[p.panel()]);
         if (p.slice + g.together == SLICES) a.template leave<AFTER>(p.first);
     }
 }
@@ -329,7 +327,7 @@ template <typename T, bool AFTER, bool BY_CALL> static __global__ void __launch_
     const shared s = { g.widest, barriers, barriers + 2 };
     let_next_start();
     if (threadIdx.x == 0) {
-        for (int i = 0; i < 2; i++) barrier_open(&s.full[i], BRINGERS), barrier_open(&s.empty[i], ADDERS);
+        for (int i = 0; i < 2; i++) barrier_open(&s.full[i], BRINGERS * WARP_ARRIVALS), barrier_open(&s.empty[i], ADDERS * WARP_ARRIVALS);
         barriers_opened();
     }
     __syncthreads();
