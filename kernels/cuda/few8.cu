@@ -46,7 +46,7 @@ template <typename T> static __device__ __forceinline__ void share_codes(const a
                 return a.norm ? ((const uint4 *)x)[p] : __ldcg((const uint4 *)x + p);
             };
             auto value = [&](int32_t k) { return a.norm ? ((const uint16_t *)x)[k] : __ldcg((const uint16_t *)x + k); };
-            const int8_row row = quantise_row<T>(piece, value, [](int32_t, uint32_t) {}, g.pitch, limit, codes + r * g.shared_pitch,
+            const int8_row row = quantise_row<T>(piece, value, g.pitch, limit, codes + r * g.shared_pitch,
                                                  list_place{ a.n <= 2 ? near + r * NEAR : NULL, far_list(g, r) }, room);
             if (threadIdx.x == 0) rows[r] = row;
         }

@@ -87,7 +87,7 @@ static __device__ __forceinline__ void make_codes(const args8_70 &g, int8_t *cod
         auto piece = [&](int32_t p) { return p * PIECE < a.cols ? ((const uint4 *)x)[p] : make_uint4(0, 0, 0, 0); };
         auto value = [&](int32_t k) { return ((const uint16_t *)x)[k]; };
         const list_place place = { NULL, g.list + (int64_t)r * (g.pitch + RV_CUDA_INT8_CLOSE) };
-        const int8_row row = quantise_row<__half>(piece, value, [](int32_t, uint32_t) {}, g.pitch, limit, codes + r * g.shared_pitch, place, scratch);
+        const int8_row row = quantise_row<__half>(piece, value, g.pitch, limit, codes + r * g.shared_pitch, place, scratch);
         if (threadIdx.x == 0) rows[r] = row;
     }
     __syncthreads();

@@ -229,7 +229,7 @@ template <typename T, bool NORM> static __global__ void __launch_bounds__(QUANTI
     };
     auto value = [&](int32_t k) { return NORM ? ((const uint16_t *)x)[k] : __ldcg((const uint16_t *)x + k); };
     auto place = [&](int32_t, int32_t i) { return i < q.listed ? q.list + (int64_t)r * q.list_ld + i : NULL; };
-    const int8_row row = quantise_row<T>(piece, value, [](int32_t, uint32_t) {}, q.pitch, limit, q.codes + (int64_t)r * q.pitch, place, room);
+    const int8_row row = quantise_row<T>(piece, value, q.pitch, limit, q.codes + (int64_t)r * q.pitch, place, room);
     if (threadIdx.x == 0) q.rows[r] = row;
     if (q.dense && row.outliers) tell_outliers(q, seen, r, row.outliers, (const uint8_t *)room + int8_marks_at(), piece);
     if (q.starts && row.outliers) tell_starts((const uint32_t *)((char *)room + int8_marks_at()), (q.pitch + 127) / 128, q.starts + r * SLICES);

@@ -160,10 +160,9 @@ static __host__ __device__ constexpr int32_t int8_marks_at() { return 64; }
 static __host__ __device__ constexpr int32_t int8_shared_bytes(int32_t pitch) { return int8_marks_at() + (pitch / PIECE + 15) / 16 * 16; }
 
 /* piece(p): the row's columns 8 p .. 8 p + 7, zeros beyond its end; value(k): the 16 bits of column k.  codes: [pitch], its
- * end zeros.  place: write_list's.  room: shared, the outliers' bits in it at int8_marks_at().  What is written to shared memory is there after the caller's barrier.
- * seen(p, marks): told of pieces that have outliers. */
-template <typename T, typename P, typename V, typename S, typename L>
-static __device__ __forceinline__ int8_row quantise_row(P piece, V value, S seen, int32_t pitch, const int8_limit &l, int8_t *codes, L place, void *room) {
+ * end zeros.  place: write_list's.  room: shared, the outliers' bits in it at int8_marks_at().  What is written to shared memory is there after the caller's barrier. */
+template <typename T, typename P, typename V, typename L>
+static __device__ __forceinline__ int8_row quantise_row(P piece, V value, int32_t pitch, const int8_limit &l, int8_t *codes, L place, void *room) {
     float *shared = (float *)room;
     uint8_t *marks = (uint8_t *)room + int8_marks_at();
     const int32_t pieces = pitch / PIECE, first = (int32_t)threadIdx.x, rest = first + PIECES_HELD * QUANTISERS, words = (pieces + 3) / 4;
@@ -182,7 +181,7 @@ static __device__ __forceinline__ int8_row quantise_row(P piece, V value, S seen
         uint32_t bits = l.by_call ? __ldcg(l.by_call + p) : 0;
         *(uint2 *)(codes + p * PIECE) = piece_codes<T>(l, v, scale, &bits);
         marks[p] = (uint8_t)bits;
-        if (bits) any = true, seen(p, bits);
+        if (bits) any = true;
     };
 #pragma unroll
     for (int32_t i = 0; i < PIECES_HELD; i++)

@@ -140,7 +140,7 @@ template <typename A> struct int8_format {
             const T *x = normed + r * b.e.cols;
             auto piece = [&](int32_t p) { return ((const uint4 *)x)[p]; };
             auto value = [&](int32_t k) { return ((const uint16_t *)x)[k]; };
-            b.know(r, quantise_row<T>(piece, value, [](int32_t, uint32_t) {}, b.e.cols, { b.a.weights.threshold, NULL }, b.codes_of(r), b.place(r), b.room()));
+            b.know(r, quantise_row<T>(piece, value, b.e.cols, { b.a.weights.threshold, NULL }, b.codes_of(r), b.place(r), b.room()));
             meet();                      /* the room is free again */
         }
     }
@@ -168,7 +168,7 @@ template <typename A> struct int8_format {
             if (n < NEAR) {
                 if (n) list_found(*found, b.place(r)(n, 0));
                 b.know(r, { row.most, n });
-            } else b.know(r, quantise_row<T>(piece, [&](int32_t k) { return __ldcg((const uint16_t *)x + k); }, [](int32_t, uint32_t) {}, b.e.cols, limit, b.codes_of(r), b.place(r), b.room()));
+            } else b.know(r, quantise_row<T>(piece, [&](int32_t k) { return __ldcg((const uint16_t *)x + k); }, b.e.cols, limit, b.codes_of(r), b.place(r), b.room()));
             meet();                      /* the room is free again */
             if (threadIdx.x == 0) found->n = 0;
             if (r + 1 < b.a.n) meet();
