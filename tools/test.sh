@@ -3,7 +3,7 @@
 #
 #   bash tools/test.sh          all tests, then all of them under the address and undefined behaviour
 #                               sanitizers, then those with threads under the thread sanitizer;
-#                               about a quarter of an hour on two cores
+#                               fifteen to twenty minutes on two cores
 #   bash tools/test.sh --cpu    only the first;  --asan  only the second;  --tsan  only the third;
 #                               --cuda  the CUDA build and its tests (part of "all tests" where nvcc is)
 #   bash tools/test.sh --all    all tests under every one of the three
