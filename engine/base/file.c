@@ -37,7 +37,7 @@ static rv_status open_regular(const char *path, int *fd, uint64_t *bytes, rv_err
 
 rv_status rv_map_open(const char *path, rv_map *out, rv_error *err) {
     int fd;
-    uint64_t bytes;
+    uint64_t bytes = 0;
     rv_status st = open_regular(path, &fd, &bytes, err);
     if (st) return st;
     void *data = NULL;
