@@ -14,17 +14,19 @@ typedef struct pair_run {        /* one run of keys, for all pairs of an item   
     int32_t n_next;
     float   scale;               /* with log2 e                                                */
     bool    finite;              /* all of its V                                               */
+    bool    biased;              /* scores are not ordered as products are: keys have a bias, or the scale is not above 0 */
 } pair_run;
 
-/* 2^x: 1e-7 of it wrong; 0 below -126 (results that are no normal numbers take the CPU a hundred cycles), NaN for NaN. */
+/* 2^x: 1.5e-7 of it wrong, 1 for 0; 0 below -126 (results that are no normal numbers take the CPU a hundred cycles), NaN for NaN. */
 ALWAYS __m512 exp2_of(__m512 x) {
-    __m512 n = _mm512_roundscale_ps(x, 8), r = x - n;
-    __m512 p = r * _mm512_set1_ps(0.00133908634f) + _mm512_set1_ps(0.00967603192f);
-    p = p * r + _mm512_set1_ps(0.0555035711f);
-    p = p * r + _mm512_set1_ps(0.240221075f);
-    p = p * r + _mm512_set1_ps(0.693147188f);
-    p = p * r + _mm512_set1_ps(1.0f);
-    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(-126), _CMP_NLT_UQ), p, n);
+    enum { TO_BELOW = 1 };
+    __m512 r = _mm512_reduce_ps(x, TO_BELOW);    /* x less the whole number below it              */
+    __m512 p = _mm512_fmadd_ps(r, _mm512_set1_ps(0.00186713005f), _mm512_set1_ps(0.00901703071f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.0557999127f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.240164444f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.693151295f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(-126), _CMP_NLT_UQ), p, x);
 }
 
 static void visible_in(const pair_run *u, int32_t r, int32_t *lo, int32_t *hi) {
@@ -117,6 +119,7 @@ static bool attend_runs(const rv_attention *a, const rv_cpu_attend_item *item, r
     int32_t group = a->heads / a->kv_heads, pairs = item->n_rows * group, from, last;
     pair_run u = { .a = a, .room = room, .head_dim = a->q.cols / a->heads, .scale = a->scale * 1.44269504f };
     u.steps = (u.head_dim - 1) / CPU_TILE_STEP + 1;
+    u.biased = a->kv.bias || !(a->scale > 0);
     int64_t column = (int64_t)item->kv_head * u.head_dim;
     int32_t *rows = room->key_rows, *next = rows + CPU_TILE_KEYS, *other, slot = a->slot ? a->slot[item->row] : 0;
     keys_of_item(a, item, &from, &last);

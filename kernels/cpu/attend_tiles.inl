@@ -17,17 +17,17 @@ static void load_keys(const pair_run *u, int64_t column) {
     }
 }
 
-/* V as `right`, keys where columns were: blocks of 32 columns of V, each [KEY_STEPS].  Keys outside [lo, hi) are zeros.
- * Returns whether all are finite. */
+/* V as `right`, keys where columns were: blocks of 32 columns of V, each [KEY_STEPS].  Of 32 keys, the pairs are 0 and 16, 1 and 17, ..:
+ * as weights come, 16 in a vector.  Keys outside [lo, hi) are zeros.  Returns whether all are finite. */
 static bool load_values(const pair_run *u, int64_t column, int32_t lo, int32_t hi, char *out) {
     const __m256i exponent = _mm256_set1_epi16(0x7f80);
     __mmask16 wrong = 0;
     rv_mat v = u->a->kv.v;
-    for (int32_t j = 0; j < (u->n + CPU_TILE_STEP - 1) / CPU_TILE_STEP * CPU_TILE_STEP; j += 2) {
+    for (int32_t p = 0; p < (u->n + CPU_TILE_STEP - 1) / CPU_TILE_STEP * TILE; p++) {
         const char *row[2];
-        for (int i = 0; i < 2; i++)
-            row[i] = j + i >= lo && j + i < hi ? (char *)rv_cpu_row(v, u->rows[j + i]) + 2 * column : NULL;
-        char *to = out + j / CPU_TILE_STEP * STEP_BYTES + j % CPU_TILE_STEP / 2 * TILE_LINE;
+        for (int32_t i = 0, j = p / TILE * CPU_TILE_STEP + p % TILE; i < 2; i++, j += TILE)
+            row[i] = j >= lo && j < hi ? (char *)rv_cpu_row(v, u->rows[j]) + 2 * column : NULL;
+        char *to = out + p / TILE * STEP_BYTES + p % TILE * TILE_LINE;
         for (int32_t c = 0; c < u->steps * CPU_TILE_STEP; c += TILE) {
             int32_t left = u->head_dim - c;
             __mmask16 mask = (__mmask16)(left >= TILE ? 0xffffu : left <= 0 ? 0u : (1u << left) - 1);
@@ -42,14 +42,14 @@ static bool load_values(const pair_run *u, int64_t column, int32_t lo, int32_t h
     return wrong == 0;
 }
 
-/* 32 weights as a row of `left`, and what is lost by that. */
+/* 32 weights as a row of `left`, a in the lower halves: their first 8 bits, and the next 8, rounded. */
 ALWAYS void split_store(__m512 a, __m512 b, char *high, char *low) {
     const __m512i half = _mm512_set1_epi32(0x8000), top = _mm512_set1_epi32((int32_t)0xffff0000);
-    static const uint16_t odd_words[32] = { 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
-                                            33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63 };
-    __m512i ha = _mm512_and_si512(_mm512_add_epi32((__m512i)a, half), top), hb = _mm512_and_si512(_mm512_add_epi32((__m512i)b, half), top);
-    _mm512_store_si512(high, _mm512_permutex2var_epi16(ha, _mm512_loadu_si512(odd_words), hb));
-    _mm512_store_si512(low, (__m512i)_mm512_cvtne2ps_pbh(b - (__m512)hb, a - (__m512)ha));
+    __m512i ha = _mm512_and_si512((__m512i)a, top), hb = _mm512_and_si512((__m512i)b, top);
+    __m512i la = _mm512_add_epi32((__m512i)(a - (__m512)ha), half), lb = _mm512_add_epi32((__m512i)(b - (__m512)hb), half);
+    enum { B_OR_A_WHERE_TOP = 0xea };            /* (b and top) or a */
+    _mm512_store_si512(high, _mm512_or_si512(hb, _mm512_srli_epi32(ha, 16)));
+    _mm512_store_si512(low, _mm512_ternarylogic_epi32(lb, top, _mm512_srli_epi32(la, 16), B_OR_A_WHERE_TOP));
 }
 
 ALWAYS __mmask16 seen_of(int32_t j, int32_t lo, int32_t hi) {
@@ -59,31 +59,44 @@ ALWAYS __mmask16 seen_of(int32_t j, int32_t lo, int32_t hi) {
     return (__mmask16)(((1u << b) - 1) & ~((1u << a) - 1));
 }
 
-/* Scores of keys j.. less `shift`, -infinity where the pair does not see the key. */
-ALWAYS __m512 score_of(const pair_run *u, const float *s, int32_t j, __m512 shift, bool all, int32_t lo, int32_t hi) {
-    __m512 v = _mm512_load_ps(s + j) * _mm512_set1_ps(u->scale) + (_mm512_load_ps(u->room->bias + j) - shift);
-    return all ? v : _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), seen_of(j, lo, hi), v);
+enum { SEES_ALL = 1, BIASED = 2 };               /* what loops are compiled for                    */
+
+ALWAYS __m512 seen_only(__m512 v, const pair_sight *g, int32_t i, int32_t j, int kind) {
+    return kind & SEES_ALL ? v : _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), seen_of(j, g->lo[i], g->hi[i]), v);
 }
 
-ALWAYS float top_as(const pair_run *u, const pair_sight *g, int32_t i, float m, bool all) {
-    const float *s = g->scores + i * TILE_SCORE_LD;
-    vf a = vf_set(m), b = a;
+/* Scores of pair i and keys j.. less a shift, -infinity where the pair does not see the key. */
+ALWAYS __m512 score_of(const pair_run *u, const pair_sight *g, int32_t i, int32_t j, __m512 less, int kind) {
+    __m512 add = _mm512_sub_ps(kind & BIASED ? _mm512_load_ps(u->room->bias + j) : _mm512_setzero_ps(), less);
+    return seen_only(_mm512_fmadd_ps(_mm512_load_ps(g->scores + i * TILE_SCORE_LD + j), _mm512_set1_ps(u->scale), add), g, i, j, kind);
+}
+
+/* The largest score of pair i, of those before (m) and these.  Without biases it is that of the largest product. */
+ALWAYS float top_as(const pair_run *u, const pair_sight *g, int32_t i, float m, int kind) {
+    const __m512 zero = _mm512_setzero_ps();
+    vf a = vf_set(-INFINITY), b = a;
     for (int32_t j = g->from; j < g->to; j += CPU_TILE_STEP) {
-        a = vf_max(a, (vf)score_of(u, s, j, _mm512_setzero_ps(), all, g->lo[i], g->hi[i]));
-        b = vf_max(b, (vf)score_of(u, s, j + TILE, _mm512_setzero_ps(), all, g->lo[i], g->hi[i]));
+        if (kind & BIASED) {
+            a = vf_max(a, (vf)score_of(u, g, i, j, zero, kind));
+            b = vf_max(b, (vf)score_of(u, g, i, j + TILE, zero, kind));
+        } else {
+            const float *s = g->scores + i * TILE_SCORE_LD + j;
+            a = vf_max(a, (vf)seen_only(_mm512_load_ps(s), g, i, j, kind));
+            b = vf_max(b, (vf)seen_only(_mm512_load_ps(s + TILE), g, i, j + TILE, kind));
+        }
     }
-    return _mm512_reduce_max_ps((__m512)vf_max(a, b));
+    float most = _mm512_reduce_max_ps((__m512)vf_max(a, b)) * (kind & BIASED ? 1.0f : u->scale);
+    return most > m ? most : m;
 }
 
 /* Adds weights of pair i, which it makes, to `sum`. */
-ALWAYS void weights_as(const pair_run *u, const pair_sight *g, int32_t i, float base, float keep, float *sum, bool all) {
-    const float *s = g->scores + i * TILE_SCORE_LD;
-    const __m512 shift = _mm512_set1_ps(base);
+ALWAYS void weights_as(const pair_run *u, const pair_sight *g, int32_t i, float base, float keep, float *sum, int kind) {
+    const __m512 less = _mm512_set1_ps(base);
     __m512 even = _mm512_setzero_ps(), odd = even;
     char *high = row_in_block(u->room->high, i), *low = row_in_block(u->room->low, i);
     for (int32_t j = g->from; j < g->to; j += CPU_TILE_STEP) {
-        __m512 a = exp2_of(score_of(u, s, j, shift, all, g->lo[i], g->hi[i]));
-        __m512 b = exp2_of(score_of(u, s, j + TILE, shift, all, g->lo[i], g->hi[i]));
+        __m512 a = exp2_of(score_of(u, g, i, j, less, kind));
+        __m512 b = exp2_of(score_of(u, g, i, j + TILE, less, kind));
         even += a;
         odd += b;
         split_store(a, b, high + j / CPU_TILE_STEP * STEP_BYTES, low + j / CPU_TILE_STEP * STEP_BYTES);
@@ -91,7 +104,27 @@ ALWAYS void weights_as(const pair_run *u, const pair_sight *g, int32_t i, float 
     _mm512_store_ps(sum, _mm512_load_ps(sum) * _mm512_set1_ps(keep) + (even + odd));
 }
 
-static bool sees_all(const pair_sight *g, int32_t i) { return g->lo[i] <= g->from && g->hi[i] >= g->to; }
+static int kind_of(const pair_run *u, const pair_sight *g, int32_t i) {
+    return (g->lo[i] <= g->from && g->hi[i] >= g->to ? SEES_ALL : 0) | (u->biased ? BIASED : 0);
+}
+
+static float top_of(const pair_run *u, const pair_sight *g, int32_t i, float m) {
+    switch (kind_of(u, g, i)) {
+    case SEES_ALL: return top_as(u, g, i, m, SEES_ALL);
+    case BIASED: return top_as(u, g, i, m, BIASED);
+    case SEES_ALL | BIASED: return top_as(u, g, i, m, SEES_ALL | BIASED);
+    default: return top_as(u, g, i, m, 0);
+    }
+}
+
+static void weights_of(const pair_run *u, const pair_sight *g, int32_t i, float base, float keep, float *sum) {
+    switch (kind_of(u, g, i)) {
+    case SEES_ALL: weights_as(u, g, i, base, keep, sum, SEES_ALL); break;
+    case BIASED: weights_as(u, g, i, base, keep, sum, BIASED); break;
+    case SEES_ALL | BIASED: weights_as(u, g, i, base, keep, sum, SEES_ALL | BIASED); break;
+    default: weights_as(u, g, i, base, keep, sum, 0); break;
+    }
+}
 
 /* The scores that a block still lacks: 32 keys at a time. */
 typedef struct tile_ahead { const char *queries; float *scores; int32_t key, to; } tile_ahead;
@@ -99,7 +132,7 @@ typedef struct tile_ahead { const char *queries; float *scores; int32_t key, to;
 static void score_some(const pair_run *u, tile_ahead *t) {
     if (t->key >= t->to) return;
     tiles_multiply(packed_rows(t->queries), u->room->keys + (int64_t)(t->key / CPU_TILE_PANEL) * u->steps * STEP_BYTES, u->steps,
-                   t->scores + t->key, TILE_SCORE_LD, false);
+                   t->scores + t->key, TILE_SCORE_LD);
     t->key += CPU_TILE_PANEL;
 }
 
@@ -109,7 +142,7 @@ static __attribute__((noinline)) void tiles_soften(const pair_run *u, const pair
     const __m512 none = _mm512_set1_ps(-INFINITY);
     float base[CPU_TILE_PANEL] __attribute__((aligned(64))), keep[CPU_TILE_PANEL] __attribute__((aligned(64)));
     __mmask16 changed = 0;
-    for (int32_t i = 0; i < CPU_TILE_PANEL; i++) base[i] = sees_all(g, i) ? top_as(u, g, i, m[i], true) : top_as(u, g, i, m[i], false);
+    for (int32_t i = 0; i < CPU_TILE_PANEL; i++) base[i] = top_of(u, g, i, m[i]);
     for (int32_t i = 0; i < CPU_TILE_PANEL; i += TILE) {
         __m512 before = _mm512_load_ps(m + i), top = _mm512_load_ps(base + i);
         __m512 shift = _mm512_mask_mov_ps(top, _mm512_cmp_ps_mask(top, none, _CMP_EQ_OQ), _mm512_setzero_ps());
@@ -121,8 +154,7 @@ static __attribute__((noinline)) void tiles_soften(const pair_run *u, const pair
     }
     for (int32_t i = 0; i < CPU_TILE_PANEL; i++) {
         if (i % (CPU_TILE_PANEL / KEY_STEPS) == 0) score_some(u, next);
-        if (sees_all(g, i)) weights_as(u, g, i, base[i], keep[i], l + i * TILE, true);
-        else weights_as(u, g, i, base[i], keep[i], l + i * TILE, false);
+        weights_of(u, g, i, base[i], keep[i], l + i * TILE);
     }
     for (int32_t i = 0, width = u->steps * CPU_TILE_STEP; changed && i < CPU_TILE_PANEL; i++)
         for (int32_t c = 0; c < u->head_dim; c += TILE)

@@ -1,12 +1,13 @@
 /* many_tiles.inl - products with many rows on tiles: part of kernels.inl.
  *
- * The one idea: CPU_TILED_DEPTH columns of an item's rows stay in the second cache while its weights go by, read in order, 32 outputs
- * at a time; CPU_TILE_DEPTH columns of those stay in the first cache while the rows go by.  Weights are packed when they are loaded (vision), or here, from the file as it lies (text).
+ * The one idea: up to CPU_TILED_DEPTH columns of an item's rows stay in the second cache while its weights go by, read in order, 32
+ * outputs at a time; and vectors finish a block's rows between the steps of the next one's products.  Weights are packed when they are
+ * loaded (vision), or here, from the file as it lies (text).
  */
 
 /* Outputs [from, from + n), n <= 32, columns [k, k + depth) of a weight of any type, as bf16. */
 static void pack_panel(const rv_weight *w, int32_t from, int32_t n, int64_t k, int32_t depth, char *out) {
-    uint16_t room[TILE][CPU_TILE_DEPTH];
+    uint16_t room[TILE][CPU_TILED_DEPTH];
     for (int32_t half = 0; half < 2; half++) {
         const void *rows[TILE] = { NULL };
         for (int32_t i = 0; i < TILE && half * TILE + i < n; i++) {
@@ -23,8 +24,8 @@ static void pack_panel(const rv_weight *w, int32_t from, int32_t n, int64_t k, i
 
 static void tiles_pack(const rv_weight *w, int32_t from, char *out) {
     int32_t cols = w->head.cols, n = w->head.rows - from;
-    for (int32_t k = 0; k < cols; k += CPU_TILE_DEPTH, out += CPU_TILE_DEPTH / CPU_TILE_STEP * STEP_BYTES)
-        pack_panel(w, from, n < CPU_TILE_PANEL ? n : CPU_TILE_PANEL, k, cols - k < CPU_TILE_DEPTH ? cols - k : CPU_TILE_DEPTH, out);
+    for (int32_t k = 0; k < cols; k += CPU_TILED_DEPTH, out += CPU_TILED_DEPTH / CPU_TILE_STEP * STEP_BYTES)
+        pack_panel(w, from, n < CPU_TILE_PANEL ? n : CPU_TILE_PANEL, k, cols - k < CPU_TILED_DEPTH ? cols - k : CPU_TILED_DEPTH, out);
 }
 
 /* Rows [row, row + n) of x, n <= 32, columns [k, k + depth): where they are, if tile loads can take them there; else a copy.
@@ -52,14 +53,12 @@ ALWAYS void bring_lines(const char *at, int64_t bytes) {
     for (int64_t i = 0; i < bytes; i += TILE_LINE) _mm_prefetch(at + i, _MM_HINT_T1);
 }
 
-/* Part i of n of a panel: columns [k, k + depth) of outputs from.. */
-static void bring_panel(const rv_cpu_product *p, int32_t from, int32_t width, int64_t k, int32_t depth, int32_t i, int32_t n) {
-    const int32_t each = (CPU_TILE_PANEL - 1) / n + 1;       /* of its 32 outputs, or of as many parts of a packed one */
+/* Part i of n of a panel's rows in the file: columns [k, k + depth) of outputs from.. (a packed panel comes by itself: it lies in order) */
+static void bring_rows(const rv_cpu_product *p, int32_t from, int32_t width, int64_t k, int32_t depth, int32_t i, int32_t n) {
+    const int32_t each = (CPU_TILE_PANEL - 1) / n + 1;
     for (int32_t o = i * each; o < (i + 1) * each && o < width; o++) {
         rv_dtype type = RV_BF16;
-        const int64_t bytes = (depth + CPU_TILE_STEP - 1) / CPU_TILE_STEP * TILE_LINE;
-        if (p->w->packed) bring_lines(panel_of(p, from, width, k, depth, NULL) + o * bytes, bytes);
-        else bring_lines((const char *)rv_cpu_weight_row(p->w, from + o, &type) + 2 * k, 2 * depth);
+        bring_lines((const char *)rv_cpu_weight_row(p->w, from + o, &type) + 2 * k, 2 * depth);
     }
 }
 
@@ -71,8 +70,9 @@ typedef struct tile_item {       /* outputs [from, from + n) of rows [row, row +
     int32_t from, n, row, n_rows, blocks;
     int32_t begin, end;          /* columns whose rows lie in the second cache                 */
     int64_t ld;                  /* of its sums                                                */
-    bool    once;                /* all columns are: sums of one panel at a time               */
+    bool    once;                /* all columns are                                            */
     tile_rows rows[CPU_TILED_ROWS / CPU_TILE_PANEL];
+    struct { float *sums; int32_t row, end, from, width; } done;      /* rows [row, end) of x, not finished yet */
 } tile_item;
 
 static int32_t smaller_of(int32_t a, int32_t b) { return a < b ? a : b; }
@@ -83,45 +83,61 @@ static void item_rows(tile_item *t) {
                                t->room->rows + (int64_t)b * (CPU_TILED_DEPTH / CPU_TILE_STEP) * STEP_BYTES);
 }
 
+/* Where one step of columns is all, two blocks take turns: one is made, one finished. */
 static float *sums_of(const tile_item *t, int32_t b, int32_t c) {
-    return t->room->sums + (int64_t)b * CPU_TILE_PANEL * t->ld + (t->once ? 0 : c);
+    if (t->once) return t->room->sums + (c / CPU_TILE_PANEL * t->blocks + b) % 2 * CPU_TILE_PANEL * CPU_TILE_PANEL;
+    return t->room->sums + (int64_t)b * CPU_TILE_PANEL * t->ld + c;
 }
 
-static void finish_block(const tile_item *t, int32_t b, int32_t c, int32_t width) {
-    float *sums = sums_of(t, b, c);
-    for (int32_t r = b * CPU_TILE_PANEL, i = 0; i < CPU_TILE_PANEL && r + i < t->n_rows; i++)
-        finish_row(t->p, t->row + r + i, t->from + c, width, sums + i * t->ld);
+ALWAYS void finish_next(tile_item *t) {
+    if (t->done.row == t->done.end) return;
+    finish_row(t->p, t->done.row++, t->done.from, t->done.width, t->done.sums);
+    t->done.sums += t->ld;
 }
 
-/* Columns [k, k + depth) of outputs c.. of the item, up to 32, and of all of its rows.  A block is finished behind the next one's
- * products, which do not wait for it. */
-static void item_panel(const tile_item *t, int32_t c, int32_t k, int32_t depth) {
-    const int32_t width = smaller_of(t->n - c, CPU_TILE_PANEL), steps = (depth - 1) / CPU_TILE_STEP + 1, step = (k - t->begin) / CPU_TILE_STEP;
-    const bool last = k + depth == t->p->x.cols, turn = k + depth == t->end;
-    const int32_t next_c = turn ? c + CPU_TILE_PANEL : c, next_k = turn ? t->begin : k + depth;
-    const char *w = panel_of(t->p, t->from + c, width, k, depth, t->room->panel);
-    for (int32_t b = 0; b < t->blocks; b++) {
-        tile_rows rows = t->rows[b];
-        rows.at += step * rows.step;
-        if (next_c < t->n)
-            bring_panel(t->p, t->from + next_c, smaller_of(t->n - next_c, CPU_TILE_PANEL), next_k, smaller_of(t->end - next_k, CPU_TILE_DEPTH), b, t->blocks);
-        tiles_multiply(rows, w, steps, sums_of(t, b, c), t->ld, k > 0);
-        if (last && b > 0) finish_block(t, b - 1, c, width);
+/* sums [32 x 32] = or += left right.  Rows of the block before are finished between the steps, so that vectors work while tiles multiply. */
+static __attribute__((noinline)) void multiply_block(tile_item *t, tile_rows left, const char *right, int32_t steps, float *sums, bool add) {
+    FENCE();
+    if (add) tiles_take((char *)sums, 4 * t->ld);
+    else tiles_clear();
+    for (int32_t s = 0; s < steps; s++, left.at += left.step, right += STEP_BYTES) {
+        tiles_step(&left, right);
+        finish_next(t);
     }
-    if (last) finish_block(t, t->blocks - 1, c, width);
+    tiles_give((char *)sums, 4 * t->ld);
+    FENCE();
+    while (t->done.row < t->done.end) finish_next(t);
+}
+
+/* Columns [begin, end) of outputs c.. of the item, up to 32, and of all of its rows. */
+static void item_panel(tile_item *t, int32_t c) {
+    const int32_t width = smaller_of(t->n - c, CPU_TILE_PANEL), depth = t->end - t->begin, steps = (depth - 1) / CPU_TILE_STEP + 1;
+    const char *w = panel_of(t->p, t->from + c, width, t->begin, depth, t->room->panel);
+    for (int32_t b = 0; b < t->blocks; b++) {
+        if (!t->p->w->packed && c + CPU_TILE_PANEL < t->n)
+            bring_rows(t->p, t->from + c + CPU_TILE_PANEL, smaller_of(t->n - c - CPU_TILE_PANEL, CPU_TILE_PANEL), t->begin, depth, b, t->blocks);
+        multiply_block(t, t->rows[b], w, steps, sums_of(t, b, c), t->begin > 0);
+        if (t->end < t->p->x.cols) continue;
+        t->done.sums = sums_of(t, b, c);
+        t->done.row = t->row + b * CPU_TILE_PANEL;
+        t->done.end = t->row + smaller_of(t->n_rows, (b + 1) * CPU_TILE_PANEL);
+        t->done.from = t->from + c;
+        t->done.width = width;
+    }
 }
 
 static void product_tiles(const rv_cpu_product *p, int32_t from, int32_t n, int32_t row, int32_t n_rows, rv_cpu_tiles_room *room) {
-    const int32_t cols = p->x.cols;
+    const int32_t cols = p->x.cols, parts = (cols - 1) / CPU_TILED_DEPTH + 1, each = (cols - 1) / parts + 1;
+    const int32_t depth = (each + CPU_TILE_STEP - 1) / CPU_TILE_STEP * CPU_TILE_STEP;
     tile_item t = { .p = p, .room = room, .from = from, .n = n, .row = row, .n_rows = n_rows, .blocks = (n_rows - 1) / CPU_TILE_PANEL + 1 };
-    t.once = cols <= CPU_TILED_DEPTH;
-    t.ld = t.once ? CPU_TILE_PANEL : ((n - 1) / CPU_TILE_PANEL + 1) * CPU_TILE_PANEL + TILE;             /* not a multiple of 4 KB */
+    t.once = parts == 1;
+    t.ld = t.once ? CPU_TILE_PANEL : ((n - 1) / CPU_TILE_PANEL + 1) * CPU_TILE_PANEL + TILE;     /* not a multiple of 4 KB */
     tiles_begin();
     for (; t.begin < cols; t.begin = t.end) {
-        t.end = smaller_of(cols, t.begin + CPU_TILED_DEPTH);
+        t.end = smaller_of(cols, t.begin + depth);
         item_rows(&t);
-        for (int32_t c = 0; c < n; c += CPU_TILE_PANEL)
-            for (int32_t k = t.begin; k < t.end; k += CPU_TILE_DEPTH) item_panel(&t, c, k, smaller_of(t.end - k, CPU_TILE_DEPTH));
+        for (int32_t c = 0; c < n; c += CPU_TILE_PANEL) item_panel(&t, c);
     }
+    while (t.done.row < t.done.end) finish_next(&t);
     tiles_end();
 }

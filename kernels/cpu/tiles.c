@@ -7,12 +7,13 @@
 #include <sys/mman.h>
 #include "kernels/cpu/cpu.h"
 
+enum { FEW_ITEMS = 8 };          /* a thread: fewer are made even                              */
+
 typedef struct tiles_job { rv_cpu *cpu; const rv_cpu_product *p; int32_t rows, cols, row_blocks; } tiles_job;
 
-/* n in equal parts of `most` or less, multiples of a panel. */
-static int32_t part_of(int32_t n, int32_t most) {
-    int32_t parts = (n - 1) / most + 1, part = (n - 1) / parts + 1;
-    return (part + CPU_TILE_PANEL - 1) / CPU_TILE_PANEL * CPU_TILE_PANEL;
+/* n in `parts` equal ones, multiples of a panel. */
+static int32_t part_of(int32_t n, int32_t parts) {
+    return ((n - 1) / parts / CPU_TILE_PANEL + 1) * CPU_TILE_PANEL;
 }
 
 static void product_item(void *context, int32_t item, int32_t thread) {
@@ -23,7 +24,12 @@ static void product_item(void *context, int32_t item, int32_t thread) {
 }
 
 void rv_cpu_product_tiles(rv_cpu *cpu, const rv_cpu_product *p) {
-    tiles_job j = { cpu, p, part_of(p->x.rows, CPU_TILED_ROWS), part_of(p->out.cols, CPU_TILED_COLS), 0 };
+    int32_t row_parts = (p->x.rows - 1) / CPU_TILED_ROWS + 1, col_parts = (p->out.cols - 1) / CPU_TILED_COLS + 1, threads = cpu->threads;
+    if (row_parts * col_parts < FEW_ITEMS * threads) {           /* as many for each thread */
+        int32_t items = ((row_parts * col_parts - 1) / threads + 1) * threads;
+        col_parts = (items - 1) / row_parts + 1;
+    }
+    tiles_job j = { cpu, p, part_of(p->x.rows, row_parts), part_of(p->out.cols, col_parts), 0 };
     j.row_blocks = (p->x.rows - 1) / j.rows + 1;
     rv_pool_run(cpu->pool, ((p->out.cols - 1) / j.cols + 1) * j.row_blocks, product_item, &j);
 }
@@ -50,7 +56,7 @@ void rv_cpu_tiles_pack(rv_cpu *cpu, const rv_weight *w, void *memory) {
 /* ---- memory ---- */
 
 enum { WIDE = CPU_HEAD_DIM, PAIRS = CPU_TILE_PANEL,
-       ROWS_BYTES = CPU_TILED_ROWS * CPU_TILED_DEPTH * 2, PANEL_BYTES = CPU_TILE_PANEL * CPU_TILE_DEPTH * 2,
+       ROWS_BYTES = CPU_TILED_ROWS * CPU_TILED_DEPTH * 2, PANEL_BYTES = CPU_TILE_PANEL * CPU_TILED_DEPTH * 2,
        SUMS_BYTES = CPU_TILED_ROWS * (CPU_TILED_COLS + 16) * 4, RUN_BYTES = CPU_TILE_KEYS * WIDE * 2,
        WEIGHT_BYTES = PAIRS * CPU_TILE_KEYS * 2, SCORE_BYTES = 2 * PAIRS * (CPU_TILE_KEYS + 16) * 4, ONE_BYTES = PAIRS * WIDE * 4,
        PAIR_BYTES = CPU_TILE_PAIRS * 4, KEY_BYTES = CPU_TILE_KEYS * 4 };

@@ -45,23 +45,24 @@ ALWAYS void tiles_give(char *c, int64_t ld) {
 typedef struct tile_rows { const char *at; int64_t row, half, step; } tile_rows;
 ALWAYS tile_rows packed_rows(const char *at) { return (tile_rows){ at, TILE_LINE, TILE_BYTES, STEP_BYTES }; }
 
-/* sums [32 x 32] of `ld` floats a row = or += left right; tiles 0 to 3 hold them, 4 and 5 left, 6 and 7 right. */
-static __attribute__((noinline)) void tiles_multiply(tile_rows left, const char *right, int32_t steps, float *sums, int64_t ld, bool add) {
-    char *c = (char *)sums;
+/* One step: sums, in tiles 0 to 3, += left right; 4 and 5 take what is left, 6 and 7 what is right. */
+ALWAYS void tiles_step(const tile_rows *left, const char *right) {
+    _tile_loadd(4, left->at, left->row);
+    _tile_loadd(6, right, TILE_LINE);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_loadd(7, right + TILE_BYTES, TILE_LINE);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_loadd(5, left->at + left->half, left->row);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+}
+
+/* sums [32 x 32] of `ld` floats a row = left right. */
+static __attribute__((noinline)) void tiles_multiply(tile_rows left, const char *right, int32_t steps, float *sums, int64_t ld) {
     FENCE();
-    if (add) tiles_take(c, 4 * ld);
-    else tiles_clear();
-    for (int32_t s = 0; s < steps; s++, left.at += left.step, right += STEP_BYTES) {
-        _tile_loadd(4, left.at, left.row);
-        _tile_loadd(6, right, TILE_LINE);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, right + TILE_BYTES, TILE_LINE);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_loadd(5, left.at + left.half, left.row);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-    }
-    tiles_give(c, 4 * ld);
+    tiles_clear();
+    for (int32_t s = 0; s < steps; s++, left.at += left.step, right += STEP_BYTES) tiles_step(&left, right);
+    tiles_give((char *)sums, 4 * ld);
     FENCE();
 }
 

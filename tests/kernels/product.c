@@ -189,6 +189,8 @@ static void products_of_several_items_are_right(void **state) {
         for (int use = 0; setups[i].level >= CPU_AVX512_BF16 && setups[i].act == RV_BF16 && use < 2; use++) {
             problem p = { 530, 530, 290, 2, { 300, 230 }, RV_BF16, use ? RV_BF16 : RV_F32, use ? RV_USE_VISION : RV_USE_TEXT, false, true, false, false };
             check_problem(setups[i], &p);
+            p.rows = 100, p.cols = 1330;         /* columns in two parts */
+            check_problem(setups[i], &p);
         }
 }
 
