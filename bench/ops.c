@@ -76,6 +76,8 @@ static double run_ms(ops *o, op *c, int32_t calls, rv_tape *tape) {
     return now_ms() - start;
 }
 
+static rv_compute act_compute(const ops *o) { return o->be->act == RV_BF16 ? RV_COMPUTE_BF16 : o->be->act == RV_F32 ? RV_COMPUTE_F32 : RV_COMPUTE_F16; }
+
 static void measure(ops *o, op *c, result *r) {
     rv_tape *tape = NULL;
     int32_t calls = c->copies;
@@ -90,7 +92,13 @@ static void measure(ops *o, op *c, result *r) {
         tape = rv_recorded(o->be);
         run_ms(o, c, calls, tape);
     }
-    for (uint64_t i = 0; i < o->repeat && !c->cannot; i++) series_add(&r->values, run_ms(o, c, calls, tape) * 1e3 / calls);
+    library_product *library = o->on_host && c->beside.rows && !c->cannot ? library_product_new(o->threads, c->beside, act_compute(o)) : NULL;
+    for (uint64_t i = 0; i < o->repeat && !c->cannot; i++) {
+        series_add(&r->values, run_ms(o, c, calls, tape) * 1e3 / calls);
+        double rate = library ? library_product_run(library) : 0;
+        if (rate > 0) series_add(&r->beside, rate);
+    }
+    library_product_free(library);
     rv_erase(o->be, tape);
 }
 
@@ -100,9 +108,9 @@ void op_time(ops *o, op *c) {
     snprintf(r.name, sizeof r.name, "%s", c->name);
     snprintf(r.title, sizeof r.title, "%s", c->title);
     r.needs[0] = c->what;
+    r.beside_name = c->beside_name;
     rv_finish(o->be, NULL);                                  /* arguments have arrived */
     if (!o->be->error.code) measure(o, c, &r);
-    if (o->on_host && c->same_size.rows && !c->cannot) r.onednn_flop_s = measure_onednn_product(o->threads, c->same_size, o->be->act == RV_BF16 ? RV_COMPUTE_BF16 : RV_COMPUTE_F32);
     op_drop(o, c);
     if (rv_finish(o->be, &err)) o->status = err.code;
     else if (!c->cannot && o->n_results < o->room) o->results[o->n_results++] = r;
@@ -157,8 +165,10 @@ static void print(const ops *o, const rv_ceilings *before, const rv_ceilings *af
         double s = series_median(&r->values) * 1e-6;
         char reached[32], library[64];
         reached[0] = library[0] = '\0';
-        if (r->onednn_flop_s > 0)
-            snprintf(library, sizeof library, "  oneDNN here %s: %.0f %%", rate_text(r->onednn_flop_s, "FLOP").text, 100 * r->needs[0].flop / s / r->onednn_flop_s);
+        if (r->beside.n) {
+            double rate = series_median(&r->beside);
+            snprintf(library, sizeof library, "  oneDNN %s %s: %.0f %%", r->beside_name, rate_text(rate, "FLOP").text, 100 * r->needs[0].flop / s / rate);
+        }
         if (r->floor > 0) snprintf(reached, sizeof reached, "%.1f %% of %s", percent_of_floor(r), bound_name(r->by));
         printf("%-26s %-34s %9s %9s %9s us %9s  %-16s %10s %12s%s\n", r->name, r->title, number_text(s * 1e6).text, number_text(series_least(&r->values)).text,
                number_text(series_most(&r->values)).text, number_text(r->floor).text, reached, r->needs[0].bytes > 0 ? rate_text(r->needs[0].bytes / s, "B").text : "",

@@ -54,7 +54,8 @@ struct op {
     rv_decoder_block block[MOST_COPIES];
     rv_norm   norm;
     int32_t   width;
-    product_size same_size;                        /* what oneDNN is asked to do right behind it; rows 0: nothing */
+    product_size beside;                         /* what oneDNN does on a CPU after each time; rows 0: nothing */
+    const char *beside_name;                     /* "here": the same matrices; "on a square"     */
     bool      cannot;                            /* this backend has no such operation          */
     void     *held[MOST_HELD];                   /* device memory                               */
     size_t    n_held;

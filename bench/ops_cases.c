@@ -5,7 +5,7 @@
 
 #include "bench/ops.h"
 
-enum { PAGE = 64 };
+enum { PAGE = 64, SQUARE = 2048 };
 
 /* Begins a case; false when nobody asks for it. */
 static bool begin(ops *o, op *c, const char *title, int32_t rows, const char *name, ...) __attribute__((format(printf, 5, 6)));
@@ -51,7 +51,10 @@ static void product_in(ops *o, const char *prefix, int32_t n, const product_shap
     for (int32_t k = 0; k < c.copies; k++) c.w[k] = op_weight(o, &c, p->rows, p->cols, p->use, p->gate_up, format, k);
     c.call = p->add ? call_add : call_linear;
     c.what = (need){ 2.0 * n * p->rows * p->cols, weight + n * (p->cols * size_of(o) + (double)p->rows * (double)rv_dtype_size(out) * (p->add ? 2 : 1)) };
-    if (plain && n > RV_FEW_ROWS) c.same_size = (product_size){ n - n % RV_FEW_ROWS, p->rows, p->cols };         /* other numbers of rows take oneDNN many times as long */
+    if (plain && n > RV_FEW_ROWS) {              /* rows that are no multiple take oneDNN many times as long */
+        c.beside = (product_size){ n - n % RV_FEW_ROWS, p->rows, p->cols };
+        c.beside_name = "here";
+    }
     op_time(o, &c);
 }
 
@@ -77,6 +80,13 @@ static void products(ops *o, const char *prefix, int32_t n, bool head) {
 static void call_attend(ops *o, op *c, int32_t k) {
     c->attention.kv = c->kv[k];
     rv_attend(o->be, &c->attention);
+}
+
+/* Many rows of attention are products too: oneDNN's best, or near it, beside them. */
+static void beside_square(op *c, int32_t n) {
+    if (n <= RV_FEW_ROWS) return;
+    c->beside = (product_size){ SQUARE, SQUARE, SQUARE };
+    c->beside_name = "on a square";
 }
 
 static rv_attention attention(ops *o, op *c, int32_t n, int32_t longest) {
@@ -123,6 +133,7 @@ static void attend_image(ops *o, const char *prefix, int32_t n) {
     }
     c.call = call_attend;
     c.what = (need){ 4.0 * n * keys * q, kv_bytes(o, keys) + 2 * n * q * size_of(o) };
+    beside_square(&c, n);
     op_time(o, &c);
 }
 
@@ -135,6 +146,7 @@ static void attend_causal(ops *o, int32_t n) {
     c.kv[0] = op_cache(o, &c, 1, n, PAGE, n);
     c.call = call_attend;
     c.what = (need){ 2.0 * n * (n + 1.0) * q, kv_bytes(o, n) + 2 * n * q * size_of(o) };
+    beside_square(&c, n);
     op_time(o, &c);
 }
 
@@ -312,6 +324,7 @@ void ops_vision(ops *o, int32_t tiles) {
                                       .heads = s->v_heads, .kv_heads = s->v_heads, .longest = n, .scale = (float)(1 / sqrt((double)d / s->v_heads)) };
         c.call = call_attend;
         c.what = (need){ 4.0 * n * n * d, 4.0 * n * d * size_of(o) };
+        beside_square(&c, n);
         op_time(o, &c);
     }
     norm(o, "vision", n, d, true);

@@ -39,16 +39,18 @@ static void set_threads(void *library, const char *name, uint64_t threads) {
 #ifdef RV_ONEDNN
 enum { SRC, WEIGHTS, DST, ARGS };
 
-typedef struct plain_product {
+struct library_product {
+    product_size          size;
     dnnl_engine_t         engine;
     dnnl_stream_t         stream;
     dnnl_primitive_desc_t pd;
     dnnl_primitive_t      product;
     dnnl_memory_t         memory[ARGS];
     void                 *data[ARGS];
-} plain_product;
+};
 
-static dnnl_status_t describe(plain_product *s, product_size p, dnnl_data_type_t type) {
+static dnnl_status_t describe(library_product *s, dnnl_data_type_t type) {
+    const product_size p = s->size;
     const dnnl_dims_t dims[ARGS] = { { p.rows, p.inner }, { p.inner, p.cols }, { p.rows, p.cols } };
     dnnl_memory_desc_t md[ARGS];
     dnnl_matmul_desc_t op;
@@ -59,11 +61,11 @@ static dnnl_status_t describe(plain_product *s, product_size p, dnnl_data_type_t
     return st ? st : dnnl_primitive_create(&s->product, s->pd);
 }
 
-static dnnl_status_t make(plain_product *s, product_size p, dnnl_data_type_t type) {
+static dnnl_status_t make(library_product *s, dnnl_data_type_t type) {
     static const dnnl_query_t what[ARGS] = { dnnl_query_src_md, dnnl_query_weights_md, dnnl_query_dst_md };
     dnnl_status_t st = dnnl_engine_create(&s->engine, dnnl_cpu, 0);
     if (!st) st = dnnl_stream_create(&s->stream, s->engine, dnnl_stream_default_flags);
-    if (!st) st = describe(s, p, type);
+    if (!st) st = describe(s, type);
     for (int i = 0; !st && i < ARGS; i++) {
         const dnnl_memory_desc_t *md = dnnl_primitive_desc_query_md(s->pd, what[i], 0);
         size_t bytes = (dnnl_memory_desc_get_size(md) + ALIGN - 1) / ALIGN * ALIGN;
@@ -74,49 +76,62 @@ static dnnl_status_t make(plain_product *s, product_size p, dnnl_data_type_t typ
     return st;
 }
 
-static double run_once(const plain_product *s) {
+double library_product_run(library_product *s) {
     dnnl_exec_arg_t args[ARGS] = { { DNNL_ARG_SRC, s->memory[SRC] }, { DNNL_ARG_WEIGHTS, s->memory[WEIGHTS] }, { DNNL_ARG_DST, s->memory[DST] } };
     double start = now_ms();
     if (dnnl_primitive_execute(s->product, s->stream, ARGS, args) || dnnl_stream_wait(s->stream)) return 0;
-    return now_ms() - start;
+    double ms = now_ms() - start;
+    return ms > 0 ? 2e3 * s->size.rows * s->size.cols * s->size.inner / ms : 0;
 }
 
-/* FLOP a second; 0 where it cannot. */
-static double onednn_rate(product_size p, dnnl_data_type_t type) {
-    plain_product s = { 0 };
+void library_product_free(library_product *s) {
+    for (int i = 0; s && i < ARGS; i++) {
+        if (s->memory[i]) dnnl_memory_destroy(s->memory[i]);
+        free(s->data[i]);
+    }
+    if (s && s->product) dnnl_primitive_destroy(s->product);
+    if (s && s->pd) dnnl_primitive_desc_destroy(s->pd);
+    if (s && s->stream) dnnl_stream_destroy(s->stream);
+    if (s && s->engine) dnnl_engine_destroy(s->engine);
+    free(s);
+}
+
+library_product *library_product_new(uint64_t threads, product_size p, rv_compute compute) {
+    if (compute != RV_COMPUTE_BF16 && compute != RV_COMPUTE_F32) return NULL;
+    library_product *s = calloc(1, sizeof *s);
+    if (!s) return NULL;
+    s->size = p;
+    set_threads(RTLD_DEFAULT, "omp_set_num_threads", threads);
+    if (!make(s, compute == RV_COMPUTE_BF16 ? dnnl_bf16 : dnnl_f32) && library_product_run(s) > 0) return s;
+    library_product_free(s);
+    return NULL;
+}
+
+/* FLOP a second, the best of several; 0 where it cannot. */
+static double onednn_rate(uint64_t threads, int side, rv_compute compute) {
+    library_product *s = library_product_new(threads, (product_size){ side, side, side }, compute);
     double best = 0;
-    for (int i = 0, st = make(&s, p, type); !st && i <= RUNS; i++) {
-        double ms = run_once(&s), rate = ms > 0 ? 2e3 * p.rows * p.cols * p.inner / ms : 0;
-        if (i > 0 && rate > best) best = rate;
+    for (int i = 0; s && i < RUNS; i++) {
+        double rate = library_product_run(s);
+        if (rate > best) best = rate;
     }
-    for (int i = 0; i < ARGS; i++) {
-        if (s.memory[i]) dnnl_memory_destroy(s.memory[i]);
-        free(s.data[i]);
-    }
-    if (s.product) dnnl_primitive_destroy(s.product);
-    if (s.pd) dnnl_primitive_desc_destroy(s.pd);
-    if (s.stream) dnnl_stream_destroy(s.stream);
-    if (s.engine) dnnl_engine_destroy(s.engine);
+    library_product_free(s);
     return best;
 }
 
 static void measure_onednn(uint64_t threads, library_products *best) {
     static const int sides[] = { 1024, 2048 };
-    set_threads(RTLD_DEFAULT, "omp_set_num_threads", threads);
     for (size_t i = 0; i < sizeof sides / sizeof *sides; i++) {
-        double rate = onednn_rate((product_size){ sides[i], sides[i], sides[i] }, dnnl_bf16);
+        double rate = onednn_rate(threads, sides[i], RV_COMPUTE_BF16);
         if (rate > best->onednn_bf16) best->onednn_bf16 = rate, best->side = sides[i];
     }
-    double rate = onednn_rate((product_size){ 1024, 1024, 1024 }, dnnl_f32);
+    double rate = onednn_rate(threads, 1024, RV_COMPUTE_F32);
     if (rate > best->onednn_f32) best->onednn_f32 = rate;
 }
-
-double measure_onednn_product(uint64_t threads, product_size p, rv_compute compute) {
-    set_threads(RTLD_DEFAULT, "omp_set_num_threads", threads);
-    return compute == RV_COMPUTE_BF16 || compute == RV_COMPUTE_F32 ? onednn_rate(p, compute == RV_COMPUTE_BF16 ? dnnl_bf16 : dnnl_f32) : 0;
-}
 #else
-double measure_onednn_product(uint64_t threads, product_size p, rv_compute compute) { return (void)threads, (void)p, (void)compute, 0; }
+library_product *library_product_new(uint64_t threads, product_size p, rv_compute compute) { return (void)threads, (void)p, (void)compute, NULL; }
+double library_product_run(library_product *p) { return (void)p, 0; }
+void library_product_free(library_product *p) { (void)p; }
 static void measure_onednn(uint64_t threads, library_products *best) { (void)threads, (void)best; }
 #endif
 

@@ -72,7 +72,10 @@ json_t *result_json(const result *r) {
         json_object_set_new(root, "floor_by", json_string(bound_name(r->by)));
         json_object_set_new(root, "percent_of_floor", json_real(percent_of_floor(r)));
     }
-    if (root && r->onednn_flop_s > 0) json_object_set_new(root, "onednn_flop_s", json_real(r->onednn_flop_s));
+    if (root && r->beside.n) {
+        json_object_set_new(root, "onednn_flop_s", json_real(series_median(&r->beside)));
+        json_object_set_new(root, "onednn_product", json_string(r->beside_name));
+    }
     if (root && r->other > 0) {
         json_object_set_new(root, "hf", json_real(r->other));
         json_object_set_new(root, "times_faster", json_real(times_faster(r)));

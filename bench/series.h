@@ -33,7 +33,8 @@ typedef struct result {
     double      floor;                            /* what the hardware allows, in `unit`; 0: nothing known */
     bound       by;
     double      other;                            /* the other side's median; 0: none            */
-    double      onednn_flop_s;                   /* of oneDNN on the same matrices; 0: not asked */
+    series      beside;                          /* FLOP a second of oneDNN after each of `values`, on which matrices (ops.h)   */
+    const char *beside_name;
 } result;
 
 bool        is_rate(const result *r);             /* more is better                              */

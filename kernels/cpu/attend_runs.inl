@@ -14,7 +14,7 @@ typedef struct pair_run {        /* one run of keys, for all pairs of an item   
     int32_t n_next;
     float   scale;               /* with log2 e                                                */
     bool    finite;              /* all of its V                                               */
-    bool    biased;              /* scores are not ordered as products are: keys have a bias, or the scale is not above 0 */
+    bool    biased;              /* scores are not ordered as products are: a key has a bias, or the scale is not above 0 */
 } pair_run;
 
 /* 2^x: 1.5e-7 of it wrong, 1 for 0; 0 below -126 (results that are no normal numbers take the CPU a hundred cycles), NaN for NaN. */
@@ -119,7 +119,6 @@ static bool attend_runs(const rv_attention *a, const rv_cpu_attend_item *item, r
     int32_t group = a->heads / a->kv_heads, pairs = item->n_rows * group, from, last;
     pair_run u = { .a = a, .room = room, .head_dim = a->q.cols / a->heads, .scale = a->scale * 1.44269504f };
     u.steps = (u.head_dim - 1) / CPU_TILE_STEP + 1;
-    u.biased = a->kv.bias || !(a->scale > 0);
     int64_t column = (int64_t)item->kv_head * u.head_dim;
     int32_t *rows = room->key_rows, *next = rows + CPU_TILE_KEYS, *other, slot = a->slot ? a->slot[item->row] : 0;
     keys_of_item(a, item, &from, &last);
@@ -132,7 +131,11 @@ static bool attend_runs(const rv_attention *a, const rv_cpu_attend_item *item, r
         u.rows = rows, u.next_rows = next, u.n = u.n_next;
         u.n_next = keys_left(last, u.key + CPU_TILE_KEYS);
         if (!(ok = rv_cpu_keys(&a->kv, slot, u.key + CPU_TILE_KEYS, u.n_next, next))) break;
-        for (int32_t j = 0; j < CPU_TILE_KEYS; j++) room->bias[j] = a->kv.bias && j < u.n ? a->kv.bias[rows[j]] * 1.44269504f : 0;
+        u.biased = !(a->scale > 0);
+        for (int32_t j = 0; j < CPU_TILE_KEYS; j++) {
+            room->bias[j] = a->kv.bias && j < u.n ? a->kv.bias[rows[j]] * 1.44269504f : 0;
+            u.biased |= !(room->bias[j] == 0);
+        }
         load_keys(&u, column);
         u.finite = load_values(&u, column, 0, u.n, room->values);
         attend_run(&u, item, group, pairs);

@@ -1,13 +1,14 @@
 /* tiles.c - kernels on AMX's tiles: their memory, packed weights, and how a product is cut.
  *
- * The one idea: an item's rows stay in the second cache, its weights go by; weights in the file are packed on the way, once for as
- * many rows.
+ * The one idea: of an item's rows and its weights the larger part stays in the second cache while the other goes by.  Weights in the
+ * file are packed on the way, once for as many rows.
  */
 #include <stdlib.h>
 #include <sys/mman.h>
 #include "kernels/cpu/cpu.h"
 
-enum { FEW_ITEMS = 8 };          /* a thread: fewer are made even                              */
+enum { STAY_ROWS = 64, STAY_COLS = 256,
+       FEW_ITEMS = 8 };          /* a thread: fewer are made even                              */
 
 typedef struct tiles_job { rv_cpu *cpu; const rv_cpu_product *p; int32_t rows, cols, row_blocks; } tiles_job;
 
@@ -24,7 +25,10 @@ static void product_item(void *context, int32_t item, int32_t thread) {
 }
 
 void rv_cpu_product_tiles(rv_cpu *cpu, const rv_cpu_product *p) {
-    int32_t row_parts = (p->x.rows - 1) / CPU_TILED_ROWS + 1, col_parts = (p->out.cols - 1) / CPU_TILED_COLS + 1, threads = cpu->threads;
+    /* Packed weights of few columns stay from item to item: those of an item's rows come one after the other. */
+    const bool stay = p->w->packed && p->x.cols <= CPU_TILED_DEPTH;
+    const int32_t most_rows = stay ? STAY_ROWS : CPU_TILED_ROWS, most_cols = stay ? STAY_COLS : CPU_TILED_COLS, threads = cpu->threads;
+    int32_t row_parts = (p->x.rows - 1) / most_rows + 1, col_parts = (p->out.cols - 1) / most_cols + 1;
     if (row_parts * col_parts < FEW_ITEMS * threads) {           /* as many for each thread */
         int32_t items = ((row_parts * col_parts - 1) / threads + 1) * threads;
         col_parts = (items - 1) / row_parts + 1;
