@@ -37,7 +37,11 @@ static void visible_in(const pair_run *u, int32_t r, int32_t *lo, int32_t *hi) {
 }
 
 /* What of a run the pairs of a block see: pair i keys [lo[i], hi[i]), all of them together whole blocks [from, to). */
-typedef struct pair_sight { int32_t lo[CPU_TILE_PANEL], hi[CPU_TILE_PANEL], from, to; const float *scores; } pair_sight;
+typedef struct pair_sight {
+    int32_t lo[CPU_TILE_PANEL], hi[CPU_TILE_PANEL], from, to;
+    bool    all;                 /* each pair sees all of [from, to)                           */
+    const float *scores;
+} pair_sight;
 
 /* What of the run pairs [first, first + 32) see; false: nothing. */
 static bool look(const pair_run *u, const rv_cpu_attend_item *item, int32_t group, int32_t first, int32_t pairs, pair_sight *g) {
@@ -52,6 +56,8 @@ static bool look(const pair_run *u, const rv_cpu_attend_item *item, int32_t grou
     }
     g->from = g->from / CPU_TILE_STEP * CPU_TILE_STEP;
     g->to = (g->to + CPU_TILE_STEP - 1) / CPU_TILE_STEP * CPU_TILE_STEP;
+    g->all = true;
+    for (int32_t i = 0; i < CPU_TILE_PANEL; i++) g->all &= g->lo[i] <= g->from && g->hi[i] >= g->to;
     return g->from < g->to;
 }
 

@@ -104,28 +104,6 @@ ALWAYS void weights_as(const pair_run *u, const pair_sight *g, int32_t i, float 
     _mm512_store_ps(sum, _mm512_load_ps(sum) * _mm512_set1_ps(keep) + (even + odd));
 }
 
-static int kind_of(const pair_run *u, const pair_sight *g, int32_t i) {
-    return (g->lo[i] <= g->from && g->hi[i] >= g->to ? SEES_ALL : 0) | (u->biased ? BIASED : 0);
-}
-
-static float top_of(const pair_run *u, const pair_sight *g, int32_t i, float m) {
-    switch (kind_of(u, g, i)) {
-    case SEES_ALL: return top_as(u, g, i, m, SEES_ALL);
-    case BIASED: return top_as(u, g, i, m, BIASED);
-    case SEES_ALL | BIASED: return top_as(u, g, i, m, SEES_ALL | BIASED);
-    default: return top_as(u, g, i, m, 0);
-    }
-}
-
-static void weights_of(const pair_run *u, const pair_sight *g, int32_t i, float base, float keep, float *sum) {
-    switch (kind_of(u, g, i)) {
-    case SEES_ALL: weights_as(u, g, i, base, keep, sum, SEES_ALL); break;
-    case BIASED: weights_as(u, g, i, base, keep, sum, BIASED); break;
-    case SEES_ALL | BIASED: weights_as(u, g, i, base, keep, sum, SEES_ALL | BIASED); break;
-    default: weights_as(u, g, i, base, keep, sum, 0); break;
-    }
-}
-
 /* The scores that a block still lacks: 32 keys at a time. */
 typedef struct tile_ahead { const char *queries; float *scores; int32_t key, to; } tile_ahead;
 
@@ -138,11 +116,11 @@ static void score_some(const pair_run *u, tile_ahead *t) {
 
 /* Scores of a block into weights, online: rescales sums.  All maxima first: a pair's own chain is long, and 32 run side by side.
  * The next block's scores are asked for in between, so that tiles multiply while vectors do this. */
-static __attribute__((noinline)) void tiles_soften(const pair_run *u, const pair_sight *g, float *m, float *l, float *sums, tile_ahead *next) {
+ALWAYS void soften_as(const pair_run *u, const pair_sight *g, float *m, float *l, float *sums, tile_ahead *next, int kind) {
     const __m512 none = _mm512_set1_ps(-INFINITY);
     float base[CPU_TILE_PANEL] __attribute__((aligned(64))), keep[CPU_TILE_PANEL] __attribute__((aligned(64)));
     __mmask16 changed = 0;
-    for (int32_t i = 0; i < CPU_TILE_PANEL; i++) base[i] = top_of(u, g, i, m[i]);
+    for (int32_t i = 0; i < CPU_TILE_PANEL; i++) base[i] = top_as(u, g, i, m[i], kind);
     for (int32_t i = 0; i < CPU_TILE_PANEL; i += TILE) {
         __m512 before = _mm512_load_ps(m + i), top = _mm512_load_ps(base + i);
         __m512 shift = _mm512_mask_mov_ps(top, _mm512_cmp_ps_mask(top, none, _CMP_EQ_OQ), _mm512_setzero_ps());
@@ -154,11 +132,22 @@ static __attribute__((noinline)) void tiles_soften(const pair_run *u, const pair
     }
     for (int32_t i = 0; i < CPU_TILE_PANEL; i++) {
         if (i % (CPU_TILE_PANEL / KEY_STEPS) == 0) score_some(u, next);
-        weights_of(u, g, i, base[i], keep[i], l + i * TILE);
+        weights_as(u, g, i, base[i], keep[i], l + i * TILE, kind);
     }
     for (int32_t i = 0, width = u->steps * CPU_TILE_STEP; changed && i < CPU_TILE_PANEL; i++)
         for (int32_t c = 0; c < u->head_dim; c += TILE)
             _mm512_store_ps(sums + i * width + c, _mm512_load_ps(sums + i * width + c) * _mm512_set1_ps(keep[i]));
+}
+
+static __attribute__((noinline)) void tiles_soften(const pair_run *u, const pair_sight *g, float *m, float *l, float *sums, tile_ahead *next) {
+    int kind = u->biased ? BIASED : 0;
+    if (g->all) kind |= SEES_ALL;
+    switch (kind) {
+    case SEES_ALL: soften_as(u, g, m, l, sums, next, SEES_ALL); break;
+    case BIASED: soften_as(u, g, m, l, sums, next, BIASED); break;
+    case SEES_ALL | BIASED: soften_as(u, g, m, l, sums, next, SEES_ALL | BIASED); break;
+    default: soften_as(u, g, m, l, sums, next, 0); break;
+    }
 }
 
 /* Tile c of the sums: its values by both weights, 5 and 6. */

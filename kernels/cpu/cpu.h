@@ -25,7 +25,8 @@ enum {
     /* ---- kernels on tiles (AMX) ---- */
     CPU_TILE_STEP  = 32,         /* columns of a tile instruction                              */
     CPU_TILE_PANEL = 32,         /* rows and outputs of a block of sums                        */
-    CPU_TILED_DEPTH = 1280,      /* input columns at a time: 256 rows of them are a third of a core's second cache */
+    CPU_TILE_DEPTH  = 256,       /* input columns packed at a time: a panel of them is a third of a core's first cache */
+    CPU_TILED_DEPTH = 2048,      /* .. and of the rows of an item, of which 256 are half of its second cache */
     CPU_TILED_ROWS  = 256,       /* rows of a product item, and its outputs                    */
     CPU_TILED_COLS  = 640,
     CPU_TILE_KEYS  = 128,        /* attention: keys of a run, at fixed multiples               */

@@ -7,7 +7,7 @@
 
 /* Outputs [from, from + n), n <= 32, columns [k, k + depth) of a weight of any type, as bf16. */
 static void pack_panel(const rv_weight *w, int32_t from, int32_t n, int64_t k, int32_t depth, char *out) {
-    uint16_t room[TILE][CPU_TILED_DEPTH];
+    uint16_t room[TILE][CPU_TILE_DEPTH];
     for (int32_t half = 0; half < 2; half++) {
         const void *rows[TILE] = { NULL };
         for (int32_t i = 0; i < TILE && half * TILE + i < n; i++) {
@@ -24,8 +24,8 @@ static void pack_panel(const rv_weight *w, int32_t from, int32_t n, int64_t k, i
 
 static void tiles_pack(const rv_weight *w, int32_t from, char *out) {
     int32_t cols = w->head.cols, n = w->head.rows - from;
-    for (int32_t k = 0; k < cols; k += CPU_TILED_DEPTH, out += CPU_TILED_DEPTH / CPU_TILE_STEP * STEP_BYTES)
-        pack_panel(w, from, n < CPU_TILE_PANEL ? n : CPU_TILE_PANEL, k, cols - k < CPU_TILED_DEPTH ? cols - k : CPU_TILED_DEPTH, out);
+    for (int32_t k = 0; k < cols; k += CPU_TILE_DEPTH, out += CPU_TILE_DEPTH / CPU_TILE_STEP * STEP_BYTES)
+        pack_panel(w, from, n < CPU_TILE_PANEL ? n : CPU_TILE_PANEL, k, cols - k < CPU_TILE_DEPTH ? cols - k : CPU_TILE_DEPTH, out);
 }
 
 /* Rows [row, row + n) of x, n <= 32, columns [k, k + depth): where they are, if tile loads can take them there; else a copy.
@@ -70,7 +70,7 @@ typedef struct tile_item {       /* outputs [from, from + n) of rows [row, row +
     int32_t from, n, row, n_rows, blocks;
     int32_t begin, end;          /* columns whose rows lie in the second cache                 */
     int64_t ld;                  /* of its sums                                                */
-    bool    once;                /* all columns are                                            */
+    bool    once;                /* a block's products are made all at once                    */
     tile_rows rows[CPU_TILED_ROWS / CPU_TILE_PANEL];
     struct { float *sums; int32_t row, end, from, width; } done;      /* rows [row, end) of x, not finished yet */
 } tile_item;
@@ -83,7 +83,7 @@ static void item_rows(tile_item *t) {
                                t->room->rows + (int64_t)b * (CPU_TILED_DEPTH / CPU_TILE_STEP) * STEP_BYTES);
 }
 
-/* Where one step of columns is all, two blocks take turns: one is made, one finished. */
+/* Made at once, two blocks take turns: one is made, one finished. */
 static float *sums_of(const tile_item *t, int32_t b, int32_t c) {
     if (t->once) return t->room->sums + (c / CPU_TILE_PANEL * t->blocks + b) % 2 * CPU_TILE_PANEL * CPU_TILE_PANEL;
     return t->room->sums + (int64_t)b * CPU_TILE_PANEL * t->ld + c;
@@ -109,15 +109,23 @@ static __attribute__((noinline)) void multiply_block(tile_item *t, tile_rows lef
     while (t->done.row < t->done.end) finish_next(t);
 }
 
-/* Columns [begin, end) of outputs c.. of the item, up to 32, and of all of its rows. */
-static void item_panel(tile_item *t, int32_t c) {
-    const int32_t width = smaller_of(t->n - c, CPU_TILE_PANEL), depth = t->end - t->begin, steps = (depth - 1) / CPU_TILE_STEP + 1;
-    const char *w = panel_of(t->p, t->from + c, width, t->begin, depth, t->room->panel);
+/* What of the file is packed behind columns [k, k + depth) of outputs c..: part b of it on its way. */
+static void bring_next(const tile_item *t, int32_t c, int32_t k, int32_t depth, int32_t b) {
+    if (k + depth < t->end) k += depth;
+    else k = t->begin, c += CPU_TILE_PANEL;
+    if (c < t->n) bring_rows(t->p, t->from + c, smaller_of(t->n - c, CPU_TILE_PANEL), k, smaller_of(t->end - k, CPU_TILE_DEPTH), b, t->blocks);
+}
+
+/* Columns [k, k + depth) of outputs c.. of the item, up to 32, and of all of its rows. */
+static void item_panel(tile_item *t, int32_t c, int32_t k, int32_t depth) {
+    const int32_t width = smaller_of(t->n - c, CPU_TILE_PANEL), steps = (depth - 1) / CPU_TILE_STEP + 1;
+    const char *w = panel_of(t->p, t->from + c, width, k, depth, t->room->panel);
     for (int32_t b = 0; b < t->blocks; b++) {
-        if (!t->p->w->packed && c + CPU_TILE_PANEL < t->n)
-            bring_rows(t->p, t->from + c + CPU_TILE_PANEL, smaller_of(t->n - c - CPU_TILE_PANEL, CPU_TILE_PANEL), t->begin, depth, b, t->blocks);
-        multiply_block(t, t->rows[b], w, steps, sums_of(t, b, c), t->begin > 0);
-        if (t->end < t->p->x.cols) continue;
+        tile_rows rows = t->rows[b];
+        rows.at += (k - t->begin) / CPU_TILE_STEP * rows.step;
+        if (!t->p->w->packed) bring_next(t, c, k, depth, b);
+        multiply_block(t, rows, w, steps, sums_of(t, b, c), k > 0);
+        if (k + depth < t->p->x.cols) continue;
         t->done.sums = sums_of(t, b, c);
         t->done.row = t->row + b * CPU_TILE_PANEL;
         t->done.end = t->row + smaller_of(t->n_rows, (b + 1) * CPU_TILE_PANEL);
@@ -130,13 +138,15 @@ static void product_tiles(const rv_cpu_product *p, int32_t from, int32_t n, int3
     const int32_t cols = p->x.cols, parts = (cols - 1) / CPU_TILED_DEPTH + 1, each = (cols - 1) / parts + 1;
     const int32_t depth = (each + CPU_TILE_STEP - 1) / CPU_TILE_STEP * CPU_TILE_STEP;
     tile_item t = { .p = p, .room = room, .from = from, .n = n, .row = row, .n_rows = n_rows, .blocks = (n_rows - 1) / CPU_TILE_PANEL + 1 };
-    t.once = parts == 1;
+    t.once = parts == 1 && p->w->packed;
     t.ld = t.once ? CPU_TILE_PANEL : ((n - 1) / CPU_TILE_PANEL + 1) * CPU_TILE_PANEL + TILE;     /* not a multiple of 4 KB */
     tiles_begin();
     for (; t.begin < cols; t.begin = t.end) {
         t.end = smaller_of(cols, t.begin + depth);
         item_rows(&t);
-        for (int32_t c = 0; c < n; c += CPU_TILE_PANEL) item_panel(&t, c);
+        const int32_t piece = p->w->packed ? depth : CPU_TILE_DEPTH;
+        for (int32_t c = 0; c < n; c += CPU_TILE_PANEL)
+            for (int32_t k = t.begin; k < t.end; k += piece) item_panel(&t, c, k, smaller_of(t.end - k, piece));
     }
     while (t.done.row < t.done.end) finish_next(&t);
     tiles_end();
