@@ -9,11 +9,11 @@
 #include <strings.h>
 
 #include "engine/base/text.h"
-#include "extract/page.h"
+#include "extract/vote.h"
 
 enum { RUN = 5, TOP_LINES = 6, YEAR_KNOWN = 20 };
 
-typedef struct hit { rv_string text; int score; bool found; } hit;
+typedef struct hit { rv_string text; int score; bool found; float sure; } hit;
 
 typedef struct search { const rv_page *page; rv_record *record; rv_error *err; rv_string line; } search;
 
@@ -98,11 +98,12 @@ static bool may_be(rv_value_kind kind, const char *text) {
     }
 }
 
-static void keep(hit *best, const char *text, int score) {
+static void keep(hit *best, const char *text, int score, float sure) {
     if (best->found && score <= best->score) return;
     best->text.bytes = 0;
     rv_string_addz(&best->text, text);
     best->score = score;
+    best->sure = sure;
     best->found = true;
 }
 
@@ -110,12 +111,14 @@ static void keep(hit *best, const char *text, int score) {
 static void try_runs(search *s, const rv_field *f, uint32_t from, uint32_t to, int score, hit *best) {
     for (uint32_t i = from; i < to; i++) {
         rv_string run = { 0 };
+        float sure = 1;
         for (uint32_t k = i; k < to && k < i + RUN; k++) {
             rv_value value;
+            sure = s->page->words[k].confidence < sure ? s->page->words[k].confidence : sure;
             rv_string_addf(&run, "%s%s", k > i ? " " : "", k > i ? s->page->words[k].text : rv_unglued(s->page->words[k].text));
             char *text = rv_pool_text(&s->record->pool, rv_string_text(&run), rv_unglued_end(f->kind, rv_string_text(&run), run.bytes));
             if (!text || !may_be(f->kind, text) || !reads_as(s, f, text, strlen(text), &value)) continue;
-            keep(best, text, score + (f->kind == RV_KIND_MONEY ? (int)(i - from) : -(int)(k - i)) + (value.first.year ? YEAR_KNOWN : 0));
+            keep(best, text, score + (f->kind == RV_KIND_MONEY ? (int)(i - from) : -(int)(k - i)) + (value.first.year ? YEAR_KNOWN : 0), sure);
         }
         rv_string_free(&run);
     }
@@ -153,7 +156,7 @@ static void by_label(search *s, const rv_field *f, hit *best) {
         for (uint32_t i = 0; i < f->labels.count && !best->found; i++) {
             size_t at = rv_behind_label(text, f->labels.items[i]);
             while (at && text[at] && strchr(" :.#-", text[at])) at++;
-            if (at && text[at]) keep(best, text + at, 0);
+            if (at && text[at]) keep(best, text + at, 0, 1);
         }
     }
 }
@@ -164,7 +167,7 @@ static void seller(search *s, hit *best) {
         const char *text = line_at(s, from, &to);
         size_t letters = 0;
         for (const char *c = text; *c; c++) letters += isalpha((unsigned char)*c) != 0;
-        if (letters >= 4 && 2 * letters > strlen(text) && !strcasestr(text, "invoice") && !strcasestr(text, "receipt")) keep(best, text, 0);
+        if (letters >= 4 && 2 * letters > strlen(text) && !strcasestr(text, "invoice") && !strcasestr(text, "receipt")) keep(best, text, 0, 1);
     }
 }
 
@@ -173,7 +176,7 @@ static void document_type(search *s, hit *best) {
     for (uint32_t from = 0, to; from < s->page->n_words && !best->found; from = to) {
         const char *text = line_at(s, from, &to);
         for (uint32_t i = 0; i < schema->doctype_aliases.count && !best->found; i++)
-            if (rv_behind_label(text, schema->doctype_aliases.items[i])) keep(best, schema->doctype, 0);
+            if (rv_behind_label(text, schema->doctype_aliases.items[i])) keep(best, schema->doctype, 0, 1);
     }
 }
 
@@ -185,6 +188,8 @@ static void search_field(search *s, const rv_field *f, hit *best) {
     else if (f->kind == RV_KIND_ID || f->kind == RV_KIND_NAME) by_label(s, f, best);
     else if (f->kind != RV_KIND_TEXT && f->kind != RV_KIND_ADDRESS && f->kind != RV_KIND_BOOL && f->kind != RV_KIND_ENUM) by_form(s, f, best);
 }
+
+float rv_rules_confidence(float sure) { return sure < RV_SURE ? 0.25f : 0.5f; }
 
 rv_status rv_page_rules(const rv_page *page, rv_record *record, uint32_t *filled, rv_error *err) {
     search s = { .page = page, .record = record, .err = err };
@@ -202,7 +207,7 @@ rv_status rv_page_rules(const rv_page *page, rv_record *record, uint32_t *filled
         search_field(&s, f, &best);
         if (best.text.failed) st = rv_fail_memory(err, "rules");
         else if (best.found) st = rv_record_set(record, i, rv_string_text(&best.text), best.text.bytes, "ocr", err);
-        if (st == RV_OK && best.found) record->slots[i].confidence = 0.5f, n++;
+        if (st == RV_OK && best.found) record->slots[i].confidence = rv_rules_confidence(best.sure), n++;
         rv_string_free(&best.text);
     }
     if (s.line.failed && st == RV_OK) st = rv_fail_memory(err, "rules");
@@ -212,8 +217,6 @@ rv_status rv_page_rules(const rv_page *page, rv_record *record, uint32_t *filled
 }
 
 /* ---- two readings of one page ---- */
-
-enum { FIRST_LIKELY = 1990, LAST_LIKELY = 2049 };        /* years of documents, not of misread digits  */
 
 rv_status rv_page_worth(const rv_page *page, const rv_schema *schema, int *worth, bool *full, rv_error *err) {
     rv_record *record = rv_record_blank(schema);
@@ -225,7 +228,7 @@ rv_status rv_page_worth(const rv_page *page, const rv_schema *schema, int *worth
         const rv_slot *slot = &record->slots[i];
         if (f->list || (!f->critical && !is_total(f))) continue;
         bool good = slot->n_items && slot->items->state == RV_VALUE_VALID;
-        if (good && f->kind == RV_KIND_DATE) good = slot->items->first.year >= FIRST_LIKELY && slot->items->first.year <= LAST_LIKELY;
+        if (good && f->kind == RV_KIND_DATE) good = rv_likely_year(slot->items->first.year);
         *worth += good ? 2 : slot->n_items > 0;
         if (good && is_total(f)) {
             int proofs = 0;

@@ -6,6 +6,7 @@
  * field is unsure, so that somebody looks.
  */
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -13,7 +14,7 @@
 #include "engine/base/text.h"
 #include "extract/page.h"
 
-enum { MOST_CENTS = 100000000, MOST_AMOUNTS = 256, MOST_ALTERNATIVES = 4, ROUNDING = 5, PROOFS = 2 };
+enum { MOST_CENTS = 100000000, MARK = 3, MOST_AMOUNTS = 256, MOST_ALTERNATIVES = 4, ROUNDING = 5, PROOFS = 2 };
 
 /* An amount, and what its line speaks of. */
 typedef struct amount {
@@ -24,6 +25,8 @@ typedef struct amount {
     bool        claimed, rounded;        /* the line, or the one above, says that it is the total; after rounding */
     bool        other;                   /* the line speaks of another sum                      */
     bool        tax, net, given, change;
+    float       sure;                    /* confidence of the recogniser                        */
+    bool        unsure;                  /* hardly read, and nowhere else                       */
 } amount;
 
 typedef struct sums { amount *all; uint32_t n; const rv_field *field; bool rounds; } sums;
@@ -66,6 +69,37 @@ static void describe(amount *a, const sums *s, const char *line, bool above) {
     a->given = !a->change && SAYS(line, "cash", "tender", "paid", "visa", "master", "card", "eftpos", "amex", "debit", "receiv");
 }
 
+/* The word's amount as text: without what is glued to it, of "RM_41.45" or a misread "S41.45" the number, "29." and "70" put together. */
+static const char *amount_at(const sums *s, const rv_page *p, uint32_t at, rv_record *record, int64_t *cents) {
+    const rv_word *w = &p->words[at], *next = at + 1 < p->n_words && w[1].line == w->line ? w + 1 : NULL;
+    const char *word = rv_unglued(w->text);
+    size_t n = rv_unglued_end(RV_KIND_MONEY, word, strlen(word)), digits = strcspn(word, "0123456789");
+    char *text = rv_pool_text(&record->pool, word, n);
+    if (text && reads_as(record, s->field, text, cents)) return text;
+    if (n && word[n - 1] == '.' && next && strspn(next->text, "0123456789") == 2 && !next->text[2] && next->box.x - w->box.x - w->box.width <= w->box.height) {
+        char both[32];
+        if (snprintf(both, sizeof both, "%.*s%s", (int)n, word, next->text) < (int)sizeof both && (text = rv_pool_text(&record->pool, both, strlen(both))) &&
+            reads_as(record, s->field, text, cents)) return text;
+    }
+    for (size_t i = 0; i < digits; i++)
+        if (!isalpha((unsigned char)word[i]) && word[i] != '_') return NULL;
+    text = digits && digits <= MARK && digits < n ? rv_pool_text(&record->pool, word + digits, n - digits) : NULL;
+    return text && reads_as(record, s->field, text, cents) ? text : NULL;
+}
+
+static bool stands_elsewhere(const sums *s, uint32_t i) {
+    for (uint32_t k = 0; k < s->n; k++)
+        if (s->all[k].cents == s->all[i].cents && s->all[k].line != s->all[i].line) return true;
+    return false;
+}
+
+/* An amount that was hardly read and stands nowhere else claims less than one that lines claim and that is there twice. */
+static void doubt(sums *s) {
+    bool twice = false;
+    for (uint32_t i = 0; i < s->n; i++) twice = twice || (s->all[i].claimed && stands_elsewhere(s, i));
+    for (uint32_t i = 0; i < s->n; i++) s->all[i].unsure = twice && s->all[i].sure < RV_SURE && !stands_elsewhere(s, i);
+}
+
 static bool gather(sums *s, const rv_page *p, rv_record *record) {
     rv_string line = { 0 };
     bool above = false;
@@ -76,15 +110,15 @@ static bool gather(sums *s, const rv_page *p, rv_record *record) {
         const char *text = rv_string_text(&line);
         s->rounds = s->rounds || strcasestr(text, "round");
         for (uint32_t i = from; i < to && s->n < MOST_AMOUNTS; i++) {
-            const char *word = rv_unglued(p->words[i].text);
-            amount a = { .text = rv_pool_text(&record->pool, word, rv_unglued_end(RV_KIND_MONEY, word, strlen(word))), .line = p->words[i].line };
-            if (!a.text || !reads_as(record, s->field, a.text, &a.cents)) continue;
+            amount a = { .line = p->words[i].line, .sure = p->words[i].confidence };
+            if (!(a.text = amount_at(s, p, i, record, &a.cents))) continue;
             describe(&a, s, text, above);
             s->all[s->n++] = a;
         }
         if (s->n > before) s->all[s->n - 1].last = true;
         above = s->n == before && (SAYS(text, "total", "amount incl") || rv_label_length(s->field, text)) && (SAYS(text, "rounded", "after round") || !is_other_sum(text));
     }
+    doubt(s);
     bool failed = line.failed;
     rv_string_free(&line);
     return !failed;
@@ -146,12 +180,14 @@ static int proofs(const sums *s, int64_t cents) {
 
 /* The amount after rounding, else the largest one of the lines that claim it, else of all lines: a total is printed more than once, its parts
  * are smaller. */
+static int rank_of(const amount *a) { return 2 * (a->rounded ? 2 : a->claimed) + !a->unsure; }
+
 static const amount *claimed(const sums *s) {
     const amount *best = NULL;
     for (uint32_t i = 0; i < s->n; i++) {
         const amount *a = &s->all[i];
         if (a->other || a->cents == 0) continue;
-        const int rank = a->rounded ? 2 : a->claimed, than = !best ? -1 : best->rounded ? 2 : best->claimed;
+        const int rank = rank_of(a), than = best ? rank_of(best) : -1;
         if (rank > than || (rank == than && a->cents > best->cents)) best = a;
     }
     if (!best || !s->rounds || best->cents % 5 == 0) return best;
@@ -210,8 +246,8 @@ rv_status rv_page_total(const rv_page *page, rv_record *record, uint32_t field, 
     if (chosen) st = rv_record_set(record, field, chosen->text, strlen(chosen->text), "ocr", err);
     if (chosen && st == RV_OK) {
         *found = true;
-        if (proven_by) *proven_by = proofs(&s, chosen->cents);
-        record->slots[field].confidence = 0.5f;
+        if (proven_by) *proven_by = proofs(&s, chosen->cents) + stands_elsewhere(&s, (uint32_t)(chosen - s.all));
+        record->slots[field].confidence = rv_rules_confidence(chosen->sure);
         if (chosen != claim || proofs(&s, chosen->cents) == 0) st = keep_others(&s, chosen, claim, record, field, err);
         if (record->slots[field].n_alternatives) record->slots[field].confidence = 0.05f;      /* whatever speaks for its form */
     }

@@ -87,7 +87,7 @@ static void a_comma_in_the_only_row_parts_nothing(void **state) {
 
 /* ---- words ---- */
 
-/* Lines of text as words of 10 by 10 pixels a letter. */
+/* Lines of text as words of 10 by 10 pixels a letter, read well; behind "?" hardly. */
 static void put(rv_page *page, const char *const *lines, int n) {
     *page = (rv_page){ .width = 1000, .height = 1000 };
     for (int l = 0; l < n; l++) {
@@ -95,7 +95,8 @@ static void put(rv_page *page, const char *const *lines, int n) {
         snprintf(copy, sizeof copy, "%s", lines[l]);
         for (char *word = strtok_r(copy, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
             rv_box box = { (float)(word - copy) * 10, (float)l * 20, (float)strlen(word) * 10, 10 };
-            assert_int_equal(rv_page_add(page, word, box, 0.9f, l, &err), RV_OK);
+            const bool hardly = *word == '?';
+            assert_int_equal(rv_page_add(page, word + hardly, box, hardly ? 0.2f : 0.9f, l, &err), RV_OK);
         }
     }
 }
@@ -219,6 +220,46 @@ static void a_line_that_only_claims_to_be_the_total_is_not_believed_against_the_
              "GST Included $8.29", "Total $91.22");
 }
 
+static void amounts_that_a_recogniser_has_taken_apart_or_whose_mark_it_misread_are_amounts(void **state) {
+    (void)state;
+    TOTAL_IS("sroie", "29.70", NULL, false, "SHOP", "21/03/2018", "Tea 12.90", "TOTAL RM 29. 70");
+    TOTAL_IS("sroie", "34.80", NULL, false, "SHOP", "21/03/2018", "Tea 1.97", "TOTAL <RM_34.80");
+    TOTAL_IS("sroie", "41.45", NULL, false, "SHOP", "21/03/2018", "Tea 18.00", "TOTAL RH41.45");
+    TOTAL_IS("sroie", "18.00", NULL, false, "SHOP", "21/03/2018", "Tea 18.00", "TOTAL ABCD41.45");       /* of a longer word it may be anything */
+    TOTAL_IS("sroie", "18.00", NULL, false, "SHOP", "21/03/2018", "Tea 18.00", "TOTAL 29.   70");
+}
+
+/* Hardly read: "402.00", which is more than what stands there twice; alone, or where each stands there once, it is still what is claimed. */
+static void a_claim_that_was_hardly_read_gives_way_to_one_that_stands_there_twice(void **state) {
+    (void)state;
+    TOTAL_IS("sroie", "102.00", "402.00", true, "SHOP", "21/03/2018", "Total ?402.00", "Total 102.00", "Net total 102.00");
+    TOTAL_IS("sroie", "402.00", "102.00", true, "SHOP", "21/03/2018", "Total 402.00", "Total 102.00", "Net total 102.00");
+    TOTAL_IS("sroie", "402.00", "102.00", true, "SHOP", "21/03/2018", "Total ?402.00", "Total 102.00");
+    TOTAL_IS("sroie", "402.00", NULL, false, "SHOP", "21/03/2018", "Tea 102.00", "Tea 102.00", "Total ?402.00");
+}
+
+static float sure_of(const char *key, const char *const *lines, int n) {
+    rv_page page;
+    open_record("sroie");
+    put(&page, lines, n);
+    assert_int_equal(rv_page_rules(&page, record, NULL, &err), RV_OK);
+    const float sure = record->slots[rv_schema_field(schema, key)].confidence;
+    rv_page_free(&page);
+    close_record();
+    return sure;
+}
+#define SURE_OF(key, ...) sure_of(key, (const char *const[]){ __VA_ARGS__ }, sizeof((const char *const[]){ __VA_ARGS__ }) / sizeof(char *))
+
+static void a_value_whose_words_were_hardly_read_is_less_sure(void **state) {
+    (void)state;
+    assert_true(SURE_OF("DATE", "SHOP", "Date 21/03/2018", "TOTAL 7.40") == 0.5f);
+    assert_true(SURE_OF("DATE", "SHOP", "Date ?21/03/2018", "TOTAL 7.40") == 0.25f);
+    assert_true(SURE_OF("DATE", "SHOP", "Date 21 ?Mar 2018", "TOTAL 7.40") == 0.25f);
+    assert_true(SURE_OF("DATE", "SHOP", "?Date 21/03/2018", "TOTAL 7.40") == 0.5f);
+    assert_true(SURE_OF("TOTAL", "SHOP", "Date 21/03/2018", "TOTAL ?7.40") == 0.25f);
+    assert_true(SURE_OF("TOTAL", "SHOP", "Date 21/03/2018", "TOTAL 7.40") == 0.5f);
+}
+
 static void claims_that_nothing_settles_are_for_somebody_to_look_at(void **state) {
     (void)state;
     TOTAL_IS("sroie", "$50.00", "$12.00", true, "CORNER SHOP", "01/02/2024", "Total $12.00", "Total $50.00");
@@ -270,6 +311,8 @@ static void the_reading_in_which_more_fits_together_is_worth_more(void **state) 
     assert_false(full);
     assert_true(WORTH(&full, "SHOP", "21/03/2018", "TOTAL 1.00", "TOTAL 7.40", "TOTAL 9.00") > 0);       /* claims: each kept as an alternative */
     assert_false(full);
+    assert_true(WORTH(&full, "SHOP", "21/03/2018", "TOTAL 7.40") < WORTH(&full, "SHOP", "21/03/2018", "Tea 7.40", "TOTAL 7.40"));
+    assert_true(full);                                           /* what was misread stands nowhere else */
     assert_int_equal(WORTH(&full, "SHOP"), 0);
     assert_false(full);
 }
@@ -297,6 +340,9 @@ int main(void) {
         cmocka_unit_test(digits_of_an_abn_are_no_telephone_number),
         cmocka_unit_test(what_is_glued_to_a_value_is_no_part_of_it),
         cmocka_unit_test(a_line_that_only_claims_to_be_the_total_is_not_believed_against_the_sums),
+        cmocka_unit_test(amounts_that_a_recogniser_has_taken_apart_or_whose_mark_it_misread_are_amounts),
+        cmocka_unit_test(a_claim_that_was_hardly_read_gives_way_to_one_that_stands_there_twice),
+        cmocka_unit_test(a_value_whose_words_were_hardly_read_is_less_sure),
         cmocka_unit_test(claims_that_nothing_settles_are_for_somebody_to_look_at),
         cmocka_unit_test(totals_without_tax_before_rounding_or_of_parts_are_no_contradiction),
         cmocka_unit_test(what_was_paid_is_not_read_off_the_line_of_the_total),
