@@ -65,9 +65,11 @@ rv_status rv_merge_answer(rv_read_work *w, rv_record *record, const rv_job *job,
 /* After the checks: what they and the words on the page say about each value goes into its confidence. */
 void      rv_weigh(rv_record *record);
 
-/* engine/ocr.c: the words on a page, a small one enlarged before; *out is freed with rv_page_free.  RV_ERR_UNSUPPORTED without Tesseract. */
+/* engine/ocr.c: the words on a page, made grey, its paper white, its letters of one size; cells with dates and amounts are read until two readings
+ * agree.  *out is freed with rv_page_free.  RV_ERR_UNSUPPORTED without Tesseract. */
 rv_status rv_ocr_page(rv_reader *r, const rv_image *image, rv_page *out, rv_error *err);
-/* Where *page was enlarged, it is read once more as it is, and the reading in which rules find more of the schema is kept. */
+/* Where rules miss some of the schema or nothing proves the total, the page is read once more with larger letters, and the reading in which
+ * they find more is kept. */
 rv_status rv_ocr_again(rv_reader *r, const rv_image *image, const rv_schema *schema, rv_page *page, rv_error *err);
 void      rv_ocr_free(struct rv_ocr *ocr);
 #ifdef RV_STATIC

@@ -1,0 +1,114 @@
+/* test_ocr.c - pages that Tesseract alone does not read: faded on a dark floor, very large, very small.  Skipped where it is not installed. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "engine/base/file.h"
+#include "engine/image.h"
+#include "engine/rvdocument.h"
+
+enum { FLOOR = 12 };
+
+static rv_error err;
+
+static rv_pixels receipt(const char *name) {
+    char path[512];
+    rv_pixels p;
+    char *data;
+    size_t bytes;
+    snprintf(path, sizeof path, RV_TEST_DEMO "/receipts/%s", name);
+    if (rv_file_read(path, 1 << 24, &data, &bytes, &err) || rv_image_decode(data, bytes, false, &p, &err)) fail_msg("%s", err.message);
+    free(data);
+    return p;
+}
+
+/* "date, total" as rules read them from the pixels. */
+static const char *read_pixels(const rv_pixels *p) {
+    static char out[128];
+    rv_image image = { .size = sizeof image, .data = p->rgb, .bytes = (size_t)p->width * p->height * 3, .width = p->width, .height = p->height };
+    rv_read_options how = { .size = sizeof how, .ocr = RV_OCR_ONLY };
+    rv_schema *schema;
+    rv_reader *reader;
+    rv_record *record;
+    if (rv_schema_open("sroie", &schema, &err)) fail_msg("%s", err.message);
+    how.schema = schema;
+    if (rv_reader_new(NULL, &reader, &err) || rv_read(reader, &image, &how, &record, NULL, &err)) fail_msg("%s", err.message);
+    out[0] = 0;
+    rv_result r = { .size = sizeof r };
+    for (uint32_t i = 0; rv_record_get(record, i, &r, &err) == RV_OK; i++)
+        if (!strcmp(r.key, "DATE") || !strcmp(r.key, "TOTAL")) snprintf(out + strlen(out), sizeof out - strlen(out), "%s%s", out[0] ? ", " : "", r.text);
+    rv_record_free(record);
+    rv_reader_free(reader);
+    rv_schema_free(schema);
+    return out;
+}
+
+/* `share` of the contrast that the receipt has, its right side in the shade. */
+static void lay_on_a_dark_floor(rv_pixels *p, float share) {
+    const uint32_t width = p->width + 200, height = p->height + 400;
+    uint8_t *rgb = malloc((size_t)width * height * 3);
+    assert_non_null(rgb);
+    memset(rgb, FLOOR, (size_t)width * height * 3);
+    for (uint32_t y = 0; y < p->height; y++)
+        for (uint32_t i = 0; i < p->width * 3; i++) {
+            const float v = 225 - (float)(255 - p->rgb[(size_t)y * p->width * 3 + i]) * share;
+            rgb[((size_t)(y + 40) * width + 60) * 3 + i] = (uint8_t)(v * (1 - 0.25f * (float)(i / 3) / (float)p->width));
+        }
+    free(p->rgb);
+    p->rgb = rgb;
+    p->width = width;
+    p->height = height;
+}
+
+static void faded_print_on_a_dark_floor_is_read(void **state) {
+    (void)state;
+    if (!rv_ocr_version()) skip();
+    static const float shares[] = { 1, 0.5f, 0.25f };
+    for (size_t i = 0; i < sizeof shares / sizeof *shares; i++) {
+        rv_pixels p = receipt("r7000.png");
+        lay_on_a_dark_floor(&p, shares[i]);
+        assert_string_equal(read_pixels(&p), "16/09/2018, $152.39");
+        rv_pixels_free(&p);
+    }
+}
+
+static void the_size_of_a_scan_does_not_matter(void **state) {
+    (void)state;
+    if (!rv_ocr_version()) skip();
+    static const uint32_t times[] = { 1, 3, 8 };
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+        rv_pixels p = receipt("r7000.png"), large = { .width = p.width * times[i], .height = p.height * times[i] };
+        large.rgb = malloc((size_t)large.width * large.height * 3);
+        assert_non_null(large.rgb);
+        assert_int_equal(rv_resize_rgb(p.rgb, p.width, p.height, large.rgb, large.width, large.height, RV_RESIZE_PIL, &err), RV_OK);
+        assert_string_equal(read_pixels(&large), "16/09/2018, $152.39");
+        rv_pixels_free(&large);
+        rv_pixels_free(&p);
+    }
+}
+
+static void a_page_without_words_has_no_fields(void **state) {
+    (void)state;
+    if (!rv_ocr_version()) skip();
+    static const uint32_t sizes[][2] = { { 3, 3 }, { 300, 300 }, { 4000, 5 } };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        rv_pixels p = { .rgb = malloc((size_t)sizes[i][0] * sizes[i][1] * 3), .width = sizes[i][0], .height = sizes[i][1] };
+        assert_non_null(p.rgb);
+        memset(p.rgb, 200, (size_t)p.width * p.height * 3);
+        assert_string_equal(read_pixels(&p), "NOT_FOUND, NOT_FOUND");
+        rv_pixels_free(&p);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(faded_print_on_a_dark_floor_is_read),
+        cmocka_unit_test(the_size_of_a_scan_does_not_matter),
+        cmocka_unit_test(a_page_without_words_has_no_fields),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
