@@ -29,7 +29,8 @@ rv_status rv_page_rules(const rv_page *page, rv_record *record, uint32_t *filled
 /* The same for the field that holds what is to be paid, where one line may say it and others deny it: see page_total.c.  *proofs (may be
  * NULL): in how many ways the page's other amounts come to it, and one more where it stands on another line too. */
 rv_status rv_page_total(const rv_page *page, rv_record *record, uint32_t field, bool *found, int *proofs, rv_error *err);
-/* How sure rules are of a value whose least sure word the recogniser is `sure` of; below RV_SURE it is as often wrong as right. */
+/* How sure rules are of a value whose least sure word the recogniser is `sure` of; below RV_SURE it is wrong twice to eight times as often
+ * (bench/LOG.md). */
 #define RV_SURE 0.5f
 float     rv_rules_confidence(float sure);
 /* How much the rules find there, to choose between two readings of one page: critical fields, days of a likely year, proofs of the total.
