@@ -67,6 +67,7 @@ static void letters_are_as_high_as_most_marks_and_rules_and_specks_are_none(void
     rv_grey g = page_of(400, 400, 255);
     float height;
     for (uint32_t i = 0; i < 60; i++) comb(&g, 10 + i % 15 * 20, 20 + i / 15 * 30);
+    for (uint32_t i = 0; i < 40; i++) fill(&g, 10 + i % 20 * 12, 150 + i / 20 * 15, 6, 9, 0);      /* without ascenders */
     for (uint32_t i = 0; i < 300; i++) fill(&g, 5 + i % 100 * 3, 200 + i / 100 * 5, 1, 2, 0);
     fill(&g, 10, 300, 380, 6, 0);
     fill(&g, 380, 10, 10, 280, 0);
