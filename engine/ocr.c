@@ -122,7 +122,6 @@ rv_status rv_ocr_words(struct rv_ocr *ocr, const rv_grey *picture, int mode, rv_
 static const float LETTERS = 15, LARGER = 21;
 
 /* Of more pixels than are needed to tell letters apart so many become one, each way. */
-
 static uint32_t shrinking(const rv_pixels *p) {
     const uint32_t shorter = p->width < p->height ? p->width : p->height;
     uint32_t by = shorter / SHARP_ENOUGH > 1 ? shorter / SHARP_ENOUGH : 1;
