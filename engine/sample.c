@@ -119,7 +119,7 @@ static rv_candidate *sort_best_first(rv_candidate *c, rv_candidate *spare, int32
 
 /* HF keeps every score that is not below the k-th largest: ties may make it more than k. */
 static int32_t cut_top_k(const rv_candidate *c, int32_t n, uint32_t k) {
-    if (k >= (uint32_t)n) return n;
+    if (k == 0 || k >= (uint32_t)n) return n;
     int32_t kept = (int32_t)k;
     while (kept < n && c[kept].score == c[k - 1].score) kept++;
     return kept;

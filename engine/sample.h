@@ -9,7 +9,7 @@
 
 typedef struct rv_sampling {
     float    temperature;                /* 0: greedy; then top_k and top_p do not count        */
-    uint32_t top_k;                      /* UINT32_MAX: off                                     */
+    uint32_t top_k;                      /* 0 or UINT32_MAX: off                                */
     float    top_p;                      /* 1: off                                              */
     float    repetition_penalty;         /* 1: off                                              */
     uint64_t seed;

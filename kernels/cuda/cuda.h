@@ -43,12 +43,12 @@ cudaError_t rv_cuda_concat_taps(rv_mat out, rv_mat last, const rv_mat *taps, int
 cudaError_t rv_cuda_bias_act(rv_mat out, rv_mat x, const float *bias, rv_act act, cudaStream_t stream);
 /* x f32 += scale * row_scale[r] * (y + bias); y act or f32. */
 cudaError_t rv_cuda_add_scaled(rv_mat x, rv_mat y, const float *bias, float scale, const float *row_scale, cudaStream_t stream);
-/* best.cu.  partial: decode attention's; rv_cuda_best_bytes bytes of it.  how: per row, for its guide; NULL: none has one. */
-cudaError_t rv_cuda_best(rv_best *out, rv_mat logits, const rv_choice *how, void *partial, bool overlap, cudaStream_t stream);
-uint64_t    rv_cuda_best_bytes(int32_t rows, int32_t cols);
+/* best.cu.  partial: decode attention's, RV_CUDA_PARTIAL_BYTES. */
+cudaError_t rv_cuda_best(rv_best *out, rv_mat logits, void *partial, bool overlap, cudaStream_t stream);
 
-/* ---- sample.cu ---- a->best holds each row's most likely token that its guide allows (rv_cuda_best). */
-cudaError_t rv_cuda_choose(const rv_answering *a, rv_mat logits, bool overlap, cudaStream_t stream);
+/* ---- sample.cu and best.cu ---- partial: the same; as many rows at a time as rv_cuda_choose_bytes fit into it. */
+cudaError_t rv_cuda_choose(const rv_answering *a, rv_mat logits, void *partial, bool overlap, cudaStream_t stream);
+uint64_t    rv_cuda_choose_bytes(int32_t rows, int32_t cols);
 
 /* ---- saturate.cu: f16 values beyond +-65504 ----
  * Counted are casts of f32 results where they are stored (products, norms, SwiGLU, rotations, copies) and infinities that

@@ -144,6 +144,188 @@ static __global__ void __launch_bounds__(THREADS, together(N8)) few4_kernel(cons
     tiles.done(a);
 }
 
+/* ---- 17 to 64 rows: two tiles at a time ---- */
+
+/* Every record is multiplied with all rows of x, which are up to 16 times its bytes and do not stay on the multiprocessor: they bound the kernel above.  So half the
+ * warps have a tile each, and what two of them need of x comes once, through a ring.  A warp makes two of the tile's eight sums, one after the other, each as above: same bits. */
+enum { PAIR = 2, APART = WARPS / PAIR, RING = 4 };
+template <int N8> struct pair_room {
+    sums_room<1> sums[PAIR][N8];
+    uint4 x[APART][RING][N8 * 8][4];     /* 32 columns of all rows                                */
+};
+enum { PAIR_QUEUE_AT = SUMS_AT, PAIR_ROOM_AT = (PAIR_QUEUE_AT + (int)sizeof(tile_queue) + 127) / 128 * 128 };
+
+/* A warp's records: of the steps that leave its number, then of those that leave APART more; then of the next pair's tile. */
+struct pair_stream {
+    const args4 &g;
+    const tile_queue &pairs;
+    const int32_t first, mine, tiles;
+    int32_t pair, sum, step, count;      /* of the next record                                   */
+    bool more;
+    const char *next;
+    lane_rows rows;
+    lane_absmax absmax;
+    lane_codes codes;
+    uint64_t policy;
+
+    __device__ __forceinline__ pair_stream(const args4 &args, const tile_queue &queue, int32_t first, int32_t mine)
+        : g(args), pairs(queue), first(first), mine(mine), tiles((args.a.rows + TILE - 1) / TILE), pair((int32_t)blockIdx.x), sum(0), step(first), count(0),
+          more(first < args.q.steps && pair < args.a.tiles), next(record_of(args.q, tile(), first)), policy(read_once()) {}
+    /* The last pair may lack its second tile: then both have the same. */
+    __device__ __forceinline__ int32_t tile() const { return min(pair * PAIR + mine, tiles - 1); }
+    __device__ __forceinline__ void fetch(int32_t half) {
+        if (more) codes.load(next, half, policy);
+    }
+    __device__ __forceinline__ void fetch_absmax() {
+        if (more) absmax.load(g.q, rows, next, step);
+    }
+    __device__ __forceinline__ void advance(const float *maps) {
+        next += WARPS * g.q.record;
+        step += WARPS;
+        if (step < g.q.steps) return;
+        step = first + ++sum * APART;
+        if (sum == PAIR || step >= g.q.steps) {
+            sum = 0;
+            step = first;
+            pair = g.a.turn ? pairs.of[++count % 4] : pair + (int32_t)gridDim.x;
+            more = more && pair < g.a.tiles;
+            if (!more) return;
+            rows.look_up(g.q, maps, tile());
+        }
+        next = record_of(g.q, tile(), step);
+    }
+};
+
+/* What the two warps of the same steps need of x, in the order in which they need it, over and over; each brings half of it. */
+template <int N8> struct pair_ring {
+    const char *from;                    /* this lane's first 16 bytes, of step 0                */
+    uint32_t to;
+    int32_t row, n, steps, pitch;        /* pitch: bytes of 8 rows                               */
+    int32_t first, sum, step, u, at;     /* of what is asked for next                            */
+
+    __device__ __forceinline__ void ask() {
+        if (first < steps) {
+            const char *piece = from + (step * RV_FOUR_COLS + u * 32) * 2;
+#pragma unroll
+            for (int32_t k = 0; k < N8 / PAIR; k++) {
+                const bool valid = row + k * 8 < n;
+                copy16(to + (uint32_t)((at * N8 + k) * 512), valid ? piece + k * pitch : piece - row * (pitch / 8), valid);
+            }
+            at = (at + 1) % RING;
+            if (++u == 8) {
+                u = 0;
+                step += WARPS;
+                if (step >= steps) {
+                    step = first + ++sum * APART;
+                    if (sum == PAIR || step >= steps) sum = 0, step = first;
+                }
+            }
+        }
+        copies_commit();
+    }
+    /* The next 32 columns are there, for both; and both are done with those before. */
+    __device__ __forceinline__ void wait() const {
+        copies_wait<RING - 2>();
+        asm volatile(RV_BAR ".sync %0, %1;" ::"r"(first + 2), "n"(32 * PAIR) : "memory");
+    }
+};
+
+template <typename T, typename O, int HOW, int N8> static __device__ __forceinline__ void finish_pair(const args &a, const pair_room<N8> &room, int32_t pair) {
+    constexpr bool gates = HOW == rv_few::RV_FEW_SWIGLU;
+    constexpr int32_t outputs = gates ? TILE / 2 : TILE;
+    const int32_t i = (int32_t)threadIdx.x % (outputs * 8), in_tile = i % outputs, n = i / outputs;
+#pragma unroll
+    for (int32_t c = 0; c < PAIR * N8; c += THREADS / (outputs * 8)) {
+        const int32_t k = c + (int32_t)threadIdx.x / (outputs * 8), j = k % N8, row = (pair * PAIR + k / N8) * TILE + in_tile;
+        if (j * 8 + n >= a.n || row >= a.rows) continue;
+        const float old = HOW == rv_few::RV_FEW_ADD ? __ldcg((const float *)a.out + (j * 8 + n) * a.out_ld + row) : 0.f;
+        const sums_room<1> &sums = room.sums[k / N8][j];
+        finish_one<T, O, HOW>(a, row, j * 8 + n, sums.sum(in_tile, n), gates ? sums.sum(in_tile + RV_CUDA_GATE_BLOCK, n) : 0.f, old);
+    }
+}
+
+/* x is arranged (four.h); a.tiles counts pairs. */
+template <typename T, typename O, int HOW, int N8> static __global__ void __launch_bounds__(THREADS, 1) few4_pair_kernel(const __grid_constant__ args4 of) {
+    extern __shared__ uint4 memory[];
+    let_next_start();
+    const args &a = of.a;
+    const int32_t warp = (int32_t)threadIdx.x / 32, lane = (int32_t)threadIdx.x % 32, g = lane / 4, t = lane % 4, first = warp % APART, mine = warp / APART;
+    char *table = (char *)memory;
+    float *maps = (float *)(table + PAIR_TABLE);
+    tile_queue &pairs = *(tile_queue *)(table + PAIR_QUEUE_AT);
+    pair_room<N8> &room = *(pair_room<N8> *)(table + PAIR_ROOM_AT);
+    pair_stream w(of, pairs, first, mine);
+    w.fetch(0);
+    w.fetch(1);
+    int32_t taken = 0;
+    if (pairs.takes()) {
+        pairs.of[0] = (int32_t)blockIdx.x;
+        pairs.of[1] = pairs.take(a, 1);
+    }
+    check_table(table);
+    fill_pairs(table, head_of(of.q).map);
+    fill_maps(maps, of.q);
+    wait_for_previous();
+    __syncthreads();
+    if (pairs.takes()) taken = pairs.take(a, 2);
+
+    const int32_t x_row = mine * N8 / PAIR * 8 + g;
+    pair_ring<N8> ring = { (const char *)a.x + (x_row * a.x_ld + t * 8) * 2, shared_address(&room.x[first][0][x_row][t]), x_row, a.n, of.q.steps, (int32_t)a.x_ld * 16,
+                           first, 0, first, 0, 0 };
+#pragma unroll
+    for (int32_t i = 0; i + 1 < RING; i++) ring.ask();
+    uint32_t copy = (uint32_t)(lane % PAIR_COPIES) * 8;
+    asm volatile("" : "+r"(copy)::"memory");           /* no entry is read before the table is filled */
+    w.rows.look_up(of.q, maps, w.tile());
+    w.fetch_absmax();
+    static_assert(8 % RING == 0, "a record begins where the ring does");
+    for (int32_t i = 0, pair = (int32_t)blockIdx.x; pair < a.tiles; pair = pairs.of[++i % 4]) {
+#pragma unroll 1
+        for (int32_t s = 0; s < PAIR; s++) {
+            float acc[4][N8][4] = {};
+#pragma unroll 1
+            for (int32_t step = first + s * APART; step < of.q.steps; step += WARPS) {
+                float absmax[2];
+                w.absmax.take(absmax, of.q, w.rows);
+                w.advance(maps);
+                w.fetch_absmax();
+#pragma unroll
+                for (int32_t u = 0; u < 8; u++) {
+                    uint32_t p[4], v[4];
+                    ring.wait();
+                    ring.ask();
+                    decode8<T>(p, table, copy, w.codes.word(0, u), absmax[0]);
+                    decode8<T>(v, table, copy, w.codes.word(1, u), absmax[1]);
+                    if (u % 4 == 3) w.fetch(u / 4);
+                    const uint4 *x = &room.x[first][u % RING][g][t];
+#pragma unroll
+                    for (int32_t j = 0; j < N8; j++) {
+                        const uint4 of_x = x[j * 32];
+                        mma(acc[u % 4][j], p[0], v[0], p[1], v[1], of_x.x, of_x.y, T());
+                        mma(acc[u % 4][j], p[2], v[2], p[3], v[3], of_x.z, of_x.w, T());
+                    }
+                }
+            }
+#pragma unroll
+            for (int32_t j = 0; j < N8; j++)
+#pragma unroll
+                for (int32_t h = 0; h < 2; h++) {
+                    const int32_t at = h * 8 + g;
+                    float *to = &room.sums[mine][j].of[first + s * APART][at][sums_room<1>::pair(at, t)];
+                    *(float2 *)to = make_float2(acc[0][j][h * 2] + acc[1][j][h * 2] + (acc[2][j][h * 2] + acc[3][j][h * 2]),
+                                                acc[0][j][h * 2 + 1] + acc[1][j][h * 2 + 1] + (acc[2][j][h * 2 + 1] + acc[3][j][h * 2 + 1]));
+                }
+        }
+        if (pairs.takes()) pairs.of[(i + 2) % 4] = taken;
+        __syncthreads();
+        finish_pair<T, O, HOW, N8>(a, room, pair);
+        __syncthreads();
+        if (pairs.takes()) taken = pairs.take(a, i + 3);
+    }
+    copies_wait<0>();
+    pairs.done(a);
+}
+
 /* ---- launching ---- */
 
 template <typename T, typename O, int HOW, int N8, bool SHARED>
@@ -175,6 +357,23 @@ static cudaError_t shared_blocks(int32_t *blocks) {
     return e;
 }
 
+/* Two tiles at a time, where a block can have so much shared memory. */
+template <typename T, typename O, int HOW, int N8> static cudaError_t launch_pairs(args4 of, const rv_few *p, void *room, bool overlap, cudaStream_t stream) {
+    auto kernel = few4_pair_kernel<T, O, HOW, N8>;
+    const int32_t bytes = PAIR_ROOM_AT + (int32_t)sizeof(pair_room<N8>);
+    int32_t most = 0;
+    cudaError_t e = room_of(false, &most);
+    if (!e && bytes > most) return launch_arranged<T, O, HOW, N8>(of, p, room, overlap, stream);
+    if (!e) e = rv_cuda_four_arrange(&of.q, p->x, room, RV_FOUR_BY_EIGHT, p->multiprocessors, overlap, stream);
+    if (!e) e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    args &a = of.a;
+    a.x = room;
+    a.x_ld = (int64_t)of.q.steps * RV_FOUR_COLS;
+    a.tiles = ((a.rows + TILE - 1) / TILE + PAIR - 1) / PAIR;
+    if (a.tiles <= p->multiprocessors) a.turn = NULL;
+    return e ? e : launch_kernel(kernel, dim3((unsigned)(a.tiles < p->multiprocessors ? a.tiles : p->multiprocessors)), THREADS, (size_t)bytes, overlap, stream, of);
+}
+
 template <typename T, typename O, int HOW> static cudaError_t launch_rows(const rv_few *p, const args4 &of, void *room, bool overlap, cudaStream_t stream) {
     const int32_t n = of.a.n;
     int32_t room_for = 0;
@@ -183,8 +382,8 @@ template <typename T, typename O, int HOW> static cudaError_t launch_rows(const 
     if (of.a.norm || (n <= 8 && n * of.q.blocks <= room_for)) return launch<T, O, HOW, 1, true>(of, p->multiprocessors, overlap, stream);
     if (n <= 8) return launch_arranged<T, O, HOW, 1>(of, p, room, overlap, stream);
     if (n <= 16) return launch_arranged<T, O, HOW, 2>(of, p, room, overlap, stream);
-    if (n <= 32) return launch_arranged<T, O, HOW, 4>(of, p, room, overlap, stream);
-    return launch_arranged<T, O, HOW, 8>(of, p, room, overlap, stream);
+    if (n <= 32) return launch_pairs<T, O, HOW, 4>(of, p, room, overlap, stream);
+    return launch_pairs<T, O, HOW, 8>(of, p, room, overlap, stream);
 }
 
 template <typename T> static cudaError_t launch_how(const rv_few *p, const args4 &of, void *room, bool overlap, cudaStream_t stream) {

@@ -321,11 +321,10 @@ static void op_vision_block(rv_backend *be, const rv_vision_block *b) {
     op_linear_add(be, b->x, b->ff, b->fc2, b->fc2_bias, b->ffn_gate, NULL);
 }
 
-static void op_best(rv_backend *be, rv_best *out, rv_mat logits) { QUEUE(rv_cuda_best(out, logits, NULL, cuda_of(be)->partial, cuda_of(be)->overlap, cuda_of(be)->stream), "best"); }
+static void op_best(rv_backend *be, rv_best *out, rv_mat logits) { QUEUE(rv_cuda_best(out, logits, cuda_of(be)->partial, cuda_of(be)->overlap, cuda_of(be)->stream), "best"); }
 
 static void op_choose(rv_backend *be, const rv_answering *a, rv_mat logits) {
-    QUEUE(rv_cuda_best(a->best, logits, a->how, cuda_of(be)->partial, cuda_of(be)->overlap, cuda_of(be)->stream), "best");
-    QUEUE(rv_cuda_choose(a, logits, cuda_of(be)->overlap, cuda_of(be)->stream), "choose");
+    QUEUE(rv_cuda_choose(a, logits, cuda_of(be)->partial, cuda_of(be)->overlap, cuda_of(be)->stream), "choose");
 }
 
 void rv_cuda_fill(rv_backend *be, rv_dtype act) {

@@ -2,20 +2,20 @@
  *
  * The one idea: tokens are ranked by one 64-bit number (score from the best down, then id from 0 up), and
  * everything that sampling asks is "at which rank does a running sum pass q": of counts for top-k, of weights
- * exp(score - best) for top-p and for the draw.  Such a rank is found in a few passes over the row, each a
- * histogram that narrows the range 2,048 times; no sorting.  Weights are integers (fixed point), so that their
- * sums do not depend on any order.  Once a cut leaves few tokens, they are gathered and the rest of the row is not
- * read again.  One block a row; a greedy row costs nothing but the block.
+ * exp(score - best) for top-p and for the draw.  A row's blocks put its tokens into bins of 1/64 nat below the best and add up
+ * what each bin holds; the last of them finds the bin, and among its few tokens the rank.  No sorting, and the row is read once.
+ * Weights are integers (fixed point), so that their sums do not depend on any order.
  *
  * The rules are those of engine/sample.c, and so are the outcomes, unless a sum comes within some 1e-11 of q.
  */
-#include "kernels/cuda/act.cuh"
-#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/choice.cuh"
 #include "kernels/cuda/launch.cuh"
 
-enum { THREADS = 1024, BINS = 2048, LOADS = 4,
-       LIST = 2048,                      /* most tokens that are gathered                        */
-       STEPS_A_NAT = 64 };               /* first histogram: 32 nats below the best; less is weight 0 */
+enum { THREADS = SHARE / EACH, WARPS = THREADS / 32,
+       OWN = BINS / THREADS,             /* neighbouring bins of a thread                       */
+       LIST = THREADS,                   /* most tokens that are compared with one another      */
+       STEPS_A_NAT = 64,                 /* first histogram: 32 nats below the best; less is weight 0 */
+       NEVER = BINS - 1 };               /* its last bin, of tokens that no sum counts          */
 
 typedef unsigned long long u64;
 
@@ -37,24 +37,16 @@ static __device__ uint32_t random24(uint64_t seed, uint32_t index) {
 struct row {
     const float *logits;
     const uint8_t *seen;                 /* NULL: no penalty                                    */
-    float penalty, temperature;          /* temperature 0: scores are not divided               */
+    float penalty, temperature;
     int32_t n;
     int id_bits;                         /* n <= 1 << id_bits                                   */
-    const uint16_t *classes, *next;      /* of the guide, and its state's row; NULL: every token may come */
-    int32_t vocab;
-    uint32_t denied;
     float best;                          /* the highest score                                   */
-    const float *scores;                 /* of what was gathered, with                          */
-    const int32_t *ids;
-    int32_t listed;                      /* how many they are; -1: nothing was gathered          */
+    int32_t shares;
+    uint32_t *counts;                    /* of the row's room (choice.cuh)                      */
+    u64 *weights;
+    uint16_t *ends, *order;
+    float *scores;
 };
-
-/* Operation by operation as on the host. -0 becomes 0, so that equal scores have equal bits. */
-static __device__ __forceinline__ float score_of(const row &r, float logit, bool seen) {
-    if (seen) logit = logit < 0 ? __fmul_rn(logit, r.penalty) : __fdiv_rn(logit, r.penalty);
-    if (r.temperature > 0 && r.temperature != 1) logit = __fdiv_rn(logit, r.temperature);
-    return __fadd_rn(logit, 0.f);
-}
 
 /* Smaller is better: the score's bits, turned so that they fall as it rises, then the id. */
 static __device__ __forceinline__ u64 rank_of(const row &r, float score, int32_t i) {
@@ -65,57 +57,44 @@ static __device__ __forceinline__ u64 rank_of(const row &r, float score, int32_t
 
 static __device__ __forceinline__ int bin_of(const row &r, float score) {
     float steps = __fmul_rn(__fsub_rn(r.best, score), (float)STEPS_A_NAT);
-    return steps < (float)(BINS - 1) ? (int)steps : BINS - 1;        /* NaN and infinite: the last */
+    return steps < (float)NEVER ? (int)steps : NEVER;                /* NaN and infinite, too */
 }
 
-/* exp(score - best) in fixed point; the sum of a row stays below 2^62. 0 for all of the last bin. */
-static __device__ __forceinline__ u64 weight_of(const row &r, float score) {
-    int bits = 62 - r.id_bits < 45 ? 62 - r.id_bits : 45;
-    return __double2ull_rn(exp((double)score - (double)r.best) * (double)(1ull << bits));
+/* exp(score - best) in fixed point; the sum of a row stays below 2^62. */
+static __device__ __forceinline__ u64 fixed_exp(float score, float best, int id_bits) {
+    int bits = 62 - id_bits < 45 ? 62 - id_bits : 45;
+    return __double2ull_rn(exp((double)score - (double)best) * (double)(1ull << bits));
 }
+/* A function where few tokens need it: code has to come from memory, too. */
+static __device__ __noinline__ u64 called_exp(float score, float best, int id_bits) { return fixed_exp(score, best, id_bits); }
+static __device__ __forceinline__ u64 weight_of(const row &r, float score) { return called_exp(score, r.best, r.id_bits); }
 
-static __device__ __forceinline__ bool may_come(const row &r, int32_t id) {
-    const uint32_t entry = id < r.vocab ? __ldg(r.next + __ldg(r.classes + id)) : 0;
-    return entry && !(entry & r.denied);
-}
-
-/* f(score, id) for the thread's share of what was gathered, or of the row; several loads in flight. */
-template <typename F> static __device__ __forceinline__ void each(const row &r, F f) {
-    if (r.listed >= 0) {
-        for (int32_t i = (int32_t)threadIdx.x; i < r.listed; i += THREADS) f(r.scores[i], r.ids[i]);
-        return;
-    }
-    for (int32_t from = (int32_t)threadIdx.x; from < r.n; from += LOADS * THREADS) {
-        float v[LOADS];
-        bool seen[LOADS];
-#pragma unroll
-        for (int k = 0; k < LOADS; k++) {
-            bool in = from + k * THREADS < r.n;
-            v[k] = !in ? 0.f : !r.classes || may_come(r, from + k * THREADS) ? r.logits[from + k * THREADS] : -INFINITY;
-            seen[k] = in && r.seen && r.seen[from + k * THREADS];
-        }
-#pragma unroll
-        for (int k = 0; k < LOADS; k++)
-            if (from + k * THREADS < r.n) f(score_of(r, v[k], seen[k]), from + k * THREADS);
-    }
-}
-
-/* ---- the search ---- */
+/* ---- sums over a block ---- */
 
 struct tables {
-    uint32_t count[BINS], low[BINS], high[BINS];        /* low and high: the weights' halves    */
-    u64 warps[THREADS / 32], total, before, rank;
+    alignas(16) uint32_t count[BINS];
+    alignas(16) uint32_t low[BINS], high[BINS];         /* weights' halves                     */
+    union {
+        ulonglong2 list[LIST];                          /* ranks and weights of gathered tokens */
+        uint16_t order[SHARE];                          /* before: a share's tokens             */
+    };
+    u64 warps[WARPS], total, before, rank, upto;
     int bin;
-    uint32_t in_bin, listed;
-    float scores[LIST];
-    int32_t ids[LIST];
+    uint32_t in_bin, listed, last_block, in_order;
+    row r;                                              /* and what the search's registers have no room for */
+    rv_choice how;
+    rv_best best;
 };
 
 static __device__ u64 shuffle(u64 v, int up) {
     return (u64)__shfl_up_sync(~0u, (uint32_t)(v >> 32), (unsigned)up) << 32 | __shfl_up_sync(~0u, (uint32_t)v, (unsigned)up);
 }
 
-/* Sums of all bins before each thread's two, and t.total. */
+static __device__ u64 shuffle_xor(u64 v, int m) {
+    return (u64)__shfl_xor_sync(~0u, (uint32_t)(v >> 32), m) << 32 | __shfl_xor_sync(~0u, (uint32_t)v, m);
+}
+
+/* The sum over all threads before this one, and over all in t.total. */
 static __device__ u64 scan(tables &t, u64 own) {
     int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
     u64 sum = own;
@@ -126,16 +105,140 @@ static __device__ u64 scan(tables &t, u64 own) {
     if (lane == 31) t.warps[warp] = sum;
     __syncthreads();
     if (warp == 0) {
-        u64 all = t.warps[lane];
-        for (int up = 1; up < 32; up *= 2) {
+        u64 all = lane < WARPS ? t.warps[lane] : 0;
+        for (int up = 1; up < WARPS; up *= 2) {
             u64 other = shuffle(all, up);
             if (lane >= up) all += other;
         }
-        t.warps[lane] = all;
-        if (lane == 31) t.total = all;
+        if (lane < WARPS) t.warps[lane] = all;
+        if (lane == WARPS - 1) t.total = all;
     }
     __syncthreads();
     return sum - own + (warp ? t.warps[warp - 1] : 0);
+}
+
+static __device__ void clear(tables &t) {
+    const uint4 zero = make_uint4(0, 0, 0, 0);
+    ((uint4 *)t.count)[threadIdx.x] = ((uint4 *)t.low)[threadIdx.x] = ((uint4 *)t.high)[threadIdx.x] = zero;
+    __syncthreads();
+}
+
+static __device__ __forceinline__ void add_weight(tables &t, int b, u64 weight) {
+    uint32_t low = (uint32_t)weight, high = (uint32_t)(weight >> 32);
+    if (low && atomicAdd(&t.low[b], low) + low < low) high++;        /* carries, in whatever order, add up */
+    if (high) atomicAdd(&t.high[b], high);
+}
+
+/* Of a thread's tokens, a bit each, several at once: what each takes is time, not instructions. */
+static __device__ __forceinline__ void add_weights(tables &t, const row &r, const float *scores, uint32_t mine) {
+    enum { TOGETHER = 2 };
+#pragma unroll 1
+    while (mine) {
+        float score[TOGETHER];
+        uint32_t low[TOGETHER], high[TOGETHER];
+        int bin[TOGETHER];
+#pragma unroll
+        for (int i = 0; i < TOGETHER; i++, mine &= mine - 1) score[i] = mine ? scores[(__ffs((int)mine) - 1) * BEST_THREADS] : -INFINITY;
+#pragma unroll
+        for (int i = 0; i < TOGETHER; i++) {
+            const u64 weight = fixed_exp(score[i], r.best, r.id_bits);
+            low[i] = (uint32_t)weight, high[i] = (uint32_t)(weight >> 32);
+            bin[i] = bin_of(r, score[i]);
+        }
+#pragma unroll
+        for (int i = 0; i < TOGETHER; i++) high[i] += low[i] && atomicAdd(&t.low[bin[i]], low[i]) + low[i] < low[i];
+#pragma unroll
+        for (int i = 0; i < TOGETHER; i++)
+            if (high[i]) atomicAdd(&t.high[bin[i]], high[i]);
+    }
+}
+
+static __device__ u64 weight_in(const tables &t, int b) { return (u64)t.high[b] << 32 | t.low[b]; }
+
+/* ---- a block's share of a row: into bins ---- */
+
+/* How many of the best tokens the answer depends on. */
+static __device__ uint32_t wanted_tokens(const row &r, const rv_choice &how) { return how.top_k && how.top_k < (uint32_t)r.n ? how.top_k : UINT32_MAX; }
+
+/* allowed: bits of the thread's tokens. Only what is among the share's best tokens that the answer may depend on is kept in order. */
+static __device__ void spread(tables &t, const row &r, uint32_t most, uint32_t allowed) {
+    const int32_t within = (int32_t)threadIdx.x / BEST_THREADS * PART + (int32_t)threadIdx.x % BEST_THREADS, from = (int32_t)blockIdx.x * SHARE + within;
+    uint16_t *const ends = r.ends + (int64_t)blockIdx.x * BINS, *const order = r.order + (int64_t)blockIdx.x * SHARE;
+    float *const scores = r.scores + (int64_t)blockIdx.x * SHARE;
+    float score[EACH];
+    uint32_t at[EACH];                   /* bin, and how many of the bin came before            */
+#pragma unroll
+    for (int k = 0; k < EACH; k++) {
+        const int32_t id = from + k * BEST_THREADS;
+        score[k] = id < r.n ? __ldcg(r.logits + id) : -INFINITY;
+    }
+    clear(t);
+    if (r.seen) {                        /* score_of, a step at a time                           */
+#pragma unroll
+        for (int k = 0; k < EACH; k++)
+            if (from + k * BEST_THREADS < r.n && r.seen[from + k * BEST_THREADS]) score[k] = penalised(score[k], r.penalty);
+    }
+    if (divides(r.temperature)) {
+#pragma unroll
+        for (int k = 0; k < EACH; k++) score[k] = __fdiv_rn(score[k], r.temperature);
+    }
+#pragma unroll
+    for (int k = 0; k < EACH; k++) {
+        score[k] = allowed >> k & 1 ? __fadd_rn(score[k], 0.f) : -INFINITY;
+        const int bin = bin_of(r, score[k]);
+        at[k] = bin == NEVER ? ~0u : (uint32_t)bin << 16 | atomicAdd(&t.count[bin], 1u);
+    }
+    __syncthreads();
+    uint4 &own = ((uint4 *)t.count)[threadIdx.x];
+    const uint4 n = own;
+    const uint32_t start = (uint32_t)scan(t, n.x + n.y + n.z + n.w), end = start + n.x + n.y + n.z + n.w;
+    own = make_uint4(start, start + n.x, start + n.x + n.y, end - n.w);
+    if (start < most) {
+        __stcg((ushort4 *)ends + threadIdx.x, make_ushort4((uint16_t)own.y, (uint16_t)own.z, (uint16_t)own.w, (uint16_t)end));
+        uint32_t *counts = r.counts + OWN * threadIdx.x;
+        if (n.x) atomicAdd(counts, n.x);
+        if (n.y) atomicAdd(counts + 1, n.y);
+        if (n.z) atomicAdd(counts + 2, n.z);
+        if (n.w) atomicAdd(counts + 3, n.w);
+        if (end >= most || threadIdx.x == THREADS - 1) t.in_order = end;
+    }
+    __syncthreads();
+    const uint32_t kept = t.in_order;
+    uint32_t mine = 0;                   /* a bit for each of the thread's tokens that is kept  */
+#pragma unroll
+    for (int k = 0; k < EACH; k++) {
+        const int32_t id = within + k * BEST_THREADS;
+        const uint32_t first = at[k] == ~0u ? ~0u : t.count[at[k] >> 16];
+        if (first >= kept) continue;
+        t.order[first + (at[k] & 0xffff)] = (uint16_t)id;
+        scores[id] = score[k];
+        mine |= 1u << k;
+    }
+    add_weights(t, r, scores + within, mine);
+    __syncthreads();
+    for (uint32_t i = threadIdx.x; i < kept; i += THREADS) order[i] = t.order[i];
+    for (int b = (int)threadIdx.x; b < BINS; b += THREADS) {
+        const u64 weight = weight_in(t, b);
+        if (weight) atomicAdd(r.weights + b, weight);
+    }
+}
+
+/* ---- the search, by the last block ---- */
+
+/* f(score, id) for the thread's tokens of bins [low, high]; several loads in flight. Shares have several warps each, or warps several shares. */
+template <typename F> static __device__ __forceinline__ void each(const row &r, int low, int high, F f) {
+    const int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32, together = r.shares < WARPS ? WARPS / r.shares : 1;
+#pragma unroll 1
+    for (int32_t share = warp / together; share < r.shares; share += WARPS) {
+        const uint16_t *ends = r.ends + (int64_t)share * BINS, *order = r.order + (int64_t)share * SHARE;
+        const float *scores = r.scores + (int64_t)share * SHARE;
+        const int32_t begin = low ? __ldcg(ends + low - 1) : 0, end = __ldcg(ends + high);
+#pragma unroll 4
+        for (int32_t i = begin + warp % together * 32 + lane; i < end; i += 32 * together) {
+            const int32_t id = __ldcg(order + i);
+            f(__ldcg(scores + id), share * SHARE + id);
+        }
+    }
 }
 
 enum what { TOP_K, TOP_P, DRAW };
@@ -148,44 +251,65 @@ static __device__ u64 wanted(what w, const rv_choice &how, u64 total) {
     return dropped + 1 < total ? total - dropped - 1 : 0;
 }
 
-/* Counts (TOP_K) or weights of the ranks in [base, base + range) of first-histogram bin `bin` (-1: of all), in bins of
- * 1 << shift ranks. */
-static __device__ void histogram(tables &t, const row &r, what w, u64 last, int bin, u64 base, u64 range, int shift) {
-    for (int i = (int)threadIdx.x; i < BINS; i += THREADS) t.count[i] = t.low[i] = t.high[i] = 0;
+/* The thread's bins of a histogram: how many tokens they hold, and what is summed. */
+struct bins { uint32_t count[OWN]; u64 sum[OWN]; };
+
+static __device__ u64 sum_of(const bins &b) { return b.sum[0] + b.sum[1] + b.sum[2] + b.sum[3]; }
+
+/* Sets t.bin to the bin in which the running sum passes q, t.before to the sum before it and t.in_bin to its count; false: it never does. */
+static __device__ bool pass_point(tables &t, const bins &b, u64 before, u64 q) {
+#pragma unroll
+    for (int i = 0; i < OWN; before += b.sum[i], i++)
+        if (before <= q && q - before < b.sum[i]) t.bin = OWN * (int)threadIdx.x + i, t.before = before, t.in_bin = b.count[i];
     __syncthreads();
-    const bool whole = bin < 0, any = last == ~0ull;
-    each(r, [&](float score, int32_t id) {
-        int b = bin_of(r, score);
-        if (b == BINS - 1 || (!whole && b != bin)) return;
-        if (!whole || !any) {
-            u64 rank = rank_of(r, score, id);
-            if (rank > last || (!whole && rank - base >= range)) return;
-            if (!whole) b = (int)((rank - base) >> shift);
-        }
-        if (w != DRAW || !whole) atomicAdd(&t.count[b], 1u);
-        if (w == TOP_K) return;
-        u64 weight = weight_of(r, score);
-        uint32_t low = (uint32_t)weight, high = (uint32_t)(weight >> 32);
-        if (low && atomicAdd(&t.low[b], low) + low < low) high++;            /* carries, in whatever order, add up */
-        if (high) atomicAdd(&t.high[b], high);
+    return q < t.total;
+}
+
+/* What the search knows: of a row's ranks those up to `last` count, which are bins before `bin`, and `weight` in that one. */
+struct kept {
+    u64 last, weight;
+    int bin;
+    bool listed;                         /* all that counts is in t.list                        */
+};
+
+/* The tokens of bins [low, high] with ranks up to `last` in [base, base + range), not more than LIST, into t.list. */
+static __device__ void gather(tables &t, const row &r, int low, int high, u64 last, u64 base, u64 range) {
+    if (threadIdx.x == 0) t.listed = 0;
+    __syncthreads();
+    each(r, low, high, [&](float score, int32_t id) {
+        const u64 rank = rank_of(r, score, id);
+        if (rank <= last && rank - base < range) t.list[atomicAdd(&t.listed, 1u)] = make_ulonglong2(rank, weight_of(r, score));
     });
     __syncthreads();
 }
 
-static __device__ u64 sum_of(const tables &t, what w, int b) { return w == TOP_K ? t.count[b] : (u64)t.high[b] << 32 | t.low[b]; }
-
-/* Sets t.bin to the bin in which the running sum passes q, t.before to the sum before it; false: it never does. */
-static __device__ bool pass_point(tables &t, what w, u64 first_sums, u64 q) {
-    int b = 2 * (int)threadIdx.x;
-    u64 a = sum_of(t, w, b), both = a + sum_of(t, w, b + 1);
-    if (first_sums <= q && q < first_sums + both) {
-        bool second = q >= first_sums + a;
-        t.bin = b + second;
-        t.before = first_sums + (second ? a : 0);
-        t.in_bin = t.count[b + second];
+/* In the list, of ranks up to `last`: t.rank is where the running sum passes q (whole: what is wanted of the list's total), t.upto the sum with it;
+ * false: it never does.  Eight lanes compare a token with all others. */
+static __device__ bool find_listed(tables &t, what w, const rv_choice &how, u64 last, bool whole, u64 q) {
+    enum { LANES = 8, TOKENS = THREADS / LANES };
+    const uint32_t n = t.listed, lane = threadIdx.x % LANES;
+    bool found = false;
+    __syncthreads();                     /* all have read t.rank of the time before             */
+#pragma unroll 1
+    for (uint32_t i = threadIdx.x / LANES; i < (n + TOKENS - 1) / TOKENS * TOKENS; i += TOKENS) {
+        const ulonglong2 own = i < n ? t.list[i] : make_ulonglong2(~0ull, 0);
+        u64 before = 0, total = 0;
+        for (uint32_t k = lane; k < n; k += LANES) {
+            const ulonglong2 other = t.list[k];
+            const u64 x = other.x > last ? 0 : w == TOP_K ? 1 : other.y;
+            total += x;
+            if (other.x < own.x) before += x;
+        }
+#pragma unroll
+        for (int m = LANES / 2; m; m >>= 1) {
+            before += shuffle_xor(before, m);
+            total += shuffle_xor(total, m);
+        }
+        if (whole) q = wanted(w, how, total);
+        const u64 x = i >= n || own.x > last ? 0 : w == TOP_K ? 1 : own.y;
+        if (lane == 0 && before <= q && q - before < x) t.rank = own.x, t.upto = before + x, found = true;
     }
-    __syncthreads();
-    return q < t.total;
+    return __syncthreads_or(found);
 }
 
 /* The range of ranks whose scores may fall into a bin of the first histogram: its edges, and what rounding may move them. */
@@ -196,128 +320,159 @@ static __device__ void bin_range(const row &r, int bin, u64 *base, u64 *range) {
     *range = rank_of(r, low, 0) - *base + (1ull << r.id_bits);
 }
 
-/* Gathers the tokens up to `last` in the first histogram's bins up to `bin`, behind which a cut will be, if they are few. */
-static __device__ void gather(tables &t, row &r, u64 last, int bin) {
-    int b = 2 * (int)threadIdx.x;
-    if (r.listed >= 0) return;
-    scan(t, (b <= bin ? t.count[b] : 0) + (b + 1 <= bin ? t.count[b + 1] : 0));
-    const u64 most = t.total;
-    if (most > LIST) return;
-    if (threadIdx.x == 0) t.listed = 0;
-    __syncthreads();
-    each(r, [&](float score, int32_t id) {
-        if (bin_of(r, score) > bin || rank_of(r, score, id) > last) return;
-        uint32_t at = atomicAdd(&t.listed, 1u);
-        t.scores[at] = score;
-        t.ids[at] = id;
-    });
-    __syncthreads();
-    r.listed = (int32_t)most;
+/* In bin `bin` of the first histogram, which holds t.in_bin tokens, cut to a range of ranks with LIST of them at most: *q is what is still to be passed there, *base and
+ * *range say where; false: q is never passed. */
+static __device__ bool narrow(tables &t, const row &r, what w, u64 last, int bin, u64 *q, u64 *base, u64 *range) {
+    bin_range(r, bin, base, range);
+    do {
+        int shift = 64 - __clzll((long long)(*range - 1)) - 11;
+        if (shift < 0) shift = 0;
+        clear(t);
+        each(r, bin, bin, [&](float score, int32_t id) {
+            const u64 rank = rank_of(r, score, id);
+            if (rank > last || rank - *base >= *range) return;
+            const int b = (int)((rank - *base) >> shift);
+            atomicAdd(&t.count[b], 1u);
+            if (w != TOP_K) add_weight(t, b, weight_of(r, score));
+        });
+        __syncthreads();
+        bins b;
+#pragma unroll
+        for (int i = 0; i < OWN; i++) {
+            b.count[i] = t.count[OWN * threadIdx.x + i];
+            b.sum[i] = w == TOP_K ? b.count[i] : weight_in(t, OWN * (int)threadIdx.x + i);
+        }
+        const u64 before = scan(t, sum_of(b));
+        if (!pass_point(t, b, before, *q)) return false;             /* never: the bin's own sum passes it */
+        *q -= t.before;
+        *base += (u64)t.bin << shift;
+        *range = 1ull << shift;
+    } while (t.in_bin > LIST);
+    return true;
 }
 
-/* The first rank, of those up to `last`, at which the running sum passes what `w` wants, in *rank; false: it never does. */
-static __device__ bool find(tables &t, row &r, what w, const rv_choice &how, u64 last, u64 *rank) {
-    u64 base, range, q;
-    histogram(t, r, w, last, -1, 0, 0, 0);
-    u64 own = sum_of(t, w, 2 * (int)threadIdx.x) + sum_of(t, w, 2 * (int)threadIdx.x + 1), before = scan(t, own);
-    q = wanted(w, how, t.total);
-    if (!pass_point(t, w, before, q)) return false;
-    const int bin = t.bin;
-    q -= t.before;
-    if (w != DRAW) gather(t, r, last, bin);
-    bin_range(r, bin, &base, &range);
-    while (range > 1) {
-        int shift = 64 - __clzll((long long)(range - 1)) - 11;
-        if (shift < 0) shift = 0;
-        histogram(t, r, w, last, bin, base, range, shift);
-        own = sum_of(t, w, 2 * (int)threadIdx.x) + sum_of(t, w, 2 * (int)threadIdx.x + 1);
-        before = scan(t, own);
-        if (!pass_point(t, w, before, q)) return false;              /* never: the bin's own sum passes it */
-        q -= t.before;
-        base += (u64)t.bin << shift;
-        range = 1ull << shift;
-        if (t.in_bin == 1 && range > 1) {                            /* a single token: look it up */
-            each(r, [&](float score, int32_t id) {
-                u64 own_rank = rank_of(r, score, id);
-                if (own_rank <= last && own_rank - base < range && bin_of(r, score) == bin) t.rank = own_rank;
-            });
-            __syncthreads();
-            base = t.rank;
-            range = 1;
+/* What the tokens of a bin with ranks up to `last` weigh. */
+static __device__ u64 weigh(tables &t, const row &r, int bin, u64 last) {
+    u64 sum = 0;
+    each(r, bin, bin, [&](float score, int32_t id) { sum += rank_of(r, score, id) <= last ? weight_of(r, score) : 0; });
+    scan(t, sum);
+    sum = t.total;
+    __syncthreads();                     /* before the next scan                                 */
+    return sum;
+}
+
+/* Cuts k to what w keeps, or finds what is drawn: t.rank is the last rank that is kept, or the one drawn; false: there is nothing to cut, or to draw. */
+static __device__ bool find(tables &t, const row &r, kept &k, what w, const rv_choice &how) {
+    int bin = 0;
+    u64 q = 0, wanted_there = 0;
+    const bool listed = k.listed;
+    if (!listed) {
+        const uint4 n = __ldcg((const uint4 *)r.counts + threadIdx.x);
+        const ulonglong2 first = __ldcg((const ulonglong2 *)r.weights + 2 * threadIdx.x), second = __ldcg((const ulonglong2 *)r.weights + 2 * threadIdx.x + 1);
+        bins b = { { n.x, n.y, n.z, n.w }, { first.x, first.y, second.x, second.y } };
+#pragma unroll
+        for (int i = 0; i < OWN; i++) {
+            const int own = OWN * (int)threadIdx.x + i;
+            b.sum[i] = w == TOP_K ? b.count[i] : own < k.bin ? b.sum[i] : own == k.bin ? k.weight : 0;
         }
+        const u64 before = scan(t, sum_of(b));
+        q = wanted(w, how, t.total);
+        if (!pass_point(t, b, before, q)) return false;
+        bin = t.bin;
+        wanted_there = q - t.before;
+        k.listed = w == TOP_K && t.before + t.in_bin <= LIST;        /* all that will ever count     */
+        u64 base = 0, range = ~0ull, rest = wanted_there;
+        if (!k.listed && t.in_bin > LIST && !narrow(t, r, w, k.last, bin, &rest, &base, &range)) return false;
+        gather(t, r, k.listed ? 0 : bin, bin, k.last, base, range);
+        if (!k.listed) q = rest;
     }
-    *rank = base;
+    if (!find_listed(t, w, how, k.last, listed, q)) return false;
+    k.last = t.rank | (w == TOP_K ? (1ull << r.id_bits) - 1 : 0);    /* ties stay */
+    if (k.listed) return true;
+    k.bin = bin;
+    k.weight = w == TOP_K ? weigh(t, r, bin, k.last) : wanted_there - q + t.upto;
     return true;
+}
+
+/* The row's token; best: the one with the highest score. */
+static __device__ int32_t search(tables &t, const row &r, const rv_choice &how, int32_t best) {
+    kept k = { ~0ull, 0, BINS, false };
+    bool found = false;
+#pragma unroll 1
+    for (int w = wanted_tokens(r, how) == UINT32_MAX; w <= DRAW; w++)
+        if (w != TOP_P || how.top_p < 1) found = find(t, r, k, (what)w, how);
+    return found ? (int32_t)(t.rank & ((1ull << r.id_bits) - 1)) : best;
 }
 
 /* ---- a row's token ---- */
 
-/* The first id that has the highest score. */
-static __device__ int32_t find_best(tables &t, row &r) {
-    u64 best = ~0ull;
-    each(r, [&](float score, int32_t id) {
-        u64 rank = rank_of(r, score, id);
-        best = rank < best ? rank : best;
-    });
-    for (int m = 16; m; m >>= 1) {
-        u64 other = (u64)__shfl_xor_sync(~0u, (uint32_t)(best >> 32), m) << 32 | __shfl_xor_sync(~0u, (uint32_t)best, m);
-        best = other < best ? other : best;
+/* The row gets its token: by one thread. Everything is asked for before anything is written. */
+static __device__ void move_on(const rv_answering &a, int r, const float *logits, int32_t n, const rv_choice &how, rv_best best, int32_t id) {
+    const int32_t pos = a.pos[r], slot = a.slot[r];
+    const bool moves = best.id >= 0, on = moves && pos < how.last, penalty = how.repetition_penalty != 1.f, chosen = moves && (how.temperature > 0 || penalty);
+    rv_guide_row guide = how.guide;
+    if (moves && rv_guide_on(&guide)) rv_guide_move(&guide, id);
+    if (chosen) best.logprob = (float)((double)logits[id] - (double)logits[best.id] + (double)best.logprob);
+    if (chosen) best.id = id, a.best[r] = best;
+    if (moves) {
+        a.ids[r] = id;
+        a.how[r].guide.state = guide.state;
+        a.how[r].guide.cells = guide.cells;
+        if (penalty) a.seen[(int64_t)slot * n + id] = 1;
     }
-    if (threadIdx.x % 32 == 0) t.warps[threadIdx.x / 32] = best;
-    __syncthreads();
-    for (int i = 0; i < THREADS / 32; i++) best = t.warps[i] < best ? t.warps[i] : best;
-    __syncthreads();
-    return (int32_t)(best & ((1ull << r.id_bits) - 1));
+    a.how[r].index = how.index + 1;
+    a.pos[r] = on ? pos + 1 : -1;
 }
 
-/* best: the row's most likely token; a penalty may make it another. */
-static __device__ int32_t sample(tables &t, row &r, const rv_choice &how, int32_t best) {
-    if (r.seen) best = find_best(t, r);
-    if (how.temperature <= 0) return best;
-    r.best = score_of(r, r.logits[best], r.seen && r.seen[best]);
-    u64 last = ~0ull, rank;
-    if (how.top_k < (uint32_t)r.n && find(t, r, TOP_K, how, last, &rank)) last = rank | ((1ull << r.id_bits) - 1);     /* ties stay */
-    if (how.top_p < 1 && find(t, r, TOP_P, how, last, &rank)) last = rank;
-    return find(t, r, DRAW, how, last, &rank) ? (int32_t)(rank & ((1ull << r.id_bits) - 1)) : best;
-}
-
-static __device__ void move_on(const rv_answering &a, int r, const row &logits, rv_best best) {
-    rv_choice &how = a.how[r];
-    bool on = best.id >= 0 && a.pos[r] < how.last;
-    if (best.id >= 0) {
-        a.ids[r] = best.id;
-        if (rv_guide_on(&how.guide)) rv_guide_move(&how.guide, best.id);
-        if (how.repetition_penalty != 1.f) a.seen[(int64_t)a.slot[r] * logits.n + best.id] = 1;
-    }
-    how.index++;
-    a.pos[r] = on ? a.pos[r] + 1 : -1;
-}
-
-/* a.best holds each row's most likely token. */
-static __global__ void __launch_bounds__(THREADS) choose_kernel(rv_answering a, const float *logits, int64_t ld, int32_t n, int id_bits) {
+/* a.best holds each row's most likely token, `room` what best.cu left besides.  A row that draws nothing needs one thread; what its other
+ * blocks ask for may be changing, and they do not look at it. */
+static __global__ void __launch_bounds__(THREADS, 2) choose_kernel(rv_answering a, const float *logits, int64_t ld, int32_t n, int id_bits, int32_t *counters, choice_room room) {
     __shared__ tables t;
     wait_for_previous();
-    const int i = (int)blockIdx.x;
-    if (a.pos[i] < 0) return;
-    const rv_choice how = a.how[i];
-    rv_best best = a.best[i];
-    row r = { logits + i * ld, how.repetition_penalty != 1.f ? a.seen + (int64_t)a.slot[i] * n : nullptr, how.repetition_penalty, how.temperature, n,
-              id_bits, nullptr, nullptr, how.guide.guide.vocab, rv_guide_denied(&how.guide), 0.f, t.scores, t.ids, -1 };
-    if (rv_guide_on(&how.guide)) r.classes = how.guide.guide.classes, r.next = how.guide.guide.next + (int64_t)how.guide.state * how.guide.guide.n_classes;
-    if (best.id >= 0 && (how.temperature > 0 || r.seen)) {
-        int32_t id = sample(t, r, how, best.id);
-        best.logprob = (float)((double)r.logits[id] - (double)r.logits[best.id] + (double)best.logprob);
-        best.id = id;
+    const int i = (int)blockIdx.y;
+    const int32_t shares = (int32_t)gridDim.x;
+    logits += i * ld;
+    const rv_choice how = a.how[i];      /* all at once: each is a trip to L2                    */
+    const rv_best best = a.best[i];
+    const int32_t pos = a.pos[i], slot = a.slot[i], top = room.top[i];
+    const bool draws = best.id >= 0 && how.temperature > 0, penalty = how.repetition_penalty != 1.f;
+    if ((blockIdx.x || threadIdx.x) && !draws) return;
+    if (pos < 0) return;
+    int32_t id = penalty && top < n ? top : best.id;         /* the penalty may leave -inf alone */
+    if (threadIdx.x == 0) t.how = how, t.best = best;
+    if (draws) {
+        row r = { logits, penalty ? a.seen + (int64_t)slot * n : nullptr, how.repetition_penalty, how.temperature, n, id_bits, 0.f, shares,
+                  room.counts + i * BINS, room.weights + i * BINS, room.ends + (int64_t)i * shares * BINS, room.order + (int64_t)i * shares * SHARE,
+                  room.scores + (int64_t)i * shares * SHARE };
+        const int32_t parts = parts_of(n, PART), part = (int32_t)blockIdx.x * (SHARE / PART) + (int32_t)threadIdx.x / BEST_THREADS;
+        uint32_t allowed = ~0u;
+        if (rv_guide_on(&how.guide) && part < parts) allowed = __ldcg(room.allowed + ((int64_t)i * parts + part) * BEST_THREADS + threadIdx.x % BEST_THREADS);
+        r.best = score_of(__ldcg(logits + id), r.seen && r.seen[id], r.penalty, r.temperature);
+        spread(t, r, wanted_tokens(r, how), allowed);
+        __syncthreads();
+        if (threadIdx.x == 0) t.r = r, t.last_block = comes_last(counters + i, shares);
+        __syncthreads();
+        if (!t.last_block) return;
+        id = search(t, t.r, t.how, id);
+        if (threadIdx.x) return;
     }
-    __syncthreads();                     /* all have read the flags that change now              */
-    if (threadIdx.x) return;
-    a.best[i] = best;
-    move_on(a, i, r, best);
+    move_on(a, i, logits, n, t.how, t.best, id);
 }
 
-cudaError_t rv_cuda_choose(const rv_answering *a, rv_mat logits, bool overlap, cudaStream_t stream) {
+cudaError_t rv_cuda_choose(const rv_answering *a, rv_mat logits, void *partial, bool overlap, cudaStream_t stream) {
+    uint64_t bytes;
     int id_bits = 1;
+    int32_t most = logits.rows < RV_CUDA_ATTEND_COUNTERS ? logits.rows : RV_CUDA_ATTEND_COUNTERS;
     while (1ll << id_bits < logits.cols) id_bits++;
-    return launch_kernel(choose_kernel, dim3((unsigned)logits.rows), THREADS, 0, overlap, stream, *a, (const float *)logits.data, logits.ld, logits.cols,
-                         id_bits);
+    while (most && rv_cuda_choose_bytes(most, logits.cols) > RV_CUDA_PARTIAL_BYTES) most /= 2;
+    cudaError_t e = most ? cudaSuccess : cudaErrorInvalidValue;
+    for (int32_t from = 0; from < logits.rows && !e; from += most) {
+        const rv_mat some = rv_rows(logits, from, logits.rows - from < most ? logits.rows - from : most);
+        const rv_answering of = { a->ids + from, a->pos + from, a->slot + from, a->how + from, a->seen, a->best + from };
+        const choice_room room = choice_room_of(partial, some.rows, some.cols, &bytes);
+        e = rv_cuda_best_for_choice(&of, some, partial, &room, overlap, stream);
+        if (!e) e = launch_kernel(choose_kernel, dim3((unsigned)parts_of(some.cols, SHARE), (unsigned)some.rows), THREADS, 0, overlap, stream, of, (const float *)some.data,
+                                  some.ld, some.cols, id_bits, (int32_t *)partial, room);
+    }
+    return e;
 }

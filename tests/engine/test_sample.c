@@ -46,7 +46,7 @@ static int32_t plain_choice(const rv_sampling *s, const float *logits, int32_t v
     }
     qsort(c, (size_t)vocab, sizeof *c, by_score);
     if (s->temperature <= 0) return c[0].id;
-    if (s->top_k < (uint32_t)n)
+    if (s->top_k && s->top_k < (uint32_t)n)
         for (n = (int32_t)s->top_k; n < vocab && c[n].score == c[s->top_k - 1].score;) n++;
     for (int32_t i = 0; i < n; i++) total += exp((double)c[i].score - (double)c[0].score);
     while (n > 1 && s->top_p < 1 && (dropped += exp((double)c[n - 1].score - (double)c[0].score) / total) <= 1.0 - (double)s->top_p) n--;
@@ -72,7 +72,7 @@ static void fill(float *logits, int32_t n) {
 
 static const rv_sampling WAYS[] = {
     { 0, 0, 1, 1, 0 },           { 0, 0, 1, 1.3f, 0 },           { 1, UINT32_MAX, 1, 1, 3 },        { 0.7f, 50, 0.9f, 1, 5 },  { 1.5f, 1, 1, 1, 9 },
-    { 1, UINT32_MAX, 0.5f, 1, 4 }, { 2, 7, 1, 1.2f, 8 },          { 0.01f, UINT32_MAX, 0.99f, 1, 6 },
+    { 1, UINT32_MAX, 0.5f, 1, 4 }, { 2, 7, 1, 1.2f, 8 },          { 0.01f, UINT32_MAX, 0.99f, 1, 6 }, { 0.7f, 0, 0.9f, 1, 7 },
 };
 enum { N_WAYS = sizeof WAYS / sizeof *WAYS };
 

@@ -6,6 +6,8 @@
  *     layer_time [int8 | outliers | nf4] [-k KEYS] [ROWS ..]      a table; without arguments for 1, 2, 8, 16, 32 and 64 rows that see 700 keys
  *     layer_time sm70 [int8 | outliers | nf4] [ROWS ..]           the products of V100's kernels, in f16: f16 and int8 ones run on any GPU as they do there,
  *                                 those of nf4 do not, for newer GPUs have no such tensor cores
+ *     layer_time ways [f16] ROWS ..     products of a layer with nf4 weights and up to 64 rows: the kernel of few rows at once and 16 rows at a time, that of
+ *                                 many rows, and by way of 16 bit weights with few rows' kernel and cuBLASLt
  *     layer_time many [f16] ROWS ..     products of a layer with many rows, 16 bit, nf4, int8 without and with outliers such as synth makes; int8 launch by launch, and with every cut
  *     int8, nf4: the layers' weights in int8 or nested nf4, the head in 16 bit; outliers: such that `down` reads some dozens of them
  */
@@ -457,6 +459,86 @@ static void time_many(int32_t n) {
     MUST(cudaFree(out));
 }
 
+/* ---- a layer's products with nf4 weights and few rows, every way there is ---- */
+
+/* x w^T as p says, by kernels that do not know SwiGLU: into `wide` first. */
+template <typename F> static void then_gates(const rv_few &p, rv_mat wide, F product) {
+    rv_few plain = p;
+    if (p.how == rv_few::RV_FEW_SWIGLU) plain.how = rv_few::RV_FEW_STORE, plain.out = wide;
+    product(plain);
+    if (p.how == rv_few::RV_FEW_SWIGLU) rv_swiglu(be, p.out, wide);
+}
+
+static void some_rows_at_a_time(const rv_few &p, const rv_weight *w, int32_t most) {
+    for (int32_t from = 0; from < p.x.rows; from += most) {
+        rv_few some = p;
+        some.x = rv_rows(p.x, from, std::min(most, p.x.rows - from));
+        some.out = rv_rows(p.out, from, some.x.rows);
+        some.turn = rv_cuda_turn(cuda->partial, cuda->turn++);
+        MUST(rv_cuda_few4(&some, rv_cuda_four(w), rv_cuda_four_room(cuda), cuda->overlap, cuda->stream));
+    }
+}
+
+static void by_16_bit(const rv_few &p, const rv_weight *w) {
+    if (p.how == rv_few::RV_FEW_ADD) rv_cuda_four_linear_add(cuda, p.out, p.x, w, NULL, p.scale, NULL);
+    else rv_cuda_four_linear(cuda, p.out, p.x, w, NULL, RV_ACT_NONE);
+}
+
+static void by_16_bit_and_cublas(const rv_few &p, const rv_weight *w) {
+    const int32_t most = (int32_t)((RV_CUDA_PARTIAL_BYTES - RV_CUDA_COUNTERS * sizeof(int32_t)) / ((size_t)p.cols * 2)) / 128 * 128;
+    for (int32_t from = 0; from < p.rows; from += most) {
+        const int32_t n = std::min(most, p.rows - from);
+        const rv_weight part = { { n, p.cols, w->head.use, RV_ORDER_STACKED, RV_FORMAT_PLAIN }, rv_mat_of(rv_cuda_four_room(cuda), n, p.cols, act) };
+        MUST(rv_cuda_four_read(rv_cuda_four(w), part.w.data, act, from, n, cuda->multiprocessors, cuda->stream));
+        rv_cuda_gemm(cuda, rv_cols(p.out, from, n), p.x, &part, p.how == rv_few::RV_FEW_ADD ? p.scale : 1, p.how == rv_few::RV_FEW_ADD, NULL);
+    }
+}
+
+static void time_ways(int32_t n) {
+    static const struct { const char *what; int32_t rows, cols; rv_weight_order order; int how; } cases[] = {
+        { "q, k, v", HIDDEN + 2 * KV, HIDDEN, RV_ORDER_STACKED, rv_few::RV_FEW_STORE }, { "o", HIDDEN, HIDDEN, RV_ORDER_STACKED, rv_few::RV_FEW_ADD },
+        { "gate, up", 2 * FFN, HIDDEN, RV_ORDER_GATE_UP, rv_few::RV_FEW_SWIGLU }, { "down", HIDDEN, FFN, RV_ORDER_STACKED, rv_few::RV_FEW_ADD } };
+    enum { WAYS = 5 };
+    double all[WAYS] = { 0 };
+    printf("%2d rows, us          few rows  16 at a time  many rows  16 bit, few  16 bit, cuBLASLt\n", n);
+    for (const auto &c : cases) {
+        static std::vector<rv_weight> kept[4];                          /* the same for all numbers of rows */
+        std::vector<rv_weight> &w = kept[&c - cases];
+        while (w.size() < SELF) w.push_back(weight_of_four(c.rows, c.cols, c.order));
+        const bool add = c.how == rv_few::RV_FEW_ADD;
+        const rv_mat from = rv_mat_of(random_device((size_t)n * (size_t)c.cols, 1), n, c.cols, act), wide = rv_mat_of(random_device((size_t)n * (size_t)c.rows, 1), n, c.rows, act),
+                     to = rv_mat_of(random_device((size_t)n * (size_t)c.rows * 2, 0), n, c.how == rv_few::RV_FEW_SWIGLU ? c.rows / 2 : c.rows, add ? RV_F32 : act);
+        printf("%-20s", c.what);
+        for (int way = 0; way < WAYS; way++) {
+            if (way == 2 && cuda->arch != 90) {
+                printf("  %10s", "-");
+                continue;
+            }
+            const double us = played_us([&] {
+                for (int i = 0; i < 2 * SELF; i++) {
+                    const rv_weight *one = &w[(size_t)i % SELF];
+                    rv_few p = {};
+                    p.x = from, p.act = act, p.multiprocessors = cuda->multiprocessors, p.rows = c.rows, p.cols = c.cols, p.out = to;
+                    p.how = (decltype(p.how))c.how, p.scale = 1e-3f, p.turn = rv_cuda_turn(cuda->partial, cuda->turn++);
+                    if (way < 2) some_rows_at_a_time(p, one, way ? 16 : n);
+                    else then_gates(p, wide, [&](const rv_few &plain) {
+                        if (way == 2 && !rv_cuda_four_many(cuda, &plain, one)) exit((puts("FAILED: no kernel of many rows"), 1));
+                        if (way == 3) by_16_bit(plain, one);
+                        if (way == 4) by_16_bit_and_cublas(plain, one);
+                    });
+                }
+            }) / (2 * SELF);
+            all[way] += us;
+            printf("  %10.1f", us);
+        }
+        puts("");
+        for (const rv_mat &m : { from, wide, to }) MUST(cudaFree(m.data));
+    }
+    printf("%-20s", "a layer's");
+    for (double us : all) printf("  %10.1f", us);
+    puts("");
+}
+
 int main(int argc, char **argv) {
     rv_cuda_options options = {};
     options.int8.threshold = 6;
@@ -470,13 +552,14 @@ int main(int argc, char **argv) {
     if (rv_cuda_open(&options, &be, &err)) return printf("FAILED: %s\n", err.message), 1;
     cuda = (rv_cuda *)be;
     std::vector<int32_t> rows;
-    bool many = false;
+    bool many = false, ways = false;
     for (int i = 1; i < argc; i++)
         if (!strcmp(argv[i], "-k") && i + 1 < argc) self_keys = std::min(std::max(atoi(argv[++i]), 1), (int)CONTEXT);
         else if (!strcmp(argv[i], "int8")) int8 = true;
         else if (!strcmp(argv[i], "nf4")) four = true;
         else if (!strcmp(argv[i], "sm70") || !strcmp(argv[i], "f16")) continue;
         else if (!strcmp(argv[i], "many")) many = true;
+        else if (!strcmp(argv[i], "ways")) ways = true;
         else if (!strcmp(argv[i], "outliers")) int8 = true, code_scale = 0.03f;
         else rows.push_back(std::min(std::max(atoi(argv[i]), 1), many ? 8192 : (int)MOST_ROWS));
     if (rows.empty()) rows = { 1, 2, 8, 16, 32, 64 };
@@ -484,6 +567,10 @@ int main(int argc, char **argv) {
     printf("reading %.2f TB/s\n", read_rate / 1e6);
     if (many) {
         for (int32_t n : rows) time_many(n);
+        return 0;
+    }
+    if (ways) {
+        for (int32_t n : rows) time_ways(n);
         return 0;
     }
     make_model(*std::max_element(rows.begin(), rows.end()));

@@ -435,6 +435,7 @@ static void all_of_it(bool small) {
     products({ { 40, 40 }, 512, true, true, RV_F32, false }, small);
     if (!small) {
         products({ { 2400 }, 64, false, false, RV_BF16, false }, true);
+        products({ { 4504, 616 }, 64, false, true, RV_BF16, false }, true);       /* more pairs of tiles than multiprocessors */
         products({ { 64 }, 4096, false, true, RV_BF16, false }, true);
         products({ { 48 }, 14336, false, true, RV_BF16, false }, true);
         products({ { 2304, 16 }, 2048, false, true, RV_BF16, false }, true);

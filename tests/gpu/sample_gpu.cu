@@ -4,7 +4,7 @@
  * host's token; where it does not, the draw must have fallen within 1e-9 of a boundary, and the distance is printed.
  *
  *     sample_gpu            checks, then times
- *     sample_gpu times      times alone
+ *     sample_gpu times [CASE]  times alone, of all cases or the one of that name
  *     sample_gpu check      only checks        (exit code 1: something failed; 77: no GPU)
  *     sample_gpu quick      a few checks, for compute-sanitizer
  */
@@ -68,7 +68,7 @@ struct tables {
 
 static tables random_tables(int n) {
     tables t;
-    int states = 2 + (int)(random32() % 30), n_classes = 2 + (int)(random32() % 300), vocab = random32() % 4 ? n : n - n / 3;
+    int states = 2 + (int)(random32() % 30), n_classes = 2 + (int)(random32() % one_of({ 300u, 300u, 3000u, 65535u })), vocab = random32() % 4 ? n : n - n / 3;
     t.classes.resize(vocab), t.next.resize((size_t)states * n_classes);
     for (auto &c : t.classes) c = (uint16_t)(random32() % n_classes);
     for (size_t i = 0; i < t.next.size(); i++) {
@@ -106,7 +106,7 @@ static rv_choice random_choice(int n) {
     c.seed = (uint64_t)random32() << 32 | random32();
     c.index = random32() % 5000;
     c.temperature = one_of({ 0.f, 0.1f, 0.7f, 1.f, 1.f, 2.f, 100.f });
-    c.top_k = one_of({ 1u, 2u, 5u, 50u, 50u, 900u, (uint32_t)n - 1, (uint32_t)n, (uint32_t)n + 5, UINT32_MAX, UINT32_MAX });
+    c.top_k = one_of({ 0u, 1u, 2u, 5u, 50u, 50u, 900u, (uint32_t)n - 1, (uint32_t)n, (uint32_t)n + 5, UINT32_MAX, UINT32_MAX });
     c.top_p = one_of({ 1.f, 1.f, 0.999f, 0.9f, 0.55f, 1e-6f });
     c.repetition_penalty = one_of({ 1.f, 1.f, 1.3f, 0.7f });
     c.last = 1000;
@@ -211,7 +211,7 @@ static double distance(const batch &b, int r) {
     }
     std::sort(s.begin(), s.end(), [](float x, float y) { return x > y; });
     size_t n = s.size();
-    if (c.top_k < n)
+    if (c.top_k && c.top_k < n)
         for (n = c.top_k; n < s.size() && s[n] == s[c.top_k - 1];) n++;
     double total = 0, least = INFINITY, dropped = 0;
     for (size_t i = 0; i < n; i++) total += exp((double)s[i] - (double)s[0]);
@@ -229,6 +229,12 @@ static double distance(const batch &b, int r) {
 /* ---- checks ---- */
 
 static int draws, close_calls;
+static uint64_t digest = 14695981039346656037ull;                        /* of all that came back: for comparing builds */
+
+static void digest_add(const batch &b) {
+    for (const rv_best &best : b.best)
+        for (size_t i = 0; i < sizeof best; i++) digest = (digest ^ ((const uint8_t *)&best)[i]) * 1099511628211ull;
+}
 
 static void check_row(const batch &before, const batch &after, int r, const outcome &host) {
     const rv_choice &c = before.how[r];
@@ -262,10 +268,12 @@ static void check_row(const batch &before, const batch &after, int r, const outc
 }
 
 static void device_chooses_what_the_host_chooses(rv_backend *be, int rows, int n, int batches) {
+    if (n > 500000) expect(rv_cuda_choose_bytes(rows, n) > RV_CUDA_PARTIAL_BYTES, "too many rows for the room at once");
     for (int k = 0; k < batches; k++) {
         batch b = random_batch(rows, n);
         b.how[0].last = b.pos[0];                                        /* this one is at its end */
         batch after = on_device(be, b);
+        digest_add(after);
         std::vector<outcome> host(rows);
         std::vector<std::thread> threads;
         for (int t = 0; t < 16; t++)
@@ -276,8 +284,9 @@ static void device_chooses_what_the_host_chooses(rv_backend *be, int rows, int n
     printf("%6d of a vocabulary of %d: %d draws so far, %d close calls\n", rows, n, draws, close_calls);
 }
 
-static void a_row_gets_the_same_alone_and_in_a_batch(rv_backend *be) {
-    batch b = random_batch(64, 3001), together = on_device(be, b);
+static void a_row_gets_the_same_alone_and_in_a_batch(rv_backend *be, int n) {
+    batch b = random_batch(64, n), together = on_device(be, b), again = on_device(be, b);
+    expect(!memcmp(again.best.data(), together.best.data(), 64 * sizeof(rv_best)), "the same seeds give the same tokens", n);
     for (int r = 0; r < 64; r += 7) {
         batch one = b;
         one.rows = 1;
@@ -302,6 +311,42 @@ static void rows_that_are_off_or_bad_are_left_or_end(rv_backend *be) {
     for (int r = 0; r < 4; r++)
         expect(!memcmp(&after.seen[(size_t)b.slot[r] * b.n], &b.seen[(size_t)b.slot[r] * b.n], (size_t)b.n), "and its flags stay", r);
     for (int r = 4; r < 6; r++) check_row(b, after, r, on_host(b, r));
+}
+
+/* Guides that leave one token, none, only tokens without probability, two that tie, all; and NaN and infinity where the guide allows nothing. */
+static void little_that_a_guide_leaves(rv_backend *be, int n) {
+    enum { ONE_TOKEN = 2, NOTHING, TWO, ALL, STATES, CLASSES = 4, ROWS = 9, LONE = 17 };
+    const int pair[2] = { n / 2, n - 1 };
+    for (int k = 0; k < 24; k++) {
+        batch b = random_batch(ROWS, n);
+        tables &t = b.guide;
+        t.classes.assign(n, 3);
+        t.classes[LONE] = 1, t.classes[pair[0]] = t.classes[pair[1]] = 2;
+        t.next.assign(STATES * CLASSES, 0);
+        t.next[ONE_TOKEN * CLASSES + 1] = t.next[TWO * CLASSES + 2] = ALL;
+        for (int c = 0; c < CLASSES; c++) t.next[ALL * CLASSES + c] = 0x8000 | ALL;
+        t.host = { t.classes.data(), t.next.data(), n, STATES, CLASSES };
+        const int states[ROWS] = { ONE_TOKEN, ONE_TOKEN, NOTHING, TWO, TWO, ALL, ONE_TOKEN, ONE_TOKEN, 0 };
+        for (int r = 0; r < ROWS; r++) {
+            float *x = &b.logits[(size_t)r * b.ld];
+            fill(x, n, r % 2 ? NORMAL : STEPS);
+            if (k % 3 == 0) b.how[r].temperature = 0.7f, b.how[r].top_k = 50;
+            b.how[r].guide = {};
+            if (states[r]) b.how[r].guide = { t.host, states[r], 0, 0, 4, 1, LONE };
+            x[pair[0]] = x[pair[1]] = -2;
+        }
+        b.logits[1 * b.ld + LONE] = -INFINITY;
+        b.logits[4 * b.ld + pair[0]] = -INFINITY;
+        b.logits[6 * b.ld + LONE + 1] = NAN;
+        b.logits[7 * b.ld + n - 2] = INFINITY;
+        const batch after = on_device(be, b);
+        for (int r = 0; r < ROWS; r++) {
+            const outcome host = on_host(b, r);
+            expect(host.failed == (r == 1 || r == 2 || r == 6 || r == 7), "the host refuses what leaves nothing", r);
+            check_row(b, after, r, host);
+        }
+        expect(after.best[0].id == LONE && after.best[4].id == pair[1] && (after.best[3].id == pair[0] || after.best[3].id == pair[1]), "what the guide leaves");
+    }
 }
 
 /* Steps of one row draw by the seed's distribution: chi-square over 20,000 draws of 8 tokens. */
@@ -446,25 +491,26 @@ static float time_of(int rows, int n, rv_choice how, bool with_choice, bool guid
     MUST(cudaEventCreate(&from));
     MUST(cudaEventCreate(&to));
     void *partial = NULL;
-    MUST(cudaMalloc(&partial, rv_cuda_best_bytes(rows, n)));
-    MUST(set(partial, 0, rv_cuda_best_bytes(rows, n)));
+    MUST(cudaMalloc(&partial, RV_CUDA_PARTIAL_BYTES));
+    MUST(set(partial, 0, RV_CUDA_PARTIAL_BYTES));
     enum { TIMES = 20 };
     for (int k = -3; k < TIMES; k++) {
         if (k == 0) MUST(cudaEventRecord(from, s));
-        MUST(rv_cuda_best(a.best, m, guided ? a.how : nullptr, partial, true, s));
-        if (with_choice) MUST(rv_cuda_choose(&a, m, true, s));
+        if (with_choice) MUST(rv_cuda_choose(&a, m, partial, true, s));
+        else MUST(rv_cuda_best(a.best, m, partial, true, s));
     }
     MUST(cudaEventRecord(to, s));
     MUST(cudaStreamSynchronize(s));
     MUST(cudaEventElapsedTime(&ms, from, to));
     down(b.ids, a.ids), down(b.pos, a.pos), down(b.how, a.how), down(b.seen, a.seen), down(b.best, a.best), down(b.slot, slot);
+    MUST(cudaFree(partial));
     MUST(cudaFree(logits));
     MUST(cudaFree(classes));
     MUST(cudaFree(next));
     return ms * 1000 / TIMES;
 }
 
-static void times() {
+static void times(const char *alone) {
     static const struct { const char *name; rv_choice how; bool choice, guided; } cases[] = {
         { "best alone", { 1, 0, UINT32_MAX, 0, 1, 1, 0, {} }, false, false },
         { "greedy rows", { 1, 0, UINT32_MAX, 0, 1, 1, 0, {} }, true, false },
@@ -479,6 +525,7 @@ static void times() {
     };
     printf("us a step of 128,256 tokens   1 row  8 rows 64 rows\n");
     for (const auto &c : cases) {
+        if (*alone && strcmp(alone, c.name)) continue;
         printf("%-28s", c.name);
         for (int rows : { 1, 8, 64 }) printf("%8.1f", time_of(rows, 128256, c.how, c.choice, c.guided));
         printf("\n");
@@ -490,12 +537,16 @@ int main(int argc, char **argv) {
     bool quick = !strcmp(what, "quick");
     int count = 0;
     if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) return puts("skipped: no GPU"), 77;
-    if (!strcmp(what, "times")) return times(), 0;
+    if (!strcmp(what, "times")) return times(argc > 2 ? argv[2] : ""), 0;
     rv_backend *be = backend(RV_BF16), *half = backend(RV_F16);
-    a_row_gets_the_same_alone_and_in_a_batch(be);
+    a_row_gets_the_same_alone_and_in_a_batch(be, 3001);
+    if (!quick) a_row_gets_the_same_alone_and_in_a_batch(be, 40000);
     rows_that_are_off_or_bad_are_left_or_end(be);
     device_chooses_what_the_host_chooses(be, quick ? 8 : 64, 1000, quick ? 2 : 40);
     device_chooses_what_the_host_chooses(be, quick ? 2 : 64, 128256, quick ? 1 : 12);
+    little_that_a_guide_leaves(be, quick ? 600 : 20000);
+    for (int n : { 4095, 4096, 4097, 8191, 8192, 8193, 16385 }) device_chooses_what_the_host_chooses(be, quick ? 1 : 16, n, quick ? 1 : 2);     /* blocks' shares */
+    if (!quick) device_chooses_what_the_host_chooses(be, 48, 600000, 1);                             /* more rows than there is room for at once */
     device_chooses_what_the_host_chooses(be, 3, 2, quick ? 1 : 30);
     device_chooses_what_the_host_chooses(be, 1, 16, quick ? 1 : 60);
     if (!quick) draws_follow_the_distribution(be);
@@ -507,7 +558,7 @@ int main(int argc, char **argv) {
     rv_backend *later = backend(RV_F16);
     expect(clamped(half) == 0 && rv_finish(later, nullptr) == RV_OK && rv_saturated(later) == 0, "a backend counts from its opening");
     for (rv_backend *b : { be, half, later }) rv_backend_close(b);
-    printf("%d draws, %d close calls, %s\n", draws, close_calls, failures ? "FAILED" : "all passed");
-    if (!*what) times();
+    printf("%d draws, %d close calls, digest %016llx, %s\n", draws, close_calls, (unsigned long long)digest, failures ? "FAILED" : "all passed");
+    if (!*what) times("");
     return failures != 0;
 }
