@@ -120,7 +120,7 @@ cudaError_t rv_cuda_few70(const rv_few *p, cudaStream_t stream);
  * p.w: codes int8 [rows x pitch], pitch = cols rounded up to a multiple of 16, zeros behind cols.  x of any alignment. */
 enum { RV_CUDA_INT8_FUSED = 2,           /* a product of few rows quantises up to this many itself */
        RV_CUDA_INT8_MOST = 1 << 15 };    /* columns                                             */
-/* Tiles of 128 rows and 128 of weights; clusters of `share` tiles side by side and `rows` rows (128 or 256), each of `split` parts of the columns. */
+/* Tiles of 128 rows of weights and `rows` of x (128, 208 or 256); clusters of `share` of them with the same rows of x, each of `split` parts of the columns. */
 typedef struct rv_int8_cut { int32_t rows, share, split; } rv_int8_cut;
 typedef struct rv_int8 {
     rv_few        p;                     /* as rv_cuda_few, with n from 1 on and a norm of any number of rows */

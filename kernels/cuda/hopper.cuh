@@ -86,15 +86,7 @@ static __device__ __forceinline__ void cluster_meet() {
     cluster_arrive();
     cluster_wait();
 }
-/* To the same place in shared memory of block `rank`; what was stored before it arrives at that block's barrier, who waits for other blocks there has seen. */
-static __device__ __forceinline__ void store_at(int32_t *to, uint32_t rank, int32_t x, int32_t y) {
-    asm volatile("{.reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; st.shared::cluster.v2.u32 [there], {%2, %3};}"
-                 ::"r"(shared_address(to)), "r"(rank), "r"(x), "r"(y) : "memory");
-}
-static __device__ __forceinline__ void barrier_arrive_cluster(uint64_t *bar, uint32_t rank) {
-    asm volatile("{.reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];}"
-                 ::"r"(shared_address(bar)), "r"(rank) : "memory");
-}
+/* Sees what other blocks of the cluster stored before they arrived. */
 static __device__ __forceinline__ void barrier_wait_cluster(uint64_t *bar, uint32_t parity) {
     asm volatile("{.reg .pred done; again: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1; @!done bra again;}"
                  ::"r"(shared_address(bar)), "r"(parity) : "memory");
@@ -169,24 +161,6 @@ RV_PRODUCTS(112, RV_R56, "56", "57", "58", RV_D32(0), RV_D8(32), RV_D8(40), RV_D
 RV_PRODUCTS(128, RV_R64, "64", "65", "66", RV_D32(0), RV_D32(32))
 RV_PRODUCTS(192, RV_R96, "96", "97", "98", RV_D32(0), RV_D32(32), RV_D32(64))
 RV_PRODUCTS(256, RV_R128, "128", "129", "130", RV_D32(0), RV_D32(32), RV_D32(64), RV_D32(96))
-
-/* A whole line, four products, of operands in lower halves. */
-#define RV_LINE_STEP(WHAT, REGISTERS, A, B, BY, ADD, TAIL)                                                                                      \
-    "add.u32 a, %" A ", " BY "; add.u32 b, %" B ", " BY "; mov.b64 da, {a, " RV_OPERAND_UPPER "}; mov.b64 db, {b, " RV_OPERAND_UPPER "};\n"     \
-    "\twgmma.mma_async.sync.aligned." WHAT " {" REGISTERS "}, da, db, " ADD TAIL ";\n"
-#define RV_LINE(D, T, WHAT, TAIL, ...)                                                                                                        \
-    static __device__ __forceinline__ void line_product(D (&d)[64], uint32_t a, uint32_t b, int32_t add, T) {                                  \
-        asm volatile("{.reg .pred add, one; .reg .b32 a, b; .reg .b64 da, db; setp.ne.b32 add, %66, 0; setp.eq.u32 one, 0, 0;\n"               \
-                     RV_LINE_STEP(WHAT, RV_R64, "64", "65", "0", "add", TAIL) RV_LINE_STEP(WHAT, RV_R64, "64", "65", "2", "one", TAIL)         \
-                     RV_LINE_STEP(WHAT, RV_R64, "64", "65", "4", "one", TAIL) RV_LINE_STEP(WHAT, RV_R64, "64", "65", "6", "one", TAIL) "}"      \
-                     : __VA_ARGS__ : "r"(a), "r"(b), "r"(add));                                                                               \
-    }
-
-RV_LINE(float, __nv_bfloat16, "m64n128k16.f32.bf16.bf16", ", 1, 1, 0, 0", RV_D32(0), RV_D32(32))
-RV_LINE(float, __half, "m64n128k16.f32.f16.f16", ", 1, 1, 0, 0", RV_D32(0), RV_D32(32))
-#define RV_I8(i) "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3]), "+r"(d[i + 4]), "+r"(d[i + 5]), "+r"(d[i + 6]), "+r"(d[i + 7])
-#define RV_I32(i) RV_I8(i), RV_I8(i + 8), RV_I8(i + 16), RV_I8(i + 24)
-RV_LINE(int32_t, int8_t, "m64n128k32.s32.s8.s8", "", RV_I32(0), RV_I32(32))
 
 /* ---- d[64 x N] += a[64 x 16], in registers, b in shared memory: [16 x N], N together (weighted), or [N x 16]^T (held) ---- */
 

@@ -81,9 +81,9 @@ static rv_int8 rows_of(rv_cuda *c, const rv_few *p, const rv_weight *w, int32_t 
 
 /* ---- how many rows' products are cut ---- */
 
-enum { TILE = 128, LINE = 128 };         /* rows of weights of a tile; codes of a line          */
+enum { WEIGHTS = 128, LINE = 128 };      /* rows of weights of a tile; codes of a line          */
 
-const rv_int8_cut rv_cuda_int8_cuts[RV_CUDA_INT8_CUTS] = { { 128, 1, 1 }, { 128, 2, 1 }, { 128, 1, 2 }, { 128, 1, 4 }, { 128, 2, 2 }, { 256, 1, 1 }, { 256, 2, 1 }, { 256, 1, 2 } };
+const rv_int8_cut rv_cuda_int8_cuts[RV_CUDA_INT8_CUTS] = { { 128, 1, 1 }, { 128, 1, 2 }, { 128, 1, 3 }, { 208, 1, 1 }, { 208, 1, 2 }, { 208, 1, 3 }, { 208, 2, 1 }, { 256, 1, 1 }, { 256, 1, 2 }, { 256, 1, 3 } };
 
 static int32_t parts(int32_t n, int32_t of) { return (n + of - 1) / of; }
 
@@ -91,33 +91,29 @@ static int32_t parts(int32_t n, int32_t of) { return (n + of - 1) / of; }
  * the time (32 of four were too many for 132). */
 int32_t rv_cuda_int8_blocks(int32_t multiprocessors, int32_t cluster) { return cluster > 2 ? multiprocessors / 16 * 15 / cluster * cluster : multiprocessors / cluster * cluster; }
 
-static int32_t cluster_of(rv_int8_cut c) { return c.share * (c.rows / TILE) * c.split; }
-static int32_t tiles_of(const rv_int8 *q, rv_int8_cut c) { return parts(q->p.x.rows, c.rows) * (c.rows / TILE) * parts(q->p.rows, TILE * c.share) * c.share; }
+static int32_t cluster_of(rv_int8_cut c) { return c.share * c.split; }
+static int32_t tiles_of(const rv_int8 *q, rv_int8_cut c) { return parts(q->p.x.rows, c.rows) * parts(q->p.rows, WEIGHTS * c.share) * c.share; }
 
 /* Parts are of a cluster's only tiles: they meet in what else the next ones' codes come through. */
 bool rv_cuda_int8_may_cut(const rv_int8 *q, rv_int8_cut c) {
-    const bool there = (c.rows == TILE || c.rows == 2 * TILE) && (c.share == 1 || c.share == 2 || c.share == 4) && (c.split == 1 || c.split == 2 || c.split == 4) && cluster_of(c) <= 8;
+    const bool there = (c.rows == 128 || c.rows == 208 || c.rows == 256) && (c.share == 1 || c.share == 2) && c.split >= 1 && c.split <= 4 && cluster_of(c) <= 4;
     if (!there) return false;
     const int32_t blocks = rv_cuda_int8_blocks(q->p.multiprocessors, cluster_of(c));
     return blocks > 0 && (c.split == 1 || (parts(q->pitch, LINE) >= c.split && (int64_t)tiles_of(q, c) * c.split <= blocks));
 }
 
-/* In clocks, fitted to what an H200 took (bench/LOG.md): a line of a tile, and more the more all blocks copy from the L2 cache meanwhile; parts that meet. */
+/* In clocks, fitted to what an H200 took (bench/LOG.md): lines of a tile, one in eight more where all multiprocessors are at it; its end; parts that meet. */
 static int64_t cost_of(const rv_int8 *q, rv_int8_cut c) {
-    enum { A_LINE = 800, FOR_KIB = 12, MEETING = 9000 };
+    enum { A_LINE = 390, OF_FIVE_ROWS = 16, END_OF_ROW = 66, MEETING = 5000, ALL = 100 };
     const int64_t most = rv_cuda_int8_blocks(q->p.multiprocessors, cluster_of(c)), tiles = (int64_t)tiles_of(q, c) * c.split, at_once = tiles < most ? tiles : most;
-    const int64_t rounds = (tiles + most - 1) / most, lines = parts(parts(q->pitch, LINE), c.split), kib = (TILE / c.share + TILE * TILE / c.rows) * LINE / 1024;
-    return rounds * lines * (A_LINE + kib * at_once / FOR_KIB) + (c.split > 1 ? MEETING : 0);
+    const int64_t rounds = (tiles + most - 1) / most, lines = parts(parts(q->pitch, LINE), c.split), line = A_LINE + c.rows * OF_FIVE_ROWS / 5;
+    return rounds * (lines * (at_once > ALL ? line * 9 / 8 : line) + c.rows * END_OF_ROW / c.split) + (c.split > 1 ? MEETING * c.split : 0);
 }
 
-/* Lines of dense rows are shared by nobody, and all blocks of a cluster wait for them: with very many rows tiles one below the other cost more than they save. */
 rv_int8_cut rv_cuda_int8_cut(const rv_int8 *q) {
-    enum { STACKED = 512 };
     rv_int8_cut best = rv_cuda_int8_cuts[0];
-    for (int32_t i = 1; i < RV_CUDA_INT8_CUTS; i++) {
-        const rv_int8_cut c = rv_cuda_int8_cuts[i];
-        if ((c.rows == TILE || q->p.x.rows <= STACKED) && rv_cuda_int8_may_cut(q, c) && cost_of(q, c) < cost_of(q, best)) best = c;
-    }
+    for (int32_t i = 1; i < RV_CUDA_INT8_CUTS; i++)
+        if (rv_cuda_int8_may_cut(q, rv_cuda_int8_cuts[i]) && cost_of(q, rv_cuda_int8_cuts[i]) < cost_of(q, best)) best = rv_cuda_int8_cuts[i];
     return best;
 }
 

@@ -101,7 +101,7 @@ struct quantise_args {
     int32_t words, pitch;                /* words: of marks                                     */
     void *h;                             /* or NULL: where normed rows go, too                  */
     uint32_t *columns;                   /* or NULL: of the outliers of all rows, ascending     */
-    uint16_t *column_starts;
+    uint32_t *marked;                    /* and as bits                                         */
     int32_t *n_columns;
     float threshold;
     bool by_call, aligned;
@@ -162,7 +162,7 @@ static __device__ __forceinline__ void gather_marks(const quantise_args &q, int3
         const int32_t n = write_list(q.marks, q.words, place, shared, [](int32_t) { return 0; });
         if (threadIdx.x == 0) q.n_columns[0] = n, q.n_columns[1] = __ldcg(done + 1), done[1] = 0;
         for (int32_t i = (int32_t)threadIdx.x; i < ((int32_t)gridDim.x + 255) / 256 * 8; i += QUANTISERS) q.dense[i] = __ldcg(dense_marks(q) + i), dense_marks(q)[i] = 0;
-        if (q.by_call) tell_starts(q.marks, (q.pitch + 127) / 128, q.column_starts);
+        for (int32_t i = (int32_t)threadIdx.x; i < q.words; i += QUANTISERS) q.marked[i] = __ldcg(q.marks + i);
         __syncthreads();
     }
     for (int32_t i = (int32_t)threadIdx.x; i < q.words; i += QUANTISERS) q.marks[i] = 0;
@@ -204,7 +204,80 @@ template <typename P> static __device__ __forceinline__ void tell_outliers(const
     }
 }
 
-template <typename T, bool NORM> static __global__ void __launch_bounds__(QUANTISERS) quantise_kernel(const quantise_args q) {
+/* quantise_row of a row in whole pieces, of which a thread has N at most; each row decides for itself.  Whether there is anything odd in it its largest magnitude in f16 tells;
+ * where there is, pieces with outliers go to `values`, in shared memory as `room` is, for the list to be made of. */
+template <typename T, int N, typename P, typename L>
+static __device__ __forceinline__ int8_row quantise_pieces(P piece, int32_t pitch, const int8_limit &l, int8_t *codes, L place, void *room, uint4 *values) {
+    uint32_t *const shared = (uint32_t *)room;
+    uint8_t *const marks = (uint8_t *)room + int8_marks_at();
+    const int32_t pieces = pitch / PIECE, first = (int32_t)threadIdx.x, warp = first / 32, words = (pieces + 3) / 4;
+    const float limit = l.threshold == 0.f ? __int_as_float(0x7f800000) : l.threshold;
+    uint4 held[N];
+    uint32_t half[N][4], pair = 0;
+#pragma unroll
+    for (int32_t i = 0; i < N; i++) held[i] = first + i * QUANTISERS < pieces ? piece(first + i * QUANTISERS) : make_uint4(0, 0, 0, 0);
+#pragma unroll
+    for (int32_t i = 0; i < N; i++) {
+        const uint32_t pairs[4] = { held[i].x, held[i].y, held[i].z, held[i].w };
+#pragma unroll
+        for (int32_t j = 0; j < 4; j++) half[i][j] = half_pair(pairs[j], T()), pair = most_pair(pair, half[i][j]);
+    }
+    auto block_top = [&](uint32_t v, uint32_t *of_warps) {
+#pragma unroll
+        for (int m = 16; m; m >>= 1) v = max(v, __shfl_xor_sync(~0u, v, m));
+        if (first % 32 == 0) of_warps[warp] = v;
+        quantisers_meet();
+#pragma unroll
+        for (int32_t w = 0; w < QUANTISERS / 32; w++) v = max(v, of_warps[w]);
+        return v;
+    };
+    auto store = [&](int32_t i, float scale, auto value) {
+        uint32_t two[4];
+#pragma unroll
+        for (int32_t j = 0; j < 4; j++) {
+            const float2 f = __half22float2(*(const __half2 *)&half[i][j]);
+            two[j] = __byte_perm(code_bits(value(f.x, 2 * j), scale), code_bits(value(f.y, 2 * j + 1), scale), 0x0040);
+        }
+        if (first + i * QUANTISERS < pieces)
+            *(uint2 *)(codes + (first + i * QUANTISERS) * PIECE) = make_uint2(__byte_perm(two[0], two[1], 0x5410), __byte_perm(two[2], two[3], 0x5410));
+    };
+    float most = __half2float(__ushort_as_half((unsigned short)block_top(max(pair & 0xffff, pair >> 16), shared)));
+    if (most < limit) {
+        const float scale = most > 0 ? __fdiv_rn(127.f, most) : 0.f;
+#pragma unroll
+        for (int32_t i = 0; i < N; i++) store(i, scale, [](float f, int32_t) { return f; });
+        return { most, 0 };
+    }
+    most = 0;
+#pragma unroll
+    for (int32_t i = 0; i < N; i++)
+#pragma unroll
+        for (int32_t j = 0; j < 4; j++) {
+            const float2 f = __half22float2(__habs2(*(const __half2 *)&half[i][j]));
+            if (l.counts(f.x)) most = fmaxf(most, f.x);
+            if (l.counts(f.y)) most = fmaxf(most, f.y);
+        }
+    most = __uint_as_float(block_top(__float_as_uint(most), shared + QUANTISERS / 32));
+    const float scale = most > 0 ? __fdiv_rn(127.f, most) : 0.f;
+#pragma unroll
+    for (int32_t i = 0; i < N; i++) {
+        const int32_t p = first + i * QUANTISERS;
+        uint32_t bits = 0;
+        store(i, scale, [&](float f, int32_t k) {
+            if (l.outlier(fabsf(f))) bits |= 1u << k;
+            return fabsf(f) < limit ? f : 0.f;
+        });
+        if (p >= pieces) break;
+        marks[p] = (uint8_t)bits;
+        if (bits) values[p] = held[i];
+    }
+    if (first < words * 4 - pieces) marks[pieces + first] = 0;
+    quantisers_meet();
+    return { most, write_list((const uint32_t *)marks, words, place, (int32_t *)shared, [&](int32_t k) { return ((const uint16_t *)values)[k]; }) };
+}
+
+/* N: pieces of a thread, or 0: rows may lie anywhere, be of any length, and a call's may decide together. */
+template <typename T, bool NORM, int N> static __global__ void __launch_bounds__(QUANTISERS, N > 2 ? 3 : 1) quantise_kernel(const quantise_args q) {
     extern __shared__ uint4 memory[];
     let_next_start();
     const int32_t r = (int32_t)blockIdx.x;
@@ -229,7 +302,9 @@ template <typename T, bool NORM> static __global__ void __launch_bounds__(QUANTI
     };
     auto value = [&](int32_t k) { return NORM ? ((const uint16_t *)x)[k] : __ldcg((const uint16_t *)x + k); };
     auto place = [&](int32_t, int32_t i) { return i < q.listed ? q.list + (int64_t)r * q.list_ld + i : NULL; };
-    const int8_row row = quantise_row<T>(piece, value, q.pitch, limit, q.codes + (int64_t)r * q.pitch, place, room);
+    int8_row row;
+    if constexpr (N) row = quantise_pieces<T, N>(piece, q.pitch, limit, q.codes + (int64_t)r * q.pitch, place, room, (uint4 *)((char *)memory + int8_shared_bytes(q.pitch)));
+    else row = quantise_row<T>(piece, value, q.pitch, limit, q.codes + (int64_t)r * q.pitch, place, room);
     if (threadIdx.x == 0) q.rows[r] = row;
     if (q.dense && row.outliers) tell_outliers(q, seen, r, row.outliers, (const uint8_t *)room + int8_marks_at(), piece);
     if (q.starts && row.outliers) tell_starts((const uint32_t *)((char *)room + int8_marks_at()), (q.pitch + 127) / 128, q.starts + r * SLICES);
@@ -237,7 +312,9 @@ template <typename T, bool NORM> static __global__ void __launch_bounds__(QUANTI
 }
 
 template <typename T> static cudaError_t quantise(const quantise_args &q, bool overlap, cudaStream_t stream) {
-    const int32_t bytes = int8_shared_bytes(q.pitch) + (q.a.norm ? q.a.cols * (int32_t)sizeof(T) : 0);
+    const int32_t a_thread = q.by_call || (!q.aligned && !q.a.norm) || !q.dense ? 0 : (q.pitch / PIECE + QUANTISERS - 1) / QUANTISERS;
+    const bool in_pieces = a_thread > 0 && a_thread <= PIECES_HELD;
+    const int32_t bytes = int8_shared_bytes(q.pitch) + (q.a.norm || in_pieces ? q.pitch * (int32_t)sizeof(T) : 0);
     const dim3 grid((unsigned)q.a.n);
     if (q.by_call) {
         const dim3 blocks((unsigned)(q.pitch / PIECE + QUANTISERS - 1) / QUANTISERS, (unsigned)(q.call_rows + MARKED - 1) / MARKED);
@@ -245,8 +322,9 @@ template <typename T> static cudaError_t quantise(const quantise_args &q, bool o
         cudaError_t e = cudaGetLastError();
         if (e) return e;
     }
-    return q.a.norm ? launch_kernel(quantise_kernel<T, true>, grid, QUANTISERS, (size_t)bytes, overlap, stream, q)
-                    : launch_kernel(quantise_kernel<T, false>, grid, QUANTISERS, (size_t)bytes, overlap, stream, q);
+    auto kernel = q.a.norm ? (in_pieces && a_thread <= 2 ? quantise_kernel<T, true, 2> : quantise_kernel<T, true, 0>)
+                           : !in_pieces ? quantise_kernel<T, false, 0> : a_thread <= 2 ? quantise_kernel<T, false, 2> : quantise_kernel<T, false, PIECES_HELD>;
+    return launch_kernel(kernel, grid, QUANTISERS, (size_t)bytes, overlap, stream, q);
 }
 
 static cudaError_t quantise_to(const rv_int8 *q, void *rows, int8_t *codes, uint32_t *list, uint16_t *starts, const rv_int8_many *many, bool overlap, cudaStream_t stream) {
@@ -264,7 +342,7 @@ static cudaError_t quantise_to(const rv_int8 *q, void *rows, int8_t *codes, uint
     a.marks = by_call || many ? (uint32_t *)q->marks : NULL;
     a.words = (q->pitch + 31) / 32;
     a.pitch = q->pitch;
-    if (many) a.dense = many->dense, a.outliers = many->outliers, a.h = many->h, a.columns = many->columns, a.column_starts = many->column_starts, a.n_columns = many->n_columns;
+    if (many) a.dense = many->dense, a.outliers = many->outliers, a.h = many->h, a.columns = many->columns, a.marked = many->marked, a.n_columns = many->n_columns;
     a.threshold = q->rules.threshold;
     a.by_call = by_call;
     a.aligned = (uintptr_t)p->x.data % 16 == 0 && p->x.ld % PIECE == 0 && p->cols % PIECE == 0;
@@ -278,7 +356,7 @@ cudaError_t rv_cuda_quantise(const rv_int8 *q, bool overlap, cudaStream_t stream
 }
 
 cudaError_t rv_cuda_quantise_many(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream) {
-    return quantise_to(q, room->rows, room->codes, room->list, room->starts, room, overlap, stream);
+    return quantise_to(q, room->rows, room->codes, room->list, NULL, room, overlap, stream);
 }
 
 RV_CUDA_CLAMPED(int8)

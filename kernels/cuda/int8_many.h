@@ -11,12 +11,12 @@
 extern "C" {
 #endif
 
-enum { RV_CUDA_INT8_CUTS = 8,
+enum { RV_CUDA_INT8_CUTS = 10,
        RV_CUDA_INT8_BESIDE = 16 };       /* int8_90.cu: so many columns with outliers that it multiplies itself */
 
 /* The same for more rows.  Which columns hold outliers is listed for all of them together.  A row's own are listed, as long as they are no more than
  * rv_cuda_int8_listed (none, where all rows have the same); a row of more is `dense`: then `outliers` has its values, zeros where it has no outlier.
- * starts and column_starts: which entry of a list begins each slice.  `more` is for what listed outliers add, where that is found before the
+ * `more` is for what listed outliers add, where that is found before the
  * product: f32 [n x the weight's rows].  h: act [n x pitch], of rows that are normed first, else NULL. */
 static inline int32_t rv_cuda_int8_listed(int32_t pitch) {
     const int32_t n = (int32_t)((int64_t)pitch * pitch >> 18);       /* 64 of 4096, 784 of 14336: what one dense row costs its tile grows with the columns */
@@ -24,8 +24,8 @@ static inline int32_t rv_cuda_int8_listed(int32_t pitch) {
 }
 typedef struct rv_int8_many {
     void *rows;
-    uint32_t *columns, *list;            /* list: [n x rv_cuda_int8_listed]                     */
-    uint16_t *starts, *column_starts;    /* [n x RV_CUDA_INT8_SLICES], of rows that have outliers */
+    uint32_t *columns, *list;            /* columns: no more than RV_CUDA_INT8_BESIDE, unless by call; list: [n x rv_cuda_int8_listed] */
+    uint32_t *marked;                    /* a bit a column: whether it holds outliers           */
     int32_t *n_columns;                  /* and behind it, whether there is a listed row        */
     uint32_t *dense;                     /* a bit a row, up to a multiple of 256                */
     void *outliers;                      /* act [n x pitch], of dense rows                      */
@@ -35,15 +35,14 @@ typedef struct rv_int8_many {
     uint64_t bytes;                      /* all of it                                           */
 } rv_int8_many;
 static inline rv_int8_many rv_cuda_int8_many(void *room, int32_t n, int32_t w_rows, int32_t pitch, bool normed, bool before) {
-    const uint64_t rows = (uint64_t)n, of[] = { rows * 8, (uint64_t)pitch * 4 + 64, rows * RV_CUDA_INT8_SLICES * sizeof(uint16_t), rows * (uint64_t)rv_cuda_int8_listed(pitch) * 4,
+    const uint64_t rows = (uint64_t)n, of[] = { rows * 8, (uint64_t)pitch * 4 + 64, ((uint64_t)pitch + 31) / 32 * 4, rows * (uint64_t)rv_cuda_int8_listed(pitch) * 4,
                                                 rows * (uint64_t)pitch, (rows + 255) / 256 * 32, rows * (uint64_t)pitch * 2, normed ? rows * (uint64_t)pitch * 2 : 0,
                                                 before ? rows * (uint64_t)w_rows * 4 : 0 };
     char *at[10] = { (char *)room };
     for (int32_t i = 0; i < 9; i++) at[i + 1] = at[i] + (of[i] + 255) / 256 * 256;
-    rv_int8_many m = { at[0], (uint32_t *)at[1], (uint32_t *)at[3], (uint16_t *)at[2], NULL, NULL, (uint32_t *)at[5], at[6], (int8_t *)at[4], normed ? at[7] : NULL, (float *)at[8],
+    rv_int8_many m = { at[0], (uint32_t *)at[1], (uint32_t *)at[3], (uint32_t *)at[2], NULL, (uint32_t *)at[5], at[6], (int8_t *)at[4], normed ? at[7] : NULL, (float *)at[8],
                        (uint64_t)(at[9] - at[0]) };
     m.n_columns = (int32_t *)m.columns + pitch + 8;
-    m.column_starts = (uint16_t *)(m.columns + pitch + 12);
     return m;
 }
 /* outliers90.cu.  Whether it is; elsewhere results are stored without, and what outliers add is put to them. */

@@ -7,7 +7,7 @@
 #include "kernels/cuda/dense90.cuh"
 
 struct args8 {
-    args a;                              /* no bias                                             */
+    args a;                              /* no bias; tiles_m: of rows of x, tiles_n: of rows of weights, of a whole cluster */
     const int8_row *x_rows;
     const float *w_scale, *bias;
     const int32_t *n_columns;            /* with outliers; whether there is a listed row        */
@@ -18,46 +18,50 @@ struct args8 {
     const int8_t *w;
     int64_t x_ld;
     int32_t pitch;
-    int32_t share, stack, split;         /* a cluster: so many tiles side by side, and one below the other, of each so many parts of the columns */
+    int32_t wide;                        /* rows of x of a tile: 128, 208 or 256                */
+    int32_t share, split;                /* a cluster: tiles of so many weights side by side, of each so many parts of the columns */
+    int32_t box;                         /* rows of x that a block copies to all that share them */
     float threshold;                     /* 0: every row has all columns' values, whatever they are */
 };
 
-/* A block: a warpgroup of which one thread asks for lines and the other warps bring columns with outliers, two that multiply, two that make results of sums. */
-enum { MULTIPLIERS = 2 * GROUP, ENDERS = 2 * GROUP, FIRST_ENDER = GROUP + MULTIPLIERS, THREADS8 = FIRST_ENDER + ENDERS,
-       MULTIPLIER_WARPS = MULTIPLIERS / 32, ENDER_WARPS = ENDERS / 32, BESIDE = RV_CUDA_INT8_BESIDE, HELPERS = GROUP - 32 };
+/* A block: a warpgroup of which one thread asks for lines and the other warps bring columns with outliers, and two that multiply and make results of sums. */
+enum { MULTIPLIERS = 2 * GROUP, THREADS8 = GROUP + MULTIPLIERS,
+       MULTIPLIER_WARPS = MULTIPLIERS / 32, BESIDE = RV_CUDA_INT8_BESIDE, HELPERS = GROUP - 32 };
 
-/* Both warpgroups multiply halves of a tile of 128 x 128.  As many lines are on their way as have room. */
-struct tiling8 : tiling<1, 128, true, 1> {
-    using base = tiling<1, 128, true, 1>;
-    static constexpr int STAGES = 192 * 1024 / base::STAGE_BYTES, RING = STAGES * base::STAGE_BYTES;
+/* 128 rows of weights, of which a warpgroup has half, times up to 256 rows of x.  As many lines are on their way as have room. */
+struct tiling8 {
+    static constexpr int SHARE = 1, WEIGHTS = 128, MOST = 256, A_BYTES = WEIGHTS * LINE, STAGE_BYTES = A_BYTES + MOST * LINE;
+    static constexpr int STAGES = 192 * 1024 / STAGE_BYTES, RING = STAGES * STAGE_BYTES;
 };
 
 /* What lies beside the ring.  w, x: columns with outliers of a tile's weights and rows, side by side, up to a multiple of AT_ONCE: zeros behind the last. */
 enum { AT_ONCE = 8 };
 template <typename T, class S> struct beside {
-    float w[BESIDE][S::BN];
-    alignas(16) T x[S::BM][BESIDE];
+    float w[BESIDE][S::WEIGHTS];
+    alignas(16) T x[S::MOST][BESIDE];
     uint64_t full, empty;                /* w and x                                             */
-    uint64_t summed, taken;              /* sums, or what add_dense made of results, are in their stages; results are made of them */
-    uint64_t valued;                     /* results of a tile with dense rows lie where its sums were, as f32 */
-    uint64_t lines[3 * S::STAGES];       /* of the ring: filled; free; weights for dense rows made */
+    uint64_t summed;                     /* other parts' sums are here                          */
+    uint64_t lines[2 * S::STAGES];       /* of the ring: filled; free                           */
 };
 template <typename T> constexpr int shared_bytes8() { return 1024 + tiling8::RING + (int)sizeof(beside<T, tiling8>); }
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-static_assert(ENDERS == MAKERS, "who makes results makes weights of dense rows");
+/* A number that nothing is found from ahead of here: what a tile's end is made of would wait in registers while the tile is multiplied. */
+static __device__ __forceinline__ int32_t anew(int32_t x) {
+    asm volatile("" : "+r"(x)::"memory");
+    return x;
+}
 
 /* ---- which lines of which tiles ---- */
 
 /* A block's tiles in turn, and which lines of the columns it multiplies. */
 struct walk {
     const args8 &g;
-    int32_t unit, units, apart, from, lines, place, level, part;
+    int32_t unit, units, apart, from, lines, place, part;
     __device__ __forceinline__ walk(const args8 &g_) : g(g_) {
-        const int32_t blocks = g.share * g.stack * g.split, rank = blocks > 1 ? (int32_t)cluster_rank() : 0;
+        const int32_t blocks = g.share * g.split, rank = blocks > 1 ? (int32_t)cluster_rank() : 0;
         place = rank % g.share;
-        level = rank / g.share % g.stack;
-        part = rank / (g.share * g.stack);
+        part = rank / g.share;
         unit = (int32_t)blockIdx.x / blocks;
         apart = (int32_t)gridDim.x / blocks;
         units = g.a.tiles_m * g.a.tiles_n;
@@ -65,26 +69,28 @@ struct walk {
         lines = lines_of(part);
     }
     /* Of a block of the cluster. */
-    __device__ __forceinline__ uint32_t rank_of(int32_t part_, int32_t level_, int32_t place_) const { return (uint32_t)((part_ * g.stack + level_) * g.share + place_); }
+    __device__ __forceinline__ uint32_t rank_of(int32_t part_, int32_t place_) const { return (uint32_t)(part_ * g.share + place_); }
     __device__ __forceinline__ int32_t first_line(int32_t of) const { return g.a.k_blocks * of / g.split; }
     __device__ __forceinline__ int32_t lines_of(int32_t of) const { return first_line(of + 1) - first_line(of); }
     __device__ __forceinline__ bool more() const { return unit < units; }
     __device__ __forceinline__ void next() { unit += apart; }
+    /* Its first row of x, and of weights. */
     template <class S> __device__ __forceinline__ void tile(int32_t *m, int32_t *n) const {
         const int32_t tm = g.a.n_first ? unit / g.a.tiles_n : unit % g.a.tiles_m, tn = g.a.n_first ? unit % g.a.tiles_n : unit / g.a.tiles_m;
-        *m = (tm * g.stack + level) * S::BM;
-        *n = (tn * g.share + place) * S::BN;
+        *m = tm * g.wide;
+        *n = (tn * g.share + place) * S::WEIGHTS;
     }
-    /* Of a tile's rows each part makes the results of so many, one part's below the other's. */
-    template <class S> __device__ __forceinline__ int32_t own_rows() const { return S::BM / g.split; }
-    /* Of the rows of the cluster's tiles, whose blocks go the same way: m is this one's first.  After wait_for_previous(). */
-    template <class S> __device__ __forceinline__ bool any_dense(int32_t m) const {
+    /* Of a tile's rows of x, UNIT at a time, each part makes the results of some. */
+    enum { UNIT = 16 };
+    __device__ __forceinline__ int32_t first_unit(int32_t of) const { return g.wide / UNIT * of / g.split; }
+    /* Of a tile's rows of x, or their neighbours: a cluster's blocks go the same way.  found: columns with outliers, more than which no row has.  After wait_for_previous(). */
+    template <class S> __device__ __forceinline__ bool any_dense(int32_t m, int32_t found) const {
         uint32_t any = 0;
-        for (int32_t i = 0; i < g.stack; i++) {
-            const int32_t row = m + (i - level) * S::BM;
-            if (row >= g.a.rows) break;
-            const uint4 v = __ldcg((const uint4 *)(g.dense + row / 32));
-            any |= v.x | v.y | v.z | v.w;
+        if (found <= BESIDE) return false;
+#pragma unroll
+        for (int32_t i = 0; i <= S::MOST / 32; i++) {
+            const int32_t word = m / 32 + i;
+            if (word * 32 < min(m + g.wide, g.a.rows)) any |= __ldcg(g.dense + word);
         }
         return any;
     }
@@ -115,18 +121,15 @@ template <class S> struct addresses {
     uint32_t data, bars, peers;          /* bars: what `full` and `empty` point to, one behind the other; peers: those of the block this lane tells that a stage is free */
     bool tells, alone;
     __device__ __forceinline__ addresses(const args8 &g, const walk &w, const ring<S> &r) {
-        const int32_t lane = (int32_t)threadIdx.x % 32, side = lane < g.share ? lane : w.place, other = lane - g.share;      /* of a column's blocks, but this one */
+        const int32_t lane = (int32_t)threadIdx.x % 32;
         data = __shfl_sync(~0u, shared_address(r.data), 0);
         bars = __shfl_sync(~0u, shared_address(r.full), 0);
-        alone = g.share * g.stack == 1;
-        tells = lane < senders(g);
-        peers = peer_address(bars, tells ? w.rank_of(w.part, lane < g.share ? w.level : other + (other >= w.level), side) : 0u);
+        alone = g.share == 1;
+        tells = lane < g.share;
+        peers = peer_address(bars, w.rank_of(w.part, tells ? lane : 0));
     }
-    /* Blocks that copy to one. */
-    static __device__ __forceinline__ int32_t senders(const args8 &g) { return g.share + g.stack - 1; }
     __device__ __forceinline__ uint32_t filled(uint32_t stage) const { return bars + stage * 8; }
     __device__ __forceinline__ uint32_t free(uint32_t stage) const { return bars + (S::STAGES + stage) * 8; }
-    __device__ __forceinline__ uint32_t made(uint32_t stage) const { return bars + (2 * S::STAGES + stage) * 8; }
     __device__ __forceinline__ uint32_t stage(uint32_t i) const { return data + i * S::STAGE_BYTES; }
     /* One warp has read what is in a stage: to all whose copies may go there. */
     __device__ __forceinline__ void release(uint32_t stage) const {
@@ -135,36 +138,69 @@ template <class S> struct addresses {
         else arrive_at_peer(peers + (S::STAGES + stage) * 8);
     }
 };
-/* A warpgroup: 64 rows times 128 of weights, line by line, to sums; its stages are free then.  held: stages that are not its.  made(stage): waits for what else is to be there. */
-template <class S, typename D, typename M, typename T>
-static __device__ __forceinline__ void multiply_lines(D (&sums)[64], const addresses<S> &a, cursor<S> &c, uint32_t held, int32_t lines, int group, M made, T) {
+/* A warpgroup: 64 of weights times N rows of x, line by line, to sums; its stages are free then.  held: stages that are not its.  make(i, stage): makes what else line i is of. */
+template <int N, class S, typename D, typename M, typename T>
+static __device__ __forceinline__ void multiply_lines(D (&sums)[S::MOST / 2], const addresses<S> &a, cursor<S> &c, uint32_t held, int32_t lines, int group, M make, T) {
     const uint32_t pa = operand_at(a.data + (uint32_t)group * 64 * LINE), pb = operand_at(a.data + S::A_BYTES);
     uint32_t before = 0;
+    int32_t released = 0;                /* lines whose stages are free                         */
 #pragma unroll 1
     for (int32_t i = 0; i < lines; i++, c.next(held)) {
-        wait_at(a.filled(c.at), c.parity());
-        made(c.at);
+        make(i, c.at);
+        if (!is_over_at(a.filled(c.at), c.parity())) {       /* nothing to multiply yet: let go of what was  */
+            product_wait<0>();
+            if (i > released) a.release(before), released = i;
+            wait_at(a.filled(c.at), c.parity());
+        }
         product_begin();
-        line_product(sums, pa + c.at * (S::STAGE_BYTES / 16), pb + c.at * (S::STAGE_BYTES / 16), i, T());
+        line_product(sums, pa + c.at * (S::STAGE_BYTES / 16), pb + c.at * (S::STAGE_BYTES / 16), i, T(), line_of<N>());
         product_commit();
         product_wait<1>();
-        if (i) a.release(before);
+        if (i > released) a.release(before), released = i;
         before = c.at;
     }
     product_wait<0>();
     a.release(before);
 }
-/* Where a tile's sums are: 64 rows in each of two stages, 16 bytes of them exchanged so that those of neighbouring rows do not meet in a bank. */
+template <class S, typename D, typename M, typename T>
+static __device__ __forceinline__ void multiply_wide(int32_t wide, D (&sums)[S::MOST / 2], const addresses<S> &a, cursor<S> &c, uint32_t held, int32_t lines, int group, M make, T) {
+    if (wide == 256) multiply_lines<256, S>(sums, a, c, held, lines, group, make, T());
+    else if (wide == 208) multiply_lines<208, S>(sums, a, c, held, lines, group, make, T());
+    else multiply_lines<128, S>(sums, a, c, held, lines, group, make, T());
+}
+
+/* ---- where a tile's sums and results are: in the two stages that it holds ---- */
+
+/* HALF rows of x at a time have room for their sums, 512 bytes a row.  Of every UNIT of them a warp makes the results of two: a warp's rows lie together, so that its addresses and
+ * those of a thread that has sums differ by constants alone.  Before the sums are HALF rows of results of 256 bytes, for tiles with dense rows: those of the second half stay where their
+ * sums were.  Neighbours of 16 bytes are exchanged so that rows do not meet in a bank. */
 template <class S> struct sums_place {
-    uint32_t stage[2];
-    __device__ __forceinline__ void take(cursor<S> &c) {
-        stage[0] = c.at, c.next();
-        stage[1] = c.at, c.next();
+    enum { UNITS = 8, HALF = UNITS * walk::UNIT, OF_ROW = S::WEIGHTS * 4, OF_WARP = 2 * UNITS * OF_ROW, RESULTS = HALF * OF_ROW / 2, IN_FIRST = (S::STAGE_BYTES - RESULTS) / OF_WARP };
+    uint32_t stage[2], at[2];            /* and their addresses                                 */
+    __device__ __forceinline__ void take(const addresses<S> &a, cursor<S> &c) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            wait_at(a.filled(c.at), c.parity());
+            stage[i] = c.at;
+            at[i] = a.stage(c.at);
+            c.next();
+        }
     }
     __device__ __forceinline__ uint32_t held() const { return 1u << stage[0] | 1u << stage[1]; }
-    __device__ __forceinline__ int32_t *row(const ring<S> &r, int32_t i) const { return (int32_t *)r.stage(i < 64 ? stage[0] : stage[1]) + i % 64 * S::BN; }
-    /* Of four neighbours, which they are of a row. */
-    static __device__ __forceinline__ int32_t exchanged(int32_t row, int32_t four) { return (four ^ (row & 3) * 2) * 4; }
+    /* Of a warp, the first of its two rows of the first unit: the next one is OF_ROW further, those of the next unit 2 OF_ROW. */
+    __device__ __forceinline__ uint32_t sums(int32_t warp) const { return warp < IN_FIRST ? at[0] + RESULTS + (uint32_t)warp * OF_WARP : at[1] + (uint32_t)(warp - IN_FIRST) * OF_WARP; }
+    static __device__ __forceinline__ uint32_t sums_of(int32_t warp, int32_t four) { return (uint32_t)(four ^ warp % 4 * 2) * 16; }
+    /* Of a warp's row of a unit, which is 0 or 1: eight neighbours. */
+    __device__ __forceinline__ uint32_t results(int32_t warp, int32_t unit, int32_t row, int32_t eight) const {
+        const uint32_t of = (uint32_t)(eight ^ (warp % 4 * 2 + row)) * 16;
+        return of + (unit < UNITS ? at[0] + (uint32_t)warp * (OF_WARP / 2) + (uint32_t)(2 * unit + row) * (OF_ROW / 2) : sums(warp) + (uint32_t)(2 * (unit - UNITS) + row) * OF_ROW);
+    }
 };
+static_assert(tiling8::STAGE_BYTES * 2 == sums_place<tiling8>::RESULTS + MULTIPLIER_WARPS * sums_place<tiling8>::OF_WARP && walk::UNIT == 2 * MULTIPLIER_WARPS, "sums and results have room");
+
+/* ---- who meets ---- */
+
+/* The warps that multiply. */
+static __device__ __forceinline__ void multipliers_meet() { group_sync(2, MULTIPLIERS); }
 #endif
 #endif

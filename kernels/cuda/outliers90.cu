@@ -1,32 +1,31 @@
 /* outliers90.cu - what outliers add to an LLM.int8 product with many rows, where they are in many columns: `down` has some dozens a row, in other
  * columns each.
  *
- * The one idea: nobody waits for memory.  Some warps bring codes of 16 rows of weights, a few thousand columns at a time, and leave them column by column in one of two
- * panels of shared memory, while the others add what is in the other panel: half a warp takes a row's list, entry by entry, and each lane has a row of weights.  What
- * a code is as a weight, rounded, stands in a table.  Sums are in ascending order of columns, as int8_90.cuh adds those that are beside a tile.
+ * The one idea: only columns in which some row has an outlier are looked at.  Codes of 32 rows of weights come through shared memory, whole lines of them; those of
+ * the columns that count become weights, rounded, side by side in a panel, as many as have room: a lane has a row of weights, a warp 32 columns.  Then a row's list is added entry by entry,
+ * eight lanes a row and each of them four weights.  Sums are in ascending order of columns, as int8_end90.cuh adds those that are beside a tile.
  */
-#include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/attend.cuh"
 #include "kernels/cuda/int8_many.cuh"
 #include "kernels/cuda/launch.cuh"
 
-enum { BRINGERS = 14, ADDERS = 18,       /* warps                                               */
-       THREADS = (BRINGERS + ADDERS) * 32,
-       WIDE = 16,                        /* rows of weights at a time                           */
-       STEP = 128,                       /* columns, of which slices have whole numbers         */
-       UNITS = 2,                        /* that a warp has asked for                           */
-       AHEAD = 4,                        /* pairs of rows whose entries are asked for before their turn */
-       MOST_PAIRS = 32,                  /* of rows, that a warp has                            */
-       TOGETHER = 4,                     /* entries                                             */
-       PANEL_BYTES = 64 << 10,           /* of codes, at most                                   */
-       TABLE = 256 * WIDE,               /* weights of all codes                                */
-       WEIGHT_BYTES = WIDE * 4,          /* of those of one code                                */
-       NEAR_BYTES = 2 * 32 * 8,          /* of a warp: entries of two rows, twice               */
+enum { WARPS = 32, THREADS = WARPS * 32,
+       WEIGHTS = 32,                     /* rows of weights at a time                           */
+       CHUNK = WARPS * 32,               /* columns at a time: a word of them a warp            */
+       CODES_LD = CHUNK + 16, CHUNK_BYTES = WEIGHTS * CODES_LD,       /* from one row's codes to the next; of all */
+       OF_LANE = 4, LANES = WEIGHTS / OF_LANE, ROWS = 32 / LANES,      /* weights; of a row; rows of a warp at a time */
+       TASKS = 8,                        /* of ROWS rows, that a warp has at most               */
+       AT_ONCE = WARPS * TASKS * ROWS,
+       BATCH = 2 * LANES,                /* entries of a row                                    */
+       NEAR_LD = BATCH * 8 + 32,         /* bytes from one row's to the next                    */
+       COLUMN = WEIGHTS * 2,             /* bytes of a panel's column                           */
+       MOST_WORDS = RV_CUDA_INT8_MOST / 32,
        MOST_BYTES = 227 << 10 };         /* of shared memory                                    */
+static_assert(MOST_WORDS == THREADS && AT_ONCE <= THREADS, "a thread a word, and a row's number of entries");
 
 struct outlier_args {
     const int8_row *rows;
-    const uint32_t *columns, *list;
-    const uint16_t *starts, *column_starts;
+    const uint32_t *columns, *marked, *list;
     const int32_t *n_columns;
     const void *x;
     const int8_t *w;
@@ -35,304 +34,233 @@ struct outlier_args {
     int64_t x_ld, out_ld;
     int32_t n, w_rows, pitch;
     int32_t listed;                      /* entries of a list, at most: rows of more are dense  */
-    int32_t together;                    /* slices of a panel                                   */
-    int32_t widest, at_once;             /* columns of a panel, at most; rows of activations that have room together */
+    int32_t chunks;                      /* that have room: two or three                        */
+    int32_t room;                        /* columns of a panel                                  */
     float threshold;
 };
 
+/* What lies in shared memory; behind it codes of chunks, and the panel. */
+struct alignas(16) shared_room {
+    uint8_t near[WARPS][ROWS * NEAR_LD]; /* entries: where the column is in the panel, the value */
+    uint16_t entries[AT_ONCE];           /* of a row's list                                     */
+    uint32_t bits[MOST_WORDS];           /* columns that count                                  */
+    uint16_t before[MOST_WORDS + 1];     /* how many before each 32                             */
+    int32_t sums[WARPS];
+};
+
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-/* ---- what a block does, panel after panel ---- */
+/* A chunk's codes: a warp has a row of them. */
+static __device__ __forceinline__ void bring(const outlier_args &g, int32_t first, int32_t column, int8_t *codes) {
+    const int32_t row = (int32_t)threadIdx.x / 32, lane = (int32_t)threadIdx.x % 32;
+    const int8_t *const from = g.w + (int64_t)(first + row) * g.pitch + column;
+#pragma unroll
+    for (int i = 0; i < CHUNK / 512; i++) {
+        const int32_t at = (i * 32 + lane) * 16;
+        const bool there = first + row < g.w_rows && column + at < g.pitch;
+        copy16(shared_address(codes + row * CODES_LD + at), there ? from + at : g.w, there);
+    }
+    copies_commit();
+}
+static_assert(WEIGHTS == WARPS && CHUNK % 512 == 0, "a warp brings a row");
 
-/* Tiles of WIDE rows of weights; for each as many rows of activations as have room; of those panel after panel of columns. */
-struct panels {
-    const outlier_args &g;
-    int32_t steps, passes, each;         /* of STEP columns; of rows; panels a pass             */
-    int32_t at, first, row0, slice;      /* which it is; row of weights, row of x, slice it begins with */
-    __device__ __forceinline__ panels(const outlier_args &g_) : g(g_), at(0), first((int32_t)blockIdx.x * WIDE), row0(0), slice(0) {
-        steps = (g.pitch + STEP - 1) / STEP;
-        passes = (g.n + g.at_once - 1) / g.at_once;
-        each = SLICES / g.together;
+/* Of a warp's word, columns that count: to the panel, from `to` on.  codes: this lane's row's.  bits: the same for the warp. */
+template <typename T> static __device__ __forceinline__ void put_columns(const int8_t *codes, uint32_t bits, float scale, T *to) {
+#pragma unroll 1
+    while (bits) {
+        const uint32_t second = bits & (bits - 1);
+        const int32_t a = codes[__ffs((int32_t)bits) - 1], b = codes[(__ffs((int32_t)second) - 1) & 31];
+        to[0] = int8_weight<T>((float)a, scale);
+        if (second) to[WEIGHTS] = int8_weight<T>((float)b, scale);
+        to += 2 * WEIGHTS;
+        bits = second & (second - 1);
     }
-    __device__ __forceinline__ bool more() const { return first < g.w_rows; }
-    __device__ __forceinline__ void next() {
-        at++;
-        if ((slice += g.together) < SLICES) return;
-        slice = 0;
-        if ((row0 += g.at_once) < g.n) return;
-        row0 = 0;
-        first += (int32_t)gridDim.x * WIDE;
+}
+
+/* A column's number among those that count. */
+static __device__ __forceinline__ int32_t rank_of(const shared_room &s, int32_t column) { return s.before[column / 32] + __popc(s.bits[column / 32] & ((1u << column % 32) - 1)); }
+
+/* Columns that count, and how many before each 32. */
+static __device__ __forceinline__ void count_columns(const outlier_args &g, shared_room &s) {
+    const int32_t me = (int32_t)threadIdx.x, lane = me % 32, warp = me / 32;
+    const uint32_t bits = me < (g.pitch + 31) / 32 ? __ldcg(g.marked + me) : 0u;
+    int32_t before = __popc(bits);
+#pragma unroll
+    for (int d = 1; d < 32; d *= 2) {
+        const int32_t other = __shfl_up_sync(~0u, before, d);
+        if (lane >= d) before += other;
     }
-    __device__ __forceinline__ int32_t first_step() const { return slice_start(steps, slice); }
-    __device__ __forceinline__ int32_t end_step() const { return slice_start(steps, slice + g.together); }
-    __device__ __forceinline__ int32_t rows() const { return min(g.at_once, g.n - row0); }
-    __device__ __forceinline__ bool begins_tile() const { return row0 == 0 && slice == 0; }
-    __device__ __forceinline__ int32_t tile() const { return at / (each * passes); }
-    __device__ __forceinline__ uint32_t panel() const { return (uint32_t)at & 1; }
-    __device__ __forceinline__ uint32_t parity() const { return (uint32_t)at >> 1 & 1; }
+    if (lane == 31) s.sums[warp] = before;
+    __syncthreads();
+    for (int w = 0; w < warp; w++) before += s.sums[w];
+    s.bits[me] = bits;
+    s.before[me] = (uint16_t)(before - __popc(bits));
+    if (me == THREADS - 1) s.before[THREADS] = (uint16_t)before;
+    __syncthreads();
+}
+
+/* Four weights, rounded. */
+template <typename T> static __device__ __forceinline__ void weights_of(float (&w)[OF_LANE], uint2 v) {
+    const float2 a = pair_of(v.x, T()), b = pair_of(v.y, T());
+    w[0] = a.x, w[1] = a.y, w[2] = b.x, w[3] = b.y;
+}
+
+/* A row's entries from `at` on, two a lane: beyond the list's end there is anything. */
+template <typename T, bool BY_CALL> struct batch {
+    uint32_t entry[2];
+    __device__ __forceinline__ void ask(const outlier_args &g, int32_t row, int32_t at, int32_t n) {
+#pragma unroll
+        for (int u = 0; u < 2; u++) {
+            const int32_t i = at + u * LANES + (int32_t)threadIdx.x % LANES;
+            entry[u] = i < n ? __ldcg(BY_CALL ? g.columns + i : g.list + (int64_t)row * g.listed + i) : 0u;
+        }
+    }
+    /* Those whose columns are in the panel, number [base, end), go to shared memory, zeros behind them: how many there are. */
+    __device__ __forceinline__ int32_t lay(const outlier_args &g, const shared_room &s, uint8_t *near, int32_t row, int32_t at, int32_t n, int32_t base, int32_t end) const {
+        int32_t all = 0;
+#pragma unroll
+        for (int u = 0; u < 2; u++) {
+            const int32_t place = u * LANES + (int32_t)threadIdx.x % LANES, i = at + place, column = BY_CALL ? (int32_t)entry[u] : column_of(entry[u]);
+            const int32_t number = i < n ? (BY_CALL ? i : rank_of(s, column)) : end;
+            const bool in = number < end;
+            float x = 0;
+            if (in) x = BY_CALL ? to_f32(outlier_value<T>(g.x, g.x_ld, row, column, g.threshold)) : value_of<T>(entry[u]);
+            *(uint2 *)(near + place * 8) = make_uint2(in ? (uint32_t)(number - base) * COLUMN : 0u, __float_as_uint(x));
+            all += __popc(__ballot_sync(~0u, in) >> (threadIdx.x % 32 / LANES * LANES) & ((1u << LANES) - 1));
+        }
+        return all;
+    }
 };
 
-/* Where things lie in shared memory. */
-struct shared {
-    int32_t widest;
-    uint64_t *full, *empty;
-    static __device__ __forceinline__ uint8_t *memory() {
-        extern __shared__ uint4 bytes[];
-        return (uint8_t *)bytes;
-    }
-    __device__ __forceinline__ int8_t *panel(uint32_t i) const { return (int8_t *)(memory() + (int32_t)i * (widest * WIDE)); }
-    __device__ __forceinline__ float *table(int32_t i) const { return (float *)(memory() + 2 * widest * WIDE) + i * TABLE; }
-    __device__ __forceinline__ uint2 *near(int32_t warp) const { return (uint2 *)(memory() + 2 * widest * WIDE + 2 * TABLE * (int32_t)sizeof(float) + warp * NEAR_BYTES); }
-    __device__ __forceinline__ float *sums() const { return (float *)near(ADDERS); }
-};
-
-/* ---- codes to shared memory ---- */
-
-/* Where column k of a panel lies: its rows' codes together, and of eight that a warp writes at a time no two meet in a bank. */
-static __device__ __forceinline__ int32_t place_in_panel(int32_t k) { return (k ^ (k >> 4 & 7)) * WIDE; }
-
-/* A lane's part of STEP columns: 16 of them of four rows. */
-struct unit { uint4 row[4]; };
-static __device__ __forceinline__ void read_unit(const outlier_args &g, unit &u, int32_t first, int32_t step) {
-    const int32_t lane = (int32_t)threadIdx.x % 32, k = step * STEP + lane % 8 * 16, row = first + lane / 8 * 4;
-#pragma unroll
-    for (int i = 0; i < 4; i++) u.row[i] = row + i < g.w_rows && k < g.pitch ? __ldcg((const uint4 *)(g.w + (int64_t)(row + i) * g.pitch + k)) : make_uint4(0, 0, 0, 0);
-}
-/* k: its first column in the panel. */
-static __device__ __forceinline__ void write_unit(const unit &u, int8_t *panel, int32_t k) {
-    const int32_t lane = (int32_t)threadIdx.x % 32, four = lane / 8 * 4;
-#pragma unroll
-    for (int q = 0; q < 4; q++) {
-        auto word = [&](int i) { return q == 0 ? u.row[i].x : q == 1 ? u.row[i].y : q == 2 ? u.row[i].z : u.row[i].w; };
-        const uint32_t a = __byte_perm(word(0), word(1), 0x5140), b = __byte_perm(word(2), word(3), 0x5140), c = __byte_perm(word(0), word(1), 0x7362), d = __byte_perm(word(2), word(3), 0x7362);
-        const uint32_t columns[4] = { __byte_perm(a, b, 0x5410), __byte_perm(a, b, 0x7632), __byte_perm(c, d, 0x5410), __byte_perm(c, d, 0x7632) };
-#pragma unroll
-        for (int i = 0; i < 4; i++) *(uint32_t *)(panel + place_in_panel(k + lane % 8 * 16 + q * 4 + i) + four) = columns[i];
+/* Where sums go: to what the product adds, where a row without outliers has the one number that changes none; or to the product's results. */
+template <typename T, bool AFTER> static __device__ __forceinline__ void leave(const outlier_args &g, int32_t row, int32_t first, bool has, const float (&sum)[OF_LANE]) {
+    const int32_t col = first + (int32_t)threadIdx.x % LANES * OF_LANE;
+    const int64_t at = (int64_t)row * g.out_ld + col;
+    if (row >= g.n || col >= g.w_rows) return;
+    if (!AFTER) *(float4 *)((float *)g.out + at) = has ? make_float4(sum[0], sum[1], sum[2], sum[3]) : make_float4(-0.f, -0.f, -0.f, -0.f);
+    else if (has) {
+        uint2 *const to = (uint2 *)((T *)g.out + at);
+        const uint2 y = __ldcg(to);
+        const float2 a = pair_of(y.x, T()), b = pair_of(y.y, T());
+        const float v[4] = { a.x + sum[0], a.y + sum[1], b.x + sum[2], b.y + sum[3] };
+        uint32_t packed[2];
+        pack_counted(packed, v, T());
+        *to = make_uint2(packed[0], packed[1]);
     }
 }
-/* A warp's units one after the other, whichever panels they are of. */
-struct unit_walk {
-    panels p;
-    int32_t step;
-    __device__ __forceinline__ unit_walk(const outlier_args &g) : p(g) { step = first(); }
-    __device__ __forceinline__ int32_t first() const { return p.first_step() + (int32_t)threadIdx.x / 32; }
-};
-static __device__ __forceinline__ void read_next(const outlier_args &g, unit_walk &ahead, unit &u) {
-    while (ahead.p.more() && ahead.step >= ahead.p.end_step()) {
-        ahead.p.next();
-        ahead.step = ahead.first();
+
+/* What a warp's rows have of a panel.  Kept from one panel to the next: sums, and how many entries have been added. */
+struct kept_sums { float sum[TASKS][OF_LANE]; int32_t added[TASKS]; };
+template <typename T, bool AFTER, bool BY_CALL>
+static __device__ __forceinline__ void add_panel(const outlier_args &g, shared_room &s, const uint8_t *panel, kept_sums &kept, int32_t row0, int32_t first, int32_t base, int32_t end, bool begins, bool ends) {
+    const int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32, mine = lane / LANES, rows = min((int32_t)AT_ONCE, g.n - row0);
+    uint8_t *const near = s.near[warp] + mine * NEAR_LD, *const to = near;
+    const uint8_t *const weights = panel + lane % LANES * (OF_LANE * 2);
+#pragma unroll 1
+    for (int32_t i = 0; (i * WARPS + warp) * ROWS < rows; i++) {
+        const int32_t in_pass = (i * WARPS + warp) * ROWS + mine, row = row0 + in_pass, n = in_pass < rows ? s.entries[in_pass] : 0;
+        int32_t at = begins ? 0 : kept.added[i];
+        float sum[OF_LANE];
+#pragma unroll
+        for (int j = 0; j < OF_LANE; j++) sum[j] = begins ? 0.f : kept.sum[i][j];
+        batch<T, BY_CALL> now;
+        now.ask(g, row, at, n);
+        bool going = true;
+        while (__any_sync(~0u, going && at < n)) {
+            const int32_t there = now.lay(g, s, to, row, at, going ? n : 0, base, end), most = (int32_t)__reduce_max_sync(~0u, (uint32_t)there);
+            at += there;
+            going = there == BATCH;
+            now.ask(g, row, at, going ? n : 0);
+            __syncwarp();
+#pragma unroll 1
+            for (int32_t j = 0; j < most; j += 4) {
+                uint4 two[2];
+                uint2 w[4];
+#pragma unroll
+                for (int u = 0; u < 2; u++) two[u] = *(const uint4 *)(near + (j + 2 * u) * 8);
+#pragma unroll
+                for (int u = 0; u < 2; u++) w[2 * u] = *(const uint2 *)(weights + two[u].x), w[2 * u + 1] = *(const uint2 *)(weights + two[u].z);
+#pragma unroll
+                for (int u = 0; u < 4; u++) {
+                    const float x = __uint_as_float(u % 2 ? two[u / 2].w : two[u / 2].y);
+                    float of[OF_LANE];
+                    weights_of<T>(of, w[u]);
+#pragma unroll
+                    for (int k = 0; k < OF_LANE; k++) sum[k] = __fmaf_rn(x, of[k], sum[k]);
+                }
+            }
+            __syncwarp();                /* all have read what is written next                  */
+        }
+        if (ends) {
+            leave<T, AFTER>(g, row, first, n > 0, sum);
+            continue;
+        }
+        kept.added[i] = at;
+#pragma unroll
+        for (int j = 0; j < OF_LANE; j++) kept.sum[i][j] = sum[j];
     }
-    if (ahead.p.more()) read_unit(g, u, ahead.p.first, ahead.step);
-    ahead.step += BRINGERS;
 }
-template <typename T> static __device__ __forceinline__ void make_table(const outlier_args &g, float *table, int32_t first) {
-    const int32_t row = first + (int32_t)threadIdx.x % WIDE;
-    const float scale = row < g.w_rows ? __ldg(g.w_scale + row) : 0.f;
-    for (int32_t i = (int32_t)threadIdx.x; i < TABLE; i += BRINGERS * 32) table[i] = to_f32(int8_weight<T>((float)(i / WIDE - 128), scale));
-}
-static_assert(BRINGERS * 32 % WIDE == 0, "a thread makes weights of one row");
-/* BRINGERS warps.  What is read lands in registers that nobody touches before it is written. */
-template <typename T> static __device__ __forceinline__ void bring_panels(const outlier_args &g, const shared &s) {
+
+template <typename T, bool AFTER, bool BY_CALL> static __device__ __forceinline__ void add_lists(const outlier_args &g, shared_room &s, int8_t *codes) {
+    const int32_t me = (int32_t)threadIdx.x, warp = me / 32, lane = me % 32, chunks = (g.pitch + CHUNK - 1) / CHUNK, apart = (int32_t)gridDim.x * WEIGHTS;
+    uint8_t *const panel = (uint8_t *)codes + g.chunks * CHUNK_BYTES;
+    kept_sums kept;
     wait_for_previous();
     if (__ldcg(g.n_columns) <= RV_CUDA_INT8_BESIDE || !__ldcg(g.n_columns + 1)) return;
-    unit units[UNITS];
-    unit_walk ahead(g), now(g);
-    const panels &p = now.p;
-#pragma unroll
-    for (int i = 0; i < UNITS; i++) read_next(g, ahead, units[i]);
-    auto begin = [&] {
-        if (!p.more()) return;
-        barrier_wait(&s.empty[p.panel()], p.parity() ^ 1);
-        if (p.begins_tile()) make_table<T>(g, s.table(p.tile() & 1), p.first);
+    /* Chunks in turn: of tiles of WEIGHTS rows of weights; for each as many rows of x as a block can have; of those all columns. */
+    struct { int32_t first, row0, chunk; } ahead = { (int32_t)blockIdx.x * WEIGHTS, 0, 0 }, now = ahead;
+    auto next = [&](auto &w) {
+        if (++w.chunk < chunks) return;
+        w.chunk = 0;
+        if ((w.row0 += AT_ONCE) < g.n) return;
+        w.row0 = 0;
+        w.first += apart;
     };
-    auto bring = [&](unit &u) {
-        while (p.more() && now.step >= p.end_step()) {
-            warp_arrive(&s.full[p.panel()]);
-            now.p.next();
-            now.step = now.first();
-            begin();
-        }
-        if (!p.more()) return false;
-        write_unit(u, s.panel(p.panel()), (now.step - p.first_step()) * STEP);
-        now.step += BRINGERS;
-        read_next(g, ahead, u);
-        return true;
+    auto bring_next = [&](int32_t slot) {
+        if (ahead.first < g.w_rows) bring(g, ahead.first, ahead.chunk * CHUNK, codes + slot * CHUNK_BYTES), next(ahead);
+        else copies_commit();
     };
-    begin();
-    while (bring(units[0]) && bring(units[1])) {}
-}
-static_assert(UNITS == 2, "each by its name");
-
-/* ---- rows of activations ---- */
-
-static __device__ __forceinline__ bool is_listed(const outlier_args &g, int32_t row) { return (uint32_t)__ldcg(&g.rows[row].outliers) - 1 < (uint32_t)g.listed; }
-
-/* By its address in shared memory: one instruction finds it. */
-static __device__ __forceinline__ float weight_at(int32_t address) {
-    float w;
-    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(w) : "r"(address));
-    return w;
-}
-
-/* A warp's rows of a pass: pairs [0, pairs) from row0 on, half a warp a row of each; a lane knows of every 16th pair's.  BY_CALL: entries are of all rows' list. */
-template <typename T, bool BY_CALL> struct adder {
-    static constexpr int OF_LANE = MOST_PAIRS / 16;
-    const outlier_args &g;
-    const shared &s;
-    int32_t found, lane16, half, warp;
-    int32_t row0, pairs, end_row;        /* end_row: of the pass                                */
-    int32_t first_column;                /* of the panel                                        */
-    float *sums;                         /* this lane's, of pair 0                              */
-    bool listed[OF_LANE];
-    uint32_t spans[OF_LANE];             /* of the panel: the first entry, the end << 16        */
-    uint32_t ahead[AHEAD], span_of[AHEAD];
-
-    __device__ __forceinline__ adder(const outlier_args &g_, const shared &s_, int32_t found_) : g(g_), s(s_), found(found_) {
-        warp = (int32_t)threadIdx.x / 32 - BRINGERS;
-        lane16 = (int32_t)threadIdx.x % 16;
-        half = (int32_t)threadIdx.x / 16 % 2;
-    }
-    __device__ __forceinline__ int32_t row_of(int32_t pair) const { return row0 + 2 * pair + half; }
-    __device__ __forceinline__ void begin_pass(const panels &p) {
-        const int32_t most = g.at_once / 2, from = most * warp / ADDERS, there = (p.rows() + 1) / 2 - from;
-        pairs = min(most * (warp + 1) / ADDERS - from, max(there, 0));       /* of sums the same warp's in every pass */
-        row0 = p.row0 + 2 * from;
-        end_row = p.row0 + p.rows();
-        sums = s.sums() + 2 * from * WIDE + half * WIDE + lane16;
-#pragma unroll
-        for (int m = 0; m < OF_LANE; m++) {
-            const int32_t pair = m * 16 + lane16;
-            listed[m] = pair < pairs && row_of(pair) < end_row && is_listed(g, row_of(pair));
+    for (int32_t i = 0; i < g.chunks - 1; i++) bring_next(i);
+    count_columns(g, s);
+    auto before = [&](int32_t chunk) { return (int32_t)s.before[chunk * (CHUNK / 32)]; };
+    int32_t base = 0, end = 0;           /* numbers of the panel's columns                      */
+    float scale = 0;
+    bool begins = true;
+    for (int32_t slot = 0; now.first < g.w_rows; next(now), slot = slot + 1 == g.chunks ? 0 : slot + 1) {
+        const int32_t upto = before(now.chunk + 1);
+        if (now.chunk == 0) {
+            base = 0;
+            begins = true;
+            scale = now.first + lane < g.w_rows ? __ldg(g.w_scale + now.first + lane) : 0.f;
+        } else if (upto - base > g.room) {
+            __syncthreads();
+            add_panel<T, AFTER, BY_CALL>(g, s, panel, kept, now.row0, now.first, base, end, begins, false);
+            base = end;
+            begins = false;
         }
-        for (int32_t i = 0; i < pairs; i++) sums[i * 2 * WIDE] = 0;
-    }
-    __device__ __forceinline__ void ask_spans(const panels &p) {
-        const int32_t to = p.slice + g.together;
-        first_column = p.first_step() * STEP;
-#pragma unroll
-        for (int m = 0; m < OF_LANE; m++) {
-            const int32_t row = row_of(m * 16 + lane16);
-            const uint16_t *starts = BY_CALL ? g.column_starts : g.starts + (int64_t)row * SLICES;
-            spans[m] = 0;
-            if (listed[m]) spans[m] = __ldcg(starts + p.slice) | (to < SLICES ? (uint32_t)__ldcg(starts + to) : BY_CALL ? (uint32_t)found : (uint32_t)__ldcg(&g.rows[row].outliers)) << 16;
+        end = upto;
+        if (g.chunks == 3) copies_wait<1>();
+        else copies_wait<0>();
+        __syncthreads();                 /* codes are there, and all have read what is written from here on */
+        bring_next(slot == 0 ? g.chunks - 1 : slot - 1);
+        if (now.chunk == 0 && me < AT_ONCE) {
+            const int32_t outliers = now.row0 + me < g.n ? __ldcg(&g.rows[now.row0 + me].outliers) : 0;
+            s.entries[me] = (uint16_t)(outliers > g.listed ? 0 : outliers);
         }
-    }
-    __device__ __forceinline__ uint32_t span(int32_t pair) const { return __shfl_sync(~0u, pair < 16 ? spans[0] : spans[1], half * 16 + pair % 16); }
-    /* Behind the last are zeros, which add nothing. */
-    __device__ __forceinline__ uint32_t entry(int32_t pair, int32_t i, int32_t end) const {
-        if (i >= end) return (uint32_t)first_column;
-        if (!BY_CALL) return __ldcg(g.list + row0 * g.listed + (2 * pair + half) * g.listed + i);
-        const uint32_t column = __ldcg(g.columns + i);
-        const T x = outlier_value<T>(g.x, g.x_ld, row_of(pair), (int32_t)column, g.threshold);
-        return column | (uint32_t)*(const uint16_t *)&x << 16;
-    }
-    __device__ __forceinline__ void ask_entry(int u, int32_t pair) {
-        span_of[u] = pair < pairs ? span(pair) : 0u;
-        ahead[u] = entry(pair, (int32_t)(span_of[u] & 0xffff) + lane16, (int32_t)(span_of[u] >> 16));
-    }
-    __device__ __forceinline__ void ask_entries() {
-#pragma unroll
-        for (int u = 0; u < AHEAD; u++) ask_entry(u, u);
-    }
-    /* What a lane has of the next 16 entries of its half's row. */
-    __device__ __forceinline__ void lay(uint2 *near, uint32_t entry) const {
-        near[half * 16 + lane16] = make_uint2((uint32_t)place_in_panel(column_of(entry) - first_column), __float_as_uint(value_of<T>(entry)));
-        __syncwarp();
-    }
-    /* n: of both halves, at most. */
-    __device__ __forceinline__ float add(float sum, const uint2 *near, int32_t n, const int8_t *codes, int32_t table) const {
-#pragma unroll 1
-        for (int32_t j = 0; j < n; j += TOGETHER) {
-            float x[TOGETHER], w[TOGETHER];
-            uint4 two[TOGETHER / 2];
-#pragma unroll
-            for (int u = 0; u < TOGETHER / 2; u++) two[u] = *(const uint4 *)(near + half * 16 + j + 2 * u);
-#pragma unroll
-            for (int u = 0; u < TOGETHER / 2; u++) {
-                x[2 * u] = __uint_as_float(two[u].y), x[2 * u + 1] = __uint_as_float(two[u].w);
-                w[2 * u] = weight_at(table + codes[two[u].x] * WEIGHT_BYTES), w[2 * u + 1] = weight_at(table + codes[two[u].z] * WEIGHT_BYTES);
-            }
-#pragma unroll
-            for (int u = 0; u < TOGETHER; u++) sum = __fmaf_rn(x[u], w[u], sum);
-        }
-        return sum;
-    }
-    __device__ __forceinline__ void add_panel(const panels &p) {
-        uint2 *const near = s.near(warp);
-        const int8_t *const codes = s.panel(p.panel()) + lane16;
-        const int32_t table = (int32_t)shared_address(s.table(p.tile() & 1) + 128 * WIDE + lane16);
-#pragma unroll 1
-        for (int32_t base = 0; base < pairs; base += AHEAD)
-#pragma unroll
-            for (int u = 0; u < AHEAD; u++) {
-                const int32_t pair = base + u;
-                if (pair >= pairs) break;
-                const int32_t begin = (int32_t)(span_of[u] & 0xffff), end = (int32_t)(span_of[u] >> 16), other = __shfl_xor_sync(~0u, end - begin, 16), most = max(end - begin, other);
-                uint2 *const room = near + u % 2 * 32;         /* what was there two pairs ago has been read */
-                lay(room, ahead[u]);
-                ask_entry(u, pair + AHEAD);                    /* its register waits for memory, and nobody for it */
-                if (most == 0) continue;
-                float sum = add(sums[pair * 2 * WIDE], room, min(most, 16), codes, table);
-#pragma unroll 1
-                for (int32_t i = 16; i < most; i += 16) {
-                    const uint32_t now = entry(pair, begin + i + lane16, end);
-                    __syncwarp();        /* all have read those of before                       */
-                    lay(room, now);
-                    sum = add(sum, room, min(most - i, 16), codes, table);
-                }
-                sums[pair * 2 * WIDE] = sum;
-            }
-    }
-    /* Where they go: to what the product adds, where a row without outliers has the one number that changes none; or to the product's results. */
-    template <bool AFTER> __device__ __forceinline__ void leave(int32_t first) const {
-#pragma unroll 4
-        for (int32_t pair = 0; pair < pairs; pair++) {
-            const bool has = __shfl_sync(~0u, pair < 16 ? listed[0] : listed[1], half * 16 + pair % 16);
-            const int32_t row = row_of(pair);
-            if (row >= end_row || first + lane16 >= g.w_rows) continue;
-            const float sum = sums[pair * 2 * WIDE];
-            const int64_t at = (int64_t)row * g.out_ld + first + lane16;
-            if (!AFTER) ((float *)g.out)[at] = has ? sum : -0.f;
-            else if (has) {
-                const uint16_t y = __ldcg((const uint16_t *)g.out + at);
-                ((T *)g.out)[at] = to_act<T>(to_f32(*(const T *)&y) + sum);
-            }
-        }
-    }
-};
-static_assert(MOST_PAIRS == 32, "span() and leave() choose between two");
-
-/* ADDERS warps. */
-template <typename T, bool AFTER, bool BY_CALL> static __device__ __forceinline__ void add_panels(const outlier_args &g, const shared &s) {
-    wait_for_previous();
-    const int32_t found = __ldcg(g.n_columns);
-    if (found <= RV_CUDA_INT8_BESIDE || !__ldcg(g.n_columns + 1)) return;
-    adder<T, BY_CALL> a(g, s, found);
-#pragma unroll 1
-    for (panels p(g); p.more(); p.next()) {
-        if (p.slice == 0) a.begin_pass(p);
-        a.ask_spans(p);
-        a.ask_entries();
-        barrier_wait(&s.full[p.panel()], p.parity());
-        a.add_panel(p);
-        warp_arrive(&s.empty[p.panel()]);
-        if (p.slice + g.together == SLICES) a.template leave<AFTER>(p.first);
+        const int32_t word = now.chunk * (CHUNK / 32) + warp;
+        put_columns<T>(codes + slot * CHUNK_BYTES + lane * CODES_LD + warp * 32, s.bits[word], scale, (T *)panel + (s.before[word] - base) * WEIGHTS + lane);
+        if (now.chunk + 1 < chunks) continue;
+        __syncthreads();
+        add_panel<T, AFTER, BY_CALL>(g, s, panel, kept, now.row0, now.first, base, end, begins, true);
     }
 }
 #endif
 
-/* AFTER: to results in out, which are stored without; else out is for the product to add. */
+/* AFTER: to results in out, which are stored without; else out is for the product to add.  BY_CALL: a row's entries are of all rows' columns. */
 template <typename T, bool AFTER, bool BY_CALL> static __global__ void __launch_bounds__(THREADS, 1) outliers_kernel(const outlier_args g) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-    __shared__ alignas(8) uint64_t barriers[4];
-    const shared s = { g.widest, barriers, barriers + 2 };
+    extern __shared__ uint4 memory[];
     let_next_start();
-    if (threadIdx.x == 0) {
-        for (int i = 0; i < 2; i++) barrier_open(&s.full[i], BRINGERS * WARP_ARRIVALS), barrier_open(&s.empty[i], ADDERS * WARP_ARRIVALS);
-        barriers_opened();
-    }
-    __syncthreads();
-    if (threadIdx.x < BRINGERS * 32) bring_panels<T>(g, s);
-    else add_panels<T, AFTER, BY_CALL>(g, s);
+    add_lists<T, AFTER, BY_CALL>(g, *(shared_room *)memory, (int8_t *)memory + sizeof(shared_room));
 #endif
 }
 
@@ -340,16 +268,12 @@ template <typename T, bool AFTER, bool BY_CALL> static __global__ void __launch_
 
 template <typename T> static cudaError_t launch(outlier_args g, bool after, bool by_call, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
     auto kernel = by_call ? (after ? outliers_kernel<T, true, true> : outliers_kernel<T, false, true>) : after ? outliers_kernel<T, true, false> : outliers_kernel<T, false, false>;
-    const int32_t steps = (g.pitch + STEP - 1) / STEP, blocks = (g.w_rows + WIDE - 1) / WIDE, row_bytes = WIDE * (int32_t)sizeof(float);
-    for (g.together = SLICES; g.together > 1 && (steps * g.together + SLICES - 1) / SLICES * STEP * WIDE > PANEL_BYTES; g.together /= 2) {}
-    g.widest = (steps * g.together + SLICES - 1) / SLICES * STEP;
-    const int32_t fixed = 2 * (g.widest * WIDE + TABLE * (int32_t)sizeof(float)) + ADDERS * NEAR_BYTES, most_pairs = (MOST_BYTES - 64 - fixed) / (2 * row_bytes);
-    if (most_pairs <= 0) return cudaErrorInvalidValue;
-    const int32_t room = 2 * (most_pairs < ADDERS * MOST_PAIRS ? most_pairs : ADDERS * MOST_PAIRS), passes = (g.n + room - 1) / room;
-    g.at_once = (g.n + passes * 2 - 1) / (passes * 2) * 2;
-    const int32_t bytes = fixed + g.at_once * row_bytes;
-    cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    return e ? e : launch_kernel(kernel, dim3((unsigned)(blocks < multiprocessors ? blocks : multiprocessors)), THREADS, (size_t)bytes, overlap, stream, g);
+    const int32_t blocks = (g.w_rows + WEIGHTS - 1) / WEIGHTS;
+    /* With few rows reading the weights takes longest; with many a row's part of each panel does. */
+    g.chunks = g.n <= AT_ONCE / 2 ? 3 : 2;
+    g.room = (MOST_BYTES - (int32_t)sizeof(shared_room) - g.chunks * CHUNK_BYTES) / COLUMN;
+    cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, MOST_BYTES);
+    return e ? e : launch_kernel(kernel, dim3((unsigned)(blocks < multiprocessors ? blocks : multiprocessors)), THREADS, (size_t)MOST_BYTES, overlap, stream, g);
 }
 
 bool rv_cuda_int8_before(const rv_int8 *q) { return q->p.how != rv_few::RV_FEW_STORE || q->p.out.type == RV_F32; }
@@ -357,9 +281,9 @@ bool rv_cuda_int8_before(const rv_int8 *q) { return q->p.how != rv_few::RV_FEW_S
 cudaError_t rv_cuda_outliers90(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream) {
     const rv_few *p = &q->p;
     const bool before = rv_cuda_int8_before(q), by_call = q->rules.by_call && q->call.rows > 1;
-    const outlier_args g = { (const int8_row *)room->rows, room->columns, room->list, room->starts, room->column_starts, room->n_columns, room->h ? room->h : p->x.data,
+    const outlier_args g = { (const int8_row *)room->rows, room->columns, room->marked, room->list, room->n_columns, room->h ? room->h : p->x.data,
                              (const int8_t *)p->w, q->w_scale, before ? (void *)room->more : p->out.data, room->h ? q->pitch : p->x.ld,
-                             before ? (int64_t)p->rows : p->out.ld, p->x.rows, p->rows, q->pitch, rv_cuda_int8_listed(q->pitch), 0, 0, 0, by_call ? 0.f : q->rules.threshold };
+                             before ? (int64_t)p->rows : p->out.ld, p->x.rows, p->rows, q->pitch, rv_cuda_int8_listed(q->pitch), 0, 0, by_call ? 0.f : q->rules.threshold };
     return p->act == RV_BF16 ? launch<__nv_bfloat16>(g, !before, by_call, p->multiprocessors, overlap, stream) : launch<__half>(g, !before, by_call, p->multiprocessors, overlap, stream);
 }
 

@@ -413,9 +413,33 @@ template <typename T> static __global__ void rope_kernel(view<T> qk, const float
     }
 }
 
+/* A thread turns eight neighbours of either half of a head. */
+template <typename T> static __global__ void rope_eight_kernel(view<T> qk, const float *cos_sin, const int32_t *pos, int32_t head_dim) {
+    const int32_t r = (int32_t)blockIdx.x, half = head_dim / 2, p = pos[r];
+    if (p < 0) return;
+    const float *const row = cos_sin + (int64_t)p * head_dim;
+    for (int32_t i = (int32_t)threadIdx.x * 8; i < qk.cols / 2; i += THREADS * 8) {
+        const int32_t j = i % half;
+        T *const at = &qk.at(r, i / half * head_dim + j);
+        eight<T> a = *(const eight<T> *)at, b = *(const eight<T> *)(at + half);
+        const eight<float> co = *(const eight<float> *)(row + j), si = *(const eight<float> *)(row + half + j);
+#pragma unroll
+        for (int k = 0; k < 8; k++) {
+            const float x = to_f32(a.of[k]), y = to_f32(b.of[k]);
+            a.of[k] = to_act<T>(x * co.of[k] - y * si.of[k]);
+            b.of[k] = to_act<T>(y * co.of[k] + x * si.of[k]);
+        }
+        *(eight<T> *)at = a;
+        *(eight<T> *)(at + half) = b;
+    }
+}
+
 cudaError_t rv_cuda_rope(rv_mat qk, const float *cos_sin, const int32_t *pos, int32_t head_dim, cudaStream_t stream) {
+    const bool by_eight = fits_eight(qk) && head_dim % 16 == 0 && (uintptr_t)cos_sin % 16 == 0;
     return with_one(qk.type, [&](auto t) {
-        rope_kernel<<<(unsigned)qk.rows, THREADS, 0, stream>>>(as<decltype(t)>(qk), cos_sin, pos, head_dim);
+        using T = decltype(t);
+        if (by_eight) rope_eight_kernel<T><<<(unsigned)qk.rows, THREADS, 0, stream>>>(as<T>(qk), cos_sin, pos, head_dim);
+        else rope_kernel<<<(unsigned)qk.rows, THREADS, 0, stream>>>(as<T>(qk), cos_sin, pos, head_dim);
     });
 }
 
@@ -431,10 +455,26 @@ static __global__ void kv_store_kernel(view<T> to_k, view<T> to_v, view<T> k, vi
     }
 }
 
+template <typename T>
+static __global__ void kv_store_eight_kernel(view<T> to_k, view<T> to_v, view<T> k, view<T> v, const int32_t *pages, int32_t page_rows,
+                                             int32_t max_pages, const int32_t *slot, const int32_t *pos) {
+    const int32_t r = (int32_t)blockIdx.x, p = pos[r], s = slot ? slot[r] : 0;
+    if (p < 0) return;
+    const int32_t row = pages ? pages[s * max_pages + p / page_rows] * page_rows + p % page_rows : p;
+    for (int32_t c = (int32_t)threadIdx.x * 8; c < k.cols; c += (int32_t)blockDim.x * 8) {
+        const eight<T> a = *(const eight<T> *)&k.at(r, c), b = *(const eight<T> *)&v.at(r, c);
+        *(eight<T> *)&to_k.at(row, c) = a;
+        *(eight<T> *)&to_v.at(row, c) = b;
+    }
+}
+
 cudaError_t rv_cuda_kv_store(rv_kv kv, rv_mat k, rv_mat v, const int32_t *slot, const int32_t *pos, cudaStream_t stream) {
+    const bool by_eight = fits_eight(k) && fits_eight(v) && fits_eight(kv.k) && fits_eight(kv.v);
     return with_one(k.type, [&](auto t) {
         using T = decltype(t);
-        kv_store_kernel<<<(unsigned)k.rows, THREADS, 0, stream>>>(as<T>(kv.k), as<T>(kv.v), as<T>(k), as<T>(v), kv.pages, kv.page_rows,
+        if (by_eight) kv_store_eight_kernel<T><<<(unsigned)k.rows, THREADS / 2, 0, stream>>>(as<T>(kv.k), as<T>(kv.v), as<T>(k), as<T>(v), kv.pages, kv.page_rows,
+                                                                                            kv.max_pages, slot, pos);
+        else kv_store_kernel<<<(unsigned)k.rows, THREADS, 0, stream>>>(as<T>(kv.k), as<T>(kv.v), as<T>(k), as<T>(v), kv.pages, kv.page_rows,
                                                                   kv.max_pages, slot, pos);
     });
 }

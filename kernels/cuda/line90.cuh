@@ -1,0 +1,70 @@
+/* line90.cuh - what a tile of an LLM.int8 product on Hopper is made of: lines' products, shared memory by address.
+ *
+ * Only code under __CUDA_ARCH_FEAT_SM90_ALL may call these.
+ */
+#ifndef RV_KERNELS_CUDA_LINE90_CUH
+#define RV_KERNELS_CUDA_LINE90_CUH
+#include "kernels/cuda/hopper.cuh"
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+/* A whole line, four products, of operands in lower halves; N rows of b. */
+template <int N> struct line_of {};
+#define RV_LINE_STEP(WHAT, REGISTERS, A, B, BY, ADD, TAIL)                                                                                      \
+    "add.u32 a, %" A ", " BY "; add.u32 b, %" B ", " BY "; mov.b64 da, {a, " RV_OPERAND_UPPER "}; mov.b64 db, {b, " RV_OPERAND_UPPER "};\n"     \
+    "\twgmma.mma_async.sync.aligned." WHAT " {" REGISTERS "}, da, db, " ADD TAIL ";\n"
+#define RV_LINE(N, D, T, WHAT, TAIL, REGISTERS, A, B, ADD, ...)                                                                                \
+    static __device__ __forceinline__ void line_product(D (&d)[128], uint32_t a, uint32_t b, int32_t add, T, line_of<N>) {                     \
+        asm volatile("{.reg .pred add, one; .reg .b32 a, b; .reg .b64 da, db; setp.ne.b32 add, %" ADD ", 0; setp.eq.u32 one, 0, 0;\n"         \
+                     RV_LINE_STEP(WHAT, REGISTERS, A, B, "0", "add", TAIL) RV_LINE_STEP(WHAT, REGISTERS, A, B, "2", "one", TAIL)              \
+                     RV_LINE_STEP(WHAT, REGISTERS, A, B, "4", "one", TAIL) RV_LINE_STEP(WHAT, REGISTERS, A, B, "6", "one", TAIL) "}"           \
+                     : __VA_ARGS__ : "r"(a), "r"(b), "r"(add));                                                                               \
+    }
+#define RV_I8(i) "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3]), "+r"(d[i + 4]), "+r"(d[i + 5]), "+r"(d[i + 6]), "+r"(d[i + 7])
+#define RV_I32(i) RV_I8(i), RV_I8(i + 8), RV_I8(i + 16), RV_I8(i + 24)
+#define RV_LINES(N, ...)                                                                                      \
+    RV_LINE(N, float, __nv_bfloat16, "m64n" #N "k16.f32.bf16.bf16", ", 1, 1, 0, 0", __VA_ARGS__)               \
+    RV_LINE(N, float, __half, "m64n" #N "k16.f32.f16.f16", ", 1, 1, 0, 0", __VA_ARGS__)
+#define RV_LINES_OF_CODES(N, ...) RV_LINE(N, int32_t, int8_t, "m64n" #N "k32.s32.s8.s8", "", __VA_ARGS__)
+RV_LINES(128, RV_R64, "64", "65", "66", RV_D32(0), RV_D32(32))
+RV_LINES(256, RV_R128, "128", "129", "130", RV_D32(0), RV_D32(32), RV_D32(64), RV_D32(96))
+RV_LINES_OF_CODES(128, RV_R64, "64", "65", "66", RV_I32(0), RV_I32(32))
+RV_LINES_OF_CODES(208, RV_R104, "104", "105", "106", RV_I32(0), RV_I32(32), RV_I32(64), RV_I8(96))
+RV_LINES_OF_CODES(256, RV_R128, "128", "129", "130", RV_I32(0), RV_I32(32), RV_I32(64), RV_I32(96))
+
+/* Whether the phase of a barrier is over, the same in all lanes. */
+static __device__ __forceinline__ bool is_over_at(uint32_t bar, uint32_t parity) {
+    uint32_t done;
+    asm volatile("{.reg .pred done; mbarrier.test_wait.parity.shared::cta.b64 done, [%1], %2; selp.b32 %0, 1, 0, done;}" : "=r"(done) : "r"(bar), "r"(parity) : "memory");
+    return __all_sync(~0u, done);
+}
+
+/* To shared memory of another block, `there` of peer_address; what was stored before it arrives at that block's barrier, who waits for other blocks there has seen. */
+static __device__ __forceinline__ void store_at_peer(uint32_t there, int4 v) {
+    asm volatile("st.shared::cluster.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(there), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+}
+static __device__ __forceinline__ void arrive_at_cluster(uint32_t there) { asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(there) : "memory"); }
+
+/* ---- shared memory by address ---- */
+
+static __device__ __forceinline__ void put_word(uint32_t to, int32_t v) { asm volatile("st.shared.u32 [%0], %1;" ::"r"(to), "r"(v) : "memory"); }
+static __device__ __forceinline__ void put_pair(uint32_t to, uint32_t a, uint32_t b) { asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(to), "r"(a), "r"(b) : "memory"); }
+static __device__ __forceinline__ void put_four(uint32_t to, uint4 v) {
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+}
+static __device__ __forceinline__ void get_pair(uint32_t (&v)[2], uint32_t from) {
+    asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v[0]), "=r"(v[1]) : "r"(from) : "memory");
+}
+static __device__ __forceinline__ int4 get_four(uint32_t from) {
+    int4 v;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from) : "memory");
+    return v;
+}
+/* Four blocks of 8 x 8 of 16 bit, transposed: lane i has the address of a row of block i / 8. */
+static __device__ __forceinline__ void get_transposed(uint32_t (&v)[4], uint32_t from) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(from) : "memory");
+}
+static __device__ __forceinline__ void put_transposed(uint32_t to, const uint32_t (&v)[4]) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
+}
+#endif
+#endif
