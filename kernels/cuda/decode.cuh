@@ -16,6 +16,7 @@
  */
 #ifndef RV_KERNELS_CUDA_DECODE_CUH
 #define RV_KERNELS_CUDA_DECODE_CUH
+#include "kernels/cuda/absent.cuh"
 #include "kernels/cuda/attend.cuh"
 #include "kernels/cuda/checked.cuh"
 
@@ -162,12 +163,11 @@ template <typename T, int D> static __device__ __forceinline__ void norm_queries
 
 /* The row's own k and v: a lane's pieces, asked for before the queries are waited for. */
 struct own_pieces { uint4 v, low, high; };
-template <typename T, int D> static __device__ __forceinline__ own_pieces load_own(const rope_args<T> &o, const decode_place &p) {
+template <typename T, int D> static __device__ __forceinline__ const uint4 *own_piece(const rope_args<T> &o, const decode_place &p, int32_t i) {
     const int32_t t = (int32_t)threadIdx.x % 32 % (D / 8);
-    const uint4 *k = reinterpret_cast<const uint4 *>(o.k + p.row * o.ld_k + p.kv_head * D) + t % (D / 16);
-    return { __ldcg(reinterpret_cast<const uint4 *>(o.v + p.row * o.ld_v + p.kv_head * D) + t), __ldcg(k), __ldcg(k + D / 16) };
+    const T *row = i ? o.k + p.row * o.ld_k : o.v + p.row * o.ld_v;
+    return reinterpret_cast<const uint4 *>(row + p.kv_head * D) + (i ? t % (D / 16) + (i - 1) * (D / 16) : t);
 }
-
 /* Rotates the row's k, keeps it and v for this block and, in one block of a K/V head's, stores both.
  * One warp. */
 template <typename T, int D>
@@ -345,22 +345,31 @@ static __device__ __forceinline__ bool find_place(const attend_args<T> &a, const
     return p.first <= p.last;
 }
 
-/* After copy_table, whose copies are the third newest group. */
-template <typename T, int D>
-static __device__ __forceinline__ void load_queries(const attend_args<T> &a, const rope_args<T> &o, const decode_room<D> &room, const decode_place &p,
-                                                    uint4 (&q)[D / 32]) {
+/* Queries and, where `owner`, own pieces.  After copy_table, whose copies are the third newest group.  TELLS: they tell whether they have come. */
+template <bool TELLS, typename T, int D>
+static __device__ __forceinline__ own_pieces load_queries(const attend_args<T> &a, const rope_args<T> &o, const decode_room<D> &room, const decode_place &p, bool owner, uint4 (&q)[D / 32]) {
     int32_t lane = (int32_t)threadIdx.x % 32;
     const T *from = a.q + p.row * a.q_ld + (p.head + lane / 4) * D + lane % 4 * 8;
+    auto query = [&](int32_t c) { return reinterpret_cast<const uint4 *>(from + 32 * c); };
+    uint4 own[3] = {};
+    if (owner)
+#pragma unroll
+        for (int32_t i = 0; i < 3; i++) own[i] = TELLS ? look(own_piece<T, D>(o, p, i)) : __ldcg(own_piece<T, D>(o, p, i));
 #pragma unroll
     for (int32_t c = 0; c < D / 32; c++) {
         q[c] = make_uint4(0, 0, 0, 0);
-        if (lane / 4 < p.heads) q[c] = __ldcg(reinterpret_cast<const uint4 *>(from + 32 * c));
+        if (!TELLS && lane / 4 < p.heads) q[c] = __ldcg(query(c));
+    }
+    if (TELLS) {
+        take_when_come(q, query, [&](int32_t) { return lane / 4 < p.heads; });
+        take_missing(own, [&](int32_t i) { return own_piece<T, D>(o, p, i); });
     }
     copies_wait<2>();
     __syncwarp();
     const float *table = reinterpret_cast<const float *>(room.table[decode_warp()]);
     if (o.norm) norm_queries<T, D>(table, o.eps, q);
     else if (p.pos >= 0) rotate_queries<T, D>(table, q);
+    return { own[0], own[1], own[2] };
 }
 
 /* The tiles of a warp that have keys, which start at 0, 128, ..: from .. to - 1. */
@@ -400,7 +409,7 @@ enum { KEYS_LAST = false };
 #endif
 
 /* One warp's tiles of the block's split.  ready: called once by every warp, before it reads what the launch or phase before wrote. */
-template <typename T, int D, typename R>
+template <bool TELLS, typename T, int D, typename R>
 static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const rope_args<T> &o, decode_room<D> &room,
                                                   const decode_place &p, int32_t warp, R ready, decode_sums<D> &f) {
     int32_t lane = (int32_t)threadIdx.x % 32, from, to;
@@ -448,9 +457,7 @@ static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const
         copies_commit();
         if (i < from) {
             ready();
-            own_pieces pieces = {};
-            if (owner) pieces = load_own<T, D>(o, p);
-            load_queries<T, D>(a, o, room, p, q);
+            const own_pieces pieces = load_queries<TELLS>(a, o, room, p, owner, q);
             keep_queries(room, q);
             if (owner) store_own(a, o, p, room, pieces);
         }
@@ -459,12 +466,12 @@ static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const
 }
 
 /* All of a place that has keys, looked up, but for joining the splits.  next: called once a warp, when its keys have been read. */
-template <typename T, int D, typename R, typename N>
+template <bool TELLS = false, typename T, int D, typename R, typename N>
 static __device__ __forceinline__ row_parts<T> attend_place(const attend_args<T> &a, const rope_args<T> &o, decode_room<D> &room, const decode_place &p, void *partial,
                                                     int32_t most_splits, R ready, N next) {
     int32_t warp = decode_warp();
     decode_sums<D> f;
-    walk_tiles(a, o, room, p, warp, ready, f);
+    walk_tiles<TELLS>(a, o, room, p, warp, ready, f);
     next();
     keep_sums(room, warp, f);
     decode_meet();

@@ -5,6 +5,7 @@
  */
 #ifndef RV_KERNELS_CUDA_INT8_HELD_CUH
 #define RV_KERNELS_CUDA_INT8_HELD_CUH
+#include "kernels/cuda/absent.cuh"
 #include "kernels/cuda/few.cuh"
 #include "kernels/cuda/int8.cuh"
 
@@ -35,24 +36,28 @@ template <bool WHOLE> static __device__ __forceinline__ void hold_weights(const 
     for (int32_t i = 0; i < HELD; i++) weight[i] = a.norm && has_column<WHOLE>(i, a.cols) ? from[i * THREADS] : 0.f;
 }
 
-/* Row r as it is: columns 2 j and 2 j + 1 of the thread's are x[j]. */
-template <typename T, bool WHOLE> static __device__ __forceinline__ void hold_row(const args &a, int32_t r, uint32_t (&x)[HELD / 2]) {
+/* Row r as it is: columns 2 j and 2 j + 1 of the thread's are x[j].  TELLS: its values tell whether they have come. */
+template <typename T, bool WHOLE, bool TELLS = false> static __device__ __forceinline__ void hold_row(const args &a, int32_t r, uint32_t (&x)[HELD / 2]) {
     const uint16_t *const from = (const uint16_t *)a.x + r * a.x_ld + threadIdx.x;
-    uint16_t bits[HELD];
+    uint16_t bits[HELD] = {};
+    if (TELLS) take_when_come(bits, [&](int32_t i) { return from + i * THREADS; }, [&](int32_t i) { return has_column<WHOLE>(i, a.cols); });
+    else
 #pragma unroll
-    for (int32_t i = 0; i < HELD; i++) bits[i] = has_column<WHOLE>(i, a.cols) ? __ldcg(from + i * THREADS) : (uint16_t)0;
+        for (int32_t i = 0; i < HELD; i++) bits[i] = has_column<WHOLE>(i, a.cols) ? __ldcg(from + i * THREADS) : (uint16_t)0;
 #pragma unroll
     for (int32_t j = 0; j < HELD / 2; j++) x[j] = bits[2 * j] | (uint32_t)bits[2 * j + 1] << 16;
 }
 
 /* norm_rows' very operations on row r. */
-template <typename T, bool WHOLE>
+template <typename T, bool WHOLE, bool TELLS = false>
 static __device__ __forceinline__ void norm_held(const args &a, int32_t r, const float (&weight)[HELD], uint32_t (&x)[HELD / 2], held_meeting &m) {
     const int32_t first = (int32_t)threadIdx.x;
     const float *const from = (const float *)a.x + r * a.x_ld + first;
-    float v[HELD], square = 0;
+    float v[HELD] = {}, square = 0;
+    if (TELLS) take_when_come(v, [&](int32_t i) { return from + i * THREADS; }, [&](int32_t i) { return has_column<WHOLE>(i, a.cols); });
+    else
 #pragma unroll
-    for (int32_t i = 0; i < HELD; i++) v[i] = has_column<WHOLE>(i, a.cols) ? __ldcg(from + i * THREADS) : 0.f;
+        for (int32_t i = 0; i < HELD; i++) v[i] = has_column<WHOLE>(i, a.cols) ? __ldcg(from + i * THREADS) : 0.f;
 #pragma unroll
     for (int32_t i = 0; i < HELD; i++) square += v[i] * v[i];
     for (int d = 16; d; d >>= 1) square += __shfl_xor_sync(~0u, square, d);

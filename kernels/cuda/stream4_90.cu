@@ -15,13 +15,39 @@ enum { RECORDS = WARPS, STEP_COLS = RECORDS * RV_FOUR_COLS, STEP_BLOCKS = STEP_C
 struct alignas(128) four_room {
     float nested[MAKERS][RV_WEIGHT_PARTS][256];        /* maps of the parts of a product         */
     uint64_t ready[MOST_AHEAD];          /* a stage's absmaxes are made                         */
+    float sums[WARPS];                   /* of a norm                                          */
     int32_t others;                      /* maps of the run's weights that are not the first one's */
 };
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+/* Pieces of a row by their blocks' gaps, from `first` on; round: after the last one comes the first. */
+struct row_in_gaps {
+    char *table;
+    int32_t first, more;
+    bool round;
+    __device__ __forceinline__ uint4 &operator[](int32_t i) const {
+        const int32_t block = round ? (i / 8 + first) % GAPS : i / 8 + first;
+        return *(uint4 *)(table + gap_of(block, more) + (i % 8 * 16 ^ gap_column(block)));
+    }
+};
+
+/* Rows in gaps as a thread sees them whose columns are THREADS apart, where no row lies across a multiple of HELD * THREADS columns: then its gaps are, too. */
+template <typename E> struct gap_lines {
+    char *at;
+    int32_t first;
+    __device__ __forceinline__ void operator+=(int32_t n) { first += n; }
+    __device__ __forceinline__ E &operator[](int32_t i) const {
+        const int32_t block = first / RV_BLOCK4;
+        return *(E *)(at + gap_of(block, 0) + (first % RV_BLOCK4 * (int32_t)sizeof(E) ^ gap_column(block)) + i / RV_BLOCK4 * PAIR_STRIDE);
+    }
+};
+#endif
 
 template <typename A> struct int4_format {
     typedef A T;
     typedef tile_sums sums;
-    enum { STEP = RECORDS * (NESTED_RECORD + ABSMAXES * (int)sizeof(float)), BESIDE = 0, ASKED = 3, EARLY = 3, DRAWN = false, ROWS_FIRST = true };
+    enum { STEP = RECORDS * (NESTED_RECORD + ABSMAXES * (int)sizeof(float)), BESIDE = 0, ASKED = 3, EARLY = 3, DRAWN = false, ROWS_FIRST = true, IN_PARTS = true,
+           STEP_COLUMNS = STEP_COLS };
     static_assert((int)STEP >= RECORDS * (int)FLOAT_RECORD && STEP % 128 == 0, "room for absmaxes, made or not; rows behind the ring on lines of 128 bytes");
     struct weights {
         rv_four of[RV_STREAM_LAYERS][PRODUCTS];
@@ -50,19 +76,31 @@ template <typename A> struct int4_format {
     /* Where rows go on that fill all gaps. */
     static __device__ __forceinline__ int32_t more(const stream_rooms<int4_format> &rooms) { return (int32_t)((char *)rooms.wide - (char *)rooms.narrow); }
 
-    /* Behind the gate: rows, and pairs where the map is another. */
+    /* Steps of `down` whose rows are brought while gate and up are still multiplied, and find room beside theirs: all but two, so that they are there in time, and the
+     * others before these have been multiplied. */
+    static __device__ __forceinline__ int32_t early_steps(const stream_args<int4_format> &a) {
+        const int32_t most = a.ffn / STEP_COLS - 2, fit = (GAPS - narrow_blocks(a)) / STEP_BLOCKS;
+        return a.n > 1 || a.ffn / RV_BLOCK4 > GAPS || fit < 0 || most < 0 ? 0 : most < fit ? most : fit;
+    }
+    static __device__ __forceinline__ int32_t narrow_blocks(const stream_args<int4_format> &a) { return (a.hidden > a.q_width ? a.hidden : a.q_width) / RV_BLOCK4; }
+    /* The gap, or what follows them, of a block of a product's row: early ones of `down` lie behind the rows of gate and up, the last ones where those were. */
+    static __device__ __forceinline__ int32_t first_gap(const stream_args<int4_format> &a, int32_t i) { return i % PRODUCTS == DOWN && early_steps(a) ? narrow_blocks(a) : 0; }
+
+    /* By those who multiply; and pairs where the map is another. */
     template <typename R> static __device__ __forceinline__ void bring(const stream_args<int4_format> &a, int32_t i, const stream_rooms<int4_format> &rooms, R ready) {
         const args e = rows_of(a, i);
         char *table = (char *)rooms.narrow;
-        auto open = [&] {
-            ready();
-            if (i && !room(rooms).others) return;
-            meet();
-            fill_pairs(table, map_of(a, i));
-            meet();
-        };
-        if (e.norm) norm_rows<T>(e, gap_rows<T>{ table, 0, more(rooms) }, (float *)rooms.sums, open);
-        else share_rows<T>(e, gap_rows<uint4>{ table, 0, more(rooms) }, open);
+        const bool in_lines = e.cols <= HELD * THREADS && (a.n == 1 || HELD * THREADS % e.cols == 0);
+        if (e.norm && in_lines) bring_normed<multipliers, T>(e, gap_lines<T>{ table, 0 }, room(rooms).sums, ready);
+        else if (e.norm) bring_normed<multipliers, T>(e, gap_rows<T>{ table, 0, more(rooms) }, room(rooms).sums, ready);
+        else ready();
+#pragma unroll 1
+        for (int32_t r = 0; r < a.n && !e.norm; r++)
+            bring_pieces<multipliers>((const uint4 *)((const T *)e.x + r * e.x_ld), row_in_gaps{ table, r * (e.cols / RV_BLOCK4), more(rooms), false }, 0, e.cols / 8);
+        meet();
+        if (i && !room(rooms).others) return;
+        fill_pairs(table, map_of(a, i));
+        meet();
     }
 
     typedef float_finisher<int4_format> finisher;
@@ -213,6 +251,26 @@ static __device__ __forceinline__ void leave_pieces(tile_sums &to, const float (
     leave_sums(to, make_float2(v[0], v[1]), make_float2(v[2], v[3]));
 }
 
+/* Four warps, behind attention: rows of `down`, where there is room for most of them beside those of gate and up. */
+template <typename A> static __device__ __forceinline__ void bring_wide(const stream_args<int4_format<A>> &a, const stream_rooms<int4_format<A>> &rooms, int32_t i, gate_keeper &early_gate) {
+    typedef int4_format<A> F;
+    const int32_t early = F::early_steps(a) * (STEP_COLS / 8);
+    const args e = rows_of(a, i);
+    const row_in_gaps to = { (char *)rooms.narrow, F::first_gap(a, i), 0, true };
+    if (!early) return;
+#pragma unroll 1
+    for (int32_t part = 0; part < 2; part++) {
+        if (part) await<PASS, PASS_THREADS>();
+        else {
+            if (decode_warp() == 0) early_gate.wait();
+            decode_meet();
+        }
+        bring_pieces<attenders>((const uint4 *)e.x, to, part ? early : 0, part ? e.cols / 8 : early);
+        if (part) arrive<REST, REST_THREADS>();
+        else arrive<WIDE, WIDE_THREADS>();
+    }
+}
+
 /* Eight warps. */
 template <typename A> static __device__ __forceinline__ void multiply(const stream_args<int4_format<A>> &a, const char *ring, const char *, const stream_rooms<int4_format<A>> &rooms) {
     typedef int4_format<A> F;
@@ -221,7 +279,7 @@ template <typename A> static __device__ __forceinline__ void multiply(const stre
     hand &h = *rooms.h;
     four_room &room4 = F::room(rooms);
     uint64_t *come = nested ? room4.ready : h.full;
-    const char *table = (const char *)rooms.narrow;
+    char *table = (char *)rooms.narrow;
     const char *codes = ring + warp * (nested ? (int)NESTED_RECORD : (int)FLOAT_RECORD) + lane * 16;
     const char *absmaxes = ring + (nested ? RECORDS * NESTED_RECORD + warp * ABSMAXES * (int)sizeof(float) : warp * FLOAT_RECORD + RV_FOUR_CODES) + lane * 8;
     const uint32_t copy = (uint32_t)(lane % PAIR_COPIES) * 8;
@@ -237,17 +295,38 @@ template <typename A> static __device__ __forceinline__ void multiply(const stre
 #pragma unroll 1
     for (int32_t i = 0; i < a.layers * PRODUCTS; i++) {
         const work p = work_of(a, i);
-        const int32_t steps = F::steps(p.cols), my_block = (a.n == 2 ? g % 2 : 0) * (p.cols / RV_BLOCK4) + warp * RV_FOUR_BLOCKS + t;
+        const int32_t steps = F::steps(p.cols), first_gap = F::first_gap(a, i);
+        const int32_t my_block = (a.n == 2 ? g % 2 : 0) * (p.cols / RV_BLOCK4) + warp * RV_FOUR_BLOCKS + t + first_gap;
+        int32_t rest = first_gap ? F::early_steps(a) : -1;       /* the step whose rows come last, until they are there */
         auto load_x = [&](int32_t step) {
-            const int32_t block = my_block + step * STEP_BLOCKS;
+            int32_t block = my_block + step * STEP_BLOCKS;
+            if (first_gap) block %= GAPS;
             r.load_x(table, (uint32_t)(gap_of(block, F::more(rooms)) + (gap_column(block) ^ g / 2 * 16)));
         };
-        F::bring(a, i, rooms, [i] { if (i) await<GO, GO_THREADS>(); });
+        if (!first_gap)
+            F::bring(a, i, rooms, [i] {
+                if (i % PRODUCTS == O || i % PRODUCTS == DOWN) await<GO, GO_THREADS>();
+                else if (i) await<DONE, DONE_THREADS>();
+            });
+        else {                           /* those who attend bring them */
+            await<WIDE, WIDE_THREADS>();
+            if (room4.others) {
+                meet();
+                fill_pairs(table, F::map_of(a, i));
+                meet();
+            }
+        }
+        make_absent(a, i);
+        arrive<HERE, HERE_THREADS>();
 #pragma unroll 1
         for (; place - first < p.tiles; place += (int32_t)gridDim.x) {
             float acc[4][4] = {};
 #pragma unroll 1
             for (int32_t step = 0; step < steps; step++) {
+                if (step == rest) {
+                    await<REST, REST_THREADS>();
+                    rest = -1;
+                }
                 load_x(step);
                 come_and_load();
                 looked_up of[2];
@@ -263,6 +342,7 @@ template <typename A> static __device__ __forceinline__ void multiply(const stre
             barrier_arrive(&h.left[room.at]);
             room.next(SUMS);
         }
+        if (rest >= 0) await<REST, REST_THREADS>();
         first += p.tiles;
         if (i % PRODUCTS == DOWN && i + 1 < a.layers * PRODUCTS) arrive<FREE, FREE_THREADS>();
     }

@@ -24,7 +24,7 @@ template <typename A> struct int8_format {
     typedef A T;
     typedef tile_sums8 sums;
     enum { TOLD_AT = 32 };               /* among RV_CUDA_GATE counters, in a line of their own */
-    enum { STEP = WARPS * TILE * DEPTH8, BESIDE = TILE * (int)sizeof(float), ASKED = 3, EARLY = 1, DRAWN = true, ROWS_FIRST = false };
+    enum { STEP = WARPS * TILE * DEPTH8, BESIDE = TILE * (int)sizeof(float), ASKED = 3, EARLY = 1, DRAWN = true, ROWS_FIRST = false, IN_PARTS = false };
     struct weights {
         CUtensorMap map[RV_STREAM_LAYERS][PRODUCTS];
         const float *scale[RV_STREAM_LAYERS][PRODUCTS];
@@ -124,17 +124,28 @@ template <typename A> struct int8_format {
 #pragma unroll 1
         for (int32_t r = 0; r < b.a.n; r++) {
             uint32_t x[HELD / 2];
-            if (b.e.norm) norm_held<T, true>(b.e, r, weight, x, m);
-            else hold_row<T, true>(b.e, r, x);
+            if (b.e.norm) norm_held<T, true, true>(b.e, r, weight, x, m);
+            else hold_row<T, true, true>(b.e, r, x);
             b.know(r, quantise_held<T, true>(x, b.a.weights.threshold, b.e.cols, b.codes_of(r), b.place(r), m, r));
         }
         meet();
     }
 
-    /* Of more: by way of shared memory where they are normed. */
+    /* Of more: by way of shared memory where they are normed.  All of them have come before they are read again and again. */
+    template <typename V> static __device__ __forceinline__ void await_rows(const V *x, int64_t ld, int32_t n, int32_t cols) {
+#pragma unroll 1
+        for (int32_t i = (int32_t)threadIdx.x; i < n * cols; i += THREADS) {
+            V v[1];
+            take_when_come(v, [&](int32_t) { return x + i / cols * ld + i % cols; }, [](int32_t) { return true; });
+        }
+        meet();
+    }
     template <typename R> static __device__ __forceinline__ void bring_normed(const bringing &b, const stream_rooms<int8_format> &rooms, R ready) {
         T *normed = (T *)(b.narrow + b.at().normed);
-        norm_rows<T>(b.e, normed, (float *)rooms.sums, ready);
+        norm_rows<T>(b.e, normed, (float *)rooms.sums, [&] {
+            ready();
+            await_rows((const float *)b.e.x, b.e.x_ld, b.a.n, b.e.cols);
+        });
 #pragma unroll 1
         for (int32_t r = 0; r < b.a.n; r++) {
             const T *x = normed + r * b.e.cols;
@@ -150,6 +161,7 @@ template <typename A> struct int8_format {
         found_outliers *found = (found_outliers *)b.room();
         if (threadIdx.x == 0) found->n = 0;
         ready();
+        if (!known) await_rows((const uint16_t *)b.e.x, b.e.x_ld, b.a.n, b.e.cols);
 #pragma unroll 1
         for (int32_t r = 0; r < b.a.n; r++) {
             const T *x = (const T *)b.e.x + r * b.e.x_ld;

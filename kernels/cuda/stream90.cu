@@ -7,7 +7,7 @@
 template <typename A> struct plain_format {
     typedef A T;
     typedef tile_sums sums;
-    enum { STEP = WARPS * TILE * DEPTH * 2, BESIDE = 0, ASKED = 3, EARLY = 3, DRAWN = true, ROWS_FIRST = false };
+    enum { STEP = WARPS * TILE * DEPTH * 2, BESIDE = 0, ASKED = 3, EARLY = 3, DRAWN = true, ROWS_FIRST = false, IN_PARTS = false };
     struct weights { CUtensorMap map[RV_STREAM_LAYERS][PRODUCTS]; };
     static int32_t narrow_bytes(int32_t n, int32_t hidden, int32_t q_width, int32_t) { return n * (hidden > q_width ? hidden : q_width) * 2; }
     static int32_t wide_bytes(int32_t n, int32_t ffn) { return n * ffn * 2; }
@@ -26,8 +26,12 @@ template <typename A> struct plain_format {
     template <typename R> static __device__ __forceinline__ void bring(const stream_args<plain_format> &a, int32_t i, const stream_rooms<plain_format> &rooms, R ready) {
         const int32_t kind = i % PRODUCTS;
         const args e = rows_of(a, i);
-        if (e.norm) norm_rows<T>(e, (T *)rooms.narrow, (float *)rooms.sums, ready);
-        else share_rows<T>(e, kind == O ? rooms.narrow : rooms.wide, ready);
+        if (e.norm) bring_normed<multipliers, T>(e, (T *)rooms.narrow, (float *)rooms.sums, ready);
+        else {
+            ready();
+            for (int32_t r = 0; r < e.n; r++) bring_pieces<multipliers>((const uint4 *)((const T *)e.x + r * e.x_ld), (kind == O ? rooms.narrow : rooms.wide) + r * (e.cols / 8), 0, e.cols / 8);
+        }
+        meet();
     }
 
     struct product {
@@ -76,7 +80,9 @@ template <typename A> struct plain_format {
 static bool kind_fits(const rv_stream *p, const rv_attention *a) {
     const int32_t d = a->q.rows ? a->q.cols / a->heads : 0, group = a->q.rows ? a->heads / a->kv_heads : 0;
     return !a->q.rows || (decode_takes(a) && (int64_t)a->kv_heads * ((group + HEADS - 1) / HEADS) * a->q.rows <= RV_CUDA_ATTEND_COUNTERS &&
-                          splits_of(a->longest) <= MOST_SPLITS && rows_are_aligned(a->out) && a->q.rows == p->x.rows && d * a->kv_heads == a->kv.k.cols);
+                          splits_of(a->longest) <= MOST_SPLITS &&
+                          rv_cuda_decode_bytes(a->q.rows, a->heads, d, a->longest) <= RV_CUDA_PARTIAL_BYTES - FRESH_BYTES && rows_are_aligned(a->out) &&
+                          a->q.rows == p->x.rows && d * a->kv_heads == a->kv.k.cols);
 }
 
 static bool is_four(const rv_stream *p) { return p->format == RV_FORMAT_NF4 || p->format == RV_FORMAT_FP4; }
@@ -84,7 +90,7 @@ static bool is_four(const rv_stream *p) { return p->format == RV_FORMAT_NF4 || p
 bool rv_cuda_stream_takes(const rv_stream *p) {
     const rv_attention *a = p->self.q.rows ? &p->self : &p->cross;
     if (p->n < 1 || p->n > RV_STREAM_LAYERS || p->x.rows < 1 || p->x.rows > STREAM_ROWS || !kind_fits(p, &p->self) || !kind_fits(p, &p->cross)) return false;
-    if (p->x.cols <= RV_CUDA_NORM_THREADS || p->x.cols > RV_CUDA_NORM_MOST || !rows_are_aligned(p->ff) || !rows_are_aligned(p->qkv)) return false;
+    if ((uintptr_t)p->x.data % 16 || p->x.ld % 4 || p->x.cols <= RV_CUDA_NORM_THREADS || p->x.cols > RV_CUDA_NORM_MOST || !rows_are_aligned(p->ff) || !rows_are_aligned(p->qkv)) return false;
     const int32_t whole = WARPS * (is_four(p) ? 256 : p->format == RV_FORMAT_INT8 ? 128 : (int32_t)DEPTH);     /* slices of equal, whole steps */
     if (p->x.cols % whole || a->q.cols % whole || p->ff.cols % whole || a->kv.k.cols % TILE) return false;
     if (is_four(p)) return rv_cuda_stream4_takes(p);

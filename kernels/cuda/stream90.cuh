@@ -1,14 +1,16 @@
 /* stream90.cuh - decoder layers of one or two rows, many in one launch: weights never stop coming, however they are kept.
  *
  * The one idea: a block per multiprocessor stays for the whole run, and one thread of it asks for weights, which depend on nothing: tile
- * after tile, product after product, as far ahead as shared memory has room.  Between products blocks wait for one another at a gate, and
- * meanwhile the room fills: whoever multiplies is faster than memory, so that it is empty when they come to a gate, and full when they
- * leave.  Not all of the room is asked for at once: what a multiprocessor waits for, keys and gates among it, stands in line behind what it asked for before,
+ * after tile, product after product, as far ahead as shared memory has room.  Between products blocks wait for one another, and
+ * meanwhile the room fills: whoever multiplies is faster than memory, so that it is empty when they come to wait, and full when they
+ * go on.  Not all of the room is asked for at once: what a multiprocessor waits for, keys and rows among it, stands in line behind what it asked for before,
  * and what others wait for behind that: of products to come less is on its way than of the one that is multiplied.
  *
- * Eight warps multiply, and one finishes what they leave of a tile, to the order of sums of few.cu and its kin.  Four attend (decode.cuh): they ask for
- * a layer's keys while its queries are still being computed, and the first of them keeps the gate, so that nobody who multiplies waits for
- * a fence.  The copies are the tensor memory accelerator's: cp.async, which a warp issues like any load, waits in line where memory is
+ * What blocks wait for is x, q, k, v and heads themselves: a value tells whether it has come (absent.cuh).  Made absent again it is where all have read it: that, and
+ * rows of ffn, are behind gates, of which a layer has two.  x has two places, so that one can be made absent while the other is used.
+ *
+ * Eight warps multiply, and one finishes what they leave of a tile, to the order of sums of few.cu and its kin; it keeps the gates, too, so that nobody who multiplies
+ * waits for a fence.  Four attend (decode.cuh): they ask for a layer's keys while its queries are still being computed.  The copies are the tensor memory accelerator's: cp.async, which a warp issues like any load, waits in line where memory is
  * slow and with it whatever that warp wants next.
  *
  * A format F, of which stream90.cu, stream8_90.cu and stream4_90.cu have one each, says how weights are kept:
@@ -17,22 +19,22 @@
  *     ASKED, EARLY             steps on their way at once: of the product that is being multiplied, of later ones
  *     DRAWN                    whether blocks draw tiles; else they take turns: where multiplying takes longer than memory
  *     ROWS_FIRST               whether rows of hidden lie where shared memory begins; then attention lends no room
+ *     IN_PARTS                 whether those who attend may bring the rows of `down`, first early_steps of them (STEP_COLUMNS each) while gate and up are multiplied
  *     weights                  what of them the kernel is told
  *     steps(cols)              of a tile
  *     narrow_bytes, wide_bytes shared memory for the rows of in, o, gate and up; of down
  *     describe(..)             tells the kernel of the weights
  *     copy(..)                 asks for a step
- *     bring(..)                the rows that a product multiplies, to shared memory
+ *     bring(..)                the rows that a product multiplies, to shared memory, as they come
  *     product                  one warp's part of a tile: begin, load (rows), multiply (weights), leave
  *     finisher                 one warp, a tile: read (what they left), write (results)
  *     tally                    what that warp adds up over a product, for those who bring the next one's rows: begin, leave; clear, behind the last
- * For its arguments a format may overload `prepare`, `help` and `multiply`.
+ * For its arguments a format may overload `prepare`, `bring_wide`, `help` and `multiply`.
  */
 #ifndef RV_KERNELS_CUDA_STREAM90_CUH
 #define RV_KERNELS_CUDA_STREAM90_CUH
-#include "kernels/cuda/decode.cuh"
-#include "kernels/cuda/few.cuh"
 #include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/stream90_bring.cuh"
 
 enum { ATTENDING = DECODE_THREADS, HELPING = 128 /* a warp that finishes, a thread that asks, two warps for what else a format needs */, ALL_THREADS = THREADS + ATTENDING + HELPING,
        STREAM_ROWS = RV_CUDA_NORM_ROWS, LEAST_AHEAD = 4, MOST_AHEAD = 12, SUMS = 3 /* rooms for what the warps leave of a tile */,
@@ -41,21 +43,24 @@ enum { ATTENDING = DECODE_THREADS, HELPING = 128 /* a warp that finishes, a thre
 template <typename F> struct stream_args {
     typedef typename F::T T;
     typename F::weights weights;
-    float *x;
+    float *x, *fresh;                    /* fresh: where o leaves x for gate, up and down       */
     T *qkv, *ff;
-    int64_t x_ld, qkv_ld, ff_ld;
+    int64_t x_ld, fresh_ld, qkv_ld, ff_ld;
     attend_args<T> attend[2];            /* self, cross                                         */
     int32_t most_splits[2];
     const float *cos_sin, *row_on;
     const int32_t *pos;
     void *partial;
-    int32_t *gate;                       /* who has come to the gates so far; who has left; tiles drawn */
+    int32_t *gate;                       /* who has come to the gates so far; who has left; tiles drawn; who has made the early rows of ffn */
     float eps, q_eps;
     int32_t n, layers, hidden, q_width, kv_width, ffn;
     int32_t stages, lent;                /* lent: the last of them, which are attention's room  */
     int32_t narrow, attention;           /* bytes of shared memory: for rows of hidden or q_width; for attention, and behind it */
     rv_stream_layer layer[RV_STREAM_LAYERS];
 };
+
+enum { EARLY_GATE = 3,                   /* of stream_args::gate                               */
+       FRESH_BYTES = STREAM_ROWS * RV_CUDA_NORM_MOST * (int)sizeof(float) };       /* the end of `partial`: stream_args::fresh */
 
 /* What the warps leave of a tile: of each, 16 rows of weights times both rows of activations. */
 struct tile_sums {
@@ -101,12 +106,15 @@ template <typename F> struct stream_rooms {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 /* ---- between warps ---- */
 
-/* GO: the gate is open (its keeper to those who multiply and finish); FREE: attention may have its room again. */
-enum { GO = 3, FREE, GO_THREADS = THREADS + 64, FREE_THREADS = THREADS + ATTENDING };
+/* Who finishes tells: LOOK, DONE: that the block's results are written, of q, k and v to those who attend, of o and `down` to those who multiply; GO, PASS: that a gate is open, to
+ * those who multiply and to those who attend.  Those who multiply tell HERE: who finishes that a product's rows have come; FREE: those who attend that they have their room
+ * again.  These tell WIDE, REST: those who multiply that the rows of `down` that they bring are there, and the last of them. */
+enum { GO = 3, PASS, FREE, HERE, WIDE, REST, DONE, LOOK, GO_THREADS = THREADS + 32, PASS_THREADS = ATTENDING + 32, FREE_THREADS = THREADS + ATTENDING, HERE_THREADS = THREADS + 32,
+       WIDE_THREADS = FREE_THREADS, REST_THREADS = FREE_THREADS, DONE_THREADS = THREADS + 32, LOOK_THREADS = ATTENDING + 32 };
 template <int ID, int N> static __device__ __forceinline__ void arrive() { asm volatile("bar.arrive %0, %1;" ::"n"(ID), "n"(N) : "memory"); }
 template <int ID, int N> static __device__ __forceinline__ void await() { asm volatile(RV_BAR ".sync %0, %1;" ::"n"(ID), "n"(N) : "memory"); }
 
-/* Between products all blocks meet; they are there at once, since the launch is a cooperative one.  A warp of each arrives, one waits.  What that warp, or
+/* A gate, where all blocks meet; they are there at once, since the launch is a cooperative one.  A warp of each arrives, one waits.  What that warp, or
  * any that met it before, wrote is seen behind the gate in all blocks. */
 static __device__ __forceinline__ void arrive_at_gate(int32_t *gate) {
     __syncwarp();
@@ -256,8 +264,8 @@ template <typename F> static __device__ __forceinline__ args rows_of(const strea
     args e = {};
     e.n = a.n;
     if (kind == IN || kind == GATE_UP) {
-        e.x = anew(a.x);
-        e.x_ld = a.x_ld;
+        e.x = anew(kind == IN ? a.x : a.fresh);
+        e.x_ld = kind == IN ? a.x_ld : a.fresh_ld;
         e.cols = a.hidden;
         e.norm = kind == IN ? l.norm1 : l.norm2;
         e.eps = a.eps;
@@ -294,7 +302,8 @@ struct output {
     __device__ __forceinline__ bool is(int32_t kind) const { return i % PRODUCTS == kind; }
     /* What v is added to, asked for early. */
     template <typename F> __device__ __forceinline__ float old(const stream_args<F> &a) const {
-        return mine && (is(O) || is(DOWN)) ? __ldcg(a.x + n * a.x_ld + row) : 0.f;
+        if (!mine || (!is(O) && !is(DOWN))) return 0.f;
+        return __ldcg(is(O) ? a.x + n * a.x_ld + row : a.fresh + n * a.fresh_ld + row);
     }
     /* What DOWN will multiply, of gate and up; else zero. */
     template <typename F> __device__ __forceinline__ typename F::T write(const stream_args<F> &a, float v, float up, float before) const {
@@ -308,15 +317,42 @@ struct output {
             e.out_ld = a.qkv_ld;
             finish_one<T, T, rv_few::RV_FEW_STORE>(e, row, n, v, 0, 0);
         } else {
-            e.out = a.x;
-            e.out_ld = a.x_ld;
+            e.out = is(O) ? a.fresh : a.x;
+            e.out_ld = is(O) ? a.fresh_ld : a.x_ld;
             e.scale = is(O) ? l.attn_gate : l.mlp_gate;
             e.row_scale = is(DOWN) && l.q_norm ? a.row_on : NULL;
+            if (e.row_scale && e.row_scale[n] == 0.f) a.x[n * a.x_ld + row] = before;      /* who waits for it waits for all */
             finish_one<T, float, rv_few::RV_FEW_ADD>(e, row, n, v, 0, before);
         }
         return T(0.f);
     }
 };
+
+/* Tiles of gate and up that make the columns of the first early_steps of `down`, whose rows are brought while the last tiles are still multiplied. */
+template <typename F> static __device__ __forceinline__ int32_t early_tiles(const stream_args<F> &a) {
+    if constexpr (F::IN_PARTS) return F::early_steps(a) * F::STEP_COLUMNS / RV_CUDA_GATE_BLOCK;
+    return 0;
+}
+
+/* A block's share of what is written anew behind the next gate and has been read by all: beside q, k and v x behind o and heads, beside gate and up x behind `down`, and q, k and v.
+ * By those who multiply, before who finishes comes to that gate. */
+template <typename F> static __device__ __forceinline__ void make_absent(const stream_args<F> &a, int32_t i) {
+    const int32_t first = (int32_t)(threadIdx.x * gridDim.x + blockIdx.x), step = (int32_t)(gridDim.x * THREADS);
+    const uint4 ones = make_uint4(ABSENT, ABSENT, ABSENT, ABSENT);
+    auto clear = [&](void *rows, int64_t bytes_apart, int32_t bytes) {
+#pragma unroll 1
+        for (int32_t n = 0; n < a.n; n++)
+#pragma unroll 1
+            for (int32_t at = first; at < bytes / 16; at += step) __stcg((uint4 *)((char *)rows + n * bytes_apart) + at, ones);
+    };
+    if (i % PRODUCTS == IN) {
+        clear(a.fresh, a.fresh_ld * 4, a.hidden * 4);
+        clear(a.attend[0].out, a.attend[0].out_ld * 2, a.q_width * 2);
+    } else if (i % PRODUCTS == GATE_UP) {
+        clear(a.x, a.x_ld * 4, a.hidden * 4);
+        clear(a.qkv, a.qkv_ld * 2, (a.q_width + 2 * a.kv_width) * 2);
+    }
+}
 
 /* What a product's results are told besides: nothing. */
 struct no_tally {
@@ -340,8 +376,9 @@ template <typename F> struct float_finisher {
     __device__ __forceinline__ void write(no_tally &) { at.write(a, sum[0], sum[1], old); }
 };
 
-/* What else a format wants before anybody begins, and of the two warps that are left. */
+/* What else a format wants before anybody begins, of those who attend behind attention, and of the two warps that are left. */
 template <typename F> static __device__ __forceinline__ void prepare(const stream_args<F> &, const stream_rooms<F> &) {}
+template <typename F> static __device__ __forceinline__ void bring_wide(const stream_args<F> &, const stream_rooms<F> &, int32_t, gate_keeper &) {}
 template <typename F> static __device__ __forceinline__ void help(const stream_args<F> &, char *, const stream_rooms<F> &) {}
 
 /* Eight warps. */
@@ -354,18 +391,18 @@ template <typename F> static __device__ __forceinline__ void multiply(const stre
     for (int32_t i = 0; i < a.layers * PRODUCTS; i++) {
         const work p = work_of(a, i);
         const int32_t steps = F::steps(p.cols), stages = stages_of(a, h, i);
-        auto ready = [&] {
-            if (i) await<GO, GO_THREADS>();
-            if (threadIdx.x == 0) atomicExch(&h.now, i);
-        };
-        const bool free = i % PRODUCTS == DOWN && i + 1 < a.layers * PRODUCTS;       /* attention may have its room again */
-        if (place - first >= p.tiles) {
-            ready();
-            first += p.tiles;
-            if (free) arrive<FREE, FREE_THREADS>();
-            continue;
-        }
-        F::bring(a, i, rooms, ready);
+        const int32_t kind = i % PRODUCTS;
+        const bool free = kind == DOWN && i + 1 < a.layers * PRODUCTS;       /* attention may have its room again */
+        int32_t none = 0;                /* addresses are not worth registers from product to product */
+        asm volatile("" : "+r"(none));
+        const stream_rooms<F> here = { rooms.sums, rooms.h, rooms.narrow + none, rooms.wide + none };
+        F::bring(a, i, here, [&] {
+            if (kind == O || kind == DOWN) await<GO, GO_THREADS>();
+            else if (i) await<DONE, DONE_THREADS>();
+        });
+        make_absent(a, i);
+        arrive<HERE, HERE_THREADS>();
+        if (threadIdx.x == 0) atomicExch(&h.now, i);
         typename F::product m(a, i, p.cols, rooms);
 #pragma unroll 1
         for (; place - first < p.tiles; place = next_place<F>(h, k, place)) {
@@ -388,19 +425,27 @@ template <typename F> static __device__ __forceinline__ void multiply(const stre
     }
 }
 
-/* One warp: makes results of what they leave.  The last block to leave, for which nobody waits any more, leaves all counters zero. */
+/* One warp: makes results of what they leave, and keeps the gates behind q, k and v, behind gate and up.  The last block to leave, for which nobody waits any more,
+ * leaves all counters zero. */
 template <typename F> static __device__ __forceinline__ void finish(const stream_args<F> &a, const stream_rooms<F> &rooms) {
     hand &h = *rooms.h;
     int32_t first = 0, k = 0, place = first_place<F>(h);
     round_robin room;
     typename F::tally tally;
+    gate_keeper gate = { a.gate, 0 };
 #pragma unroll 1
     for (int32_t i = 0; i < a.layers * PRODUCTS; i++) {
         const work p = work_of(a, i);
-        if (i) await<GO, GO_THREADS>();
+        const int32_t kind = i % PRODUCTS;
+        await<HERE, HERE_THREADS>();
         tally.begin(a, i);
+        int32_t early = kind == GATE_UP ? early_tiles(a) : 0;
 #pragma unroll 1
         for (; place - first < p.tiles; place = next_place<F>(h, k, place)) {
+            if (early && place - first >= early) {
+                arrive_at_gate(a.gate + EARLY_GATE);
+                early = 0;
+            }
             typename F::finisher f(a, rooms, i, place - first);
             barrier_wait(&h.left[room.at], room.parity);
             f.read(rooms.sums[room.at]);
@@ -408,13 +453,20 @@ template <typename F> static __device__ __forceinline__ void finish(const stream
             f.write(tally);
             room.next(SUMS);
         }
+        if (early) arrive_at_gate(a.gate + EARLY_GATE);
         first += p.tiles;
         tally.leave(a, i);
-        if (i + 1 < a.layers * PRODUCTS) arrive_at_gate(a.gate);
+        if (kind == IN) arrive<LOOK, LOOK_THREADS>();
+        if (kind == IN || kind == GATE_UP) {
+            arrive_at_gate(a.gate);
+            gate.wait();
+            if (kind == IN || !early_tiles(a)) arrive<GO, GO_THREADS>();
+            if (kind == IN || early_tiles(a)) await<PASS, PASS_THREADS>();
+        } else if (i + 1 < a.layers * PRODUCTS) arrive<DONE, DONE_THREADS>();
     }
     __syncwarp();
     if (threadIdx.x % 32 == 0 && atomicAdd(a.gate + 1, 1) == (int32_t)gridDim.x - 1) {
-        a.gate[0] = a.gate[1] = a.gate[2] = 0;
+        a.gate[0] = a.gate[1] = a.gate[2] = a.gate[EARLY_GATE] = 0;
         F::tally::clear(a);
     }
 }

@@ -1,6 +1,7 @@
-/* stream90_attend.cuh - attention between the products of one launch, and the gates between these.
+/* stream90_attend.cuh - attention between the products of one launch.
  *
- * The one idea: decode.cuh's places, shared out over all blocks; keys are asked for before the gate behind which queries are.
+ * The one idea: decode.cuh's places, shared out over all blocks; keys are asked for before queries are looked for, and these as they come.  Heads may be written
+ * behind the gate alone: before, a late block may still make them absent.
  */
 #ifndef RV_KERNELS_CUDA_STREAM90_ATTEND_CUH
 #define RV_KERNELS_CUDA_STREAM90_ATTEND_CUH
@@ -46,11 +47,12 @@ template <typename T> static __device__ __forceinline__ bool place_of(const atte
     return false;
 }
 
-/* A block's u-th place; false: it has not so many.  *keys: whether it has any. */
-template <typename T> static __device__ __forceinline__ bool block_place(const attention_told<T> &t, int32_t u, decode_place *p, bool *keys) {
+/* A block's u-th place; false: it has not so many.  has_keys: whether its row sees any there. */
+static __device__ __forceinline__ bool has_keys(const decode_place &p) { return p.first <= p.last; }
+template <typename T> static __device__ __forceinline__ bool block_place(const attention_told<T> &t, int32_t u, decode_place *p) {
     int32_t row, y, split;
     if (!place_of(t.args, (int32_t)blockIdx.x + u * (int32_t)gridDim.x, &row, &y, &split)) return false;
-    *keys = find_place(t.args, t.rope, row, y, split, *p);
+    find_place(t.args, t.rope, row, y, split, *p);
     return true;
 }
 
@@ -59,79 +61,81 @@ template <typename F, typename T, int D>
 static __device__ __forceinline__ void join_rows(const stream_args<F> &a, const attention_told<T> &t, attention_room<T, D> &room, int32_t places) {
     const int32_t lane = decode_thread() % 32;
     decode_place p;
-    bool keys;
 #pragma unroll 1
     for (int32_t from = 0; from < places; from += 32) {
         decode_meet();
         if (decode_warp() == 0) {
-            bool last = from + lane < places && block_place(t, from + lane, &p, &keys) && p.splits > 1 && is_last(p, a.partial);
+            bool last = from + lane < places && block_place(t, from + lane, &p) && p.splits > 1 && is_last(p, a.partial);
             const uint32_t all = __ballot_sync(~0u, last);
             if (lane == 0) atomicExch(&room.last, all);
         }
         decode_meet();
 #pragma unroll 1
         for (uint32_t left = atomicOr(&room.last, 0u); left; left &= left - 1) {
-            block_place(t, from + __ffs((int32_t)left) - 1, &p, &keys);
+            block_place(t, from + __ffs((int32_t)left) - 1, &p);
             merge_splits(room.keys, p, parts_of<D>(t.args, p, a.partial, t.most_splits), t.most_splits);
             decode_meet();               /* the room is free again */
         }
     }
 }
 
-/* A block's places of a layer. */
-template <typename F, typename T, int D, typename R>
-static __device__ __forceinline__ void attend_layer(const stream_args<F> &a, const rv_stream_layer &l, attention_room<T, D> &room, R ready) {
-    bool waited = false, keys = false, more_keys = false;
-    auto once = [&] {
-        if (!waited) ready();
-        waited = true;
+/* A block's places of a layer.  ready: waits until it is time to look for queries; pass: until heads may be written. */
+template <typename F, typename T, int D, typename R, typename P>
+static __device__ __forceinline__ void attend_layer(const stream_args<F> &a, const rv_stream_layer &l, attention_room<T, D> &room, R ready, P pass) {
+    enum { BEFORE, LOOKING, OPEN };
+    int32_t state = BEFORE;
+    auto look_once = [&] {
+        if (state == BEFORE) state = ready() ? OPEN : LOOKING;
+    };
+    auto pass_once = [&] {
+        if (state == LOOKING) pass();
+        state = OPEN;
     };
     attention_told<T> &t = room.told[decode_warp()];
     decode_place p, more;
     int32_t places = 0;
     if (decode_thread() % 32 == 0) tell(a, l, t);
     __syncwarp();
-    bool here = block_place(t, 0, &p, &keys);
-    if (here && keys) look_up(t.args, room.keys, p, 0);
+    bool here = block_place(t, 0, &p);
+    if (here && has_keys(p)) look_up(t.args, room.keys, p, 0);
 #pragma unroll 1
     while (here) {
-        here = block_place(t, ++places, &more, &more_keys);
-        if (here && more_keys) look_up(t.args, room.keys, more, places % 2);
-        if (keys) attend_place(t.args, t.rope, room.keys, p, a.partial, t.most_splits, once, [&] { if (here && more_keys) ask_keys(t.args, room.keys, more); });
-        else attend_nothing<T, D>(t.args, p);
+        here = block_place(t, ++places, &more);
+        if (here && has_keys(more)) look_up(t.args, room.keys, more, places % 2);
+        if (has_keys(p))
+            attend_place<true>(t.args, t.rope, room.keys, p, a.partial, t.most_splits, look_once, [&] {
+                if (here && has_keys(more)) ask_keys(t.args, room.keys, more);
+                pass_once();
+            });
+        else {
+            look_once();
+            pass_once();
+            attend_nothing<T, D>(t.args, p);
+        }
         decode_meet();                   /* but for keys, the room is free again */
         p = more;
-        keys = more_keys;
     }
-    once();
+    look_once();
+    pass_once();
     if (places) join_rows(a, t, room, places);
 }
 
-template <typename F, typename T, int D> static __device__ __forceinline__ void attend_and_keep(const stream_args<F> &a, hand &h, attention_room<T, D> &room) {
-    const bool keeps = decode_warp() == 0;
-    gate_keeper gate = { a.gate, 0 };
-    auto next_product = [&] {
-        gate.wait();
-        arrive<GO, GO_THREADS>();
-    };
+/* Four warps. */
+template <typename F, typename T, int D> static __device__ __forceinline__ void attend(const stream_args<F> &a, const stream_rooms<F> &rooms, attention_room<T, D> &room) {
+    gate_keeper early = { a.gate + EARLY_GATE, 0 };
 #pragma unroll 1
     for (int32_t i = 0; i < a.layers; i++) {
         if (i) await<FREE, FREE_THREADS>();
         attend_layer(a, a.layer[i], room, [&] {
-            if (keeps) gate.wait();
-            decode_meet();
-        });
+            await<LOOK, LOOK_THREADS>();
+            if (!i) await<PASS, PASS_THREADS>();       /* nobody has made absent what it looks for */
+            return !i;
+        }, [] { await<PASS, PASS_THREADS>(); });
         make_visible_to_products();      /* what was there, before weights come there           */
-        decode_meet();                   /* all have stored what they computed */
-        if (decode_thread() == 0) atomicExch(&h.attended, i + 1);
-        if (keeps) {
-            arrive_at_gate(a.gate);
-            next_product();
-            if (i + 1 == a.layers) let_next_start();
-            next_product();
-            next_product();
-            if (i + 1 < a.layers) next_product();
-        }
+        decode_meet();
+        if (decode_thread() == 0) atomicExch(&rooms.h->attended, i + 1);
+        if (decode_warp() == 0 && i + 1 == a.layers) let_next_start();
+        bring_wide(a, rooms, i * PRODUCTS + DOWN, early);
     }
 }
 #endif

@@ -6,35 +6,53 @@
 /* ---- the kernel ---- */
 
 /* Shared memory: weights, of which the last stages are where attention begins; sums, what lies between warps, narrow and wide rows. */
+template <typename F> struct stream_places {
+    stream_rooms<F> rooms;
+    char *ring, *attention, *beside;
+    __device__ __forceinline__ stream_places(const stream_args<F> &a, uint4 *memory) {
+        ring = (char *)memory + (F::ROWS_FIRST ? a.narrow : 0);
+        ring += (1024 - shared_address(ring) % 1024) % 1024;
+        attention = ring + (a.stages - a.lent) * F::STEP;
+        beside = attention + a.attention;
+        rooms.sums = (typename F::sums *)(beside + a.stages * F::BESIDE);
+        rooms.h = (hand *)(rooms.sums + SUMS);
+        rooms.narrow = F::ROWS_FIRST ? memory : (uint4 *)(rooms.h + 1);
+        rooms.wide = a.lent ? rooms.narrow + a.narrow / 16 : (uint4 *)attention;
+    }
+};
+
 template <typename F, int D> static __global__ void __launch_bounds__(ALL_THREADS, 1) stream90_kernel(const __grid_constant__ stream_args<F> a) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     extern __shared__ uint4 memory[];
-    stream_rooms<F> rooms;
-    char *ring = (char *)memory + (F::ROWS_FIRST ? a.narrow : 0);
-    ring += (1024 - shared_address(ring) % 1024) % 1024;
-    char *attention = ring + (a.stages - a.lent) * F::STEP, *beside = attention + a.attention;
-    rooms.sums = (typename F::sums *)(beside + a.stages * F::BESIDE);
-    rooms.h = (hand *)(rooms.sums + SUMS);
-    rooms.narrow = F::ROWS_FIRST ? memory : (uint4 *)(rooms.h + 1);
-    rooms.wide = a.lent ? rooms.narrow + a.narrow / 16 : (uint4 *)attention;
-    if (threadIdx.x == 0) begin(*rooms.h, a.stages);
-    if (threadIdx.x < 2) {
-        int32_t row, y, split;
-        rooms.h->attends[threadIdx.x] = place_of(a.attend[threadIdx.x], (int32_t)blockIdx.x, &row, &y, &split);
+    auto places = [&] {                  /* anew for everyone: they are not worth anybody's registers before he begins */
+        int32_t none = 0;
+        asm volatile("" : "+r"(none));
+        return stream_places<F>(a, memory + none);
+    };
+    {
+        const stream_places<F> at = places();
+        if (threadIdx.x == 0) begin(*at.rooms.h, a.stages);
+        if (threadIdx.x < 2) {
+            int32_t row, y, split;
+            at.rooms.h->attends[threadIdx.x] = place_of(a.attend[threadIdx.x], (int32_t)blockIdx.x, &row, &y, &split);
+        }
+        prepare(a, at.rooms);
     }
-    prepare(a, rooms);
     __syncthreads();
     if (threadIdx.x < THREADS) {
         give_registers<120>();
-        multiply(a, ring, beside, rooms);
+        const stream_places<F> at = places();
+        multiply(a, at.ring, at.beside, at.rooms);
     } else if (threadIdx.x < THREADS + ATTENDING) {
         take_registers<232>();
-        attend_and_keep(a, *rooms.h, *(attention_room<typename F::T, D> *)attention);
+        const stream_places<F> at = places();
+        attend(a, at.rooms, *(attention_room<typename F::T, D> *)at.attention);
     } else {
         give_registers<40>();
-        if (threadIdx.x < THREADS + ATTENDING + 32) finish(a, rooms);
-        else if (threadIdx.x == THREADS + ATTENDING + 32) ask(a, *rooms.h, ring, beside);
-        else if (threadIdx.x >= THREADS + ATTENDING + 64) help(a, ring, rooms);
+        const stream_places<F> at = places();
+        if (threadIdx.x < THREADS + ATTENDING + 32) finish(a, at.rooms);
+        else if (threadIdx.x == THREADS + ATTENDING + 32) ask(a, *at.rooms.h, at.ring, at.beside);
+        else if (threadIdx.x >= THREADS + ATTENDING + 64) help(a, at.ring, at.rooms);
     }
 #endif
 }
@@ -46,9 +64,11 @@ template <typename F> static stream_args<F> args_of(const rv_stream *p) {
     const rv_attention *any = p->self.q.rows ? &p->self : &p->cross;
     stream_args<F> a;
     a.x = (float *)p->x.data;
+    a.fresh = (float *)((char *)p->partial + RV_CUDA_PARTIAL_BYTES - FRESH_BYTES);
     a.qkv = (T *)p->qkv.data;
     a.ff = (T *)p->ff.data;
     a.x_ld = p->x.ld;
+    a.fresh_ld = RV_CUDA_NORM_MOST;
     a.qkv_ld = p->qkv.ld;
     a.ff_ld = p->ff.ld;
     a.attend[0] = args_of<T>(p->self.q.rows ? &p->self : any);
