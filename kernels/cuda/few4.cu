@@ -286,24 +286,29 @@ template <typename T, typename O, int HOW, int N8> static __global__ void __laun
 #pragma unroll 1
             for (int32_t step = first + s * APART; step < of.q.steps; step += WARPS) {
                 float absmax[2];
+                uint32_t p[2][4], v[2][4];             /* weights are decoded while those before them are multiplied */
                 w.absmax.take(absmax, of.q, w.rows);
                 w.advance(maps);
                 w.fetch_absmax();
+                decode8<T>(p[0], table, copy, w.codes.word(0, 0), absmax[0]);
+                decode8<T>(v[0], table, copy, w.codes.word(1, 0), absmax[1]);
 #pragma unroll
                 for (int32_t u = 0; u < 8; u++) {
-                    uint32_t p[4], v[4];
+                    const int32_t now = u % 2, next = 1 - now;
+                    uint4 x[N8];
                     ring.wait();
-                    ring.ask();
-                    decode8<T>(p, table, copy, w.codes.word(0, u), absmax[0]);
-                    decode8<T>(v, table, copy, w.codes.word(1, u), absmax[1]);
-                    if (u % 4 == 3) w.fetch(u / 4);
-                    const uint4 *x = &room.x[first][u % RING][g][t];
 #pragma unroll
-                    for (int32_t j = 0; j < N8; j++) {
-                        const uint4 of_x = x[j * 32];
-                        mma(acc[u % 4][j], p[0], v[0], p[1], v[1], of_x.x, of_x.y, T());
-                        mma(acc[u % 4][j], p[2], v[2], p[3], v[3], of_x.z, of_x.w, T());
+                    for (int32_t j = 0; j < N8; j++) x[j] = room.x[first][u % RING][j * 8 + g][t];
+                    ring.ask();
+                    if (u < 7) {
+                        decode8<T>(p[next], table, copy, w.codes.word(0, u + 1), absmax[0]);
+                        decode8<T>(v[next], table, copy, w.codes.word(1, u + 1), absmax[1]);
+                        if (u % 4 == 2) w.fetch(u / 4);
                     }
+#pragma unroll
+                    for (int32_t j = 0; j < N8; j++) mma(acc[u % 4][j], p[now][0], v[now][0], p[now][1], v[now][1], x[j].x, x[j].y, T());
+#pragma unroll
+                    for (int32_t j = 0; j < N8; j++) mma(acc[u % 4][j], p[now][2], v[now][2], p[now][3], v[now][3], x[j].z, x[j].w, T());
                 }
             }
 #pragma unroll
