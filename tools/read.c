@@ -118,8 +118,10 @@ rv_status pages_read(const read_choice *c, const char *path, page_list *out, rv_
     }
     rv_image image = page_image(c, &file);
     rv_image_info info = { .size = sizeof info };
-    st = rv_inspect_image(&image, c->load.model, &info, err);
-    if (st == RV_OK && !(out->pages = malloc(sizeof *out->pages))) st = fail(err, RV_ERR_MEMORY, "%s: out of memory", path);
+    rv_error why;
+    st = rv_inspect_image(&image, c->load.model, &info, &why);
+    if (st) st = fail(err, st, "%.200s: %.300s", path, why.message);
+    else if (!(out->pages = malloc(sizeof *out->pages))) st = fail(err, RV_ERR_MEMORY, "%s: out of memory", path);
     if (st) return input_free(&file), st;
     out->pages[0] = file;
     out->count = 1;

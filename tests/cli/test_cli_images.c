@@ -54,6 +54,7 @@ static void truncated_image_is_an_error(void **state) {
     char *png = file_read(RECEIPT, &bytes);
     const char *path = file_write("cut.png", png, bytes / 2);
     refuses(4, "cut\\.png: PNG: truncated", "run", "-m", MODEL, "-i", path);
+    refuses(4, "cut\\.png: PNG: truncated", "extract", "-m", MODEL, "-s", "sroie", path);
     path = file_write("cut.png", png, 20);
     both_refuse(__LINE__, 4, "cut\\.png: .*PNG", path);
     png[bytes / 2] = (char)(png[bytes / 2] ^ 0x55);
