@@ -178,10 +178,10 @@ static int proofs(const sums *s, int64_t cents) {
 
 /* ---- the choice ---- */
 
-/* The amount after rounding, else the largest one of the lines that claim it, else of all lines: a total is printed more than once, its parts
- * are smaller. */
 static int rank_of(const amount *a) { return 2 * (a->rounded ? 2 : a->claimed) + !a->unsure; }
 
+/* The amount after rounding, else the largest one of the lines that claim it, else of all lines: a total is printed more than once, its parts
+ * are smaller. */
 static const amount *claimed(const sums *s) {
     const amount *best = NULL;
     for (uint32_t i = 0; i < s->n; i++) {

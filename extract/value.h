@@ -37,6 +37,7 @@ int32_t rv_date_days(rv_date date);                         /* since 1970-01-01;
 rv_date rv_date_of_days(int32_t days);
 bool    rv_date_parse_iso(const char *text, rv_date *out);  /* "2026-07-26" and nothing else            */
 int     rv_date_compare(rv_date a, rv_date b);              /* < 0, 0, > 0; both with a year            */
+int     rv_month_of(const char *word, size_t n);            /* 1..12 of its English name or what is usual for it, in any case; 0: none */
 
 /* What settled which part of a date is the day. */
 typedef enum rv_date_by { RV_DATE_BY_LOCALE, RV_DATE_BY_MONTH_NAME, RV_DATE_BY_ISO, RV_DATE_BY_ONLY_VALID, RV_DATE_BY_DOCUMENT } rv_date_by;

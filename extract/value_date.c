@@ -57,7 +57,7 @@ typedef struct piece {
 
 enum { MOST_PIECES = 3 };
 
-static int month_of(const char *word, size_t n) {
+int rv_month_of(const char *word, size_t n) {
     static const char *const names[] = { "january", "february", "march",     "april",   "may",      "june",
                                          "july",    "august",   "september", "october", "november", "december" };
     if (n == 4 && strncasecmp(word, "sept", 4) == 0) return 9;
@@ -133,7 +133,7 @@ static int take_pieces(const char *text, piece *pieces) {
             continue;
         }
         if (n == MOST_PIECES) return -1;
-        int month = letters ? month_of(at, letters) : 0;
+        int month = letters ? rv_month_of(at, letters) : 0;
         if (letters && !month) return -1;
         if (letters) {
             pieces[n] = (piece){ .number = -1, .month = month };

@@ -3,7 +3,6 @@
 
 #include <ctype.h>
 #include <string.h>
-#include <strings.h>
 
 #include "engine/base/text.h"
 
@@ -20,12 +19,9 @@ static size_t digits_at(const char *c) { return strspn(c, "0123456789"); }
 /* ---- forms ---- */
 
 static size_t month_name(const char *c) {
-    static const char *const names[] = { "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec" };
     size_t n = 0;
-    for (size_t i = 0; i < 12; i++)
-        if (!strncasecmp(c, names[i], 3)) n = 3;
-    while (n && isalpha((unsigned char)c[n])) n++;
-    return n;
+    while (isalpha((unsigned char)c[n])) n++;
+    return rv_month_of(c, n) ? n : 0;
 }
 
 /* The length of "31/12/2017", "31 Dec 17", "2017-12-31", .. there; 0: none.  Whether such a day exists is asked later. */
