@@ -78,12 +78,6 @@ template <int MT> struct code_stream {
     }
 };
 
-/* d += a (16 x 32, row) * b (32 x 8, col), exactly. */
-static __device__ __forceinline__ void mma8(int32_t (&d)[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0, uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3]) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
 /* A warp's step: the stage's codes times the activations' b[half of the step][group of 8 rows].  emptied(): every lane has
  * read the stage. */
 template <int N8, int MT, typename E>
@@ -104,8 +98,8 @@ static __device__ __forceinline__ void multiply_step(int32_t (&acc)[N8][MT][4], 
         for (int32_t j = 0; j < N8; j++)
 #pragma unroll
             for (int32_t m = 0; m < MT; m++) {
-                mma8(acc[j][m], p[m][0].x, p[m][1].x, p[m][0].y, p[m][1].y, b[c][j].x, b[c][j].y);
-                mma8(acc[j][m], p[m][0].z, p[m][1].z, p[m][0].w, p[m][1].w, b[c][j].z, b[c][j].w);
+                mma(acc[j][m], p[m][0].x, p[m][1].x, p[m][0].y, p[m][1].y, b[c][j].x, b[c][j].y, int8_t());
+                mma(acc[j][m], p[m][0].z, p[m][1].z, p[m][0].w, p[m][1].w, b[c][j].z, b[c][j].w, int8_t());
             }
     }
 }
@@ -135,6 +129,23 @@ template <typename T> struct outlier_walk {
         for (int m = 1; m < TILE; m *= 2) first += __shfl_xor_sync(~0u, first, m);
         first_entry = outliers ? list[first] : ~0u;
         here = __any_sync(~0u, column_of(first_entry) < to * DEPTH8);
+    }
+    /* The same of one activation row, of whose outliers, fewer than 32 and in any order, lane i has the i-th (else ~0).  room: the warp's, 32 entries of shared memory. */
+    __device__ __forceinline__ void begin_unlisted(uint32_t found, int32_t from, int32_t to, uint32_t *room) {
+        const int32_t column = column_of(found);
+        const bool in = column >= from * DEPTH8 && column < to * DEPTH8;
+        const uint32_t all = __ballot_sync(~0u, in);
+        here = all != 0;
+        if (!here) return;
+        int32_t before = 0;
+#pragma unroll 1
+        for (uint32_t rest = all; rest; rest &= rest - 1) before += column_of(__shfl_sync(~0u, found, __ffs((int32_t)rest) - 1)) < column;
+        if (in) room[before] = found;
+        if (threadIdx.x % 32 == 0) room[__popc(all)] = ~0u;
+        __syncwarp();
+        list = room;
+        first = 0;
+        first_entry = n() ? ~0u : room[0];
     }
     /* of: the tile's first scale. */
     __device__ __forceinline__ void start_tile(const float *of, bool valid) {

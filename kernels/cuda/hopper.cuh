@@ -72,6 +72,13 @@ static __device__ __forceinline__ bool group_any(int32_t number, int32_t threads
     return any;
 }
 
+/* One lane of a warp that is there as a whole: what it alone does needs no loop over lanes for operands that are the same in all. */
+static __device__ __forceinline__ bool elected() {
+    uint32_t is;
+    asm volatile("{.reg .pred one; elect.sync _|one, 0xffffffff; selp.b32 %0, 1, 0, one;}" : "=r"(is));
+    return is != 0;
+}
+
 /* ---- clusters ---- */
 
 static __device__ __forceinline__ uint32_t cluster_rank() {

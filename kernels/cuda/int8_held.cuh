@@ -79,6 +79,8 @@ template <typename T> static __device__ __forceinline__ float value_held(const u
     return i % 2 ? f.y : f.x;
 }
 
+static __device__ __forceinline__ bool is_unlisted(int32_t outliers) { return outliers < 32; }
+
 /* What was found, fewer than NEAR, as a list.  The caller's threads meet before and after. */
 static __device__ __forceinline__ void list_found(const found_outliers &found, uint32_t *list) {
     const int32_t n = found.n, me = (int32_t)threadIdx.x;
@@ -147,9 +149,10 @@ static __device__ __forceinline__ void block_tops(uint32_t &a, uint32_t &b, uint
 }
 
 /* quantise_row's codes of row r, held in x: [pitch], seen by all when it returns.  Rows without outliers, infinities and NaN are found by their largest
- * magnitude, and take a shorter way. */
+ * magnitude, and take a shorter way.  unlisted: fewer than a warp's outliers stay in m.found, as they were found, and are no list. */
 template <typename T, bool WHOLE>
-static __device__ __forceinline__ int8_row quantise_held(const uint32_t (&x)[HELD / 2], float threshold, int32_t pitch, int8_t *codes, list_place place, held_meeting &m, int32_t r) {
+static __device__ __forceinline__ int8_row quantise_held(const uint32_t (&x)[HELD / 2], float threshold, int32_t pitch, int8_t *codes, list_place place, held_meeting &m, int32_t r,
+                                                   bool unlisted = false) {
     const float limit = threshold == 0.f ? __int_as_float(0x7f800000) : threshold;
     const int8_limit is = { threshold, NULL };
     int8_t *const to = codes + threadIdx.x;
@@ -175,13 +178,24 @@ static __device__ __forceinline__ int8_row quantise_held(const uint32_t (&x)[HEL
         quantisers_meet();
         return { most, 0 };
     }
+    uint32_t odd = 0;                    /* a bit an outlier: a branch for each of a thread's columns costs more than all else here */
 #pragma unroll
     for (int32_t i = 0; i < HELD; i++) {
         store(i, fabsf(f[i]) < limit ? f[i] : 0.f);
-        if (is.outlier(fabsf(f[i]))) find_outlier(m.found, (int32_t)threadIdx.x + i * THREADS, bits_held(x, i));
+        odd |= (uint32_t)is.outlier(fabsf(f[i])) << i;
+    }
+    if (odd) {
+        int32_t at = atomicAdd(&m.found.n, __popc(odd));
+#pragma unroll
+        for (int32_t i = 0; i < HELD; i++) {
+            const uint32_t entry = (uint32_t)((int32_t)threadIdx.x + i * THREADS) | bits_held(x, i) << 16;
+            if (odd >> i & 1 && at < NEAR) m.found.entry[at] = entry;
+            at += (int32_t)(odd >> i & 1);
+        }
     }
     quantisers_meet();
     const int32_t n = m.found.n;
+    if (unlisted && is_unlisted(n)) return { most, n };
     if (n < NEAR && n) list_found(m.found, place(n, 0));
     quantisers_meet();                   /* all have read how many; marks lie where they are    */
     return { most, n < NEAR ? n : list_held<T>(x, threshold, place, m) };

@@ -238,6 +238,14 @@ struct looked_up {
     }
 };
 
+/* A lane's sums of rows g and g + 8; those of both rows of activations are in every fourth lane. */
+static __device__ __forceinline__ void leave_sums(tile_sums &to, float2 above, float2 below) {
+    const int32_t lane = (int32_t)threadIdx.x % 32;
+    if (lane % 4) return;
+    to.of[multiplier()][lane / 4] = above;
+    to.of[multiplier()][lane / 4 + 8] = below;
+}
+
 /* Sums of pieces v and v + 4 are those in columns 2 v and 2 v + 1, of lanes t = v. */
 static __device__ __forceinline__ void leave_pieces(tile_sums &to, const float (&acc)[4][4]) {
     const int32_t t = (int32_t)threadIdx.x % 4;
@@ -339,7 +347,7 @@ template <typename A> static __device__ __forceinline__ void multiply(const stre
             }
             barrier_wait(&h.taken[room.at], room.parity ^ 1);
             leave_pieces(rooms.sums[room.at], acc);
-            barrier_arrive(&h.left[room.at]);
+            warp_arrive(&h.left[room.at]);
             room.next(SUMS);
         }
         if (rest >= 0) await<REST, REST_THREADS>();

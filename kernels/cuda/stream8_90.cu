@@ -24,13 +24,13 @@ template <typename A> struct int8_format {
     typedef A T;
     typedef tile_sums8 sums;
     enum { TOLD_AT = 32 };               /* among RV_CUDA_GATE counters, in a line of their own */
-    enum { STEP = WARPS * TILE * DEPTH8, BESIDE = TILE * (int)sizeof(float), ASKED = 3, EARLY = 1, DRAWN = true, ROWS_FIRST = false, IN_PARTS = false };
+    enum { STEP = WARPS * TILE * DEPTH8, BESIDE = TILE * (int)sizeof(float), ASKED = 4, EARLY = 1, DRAWN = true, ROWS_FIRST = false, IN_PARTS = false };
     struct weights {
         CUtensorMap map[RV_STREAM_LAYERS][PRODUCTS];
         const float *scale[RV_STREAM_LAYERS][PRODUCTS];
         float threshold;
     };
-    struct row8 { int8_row row; const uint32_t *list; };
+    struct row8 { int8_row row; const uint32_t *list; const found_outliers *found; };        /* the one or the other */
 
     /* Rows of codes that are read together lie half the banks apart. */
     static __host__ __device__ int32_t pitch_of(int32_t cols) { return cols + 64; }
@@ -110,8 +110,10 @@ template <typename A> struct int8_format {
         }
         __device__ __forceinline__ void *room() const { return narrow + at().room; }
         __device__ __forceinline__ int8_t *codes_of(int32_t r) const { return codes + r * pitch_of(e.cols); }
-        __device__ __forceinline__ void know(int32_t r, const int8_row &row) const {
-            if (threadIdx.x == 0) ((row8 *)(narrow + at().rows))[r] = { row, place(r)(row.outliers, 0) };
+        /* found: where outliers are that are no list. */
+        __device__ __forceinline__ void know(int32_t r, const int8_row &row, const found_outliers *found = NULL) const {
+            const bool unlisted = found && is_unlisted(row.outliers);
+            if (threadIdx.x == 0) ((row8 *)(narrow + at().rows))[r] = { row, unlisted ? NULL : place(r)(row.outliers, 0), unlisted ? found : NULL };
         }
     };
 
@@ -126,7 +128,8 @@ template <typename A> struct int8_format {
             uint32_t x[HELD / 2];
             if (b.e.norm) norm_held<T, true, true>(b.e, r, weight, x, m);
             else hold_row<T, true, true>(b.e, r, x);
-            b.know(r, quantise_held<T, true>(x, b.a.weights.threshold, b.e.cols, b.codes_of(r), b.place(r), m, r));
+            const bool alone = b.a.n == 1;
+            b.know(r, quantise_held<T, true>(x, b.a.weights.threshold, b.e.cols, b.codes_of(r), b.place(r), m, r, alone), alone ? &m.found : NULL);
         }
         meet();
     }
@@ -195,54 +198,41 @@ template <typename A> struct int8_format {
         else bring_long(b, ready);
     }
 
-    struct product {
-        const int8_t *x;
-        const bool row;
-        const int32_t first;             /* step of the slice                                   */
+    static __device__ __forceinline__ uint32_t *list_room(const stream_args<int8_format> &a, const stream_rooms<int8_format> &rooms) {
+        static_assert(NEAR >= WARPS * 32, "as many lists as warps");
+        return (uint32_t *)((char *)rooms.narrow + places(a.n, a.hidden, a.q_width, a.ffn).lists);
+    }
+    struct product : tile_product<int8_t> {
+        const int32_t first, my_scale;   /* step of the slice; where this lane's scale is beside a tile's first step */
         outlier_walk<T> outliers;
-        int32_t acc[4];
         float scale;
-        uint4 b[2];
         __device__ __forceinline__ product(const stream_args<int8_format> &a, int32_t i, int32_t cols, const stream_rooms<int8_format> &rooms)
-            : row((int32_t)threadIdx.x % 32 / 4 < a.n), first(multiplier() * steps(cols)), outliers() {
-            const int32_t lane = (int32_t)threadIdx.x % 32, n = outliers.n();
+            : tile_product<int8_t>(i % PRODUCTS == DOWN ? rooms.wide : rooms.narrow, a.n == 2 ? pitch_of(cols) : 0, cols / WARPS), first(multiplier() * steps(cols)),
+              my_scale((int32_t)threadIdx.x % TILE * 4), outliers() {
             const row8 *rows = (const row8 *)((const char *)rooms.narrow + places(a.n, a.hidden, a.q_width, a.ffn).rows);
-            x = (const int8_t *)(i % PRODUCTS == DOWN ? rooms.wide : rooms.narrow) + lane / 4 * pitch_of(cols) + first * DEPTH8 + lane % 4 * 16;
-            const int32_t all = n < a.n ? rows[n].row.outliers : 0;
+            const int32_t n = outliers.n(), all = n < a.n ? rows[n].row.outliers : 0;
             outliers.here = __any_sync(~0u, all);
-            if (seldom(outliers.here)) outliers.begin(n < a.n ? rows[n].list : NULL, all, first, first + steps(cols));
+            if (!seldom(outliers.here)) return;
+            if (const found_outliers *found = rows[0].found) {
+                const int32_t lane = (int32_t)threadIdx.x % 32;
+                outliers.begin_unlisted(lane < rows[0].row.outliers ? found->entry[lane] : ~0u, first, first + steps(cols), list_room(a, rooms) + multiplier() * 32);
+            } else outliers.begin(n < a.n ? rows[n].list : NULL, all, first, first + steps(cols));
         }
         __device__ __forceinline__ void begin() {
-            acc[0] = acc[1] = acc[2] = acc[3] = 0;
+            tile_product<int8_t>::begin();
             outliers.start_tile(NULL, false);
         }
-        __device__ __forceinline__ void load(int32_t step) {
-#pragma unroll
-            for (int32_t c = 0; c < 2; c++) {
-                b[c] = make_uint4(0, 0, 0, 0);
-                if (row) b[c] = *(const uint4 *)(x + step * DEPTH8 + c * 64);
-            }
-        }
         template <typename E> __device__ __forceinline__ void multiply(const char *stage, const char *beside, int32_t step, E emptied) {
-            const int32_t lane = (int32_t)threadIdx.x % 32, g = lane / 4, t = lane % 4;
-            const uint4 *mine = (const uint4 *)(stage + multiplier() * (TILE * DEPTH8));
-            uint4 w[2][2];
-#pragma unroll
-            for (int32_t c = 0; c < 2; c++)
-#pragma unroll
-                for (int32_t h = 0; h < 2; h++) w[c][h] = mine[h * 64 + g * 8 + ((c * 4 + t) ^ g)];
-            if (!step) scale = outliers.scb = ((const float *)beside)[lane % TILE];
-            if (outliers.here) outliers.step(mine, (first + step + 1) * DEPTH8, [](int32_t r, int32_t column) { return column ^ r % 8; });
-            emptied();
-#pragma unroll
-            for (int32_t c = 0; c < 2; c++) {
-                mma8(acc, w[c][0].x, w[c][1].x, w[c][0].y, w[c][1].y, b[c].x, b[c].y);
-                mma8(acc, w[c][0].z, w[c][1].z, w[c][0].w, w[c][1].w, b[c].z, b[c].w);
-            }
+            if (!step) scale = outliers.scb = *(const float *)(beside + my_scale);
+            tile_product<int8_t>::multiply(shared_address(stage), [&] {
+                if (outliers.here)
+                    outliers.step((const uint4 *)stage + multiplier() * (TILE * DEPTH8 / 16), (first + step + 1) * DEPTH8, [](int32_t r, int32_t column) { return column ^ r % 8; });
+                emptied();
+            });
         }
         __device__ __forceinline__ void leave(tile_sums8 &to) const {
             const int32_t warp = multiplier(), lane = (int32_t)threadIdx.x % 32;
-            leave_sums(to.codes, make_float2(__int_as_float(acc[0]), __int_as_float(acc[1])), make_float2(__int_as_float(acc[2]), __int_as_float(acc[3])));
+            tile_product<int8_t>::leave(to.codes);
             (&to.outliers.of[warp][lane % TILE].x)[lane / TILE] = outliers.sum;
             if (warp == 0 && lane < TILE) to.scale[lane] = scale;
         }

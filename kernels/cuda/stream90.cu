@@ -7,7 +7,7 @@
 template <typename A> struct plain_format {
     typedef A T;
     typedef tile_sums sums;
-    enum { STEP = WARPS * TILE * DEPTH * 2, BESIDE = 0, ASKED = 3, EARLY = 3, DRAWN = true, ROWS_FIRST = false, IN_PARTS = false };
+    enum { STEP = WARPS * TILE * DEPTH * 2, BESIDE = 0, ASKED = 4, EARLY = 2, DRAWN = true, ROWS_FIRST = false, IN_PARTS = false };
     struct weights { CUtensorMap map[RV_STREAM_LAYERS][PRODUCTS]; };
     static int32_t narrow_bytes(int32_t n, int32_t hidden, int32_t q_width, int32_t) { return n * (hidden > q_width ? hidden : q_width) * 2; }
     static int32_t wide_bytes(int32_t n, int32_t ffn) { return n * ffn * 2; }
@@ -34,40 +34,10 @@ template <typename A> struct plain_format {
         meet();
     }
 
-    struct product {
-        const T *x;
-        const bool row;                  /* of activations, this lane's */
-        float acc[4];
-        uint4 b[2];
+    struct product : tile_product<T> {
         __device__ __forceinline__ product(const stream_args<plain_format> &a, int32_t i, int32_t cols, const stream_rooms<plain_format> &rooms)
-            : row((int32_t)threadIdx.x % 32 / 4 < a.n) {
-            const int32_t lane = (int32_t)threadIdx.x % 32;
-            x = (const T *)(i % PRODUCTS == DOWN ? rooms.wide : rooms.narrow) + lane / 4 * cols + multiplier() * (cols / WARPS) + lane % 4 * 8;
-        }
-        __device__ __forceinline__ void begin() { acc[0] = acc[1] = acc[2] = acc[3] = 0; }
-        __device__ __forceinline__ void load(int32_t step) {
-#pragma unroll
-            for (int32_t c = 0; c < 2; c++) {
-                b[c] = make_uint4(0, 0, 0, 0);
-                if (row) b[c] = *(const uint4 *)(x + step * DEPTH + c * 32);
-            }
-        }
-        template <typename E> __device__ __forceinline__ void multiply(const char *stage, const char *, int32_t, E emptied) {
-            const int32_t lane = (int32_t)threadIdx.x % 32, g = lane / 4, t = lane % 4;
-            const uint4 *from = (const uint4 *)stage + multiplier() * (TILE * 8) + g * 8;
-            uint4 w[2][2];
-#pragma unroll
-            for (int32_t c = 0; c < 2; c++)
-#pragma unroll
-                for (int32_t r = 0; r < 2; r++) w[c][r] = from[r * 64 + ((c * 4 + t) ^ g)];
-            emptied();
-#pragma unroll
-            for (int32_t c = 0; c < 2; c++) {
-                mma(acc, w[c][0].x, w[c][1].x, w[c][0].y, w[c][1].y, b[c].x, b[c].y, T());
-                mma(acc, w[c][0].z, w[c][1].z, w[c][0].w, w[c][1].w, b[c].z, b[c].w, T());
-            }
-        }
-        __device__ __forceinline__ void leave(tile_sums &to) const { leave_sums(to, make_float2(acc[0], acc[1]), make_float2(acc[2], acc[3])); }
+            : tile_product<T>(i % PRODUCTS == DOWN ? rooms.wide : rooms.narrow, a.n == 2 ? cols * 2 : 0, cols / WARPS * 2) {}
+        template <typename E> __device__ __forceinline__ void multiply(const char *stage, const char *, int32_t, E emptied) { tile_product<T>::multiply(shared_address(stage), emptied); }
     };
 
     typedef float_finisher<plain_format> finisher;

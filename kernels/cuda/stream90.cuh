@@ -16,7 +16,7 @@
  * A format F, of which stream90.cu, stream8_90.cu and stream4_90.cu have one each, says how weights are kept:
  *     T, sums                  the act type; what the warps leave of a tile
  *     STEP, BESIDE             bytes of a step, and of what comes with it
- *     ASKED, EARLY             steps on their way at once: of the product that is being multiplied, of later ones
+ *     ASKED, EARLY             steps on their way at once, where there is room: of the product that is being multiplied, of later ones
  *     DRAWN                    whether blocks draw tiles; else they take turns: where multiplying takes longer than memory
  *     ROWS_FIRST               whether rows of hidden lie where shared memory begins; then attention lends no room
  *     IN_PARTS                 whether those who attend may bring the rows of `down`, first early_steps of them (STEP_COLUMNS each) while gate and up are multiplied
@@ -35,8 +35,9 @@
 #define RV_KERNELS_CUDA_STREAM90_CUH
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/stream90_bring.cuh"
+#include "kernels/cuda/stream90_tile.cuh"
 
-enum { ATTENDING = DECODE_THREADS, HELPING = 128 /* a warp that finishes, a thread that asks, two warps for what else a format needs */, ALL_THREADS = THREADS + ATTENDING + HELPING,
+enum { ATTENDING = DECODE_THREADS, HELPING = 128 /* a warp that finishes, one that asks, two for what else a format needs */, ALL_THREADS = THREADS + ATTENDING + HELPING,
        STREAM_ROWS = RV_CUDA_NORM_ROWS, LEAST_AHEAD = 4, MOST_AHEAD = 12, SUMS = 3 /* rooms for what the warps leave of a tile */,
        IN = 0, O, GATE_UP, DOWN, PRODUCTS };
 
@@ -54,6 +55,7 @@ template <typename F> struct stream_args {
     int32_t *gate;                       /* who has come to the gates so far; who has left; tiles drawn; who has made the early rows of ffn */
     float eps, q_eps;
     int32_t n, layers, hidden, q_width, kv_width, ffn;
+    int32_t asked, early;                /* steps on their way at once: of the product that is being multiplied, of later ones */
     int32_t stages, lent;                /* lent: the last of them, which are attention's room  */
     int32_t narrow, attention;           /* bytes of shared memory: for rows of hidden or q_width; for attention, and behind it */
     rv_stream_layer layer[RV_STREAM_LAYERS];
@@ -61,17 +63,6 @@ template <typename F> struct stream_args {
 
 enum { EARLY_GATE = 3,                   /* of stream_args::gate                               */
        FRESH_BYTES = STREAM_ROWS * RV_CUDA_NORM_MOST * (int)sizeof(float) };       /* the end of `partial`: stream_args::fresh */
-
-/* What the warps leave of a tile: of each, 16 rows of weights times both rows of activations. */
-struct tile_sums {
-    float2 of[WARPS][TILE];
-    __device__ __forceinline__ float sum(int32_t row, int32_t n) const {
-        float v = 0;
-#pragma unroll
-        for (int32_t k = 0; k < WARPS; k++) v += n ? of[k][row].y : of[k][row].x;
-        return v;
-    }
-};
 
 /* What lies between the thread that asks, those who multiply and the one who finishes, in shared memory.
  * All tiles of the run stand in one line, product after product; blocks draw from it as they come to ask for weights, since memory does not
@@ -156,6 +147,13 @@ struct stage_walk {
     }
 };
 
+/* The next tile's number of those that are drawn: not waited for until it is used. */
+static __device__ __forceinline__ int32_t draw(int32_t *turn) {
+    int32_t v;
+    asm volatile("atom.relaxed.gpu.global.add.s32 %0, [%1], 1;" : "=r"(v) : "l"(turn) : "memory");
+    return v;
+}
+
 /* ---- products ---- */
 
 struct work { int32_t tiles, cols; };
@@ -185,19 +183,18 @@ static __device__ __forceinline__ void begin(hand &h, int32_t stages) {
         barrier_open(&h.empty[s], WARPS * WARP_ARRIVALS);
     }
     for (int32_t s = 0; s < SUMS; s++) {
-        barrier_open(&h.left[s], THREADS);
-        barrier_open(&h.taken[s], 32);
+        barrier_open(&h.left[s], WARPS * WARP_ARRIVALS);
+        barrier_open(&h.taken[s], WARP_ARRIVALS);
     }
     barriers_opened();
 }
-static __device__ __forceinline__ void say(hand &h, int32_t k, int32_t place) { atomicExch(&h.of[k % hand::SLOTS], mark(k) | place); }
+static __device__ __forceinline__ void say(hand &h, int32_t k, int32_t place) { post(h.of[k % hand::SLOTS], mark(k) | place); }
 /* The place of a block's k-th tile, once it is known. */
-static __device__ __forceinline__ int32_t known(hand &h, int32_t k) {
-    int32_t v = 0;
-    if (threadIdx.x % 32 == 0)
-        do v = atomicOr(&h.of[k % hand::SLOTS], 0);
-        while ((v & 127 << 24) != mark(k));
-    return __shfl_sync(~0u, v, 0) & ((1 << 24) - 1);
+static __device__ __forceinline__ int32_t known(const hand &h, int32_t k) {
+    int32_t v;
+    do v = posted(h.of[k % hand::SLOTS]);
+    while ((v & 127 << 24) != mark(k));
+    return v & ((1 << 24) - 1);
 }
 template <typename F> static __device__ __forceinline__ int32_t first_place(hand &h) { return F::DRAWN ? known(h, 0) : (int32_t)blockIdx.x; }
 /* k: counts tiles. */
@@ -205,15 +202,18 @@ template <typename F> static __device__ __forceinline__ int32_t next_place(hand 
     return F::DRAWN ? known(h, ++k) : place + (int32_t)gridDim.x;
 }
 
-/* One thread: the weights of all tiles that this block draws. */
+/* One warp, of which all lanes know the same and one asks: the weights of all tiles that this block draws.  Memory has a step ready every 800 clocks; each
+ * branch of this loop takes 40 of them, and a tile is drawn without waiting for it. */
 template <typename F> static __device__ __forceinline__ void ask(const stream_args<F> &a, hand &h, char *ring, char *beside) {
     enum { LATE = 2 };                   /* steps before a tile's end: when the next one is drawn */
     const uint64_t policy = read_once();
-    int32_t i = 0, first = 0, place = (int32_t)blockIdx.x, flying = 0, behind = 0;       /* steps on their way; so many layers' attention */
+    const uint32_t full = shared_address(h.full), empty = shared_address(h.empty);
+    const bool leads = (int32_t)threadIdx.x % 32 == 0;
+    int32_t i = 0, first = 0, place = (int32_t)blockIdx.x, flying = 0, behind = 0, attended = 0;       /* steps on their way; so many layers' attention */
     uint64_t asked = 0;                  /* their stages and parity: a byte each                */
     stage_walk stage;
     work p = work_of(a, 0);
-    if (F::DRAWN) say(h, 0, place);
+    if (F::DRAWN && leads) say(h, 0, place);
 #pragma unroll 1
     for (int32_t k = 0;; k++) {
         while (place - first >= p.tiles) {
@@ -222,26 +222,28 @@ template <typename F> static __device__ __forceinline__ void ask(const stream_ar
             p = work_of(a, i);
             if (i % PRODUCTS == GATE_UP && stages_of(a, h, i - 1) < a.stages) behind = i / PRODUCTS + 1;
         }
-        const int32_t steps = F::steps(p.cols), stages = stages_of(a, h, i);
-        int32_t drawn = place + (int32_t)gridDim.x;
+        const int32_t steps = F::steps(p.cols), stages = stages_of(a, h, i), late = steps > LATE ? steps - LATE : 0;
+        int32_t drawn = 0;
         stage.within(stages);
 #pragma unroll 1
         for (int32_t step = 0; step < steps; step++) {
-            if (F::DRAWN && step == (steps > LATE ? steps - LATE : 0)) drawn = (int32_t)gridDim.x + atomicAdd(a.gate + 2, 1);
-            for (const int32_t most = i > atomicOr(&h.now, 0) ? F::EARLY : F::ASKED; flying >= most; flying--) {
+            if (F::DRAWN && leads && step == late) drawn = draw(a.gate + 2);
+#pragma unroll 1
+            for (const int32_t most = i > posted(h.now) ? a.early : a.asked; flying >= most; flying--) {
                 const uint32_t oldest = (uint32_t)(asked >> (flying - 1) * 8) & 255;
-                barrier_wait(&h.full[oldest / 2], oldest % 2);
+                wait_at(full + oldest / 2 * 8, oldest % 2);
             }
             asked = asked << 8 | (uint32_t)stage.at * 2 | stage.parity();
             flying++;
-            if (stage.at >= a.stages - a.lent)
-                while (atomicOr(&h.attended, 0) < behind) continue;
-            barrier_wait(&h.empty[stage.at], stage.parity() ^ 1);
-            F::copy(a.weights, i / PRODUCTS, i % PRODUCTS, place - first, step, ring + stage.at * F::STEP, beside + stage.at * F::BESIDE, &h.full[stage.at], policy);
+            if (attended < behind && stage.at >= a.stages - a.lent)
+                do attended = posted(h.attended);
+                while (attended < behind);
+            wait_at(empty + (uint32_t)stage.at * 8, stage.parity() ^ 1);
+            if (elected()) F::copy(a.weights, i / PRODUCTS, i % PRODUCTS, place - first, step, ring + stage.at * F::STEP, beside + stage.at * F::BESIDE, &h.full[stage.at], policy);
             stage.next(stages);
         }
-        place = drawn;
-        if (F::DRAWN) say(h, k + 1, place);
+        place = F::DRAWN ? __shfl_sync(~0u, drawn, 0) + (int32_t)gridDim.x : place + (int32_t)gridDim.x;
+        if (F::DRAWN && leads) say(h, k + 1, place);
     }
 }
 
@@ -275,17 +277,6 @@ template <typename F> static __device__ __forceinline__ args rows_of(const strea
     e.x_ld = kind == O ? a.attend[0].out_ld : a.ff_ld;
     e.cols = kind == O ? a.q_width : a.ffn;
     return e;
-}
-
-/* The number of a warp among the eight that share a tile. */
-static __device__ __forceinline__ int32_t multiplier() { return (int32_t)threadIdx.x / 32; }
-
-/* A lane's sums of rows g and g + 8; those of both rows of activations are in every fourth lane. */
-static __device__ __forceinline__ void leave_sums(tile_sums &to, float2 above, float2 below) {
-    const int32_t lane = (int32_t)threadIdx.x % 32;
-    if (lane % 4) return;
-    to.of[multiplier()][lane / 4] = above;
-    to.of[multiplier()][lane / 4 + 8] = below;
 }
 
 /* What a lane of the warp that finishes makes of a tile. */
@@ -402,7 +393,7 @@ template <typename F> static __device__ __forceinline__ void multiply(const stre
         });
         make_absent(a, i);
         arrive<HERE, HERE_THREADS>();
-        if (threadIdx.x == 0) atomicExch(&h.now, i);
+        if (threadIdx.x == 0) post(h.now, i);
         typename F::product m(a, i, p.cols, rooms);
 #pragma unroll 1
         for (; place - first < p.tiles; place = next_place<F>(h, k, place)) {
@@ -417,7 +408,7 @@ template <typename F> static __device__ __forceinline__ void multiply(const stre
             }
             barrier_wait(&h.taken[room.at], room.parity ^ 1);
             m.leave(rooms.sums[room.at]);
-            barrier_arrive(&h.left[room.at]);
+            warp_arrive(&h.left[room.at]);
             room.next(SUMS);
         }
         first += p.tiles;
@@ -449,7 +440,7 @@ template <typename F> static __device__ __forceinline__ void finish(const stream
             typename F::finisher f(a, rooms, i, place - first);
             barrier_wait(&h.left[room.at], room.parity);
             f.read(rooms.sums[room.at]);
-            barrier_arrive(&h.taken[room.at]);
+            warp_arrive(&h.taken[room.at]);
             f.write(tally);
             room.next(SUMS);
         }

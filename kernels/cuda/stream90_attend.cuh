@@ -133,7 +133,7 @@ template <typename F, typename T, int D> static __device__ __forceinline__ void 
         }, [] { await<PASS, PASS_THREADS>(); });
         make_visible_to_products();      /* what was there, before weights come there           */
         decode_meet();
-        if (decode_thread() == 0) atomicExch(&rooms.h->attended, i + 1);
+        if (decode_thread() == 0) post(rooms.h->attended, i + 1);
         if (decode_warp() == 0 && i + 1 == a.layers) let_next_start();
         bring_wide(a, rooms, i * PRODUCTS + DOWN, early);
     }

@@ -1,6 +1,7 @@
 /* stream90_launch.cuh - the kernel of decoder layers in one launch, for any format (stream90.cuh), and its launch. */
 #ifndef RV_KERNELS_CUDA_STREAM90_LAUNCH_CUH
 #define RV_KERNELS_CUDA_STREAM90_LAUNCH_CUH
+#include <algorithm>
 #include "kernels/cuda/stream90_attend.cuh"
 
 /* ---- the kernel ---- */
@@ -51,8 +52,8 @@ template <typename F, int D> static __global__ void __launch_bounds__(ALL_THREAD
         give_registers<40>();
         const stream_places<F> at = places();
         if (threadIdx.x < THREADS + ATTENDING + 32) finish(a, at.rooms);
-        else if (threadIdx.x == THREADS + ATTENDING + 32) ask(a, *at.rooms.h, at.ring, at.beside);
-        else if (threadIdx.x >= THREADS + ATTENDING + 64) help(a, at.ring, at.rooms);
+        else if (threadIdx.x < THREADS + ATTENDING + 64) ask(a, *at.rooms.h, at.ring, at.beside);
+        else help(a, at.ring, at.rooms);
     }
 #endif
 }
@@ -107,7 +108,11 @@ template <typename F, int D> static int32_t share_out_for(stream_args<F> *a) {
         a->attention = lend || attention > wide ? attention : wide;
         const int32_t rest = fixed + a->narrow + (lend ? wide : 0) + a->attention - a->lent * F::STEP, fit = (room - rest) / stage;
         a->stages = fit < MOST_AHEAD ? fit : (int32_t)MOST_AHEAD;
-        if (a->stages - a->lent >= LEAST_AHEAD) return rest + a->stages * stage;
+        if (a->stages - a->lent >= LEAST_AHEAD) {
+            a->asked = std::min((int32_t)F::ASKED, a->stages - a->lent);       /* no stage twice among those on their way */
+            a->early = std::min((int32_t)F::EARLY, a->asked);
+            return rest + a->stages * stage;
+        }
     }
     a->stages = 0;
     return 0;
