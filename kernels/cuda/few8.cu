@@ -124,8 +124,8 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
         walk.begin(list_of(all, g.fused ? near + r * NEAR : NULL, far_list(g, r)), all, w.from, w.to);
     }
     if (seldom(some)) {
-        const int32_t r = lane < a.n ? lane : 0, all = lane < a.n ? rows[r].outliers : 0;
-        walks.begin(far_list(g, r), all, all ? __ldcg(g.starts + r * SLICES + warp) : 0, w.to, of_some + warp * walks.ROWS * walks.WIDE);
+        const int32_t mine = lane % walks.ROWS, r = mine < a.n ? mine : 0, all = mine < a.n ? rows[r].outliers : 0;
+        walks.begin(far_list(g, r), all, all ? __ldcg(g.starts + r * SLICES + warp) : 0, w.to);
     }
     uint4 b[2][N8];
     auto load_x = [&](int32_t step) {    /* activations of one step; from global memory a step ahead */
@@ -146,7 +146,7 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
         float scb[2] = {};
         mine8<HOW, MT>().scales(g, tile, scb);
         if (two && seldom(walk.here)) walk.start_tile(g.w_scale + tile * TILE, tile * TILE + walk.row() < a.rows);
-        if (seldom(some)) walks.start_tile(g.w_scale + tile * MT * TILE, tile * MT * TILE + walks.row() < a.rows, a.n);
+        if (seldom(some)) walks.start_tile(g.w_scale + tile * MT * TILE, tile * MT * TILE + walks.row() < a.rows);
         if (!SHARED) load_x(w.from);
         for (int32_t step = w.from; step < w.to; step++) {
             wait_stage(a.stages);
@@ -162,6 +162,7 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
         if (takes) tiles.of[(i + g.ahead + 1) % tiles.OF] = taken;
         float *const more = of_two + turn * 2 * WARPS * TILE;
         if (two) more[(warp * 2 + walk.n()) * TILE + walk.row()] = walk.sum;
+        if (seldom(some)) walks.leave(of_some + warp * walks.ROWS * walks.WIDE, a.n);
 #pragma unroll
         for (int32_t j = 0; j < N8; j++, turn ^= !some)
             if (j * 8 < a.n)

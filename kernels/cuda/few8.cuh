@@ -166,47 +166,66 @@ template <typename T> struct outlier_walk {
     }
 };
 
-/* The same of 3 to 8 activation rows: lane j finds the way through row j's, and all lanes, one a row of the tile, multiply what lanes have found. */
+/* The same of 3 to 8 activation rows, by the column: where rows have outliers in the same ones, as they mostly do, a weight is made once for all of them.  A lane has a row of the
+ * tile, and of row lane % ROWS of activations the entry that comes next; the first HELD_ENTRIES of a slice are in registers. */
 template <typename T, int MT> struct outlier_rows {
-    enum { ROWS = 8, WIDE = MT * TILE };
-    const uint32_t *list;
-    int32_t first, at;
-    uint32_t first_entry, entry;
-    float scb, *sums;                    /* of the warp, in shared memory: [activation row][row of the tile] */
+    enum { ROWS = 8, WIDE = MT * TILE, SETS = 2, HELD_EACH = 32 / ROWS, HELD_ENTRIES = SETS * HELD_EACH };
+    const uint32_t *list;                /* from the slice on                                   */
+    int32_t at;
+    uint32_t held[SETS], entry;          /* held: of row lane % ROWS, entries lane / ROWS and HELD_EACH further */
+    float scb, sum[ROWS];
     bool here;
 
     static __device__ __forceinline__ int32_t lane() { return (int32_t)threadIdx.x % 32; }
     static __device__ __forceinline__ int32_t row() { return lane() % WIDE; }
-    /* of: the list of row lane(), whose entry `start` is the first of the slice; the slice ends before step `to`. */
-    __device__ __forceinline__ void begin(const uint32_t *of, int32_t outliers, int32_t start, int32_t to, float *room) {
-        list = of;
-        first = start;
-        sums = room;
-        first_entry = outliers ? __ldcg(list + first) : ~0u;
-        here = __any_sync(~0u, column_of(first_entry) < to * DEPTH8);
+    /* of: the list of row lane % ROWS, whose entry `start` is the first of the slice; the slice ends before step `to`.  Behind the closing entry there is
+     * memory, and what is there is never looked at. */
+    __device__ __forceinline__ void begin(const uint32_t *of, int32_t outliers, int32_t start, int32_t to) {
+        static_assert((int)HELD_ENTRIES <= (int)RV_CUDA_INT8_CLOSE, "room behind a list");
+        list = of + start;
+#pragma unroll
+        for (int32_t s = 0; s < SETS; s++) held[s] = outliers ? __ldcg(list + s * HELD_EACH + lane() / ROWS) : ~0u;
+        here = __any_sync(~0u, column_of(first()) < to * DEPTH8);
     }
-    __device__ __forceinline__ void start_tile(const float *of, bool valid, int32_t n) {
-        at = first;
-        entry = first_entry;
+    __device__ __forceinline__ uint32_t first() const { return __shfl_sync(~0u, held[0], lane() % ROWS); }
+    __device__ __forceinline__ void start_tile(const float *of, bool valid) {
+        at = 0;
+        if (here) entry = first();
+#pragma unroll
+        for (int32_t j = 0; j < ROWS; j++) sum[j] = 0;
         scb = here && valid ? __ldg(of + row()) : 0.f;
-        if (lane() < WIDE)
-            for (int32_t j = 0; j < n; j++) sums[j * WIDE + lane()] = 0;
     }
     template <typename P> __device__ __forceinline__ void step(const uint4 *stage, int32_t end, P place) {
         const int8_t *codes = (const int8_t *)(stage + row() * 8);
-        for (uint32_t due; (due = __ballot_sync(~0u, column_of(entry) < end)) != 0;) {
-            const bool mine = due >> lane() & 1;
 #pragma unroll 1
-            for (; due; due &= due - 1) {
-                const int32_t j = __ffs((int32_t)due) - 1;
-                const uint32_t e = __shfl_sync(~0u, entry, j);
-                const int32_t k = column_of(e) % DEPTH8;
-                const float w = to_f32(int8_weight<T>((float)codes[place(row(), k / 16) * 16 + k % 16], scb));
-                if (lane() < WIDE) sums[j * WIDE + lane()] = __fmaf_rn(value_of<T>(e), w, sums[j * WIDE + lane()]);
+        for (uint32_t column; (column = __reduce_min_sync(~0u, (uint32_t)column_of(entry))) < (uint32_t)end;) {
+            const int32_t k = (int32_t)column % DEPTH8;
+            const bool mine = column_of(entry) == (int32_t)column;
+            const uint32_t due = __ballot_sync(~0u, mine);
+            const float w = to_f32(int8_weight<T>((float)codes[place(row(), k / 16) * 16 + k % 16], scb)), value = value_of<T>(entry);
+#pragma unroll
+            for (int32_t j = 0; j < ROWS; j++) {
+                const float v = __shfl_sync(~0u, value, j);
+                if (due >> j & 1) sum[j] = __fmaf_rn(v, w, sum[j]);
             }
-            if (mine) entry = __ldcg(list + ++at);
+            at += mine;
+            uint32_t next = 0;
+#pragma unroll
+            for (int32_t s = 0; s < SETS; s++) {
+                const uint32_t other = __shfl_sync(~0u, held[s], at % HELD_EACH * ROWS + lane() % ROWS);
+                if (at / HELD_EACH == s) next = other;
+            }
+            if (at >= HELD_ENTRIES) next = __ldcg(list + at);
+            entry = next;
         }
         __syncwarp();
+    }
+    /* to: of the warp, in shared memory: [activation row][row of the tile], of n rows. */
+    __device__ __forceinline__ void leave(float *to, int32_t n) const {
+        if (lane() >= WIDE) return;
+#pragma unroll
+        for (int32_t j = 0; j < ROWS; j++)
+            if (j < n) to[j * WIDE + lane()] = sum[j];
     }
 };
 
