@@ -12,7 +12,7 @@
  * (a wrong shape is a bug: RV_ERR_INTERNAL).  Backends may trust their arguments.
  *
  * A row's result never depends on its neighbours: for up to RV_FEW_ROWS rows, `linear` sums in
- * an order fixed by the weight's shape alone, and `attend` splits keys at fixed multiples.
+ * an order fixed by the weight's shape alone, and `attend` splits a row's keys by their range alone.
  *
  * Threads: one thread at a time per backend.
  */

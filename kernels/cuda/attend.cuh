@@ -124,5 +124,17 @@ template <typename T> static __device__ __forceinline__ void rotate8(uint4 &low,
     }
 }
 
+/* The same of 2 columns. */
+template <typename T> static __device__ __forceinline__ void rotate2(uint32_t &low, uint32_t &high, const float *cos, const float *sin) {
+    T *a = reinterpret_cast<T *>(&low), *b = reinterpret_cast<T *>(&high);
+#pragma unroll
+    for (int32_t i = 0; i < 2; i++) {
+        float x = to_f32(a[i]), y = to_f32(b[i]);
+        rotate_pair(x, y, cos[i], sin[i]);
+        a[i] = to_act<T>(x);
+        b[i] = to_act<T>(y);
+    }
+}
+
 #define RV_LOG2E 1.4426950408889634f
 #endif

@@ -16,7 +16,7 @@ extern "C" {
 #endif
 
 enum { RV_CUDA_GATE_BLOCK = 8,           /* GATE_UP weights: 8 rows of gate, 8 of up, and so on */
-       RV_CUDA_SPLIT_KEYS = 256,         /* decode attention splits keys at multiples of this   */
+       RV_CUDA_SPLIT_KEYS = 256,         /* of a split of decode attention, but for long rows  */
        RV_CUDA_NORM_THREADS = 256,       /* of a whole row's norm, here and inside a product    */
        RV_CUDA_NORM_MOST = 8192,         /* the widest that it norms                            */
        RV_CUDA_NORM_ROWS = 2,            /* a product norms its rows itself up to this many     */
@@ -170,7 +170,7 @@ cudaError_t rv_cuda_gemm90(const rv_few *p, bool overlap, cudaStream_t stream);
  * `longest` must hold numbers, whether a row sees them or not.
  * It cuts what does not fill a round of the GPU's multiprocessors along the keys, through `partial`
  * (RV_CUDA_PARTIAL_BYTES, counters as decode.cu's).
- * decode.cu: few rows, keys split at fixed multiples of RV_CUDA_SPLIT_KEYS; `partial` holds
+ * decode.cu: few rows, the keys of each split by their range alone (decode.cuh, key_cut); `partial` holds
  * rv_cuda_decode_bytes(rows, heads, head_dim, longest) bytes, zeroed before its first use (the
  * kernel leaves its counters zeroed, so one buffer serves any sequence of calls on one stream).
  * decode_rope: rope of q and k, kv_store of k and v (row r becomes key pos[r]) and decode in one launch, to

@@ -1,7 +1,7 @@
 /* decode.cuh - attention for a few rows against many keys, as a block's work: what decode.cu launches by itself and stream.cu between products.
  *
- * The one idea: a block owns one row, one K/V head with up to 8 of its query heads, and one split of
- * 256 keys at a fixed multiple; each of its 4 warps takes 32 keys at a time, the next ones on their way.  Blocks
+ * The one idea: a block owns one row, one K/V head with up to 8 of its query heads, and one split of the row's
+ * keys (key_cut); each of its 4 warps takes 32 keys at a time, the next ones on their way.  Blocks
  * of several splits leave (maximum, sum, values) in `partial`, and the last to finish merges them in
  * order.  Nothing depends on how many rows the call has, nor on `longest`: a row's result is always the same
  * bits.
@@ -20,12 +20,15 @@
 #include "kernels/cuda/attend.cuh"
 #include "kernels/cuda/checked.cuh"
 
-enum { DECODE_WARPS = 4, DECODE_THREADS = 32 * DECODE_WARPS, SPLIT = RV_CUDA_SPLIT_KEYS, DECODE_TILE = 32, HEADS = 8,
-       WARP_KEYS = SPLIT / DECODE_WARPS,   /* a warp's keys of a split: tiles w, w + DECODE_WARPS, .. */
+enum { DECODE_WARPS = 4, DECODE_THREADS = 32 * DECODE_WARPS, DECODE_TILE = 32, HEADS = 8,
+       SPLIT = RV_CUDA_SPLIT_KEYS, LONG_SPLIT = 2 * SPLIT, FEW_SPLITS = 16,
+       WARP_KEYS = LONG_SPLIT / DECODE_WARPS,      /* a warp's keys of a split: tiles w, w + DECODE_WARPS, .. */
 #ifdef RV_CUDA_VOLTA
        MOST_SPLITS = 1024,                 /* of one row: what merging has room for                */
+       TURNS = 1,                          /* places that a block has looked up                   */
 #else
        MOST_SPLITS = 2048,
+       TURNS = 2,
 #endif
        COUNTERS = RV_CUDA_COUNTERS };      /* at the start of `partial`: one per row and block of heads */
 
@@ -39,6 +42,10 @@ template <typename T> struct rope_args {
     const float *norm = nullptr;           /* NULL: no norm                                       */
     float eps = 0;
 };
+
+/* A tile's keys: those that are copied, as bits; where the first is, or would be, if they follow one another; else SCATTERED. */
+struct tile_rows { int32_t first; uint32_t valid; };
+enum { SCATTERED = -(1 << 30) };
 
 /* Under 99 KB, for SM86 and SM89, and three times in an SM80's or SM90's memory; Volta's under 48, as its keys make room for the values. */
 template <int D> struct decode_room {
@@ -55,7 +62,8 @@ template <int D> struct decode_room {
     };
     uint4 own_k[D / 8], own_v[D / 8];      /* the fused form's own key and value                  */
     float4 table[DECODE_WARPS][D / 4];            /* the row's cos and sin, or the weights of the queries' norm */
-    int32_t key_rows[2][DECODE_WARPS][WARP_KEYS];      /* of a place, and of the next one       */
+    int32_t key_rows[TURNS][DECODE_WARPS][WARP_KEYS];  /* of a place, and of the next one       */
+    tile_rows tiles[TURNS][DECODE_WARPS][WARP_KEYS / DECODE_TILE];
     float m[DECODE_WARPS][HEADS], l[DECODE_WARPS][HEADS], sum[HEADS];
 #ifdef RV_CUDA_VOLTA
     uint4 q[DECODE_WARPS][HEADS][D / 8];   /* as operands                                        */
@@ -63,6 +71,21 @@ template <int D> struct decode_room {
 #endif
     bool merge;
 };
+
+/* How the keys first .. last of a row are cut: up to 16 splits of 256, and where those would not do, 16, 32, .. of one length up to 512.  So a row that sees
+ * an image has as many as a GPU has multiprocessors for each of 8 K/V heads, and none has to take two. */
+struct key_cut {
+    int32_t start, keys, splits;           /* the first split's first key; of a split; 0 splits: the row sees no key */
+    __device__ __forceinline__ key_cut(int32_t first, int32_t last) : start(first / DECODE_TILE * DECODE_TILE), keys(SPLIT) {
+        const int32_t n = last - start;    /* but one                                             */
+        if (n >= FEW_SPLITS * SPLIT) keys = (n / ((n / (FEW_SPLITS * LONG_SPLIT) + 1) * FEW_SPLITS) / DECODE_TILE + 1) * DECODE_TILE;
+        splits = last < first ? 0 : n / keys + 1;
+    }
+};
+/* At most, of rows that see no key at or beyond `longest`. */
+static inline int32_t splits_of(int32_t longest) {
+    return longest <= 0 ? 1 : longest <= FEW_SPLITS * SPLIT ? (longest - 1) / SPLIT + 1 : ((longest - 1) / (FEW_SPLITS * LONG_SPLIT) + 1) * FEW_SPLITS;
+}
 
 /* Where 16-byte column c of a key lies in its tile's row, so that no two lanes meet in a bank (Volta's: four at most). */
 #ifdef RV_CUDA_VOLTA
@@ -93,19 +116,31 @@ static __device__ __forceinline__ int32_t tile_key(const decode_place &p, int32_
     return p.start + (i * DECODE_WARPS + warp) * DECODE_TILE;
 }
 
-/* Starts the copies of a warp's i-th tile, of K or of V; keys outside the range, and the row's own, become zeros. */
+/* Starts the copies of a warp's i-th tile, of K or of V; keys outside the range, and the row's own, become zeros.  Keys mostly follow one another: to find each one's row
+ * takes longer than its copy. */
 template <bool V, typename T, int D>
 static __device__ __forceinline__ void copy_tile(const attend_args<T> &a, decode_room<D> &room, const decode_place &p, int32_t warp, int32_t i) {
     enum { COLUMNS = D / 8, ROWS = 32 / COLUMNS };
-    int32_t lane = (int32_t)threadIdx.x % 32, c = lane % COLUMNS, r = lane / COLUMNS;
-    const T *from = (V ? a.v : a.k) + p.kv_head * D + c * 8;
-    int32_t own = p.own - tile_key(p, warp, i);
+    const int32_t lane = (int32_t)threadIdx.x % 32, c = lane % COLUMNS, r = lane / COLUMNS, apart = (int32_t)((V ? a.v_ld : a.k_ld) * (int64_t)sizeof(T));
+    const tile_rows tile = room.tiles[p.turn][warp][i];
+    const uint32_t valid = tile.valid >> r;
+    const char *from = (const char *)((V ? a.v : a.k) + p.kv_head * D + c * 8), *at = from + (int64_t)(tile.first + r) * apart;
+    auto copy = [&](int32_t j, const char *row, bool is) {
+        const int32_t key = r + j * ROWS;
+        copy16(shared_address(V ? &room.warp[warp].x.v[key][v_column(key, c)] : &room.warp[warp].x.k[key][k_column(key, c)]), row, is);
+    };
+    if (tile.valid == ~0u && tile.first != SCATTERED) {
 #pragma unroll
-    for (int32_t j = 0; j < DECODE_TILE / ROWS; j++) {
-        int32_t key = r + j * ROWS, row = key == own ? (int32_t)NO_KEY : room.key_rows[p.turn][warp][i * DECODE_TILE + key];
-        uint4 *to = V ? &room.warp[warp].x.v[key][v_column(key, c)] : &room.warp[warp].x.k[key][k_column(key, c)];
-        copy16(shared_address(to), from + (row < 0 ? 0 : row) * (V ? a.v_ld : a.k_ld), row >= 0);
-    }
+        for (int32_t j = 0; j < DECODE_TILE / ROWS; j++) copy(j, at + (int64_t)j * (ROWS * apart), true);
+    } else if (tile.first != SCATTERED) {
+#pragma unroll
+        for (int32_t j = 0; j < DECODE_TILE / ROWS; j++) copy(j, at + (int64_t)j * (ROWS * apart), valid >> j * ROWS & 1);
+    } else
+#pragma unroll 4
+        for (int32_t j = 0; j < DECODE_TILE / ROWS; j++) {
+            const bool is = valid >> j * ROWS & 1;
+            copy(j, from + (int64_t)(is ? room.key_rows[p.turn][warp][i * DECODE_TILE + r + j * ROWS] : 0) * apart, is);
+        }
 }
 
 #ifdef RV_CUDA_VOLTA
@@ -161,32 +196,39 @@ template <typename T, int D> static __device__ __forceinline__ void norm_queries
         }
 }
 
-/* The row's own k and v: a lane's pieces, asked for before the queries are waited for. */
-struct own_pieces { uint4 v, low, high; };
-template <typename T, int D> static __device__ __forceinline__ const uint4 *own_piece(const rope_args<T> &o, const decode_place &p, int32_t i) {
-    const int32_t t = (int32_t)threadIdx.x % 32 % (D / 8);
-    const T *row = i ? o.k + p.row * o.ld_k : o.v + p.row * o.ld_v;
-    return reinterpret_cast<const uint4 *>(row + p.kv_head * D) + (i ? t % (D / 16) + (i - 1) * (D / 16) : t);
+/* The row's own k and v: a lane's pieces, asked for before the queries are waited for: 8 columns of v, 2 of each half of k. */
+struct own_pieces {
+    uint4 v[1];
+    uint32_t k[2];
+};
+template <typename T, int D> static __device__ __forceinline__ const uint4 *own_v_piece(const rope_args<T> &o, const decode_place &p) {
+    return reinterpret_cast<const uint4 *>(o.v + p.row * o.ld_v + p.kv_head * D) + (int32_t)threadIdx.x % (D / 8);
+}
+template <typename T, int D> static __device__ __forceinline__ const uint32_t *own_k_piece(const rope_args<T> &o, const decode_place &p, int32_t half) {
+    return reinterpret_cast<const uint32_t *>(o.k + p.row * o.ld_k + p.kv_head * D) + (int32_t)threadIdx.x % 32 % (D / 4) + half * (D / 4);
+}
+template <typename T, int D> static __device__ __forceinline__ void await_own(const rope_args<T> &o, const decode_place &p, own_pieces &own) {
+    take_missing(own.v, [&](int32_t) { return own_v_piece<T, D>(o, p); });
+    take_missing(own.k, [&](int32_t half) { return own_k_piece<T, D>(o, p, half); });
 }
 /* Rotates the row's k, keeps it and v for this block and, in one block of a K/V head's, stores both.
  * One warp. */
 template <typename T, int D>
 static __device__ __forceinline__ void store_own(const attend_args<T> &a, const rope_args<T> &o, const decode_place &p, decode_room<D> &room, own_pieces own) {
-    const int32_t t = (int32_t)threadIdx.x % 32;
+    const int32_t t = (int32_t)threadIdx.x % 32, at = p.own - p.start;
+    const int64_t row = room.key_rows[p.turn][decode_warp()][at / (DECODE_WARPS * DECODE_TILE) * DECODE_TILE + at % DECODE_TILE];
     if (t < D / 8) {
-        const int64_t row = key_row(a, p.slot, p.own);
-        room.own_v[t] = own.v;
-        if (p.stores) reinterpret_cast<uint4 *>(o.to_v + row * a.v_ld + p.kv_head * D)[t] = own.v;
-        if (t < D / 16) {
-            uint4 *to = reinterpret_cast<uint4 *>(o.to_k + row * a.k_ld + p.kv_head * D);
-            const float *cos_sin = reinterpret_cast<const float *>(room.table[decode_warp()]) + 8 * t;
-            rotate8<T>(own.low, own.high, cos_sin, cos_sin + D / 2);
-            room.own_k[t] = own.low;
-            room.own_k[t + D / 16] = own.high;
-            if (p.stores) {
-                to[t] = own.low;
-                to[t + D / 16] = own.high;
-            }
+        room.own_v[t] = own.v[0];
+        if (p.stores) reinterpret_cast<uint4 *>(o.to_v + row * a.v_ld + p.kv_head * D)[t] = own.v[0];
+    }
+    if (t < D / 4) {
+        uint32_t *keep = reinterpret_cast<uint32_t *>(room.own_k) + t, *to = reinterpret_cast<uint32_t *>(o.to_k + row * a.k_ld + p.kv_head * D) + t;
+        const float *cos_sin = reinterpret_cast<const float *>(room.table[decode_warp()]) + 2 * t;
+        rotate2<T>(own.k[0], own.k[1], cos_sin, cos_sin + D / 2);
+#pragma unroll
+        for (int32_t half = 0; half < 2; half++) {
+            keep[half * (D / 4)] = own.k[half];
+            if (p.stores) to[half * (D / 4)] = own.k[half];
         }
     }
     __syncwarp();
@@ -243,32 +285,36 @@ template <typename T> static __device__ __forceinline__ void store4(T *to, float
     *reinterpret_cast<uint2 *>(to) = bits;
 }
 
-/* Where the parts of a row's heads are left, and their sum belongs. */
-template <typename T> struct row_parts { float *o, *m, *l; T *out; };
+/* Where a split's part of a row's heads is left, so many parts from head to head; where the heads belong. */
+template <typename T> struct row_parts {
+    float *o, *m, *l;
+    T *out;
+    int32_t apart;
+};
 
 /* `partial`: counters, then D values of every row, head and split, then their maxima, then their sums. */
 template <int D, typename T>
-static __device__ __forceinline__ row_parts<T> parts_of(const attend_args<T> &a, const decode_place &p, void *partial, int32_t most_splits) {
-    int64_t parts = (int64_t)a.rows * a.heads * most_splits, row_part = ((int64_t)p.row * a.heads + p.head) * most_splits;
+static __device__ __forceinline__ row_parts<T> parts_of(const attend_args<T> &a, const decode_place &p, void *partial, int32_t most_splits, int32_t split) {
+    int64_t parts = (int64_t)a.rows * a.heads * most_splits, row_part = ((int64_t)p.row * a.heads + p.head) * most_splits + split;
     float *o = reinterpret_cast<float *>(reinterpret_cast<int32_t *>(partial) + COUNTERS), *m = o + parts * D, *l = m + parts;
-    return { o + row_part * D, m + row_part, l + row_part, a.out + p.row * a.out_ld + p.head * D };
+    return { o + row_part * D, m + row_part, l + row_part, a.out + p.row * a.out_ld + p.head * D, most_splits };
 }
 
-/* What the row's blocks left, in order of splits; the first of it is asked for before its weights are known. */
+/* What the row's blocks left, in order of splits, r being the first one's; the first of it is asked for before its weights are known. */
 template <typename T, int D>
-static __device__ __forceinline__ void merge_splits(decode_room<D> &room, const decode_place &p, const row_parts<T> &r, int32_t most_splits) {
-    enum { AT_ONCE = 13 };
+static __device__ __forceinline__ void merge_splits(decode_room<D> &room, const decode_place &p, const row_parts<T> &r) {
+    enum { AT_ONCE = 16 };
     const int32_t all = p.heads * (D / 4);
     float4 x[AT_ONCE];
     auto ask = [&](int32_t i, int32_t from) {
-        const float *o = r.o + ((int64_t)(i / (D / 4)) * most_splits + from) * D + i % (D / 4) * 4;
+        const float *o = r.o + ((int64_t)(i / (D / 4)) * r.apart + from) * D + i % (D / 4) * 4;
 #pragma unroll
         for (int32_t j = 0; j < AT_ONCE; j++)
             if (i < all && from + j < p.splits) x[j] = __ldcg(reinterpret_cast<const float4 *>(o + j * D));
     };
     ask(decode_thread(), 0);
     for (int32_t h = decode_warp(); h < p.heads; h += DECODE_WARPS)
-        weigh_splits(room, h, r.m + h * most_splits, r.l + h * most_splits, p.splits);
+        weigh_splits(room, h, r.m + h * r.apart, r.l + h * r.apart, p.splits);
     decode_meet();
 #pragma unroll 1
     for (int32_t i = decode_thread(); i < all; i += DECODE_THREADS) {
@@ -287,11 +333,11 @@ static __device__ __forceinline__ void merge_splits(decode_room<D> &room, const 
 }
 
 template <typename T, int D>
-static __device__ __forceinline__ void leave_parts(const decode_room<D> &room, const decode_place &p, const row_parts<T> &r, int32_t most_splits) {
+static __device__ __forceinline__ void leave_parts(const decode_room<D> &room, const decode_place &p, const row_parts<T> &r) {
 #pragma unroll 1
     for (int32_t i = decode_thread(); i < p.heads * (D / 4); i += DECODE_THREADS) {
         int32_t h = i / (D / 4), c = i % (D / 4) * 4;
-        int64_t at = h * most_splits + p.split;
+        int64_t at = (int64_t)h * r.apart;
         float top, sum;
         float4 x = merge_warps(room, h, c, top, sum);
         if (p.splits == 1) {
@@ -318,7 +364,7 @@ static __device__ __forceinline__ bool is_last(const decode_place &p, void *part
 /* ---- a block's work ---- */
 
 /* How many blocks share a row's heads. */
-template <typename T> static __device__ __forceinline__ int32_t head_blocks(const attend_args<T> &a) {
+template <typename T> static __host__ __device__ __forceinline__ int32_t head_blocks(const attend_args<T> &a) {
     return a.heads / a.group * ((a.group + HEADS - 1) / HEADS);
 }
 
@@ -326,7 +372,6 @@ template <typename T> static __device__ __forceinline__ int32_t head_blocks(cons
 template <typename T>
 static __device__ __forceinline__ bool find_place(const attend_args<T> &a, const rope_args<T> &o, int32_t row, int32_t y, int32_t split, decode_place &p) {
     int32_t blocks = (a.group + HEADS - 1) / HEADS, part = y % blocks;
-    p.start = split * SPLIT;
     p.counter = row * head_blocks(a) + y;
     p.row = row;
     p.kv_head = y / blocks;
@@ -337,11 +382,13 @@ static __device__ __forceinline__ bool find_place(const attend_args<T> &a, const
     p.first = a.first ? a.first[p.row] : 0;
     p.last = a.last[p.row];
     p.pos = o.pos ? o.pos[p.row] : (int32_t)NO_KEY;
-    p.own = p.pos >= 0 && p.pos / SPLIT == split ? p.pos : (int32_t)NO_KEY;
-    p.split = split - p.first / SPLIT;
-    p.splits = p.last < p.first ? 0 : p.last / SPLIT - p.first / SPLIT + 1;
+    const key_cut cut(p.first, p.last);
+    p.start = cut.start + split * cut.keys;
+    p.own = p.pos >= p.start && p.pos < p.start + cut.keys ? p.pos : (int32_t)NO_KEY;
+    p.split = split;
+    p.splits = cut.splits;
     if (p.first < p.start) p.first = p.start;
-    if (p.last > p.start + SPLIT - 1) p.last = p.start + SPLIT - 1;
+    if (p.last > p.start + cut.keys - 1) p.last = p.start + cut.keys - 1;
     return p.first <= p.last;
 }
 
@@ -351,10 +398,14 @@ static __device__ __forceinline__ own_pieces load_queries(const attend_args<T> &
     int32_t lane = (int32_t)threadIdx.x % 32;
     const T *from = a.q + p.row * a.q_ld + (p.head + lane / 4) * D + lane % 4 * 8;
     auto query = [&](int32_t c) { return reinterpret_cast<const uint4 *>(from + 32 * c); };
-    uint4 own[3] = {};
-    if (owner)
+    auto own_v = [&](int32_t) { return own_v_piece<T, D>(o, p); };
+    auto own_k = [&](int32_t half) { return own_k_piece<T, D>(o, p, half); };
+    own_pieces own = {};
+    if (owner) {
+        own.v[0] = TELLS ? look(own_v(0)) : __ldcg(own_v(0));
 #pragma unroll
-        for (int32_t i = 0; i < 3; i++) own[i] = TELLS ? look(own_piece<T, D>(o, p, i)) : __ldcg(own_piece<T, D>(o, p, i));
+        for (int32_t half = 0; half < 2; half++) own.k[half] = TELLS ? look(own_k(half)) : __ldcg(own_k(half));
+    }
 #pragma unroll
     for (int32_t c = 0; c < D / 32; c++) {
         q[c] = make_uint4(0, 0, 0, 0);
@@ -362,14 +413,17 @@ static __device__ __forceinline__ own_pieces load_queries(const attend_args<T> &
     }
     if (TELLS) {
         take_when_come(q, query, [&](int32_t) { return lane / 4 < p.heads; });
-        take_missing(own, [&](int32_t i) { return own_piece<T, D>(o, p, i); });
+        if (owner) {                       /* waited for where it is needed                       */
+            look_again(own.v, own_v);
+            look_again(own.k, own_k);
+        }
     }
     copies_wait<2>();
     __syncwarp();
     const float *table = reinterpret_cast<const float *>(room.table[decode_warp()]);
     if (o.norm) norm_queries<T, D>(table, o.eps, q);
     else if (p.pos >= 0) rotate_queries<T, D>(table, q);
-    return { own[0], own[1], own[2] };
+    return own;
 }
 
 /* The tiles of a warp that have keys, which start at 0, 128, ..: from .. to - 1. */
@@ -385,7 +439,14 @@ template <typename T, int D> static __device__ __forceinline__ void look_up(cons
 #pragma unroll
     for (int32_t j = 0; j < WARP_KEYS / 32; j++) {
         int32_t key = tile_key(p, warp, j * 32 / DECODE_TILE) + lane;
-        room.key_rows[turn][warp][32 * j + lane] = key >= p.first && key <= p.last ? key_row(a, p.slot, key) : (int32_t)NO_KEY;
+        if (key - lane > p.last) break;
+        const int32_t row = (key >= p.first && key <= p.last) || key == p.own ? key_row(a, p.slot, key) : (int32_t)NO_KEY;
+        const bool is = row != NO_KEY && key != p.own;
+        const uint32_t valid = __ballot_sync(~0u, is);
+        const int32_t one = __ffs((int32_t)valid) - 1, first = __shfl_sync(~0u, row, one < 0 ? 0 : one) - one;
+        const bool follow = __all_sync(~0u, !is || row == first + lane);
+        room.key_rows[turn][warp][32 * j + lane] = row;
+        if (lane == 0) room.tiles[turn][warp][j] = { follow ? first : (int32_t)SCATTERED, valid };
     }
     p.turn = turn;
     p.asked = false;
@@ -414,8 +475,10 @@ static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const
                                                   const decode_place &p, int32_t warp, R ready, decode_sums<D> &f) {
     int32_t lane = (int32_t)threadIdx.x % 32, from, to;
     find_tiles(p, warp, &from, &to);
-    bool owner = p.own != NO_KEY && p.own / DECODE_TILE % DECODE_WARPS == warp;
+    const bool owner = p.own != NO_KEY && (p.own - p.start) / DECODE_TILE % DECODE_WARPS == warp;
+    bool owes = owner;
     uint4 q[D / 32];
+    own_pieces pieces = {};
     if (from >= to) {
         ready();
         return;
@@ -428,19 +491,27 @@ static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const
         decode_scores s;
         float bias[BIASES];
         int32_t own = p.own - tile_key(p, warp, i);
-        bool here = i >= from && owner && own >= 0 && own < DECODE_TILE && lane < D / 8;
+        const bool here = i >= from && owner && own >= 0 && own < DECODE_TILE && lane < D / 8;
+        if (owes && i >= from && (own < DECODE_TILE || i + 1 == to)) {
+            if (TELLS) await_own<T, D>(o, p, pieces);
+            store_own(a, o, p, room, pieces);
+            owes = false;
+        }
         if (i >= from) {
-#pragma unroll
-            for (int32_t e = 0; e < BIASES; e++) {
-                int32_t row = room.key_rows[p.turn][warp][i * DECODE_TILE + bias_key(lane, e)];
-                bias[e] = a.bias && row >= 0 ? a.bias[row] * RV_LOG2E : 0.f;
-            }
             copies_wait<1>();
             __syncwarp();                  /* another lane's copy made zeros of the row's own key */
             if (here) x.k[own][k_column(own, lane)] = room.own_k[lane];
             __syncwarp();
             score<T, D>(room, x, q, s);
             __syncwarp();
+#pragma unroll
+            for (int32_t e = 0; e < BIASES; e++) bias[e] = 0;
+            if (a.bias)                    /* before the next keys are asked for: scores leave no registers for them any earlier */
+#pragma unroll
+                for (int32_t e = 0; e < BIASES; e++) {
+                    int32_t row = room.key_rows[p.turn][warp][i * DECODE_TILE + bias_key(lane, e)];
+                    if (row >= 0) bias[e] = a.bias[row] * RV_LOG2E;
+                }
         }
         if (KEYS_LAST ? i >= from : i + 1 < to && (i >= from || !p.asked)) copy_tile<KEYS_LAST>(a, room, p, warp, KEYS_LAST ? i : i + 1);
         copies_commit();
@@ -457,27 +528,23 @@ static __device__ __forceinline__ void walk_tiles(const attend_args<T> &a, const
         copies_commit();
         if (i < from) {
             ready();
-            const own_pieces pieces = load_queries<TELLS>(a, o, room, p, owner, q);
+            pieces = load_queries<TELLS>(a, o, room, p, owner, q);
             keep_queries(room, q);
-            if (owner) store_own(a, o, p, room, pieces);
         }
     }
     copies_wait<0>();
 }
 
-/* All of a place that has keys, looked up, but for joining the splits.  next: called once a warp, when its keys have been read. */
-template <bool TELLS = false, typename T, int D, typename R, typename N>
-static __device__ __forceinline__ row_parts<T> attend_place(const attend_args<T> &a, const rope_args<T> &o, decode_room<D> &room, const decode_place &p, void *partial,
-                                                    int32_t most_splits, R ready, N next) {
+/* All of a place that has keys, looked up, but for joining the splits.  next: called once a warp, when its keys have been read; parts: where its part is left. */
+template <bool TELLS = false, typename T, int D, typename R, typename N, typename P>
+static __device__ __forceinline__ void attend_place(const attend_args<T> &a, const rope_args<T> &o, decode_room<D> &room, const decode_place &p, R ready, N next, P parts) {
     int32_t warp = decode_warp();
     decode_sums<D> f;
     walk_tiles<TELLS>(a, o, room, p, warp, ready, f);
     next();
     keep_sums(room, warp, f);
     decode_meet();
-    const row_parts<T> r = parts_of<D>(a, p, partial, most_splits);
-    leave_parts(room, p, r, most_splits);
-    return r;
+    leave_parts(room, p, parts());
 }
 
 /* A place without keys, of a row that sees none at all. */
@@ -485,8 +552,6 @@ template <typename T, int D> static __device__ __forceinline__ void attend_nothi
     for (int32_t i = decode_thread(); i < p.heads * (D / 4); i += DECODE_THREADS)
         store4(a.out + p.row * a.out_ld + p.head * D + 4 * i, make_float4(0, 0, 0, 0), 0);
 }
-
-static inline int32_t splits_of(int32_t longest) { return longest > 0 ? (longest - 1) / SPLIT + 1 : 1; }
 
 /* Rows that the kernels here take. */
 static inline bool decode_takes(const rv_attention *a) {

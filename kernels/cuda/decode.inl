@@ -28,12 +28,12 @@ static __global__ void __launch_bounds__(DECODE_THREADS, 3) RV_DECODE_KERNEL(att
         return;
     }
     look_up(a, room, p, 0);
-    const row_parts<T> r = attend_place(a, o, room, p, partial, most_splits, [early] { if (early) wait_for_previous(); }, [] {});
+    attend_place(a, o, room, p, [early] { if (early) wait_for_previous(); }, [] {}, [&] { return parts_of<D>(a, p, partial, most_splits, p.split); });
     if (p.splits == 1) return;
     decode_meet();
     if (decode_thread() == 0) room.merge = is_last(p, partial);
     decode_meet();
-    if (room.merge) merge_splits(room, p, r, most_splits);
+    if (room.merge) merge_splits(room, p, parts_of<D>(a, p, partial, most_splits, 0));
 }
 
 template <typename T, int D>

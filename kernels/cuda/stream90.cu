@@ -49,10 +49,9 @@ template <typename A> struct plain_format {
 
 static bool kind_fits(const rv_stream *p, const rv_attention *a) {
     const int32_t d = a->q.rows ? a->q.cols / a->heads : 0, group = a->q.rows ? a->heads / a->kv_heads : 0;
-    return !a->q.rows || (decode_takes(a) && (int64_t)a->kv_heads * ((group + HEADS - 1) / HEADS) * a->q.rows <= RV_CUDA_ATTEND_COUNTERS &&
-                          splits_of(a->longest) <= MOST_SPLITS &&
-                          rv_cuda_decode_bytes(a->q.rows, a->heads, d, a->longest) <= RV_CUDA_PARTIAL_BYTES - FRESH_BYTES && rows_are_aligned(a->out) &&
-                          a->q.rows == p->x.rows && d * a->kv_heads == a->kv.k.cols);
+    const int64_t part = (int64_t)(group < HEADS ? group : (int32_t)HEADS) * (d + 4) * (int64_t)sizeof(float), places = (int64_t)a->kv_heads * ((group + HEADS - 1) / HEADS) * a->q.rows;
+    return !a->q.rows || (decode_takes(a) && splits_of(a->longest) <= MOST_SPLITS && PARTS_AT + 2 * places * splits_of(a->longest) * part <= (int64_t)(RV_CUDA_PARTIAL_BYTES - FRESH_BYTES) &&
+                          rows_are_aligned(a->out) && a->q.rows == p->x.rows && d * a->kv_heads == a->kv.k.cols);
 }
 
 static bool is_four(const rv_stream *p) { return p->format == RV_FORMAT_NF4 || p->format == RV_FORMAT_FP4; }
@@ -61,6 +60,7 @@ bool rv_cuda_stream_takes(const rv_stream *p) {
     const rv_attention *a = p->self.q.rows ? &p->self : &p->cross;
     if (p->n < 1 || p->n > RV_STREAM_LAYERS || p->x.rows < 1 || p->x.rows > STREAM_ROWS || !kind_fits(p, &p->self) || !kind_fits(p, &p->cross)) return false;
     if ((uintptr_t)p->x.data % 16 || p->x.ld % 4 || p->x.cols <= RV_CUDA_NORM_THREADS || p->x.cols > RV_CUDA_NORM_MOST || !rows_are_aligned(p->ff) || !rows_are_aligned(p->qkv)) return false;
+    if ((int64_t)p->x.rows * (p->x.cols + a->q.cols + p->ff.cols) * (int64_t)sizeof(int32_t) > PARTS_AT - COUNTERS * (int64_t)sizeof(int32_t)) return false;      /* int8's lists end before */
     const int32_t whole = WARPS * (is_four(p) ? 256 : p->format == RV_FORMAT_INT8 ? 128 : (int32_t)DEPTH);     /* slices of equal, whole steps */
     if (p->x.cols % whole || a->q.cols % whole || p->ff.cols % whole || a->kv.k.cols % TILE) return false;
     if (is_four(p)) return rv_cuda_stream4_takes(p);

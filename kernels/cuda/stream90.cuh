@@ -6,7 +6,7 @@
  * go on.  Not all of the room is asked for at once: what a multiprocessor waits for, keys and rows among it, stands in line behind what it asked for before,
  * and what others wait for behind that: of products to come less is on its way than of the one that is multiplied.
  *
- * What blocks wait for is x, q, k, v and heads themselves: a value tells whether it has come (absent.cuh).  Made absent again it is where all have read it: that, and
+ * What blocks wait for is x, q, k, v, parts of heads and heads themselves: a value tells whether it has come (absent.cuh).  Made absent again it is where all have read it: that, and
  * rows of ffn, are behind gates, of which a layer has two.  x has two places, so that one can be made absent while the other is used.
  *
  * Eight warps multiply, and one finishes what they leave of a tile, to the order of sums of few.cu and its kin; it keeps the gates, too, so that nobody who multiplies
@@ -48,7 +48,6 @@ template <typename F> struct stream_args {
     T *qkv, *ff;
     int64_t x_ld, fresh_ld, qkv_ld, ff_ld;
     attend_args<T> attend[2];            /* self, cross                                         */
-    int32_t most_splits[2];
     const float *cos_sin, *row_on;
     const int32_t *pos;
     void *partial;
@@ -57,12 +56,17 @@ template <typename F> struct stream_args {
     int32_t n, layers, hidden, q_width, kv_width, ffn;
     int32_t asked, early;                /* steps on their way at once: of the product that is being multiplied, of later ones */
     int32_t stages, lent;                /* lent: the last of them, which are attention's room  */
+    int32_t parts_bytes;                 /* of what places of a layer leave, from PARTS_AT of `partial`; as much again for the next layer's */
     int32_t narrow, attention;           /* bytes of shared memory: for rows of hidden or q_width; for attention, and behind it */
     rv_stream_layer layer[RV_STREAM_LAYERS];
 };
 
 enum { EARLY_GATE = 3,                   /* of stream_args::gate                               */
+       PARTS_AT = 1 << 20,                 /* of `partial`, whose beginning is a format's own     */
        FRESH_BYTES = STREAM_ROWS * RV_CUDA_NORM_MOST * (int)sizeof(float) };       /* the end of `partial`: stream_args::fresh */
+
+/* What rows see; parts: places, in all blocks, of rows that have several splits. */
+struct told_rows { int32_t slot[STREAM_ROWS], first[STREAM_ROWS], last[STREAM_ROWS], pos[STREAM_ROWS], parts; };
 
 /* What lies between the thread that asks, those who multiply and the one who finishes, in shared memory.
  * All tiles of the run stand in one line, product after product; blocks draw from it as they come to ask for weights, since memory does not
@@ -71,21 +75,23 @@ struct alignas(16) hand {
     enum { SLOTS = 32 };                 /* more than there are stages, rooms and one more: the last may lag that far behind the first */
     uint64_t full[MOST_AHEAD], empty[MOST_AHEAD], left[SUMS], taken[SUMS];
     int32_t now;                         /* the product that is being multiplied                */
+    told_rows rows[2];                   /* of self, of cross layers                            */
     int32_t attends[2], attended;        /* whether the block has places of a self, a cross layer; layers whose attention is over */
     int32_t of[SLOTS];                   /* the k-th tile: its place in the line, marked with the round */
 };
 
-/* What attention is told, in shared memory, each warp for itself: registers have no room for it. */
+/* What attention is told, in shared memory: registers have no room for it. */
 template <typename T> struct attention_told {
     attend_args<T> args;
     rope_args<T> rope;
-    int32_t most_splits;
 };
 template <typename T, int D> struct attention_room {
     decode_room<D> keys;
-    attention_told<T> told[DECODE_WARPS];
-    uint32_t last;                       /* of the block's places: those after which their rows can be joined */
+    attention_told<T> told;
 };
+
+/* Floats that a place leaves room for. */
+template <typename T> static __host__ __device__ int32_t part_floats(const attend_args<T> &a, int32_t dim) { return (a.group < HEADS ? a.group : (int32_t)HEADS) * (dim + 4); }
 
 /* A block's shared memory behind its stages. */
 template <typename F> struct stream_rooms {

@@ -6,13 +6,15 @@
 
 /* ---- the kernel ---- */
 
+enum { RING_LINES = 1024 };              /* bytes: stages begin at multiples of it, as the swizzle has them */
+
 /* Shared memory: weights, of which the last stages are where attention begins; sums, what lies between warps, narrow and wide rows. */
 template <typename F> struct stream_places {
     stream_rooms<F> rooms;
     char *ring, *attention, *beside;
     __device__ __forceinline__ stream_places(const stream_args<F> &a, uint4 *memory) {
         ring = (char *)memory + (F::ROWS_FIRST ? a.narrow : 0);
-        ring += (1024 - shared_address(ring) % 1024) % 1024;
+        ring += (RING_LINES - shared_address(ring) % RING_LINES) % RING_LINES;
         attention = ring + (a.stages - a.lent) * F::STEP;
         beside = attention + a.attention;
         rooms.sums = (typename F::sums *)(beside + a.stages * F::BESIDE);
@@ -25,6 +27,7 @@ template <typename F> struct stream_places {
 template <typename F, int D> static __global__ void __launch_bounds__(ALL_THREADS, 1) stream90_kernel(const __grid_constant__ stream_args<F> a) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     extern __shared__ uint4 memory[];
+    if (shared_address(memory) % RING_LINES) __trap();     /* as share_out_for takes it            */
     auto places = [&] {                  /* anew for everyone: they are not worth anybody's registers before he begins */
         int32_t none = 0;
         asm volatile("" : "+r"(none));
@@ -36,6 +39,12 @@ template <typename F, int D> static __global__ void __launch_bounds__(ALL_THREAD
         if (threadIdx.x < 2) {
             int32_t row, y, split;
             at.rooms.h->attends[threadIdx.x] = place_of(a.attend[threadIdx.x], (int32_t)blockIdx.x, &row, &y, &split);
+            tell_rows(a.attend[threadIdx.x], threadIdx.x ? NULL : a.pos, at.rooms.h->rows[threadIdx.x]);
+        }
+        __syncthreads();
+        for (int32_t i = 0; i < 4; i++) {
+            const int32_t after = at.rooms.h->rows[i / 2].parts - 1 - (int32_t)blockIdx.x, floats = part_floats(a.attend[0], D);
+            if (after >= 0) forget_parts(a, i % 2, after / (int32_t)gridDim.x + 1, floats, (int32_t)threadIdx.x, ALL_THREADS);
         }
         prepare(a, at.rooms);
     }
@@ -74,8 +83,8 @@ template <typename F> static stream_args<F> args_of(const rv_stream *p) {
     a.ff_ld = p->ff.ld;
     a.attend[0] = args_of<T>(p->self.q.rows ? &p->self : any);
     a.attend[1] = args_of<T>(p->cross.q.rows ? &p->cross : any);
-    a.most_splits[0] = splits_of(p->self.longest);
-    a.most_splits[1] = splits_of(p->cross.longest);
+    const int32_t longest = p->self.longest > p->cross.longest ? p->self.longest : p->cross.longest, d = a.attend[0].head_dim;
+    a.parts_bytes = p->x.rows * head_blocks(a.attend[0]) * splits_of(longest) * part_floats(a.attend[0], d) * (int32_t)sizeof(float);
     a.cos_sin = p->cos_sin;
     a.row_on = p->row_on;
     a.pos = p->pos;
@@ -97,7 +106,7 @@ template <typename F> static stream_args<F> args_of(const rv_stream *p) {
  * rows of ffn have a room besides; else such rows lie in attention's.  Bytes of all. */
 template <typename F, int D> static int32_t share_out_for(stream_args<F> *a) {
     const int32_t attention = (int32_t)((sizeof(attention_room<typename F::T, D>) + 15) / 16 * 16), wide = (F::wide_bytes(a->n, a->ffn) + 15) / 16 * 16;
-    const int32_t stage = F::STEP + F::BESIDE, fixed = 1024 + (int32_t)sizeof(hand) + SUMS * (int32_t)sizeof(typename F::sums);
+    const int32_t stage = F::STEP + F::BESIDE, fixed = (F::ROWS_FIRST ? (int32_t)RING_LINES : 0) + (int32_t)sizeof(hand) + SUMS * (int32_t)sizeof(typename F::sums);
     int32_t room = 0;
     int device = 0, together = 0;
     a->stages = 0;

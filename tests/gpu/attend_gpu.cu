@@ -478,6 +478,10 @@ static void check_all() {
         check({ 128, 16, 1, 5, 1100, RANDOM, 64, 2, false, false, y });
         check({ 64, 8, 8, 33, 700, CAUSAL, 64, 1, true, false, y });
         check({ 64, 8, 4, 64, 513, RANDOM, 0, 1, true, false, y });
+        /* Around where splits of decode's change their length; keys that follow one another in pages of no whole tiles, and that do not. */
+        for (int keys : { 4096, 4097, 8192, 8193 }) check({ 64, 4, 2, 2, keys, ALL, keys % 2 ? 64 : 48, 1, 3 * (keys % 2), false, y });
+        check({ 128, 16, 4, 9, 6404, RANDOM, 1601, 3, true, true, y });
+        check({ 128, 10, 1, 5, 9000, RANDOM, 64, 2, false, true, y });
         /* Odd numbers of rows around tiles of 64, 128 and 192; keys around tiles of 128; long enough to be cut along the keys. */
         check({ 80, 16, 16, 389, 2565, ALL, 0, 1, true, false, y });
         check({ 80, 3, 3, 257, 1025, RANDOM, 64, 1, true, false, y });
@@ -515,11 +519,15 @@ static void check_all() {
     check_decode_bits({ 128, 32, 8, 64, 1300, RANDOM, 64, 8, false, true, RV_BF16 });
     check_decode_bits({ 128, 32, 8, 64, 1300, RANDOM, 64, 8, false, true, RV_F16 }, true);
     for (bool volta : { false, true }) check_decode_bits({ 64, 8, 4, 64, 2100, RANDOM, 64, 8, true, true, RV_F16 }, volta);
+    for (bool volta : { false, true }) check_decode_bits({ 128, 4, 1, 64, 6404, RANDOM, 1601, 3, false, true, RV_F16 }, volta);
+    check_decode_bits({ 64, 4, 2, 64, 9000, RANDOM, 64, 3, true, true, RV_BF16 });
     check_decode_bits({ 16, 4, 2, 64, 300, RANDOM, 64, 8, true, true, RV_BF16 });
     check_fused({ 128, 32, 8, 20, 1200, ALL, 64, 1, false, false, RV_BF16 });
     for (bool volta : { false, true }) {
         check_fused({ 128, 16, 1, 5, 700, ALL, 64, 1, false, false, RV_F16 }, volta);
         check_fused({ 64, 8, 2, 64, 600, ALL, 64, 1, true, false, RV_F16 }, volta);
+        check_fused({ 128, 8, 1, 5, 5000, ALL, 64, 1, false, false, RV_F16 }, volta);
+        check_fused({ 64, 4, 1, 4, 9000, ALL, 40, 1, false, false, RV_F16 }, volta);
     }
     check_fused({ 16, 4, 2, 10, 100, ALL, 64, 1, false, false, RV_BF16 });
 }
