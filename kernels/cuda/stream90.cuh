@@ -208,6 +208,11 @@ template <typename F> static __device__ __forceinline__ int32_t next_place(hand 
     return F::DRAWN ? known(h, ++k) : place + (int32_t)gridDim.x;
 }
 
+/* How many steps of product number i come before its first one in attention's room; -1: it goes on where the one before ended.  By then attention is over. */
+template <typename F> static __device__ __forceinline__ int32_t leading(const stream_args<F> &a, int32_t i, int32_t stages) {
+    return i % PRODUCTS == O && stages < a.stages ? stages : -1;
+}
+
 /* One warp, of which all lanes know the same and one asks: the weights of all tiles that this block draws.  Memory has a step ready every 800 clocks; each
  * branch of this loop takes 40 of them, and a tile is drawn without waiting for it. */
 template <typename F> static __device__ __forceinline__ void ask(const stream_args<F> &a, hand &h, char *ring, char *beside) {
@@ -219,6 +224,7 @@ template <typename F> static __device__ __forceinline__ void ask(const stream_ar
     uint64_t asked = 0;                  /* their stages and parity: a byte each                */
     stage_walk stage;
     work p = work_of(a, 0);
+    int32_t stages = stages_of(a, h, 0), lead = -1;
     if (F::DRAWN && leads) say(h, 0, place);
 #pragma unroll 1
     for (int32_t k = 0;; k++) {
@@ -226,9 +232,11 @@ template <typename F> static __device__ __forceinline__ void ask(const stream_ar
             first += p.tiles;
             if (++i == a.layers * PRODUCTS) return;
             p = work_of(a, i);
-            if (i % PRODUCTS == GATE_UP && stages_of(a, h, i - 1) < a.stages) behind = i / PRODUCTS + 1;
+            stages = stages_of(a, h, i);
+            lead = leading(a, i, stages);
+            if (lead >= 0) behind = i / PRODUCTS + 1;
         }
-        const int32_t steps = F::steps(p.cols), stages = stages_of(a, h, i), late = steps > LATE ? steps - LATE : 0;
+        const int32_t steps = F::steps(p.cols), late = steps > LATE ? steps - LATE : 0;
         int32_t drawn = 0;
         stage.within(stages);
 #pragma unroll 1
@@ -239,11 +247,14 @@ template <typename F> static __device__ __forceinline__ void ask(const stream_ar
                 const uint32_t oldest = (uint32_t)(asked >> (flying - 1) * 8) & 255;
                 wait_at(full + oldest / 2 * 8, oldest % 2);
             }
+            if (attended < behind) {
+                if (lead-- == 0) stage.at = stages, stages = a.stages;
+                if (stage.at >= a.stages - a.lent)
+                    do attended = posted(h.attended);
+                    while (attended < behind);
+            }
             asked = asked << 8 | (uint32_t)stage.at * 2 | stage.parity();
             flying++;
-            if (attended < behind && stage.at >= a.stages - a.lent)
-                do attended = posted(h.attended);
-                while (attended < behind);
             wait_at(empty + (uint32_t)stage.at * 8, stage.parity() ^ 1);
             if (elected()) F::copy(a.weights, i / PRODUCTS, i % PRODUCTS, place - first, step, ring + stage.at * F::STEP, beside + stage.at * F::BESIDE, &h.full[stage.at], policy);
             stage.next(stages);
@@ -387,7 +398,8 @@ template <typename F> static __device__ __forceinline__ void multiply(const stre
 #pragma unroll 1
     for (int32_t i = 0; i < a.layers * PRODUCTS; i++) {
         const work p = work_of(a, i);
-        const int32_t steps = F::steps(p.cols), stages = stages_of(a, h, i);
+        const int32_t steps = F::steps(p.cols);
+        int32_t stages = stages_of(a, h, i), lead = leading(a, i, stages);
         const int32_t kind = i % PRODUCTS;
         const bool free = kind == DOWN && i + 1 < a.layers * PRODUCTS;       /* attention may have its room again */
         int32_t none = 0;                /* addresses are not worth registers from product to product */
@@ -408,6 +420,7 @@ template <typename F> static __device__ __forceinline__ void multiply(const stre
 #pragma unroll 1
             for (int32_t step = 0; step < steps; step++) {
                 m.load(step);
+                if (lead-- == 0) stage.at = stages, stages = a.stages;
                 barrier_wait(&h.full[stage.at], stage.parity());
                 m.multiply(ring + stage.at * F::STEP, beside + stage.at * F::BESIDE, step, [&] { warp_arrive(&h.empty[stage.at]); });
                 stage.next(stages);

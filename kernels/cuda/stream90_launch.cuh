@@ -118,7 +118,7 @@ template <typename F, int D> static int32_t share_out_for(stream_args<F> *a) {
         const int32_t rest = fixed + a->narrow + (lend ? wide : 0) + a->attention - a->lent * F::STEP, fit = (room - rest) / stage;
         a->stages = fit < MOST_AHEAD ? fit : (int32_t)MOST_AHEAD;
         if (a->stages - a->lent >= LEAST_AHEAD) {
-            a->asked = std::min((int32_t)F::ASKED, a->stages - a->lent);       /* no stage twice among those on their way */
+            a->asked = std::min((int32_t)F::ASKED, std::min(a->stages - a->lent, a->lent ? a->lent + 1 : a->stages));      /* no stage twice among those on their way */
             a->early = std::min((int32_t)F::EARLY, a->asked);
             return rest + a->stages * stage;
         }
