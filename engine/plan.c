@@ -85,7 +85,7 @@ static int32_t cpu_cores(void) {
 static void cpu_features(char *out, size_t n) {
     const rv_cpu_features f = rv_cpu_detect();
     const struct { bool has; const char *name; } all[] = {
-        { f.f16c, "f16c" }, { f.avx2, "avx2" }, { f.fma, "fma" }, { f.avx512, "avx512" }, { f.avx512_vnni, "avx512_vnni" },
+        { f.f16c, "f16c" }, { f.avx2, "avx2" }, { f.fma, "fma" }, { f.avx512, "avx512" }, { f.avx512_vnni, "avx512_vnni" }, { f.avx512_vbmi, "avx512_vbmi" },
         { f.avx512_bf16, "avx512_bf16" }, { f.amx_int8, "amx_int8" }, { f.amx_bf16, "amx_bf16" },
     };
     out[0] = '\0';

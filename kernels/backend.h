@@ -282,7 +282,7 @@ typedef struct rv_cpu_options {
 /* RV_ERR_UNSUPPORTED for BF16 on a CPU without AVX512-BF16 (unless reference). */
 rv_status rv_cpu_open(const rv_cpu_options *options, rv_backend **out, rv_error *err);
 
-typedef struct rv_cpu_features { bool f16c, avx2, fma, avx512, avx512_bf16, avx512_vnni, amx_bf16, amx_int8; } rv_cpu_features;
+typedef struct rv_cpu_features { bool f16c, avx2, fma, avx512, avx512_bf16, avx512_vnni, avx512_vbmi, amx_bf16, amx_int8; } rv_cpu_features;
 rv_cpu_features rv_cpu_detect(void);
 const char *rv_cpu_library(void);  /* the matrix library, "oneDNN 2.6.3", or "none"             */
 

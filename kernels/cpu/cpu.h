@@ -29,6 +29,7 @@ enum {
     CPU_TILED_DEPTH = 2048,      /* .. and of the rows of an item, of which 256 are half of its second cache */
     CPU_TILED_ROWS  = 256,       /* rows of a product item, and its outputs                    */
     CPU_TILED_COLS  = 640,
+    CPU_DECODED4_BYTES = 16384,  /* 4-bit weights decoded at a time (few rows)                 */
     CPU_TILE_KEYS  = 128,        /* attention: keys of a run, at fixed multiples               */
     CPU_TILE_PAIRS = 512         /* (row, head) pairs of an attention item                     */
 };
@@ -150,6 +151,9 @@ typedef struct rv_cpu_kernels {
     /* Output columns [from, to), all rows; x of product4 in that order; room: rv_cpu_decode_bytes(). */
     void (*product8)(const rv_cpu_product *p, const rv_cpu_int8_rows *q, int32_t from, int32_t to, void *room);
     void (*product4)(const rv_cpu_product *p, int32_t from, int32_t to, void *room);
+    /* The same on tiles, all of it bf16; NULL where there are none. x as pack4 has put it, row by row, each row r by a call. */
+    void (*pack4)(rv_mat out, rv_mat x, int32_t r);
+    void (*product4_tiles)(const rv_cpu_product *p, int32_t from, int32_t to, void *room);
 } rv_cpu_kernels;
 
 typedef struct rv_onednn rv_onednn;
@@ -268,9 +272,11 @@ int32_t rv_cpu_int8_row(int8_t *codes, float *sca, int32_t *column, const void *
 void rv_cpu_product_codes(rv_cpu *cpu, const rv_cpu_product *p);
 bool rv_cpu_quant_grow(rv_cpu *cpu, int32_t cols);           /* false: a sticky error          */
 void rv_cpu_quant_close(rv_cpu *cpu);
-/* What an item needs: CPU_OUTPUTS rows of weights, decoded, and their absmaxes. */
+/* What an item needs: CPU_OUTPUTS rows of weights, decoded, and their absmaxes; or on tiles those decoded at a time and the absmaxes of twice
+ * CPU_TILE_PANEL rows, each time with room for what is no multiple of 16. */
 static inline uint64_t rv_cpu_decode_bytes(int32_t cols) {
-    return (uint64_t)CPU_OUTPUTS * (uint64_t)((cols + 63) / 64) * (64 * 4 + 4);
+    const uint64_t blocks = (uint64_t)((cols + 63) / 64), rows = CPU_OUTPUTS * blocks * (64 * 4 + 4), tiles = CPU_DECODED4_BYTES + 2 * (CPU_TILE_PANEL * blocks + 32) * 4;
+    return rows > tiles ? rows : tiles;
 }
 
 /* ---- onednn.c (with RV_ONEDNN) ---- */

@@ -39,6 +39,7 @@ rv_cpu_features rv_cpu_detect(void) {
     f.fma = ymm && fma;
     f.avx2 = ymm && (b >> 5 & 1);
     f.avx512 = zmm && (b >> 16 & 1) && (b >> 17 & 1) && (b >> 30 & 1) && (b >> 31 & 1);   /* F, DQ, BW, VL */
+    f.avx512_vbmi = f.avx512 && (c >> 1 & 1);
     f.avx512_vnni = f.avx512 && (c >> 11 & 1);
     if (tiles && (d >> 24 & 1) && tiles_permitted()) {
         f.amx_bf16 = d >> 22 & 1;
@@ -61,7 +62,7 @@ bool rv_cpu_has_level(rv_cpu_level level) {
     case CPU_AVX2: return avx2;
     case CPU_AVX512: return avx2 && f.avx512;
     case CPU_AVX512_BF16: return avx2 && f.avx512_bf16 && f.avx512_vnni;
-    case CPU_AMX: return avx2 && f.avx512_bf16 && f.avx512_vnni && f.amx_bf16;
+    case CPU_AMX: return avx2 && f.avx512_bf16 && f.avx512_vnni && f.avx512_vbmi && f.amx_bf16;
     default: return false;
     }
 }

@@ -22,6 +22,7 @@
 #if defined(RV_TILES)
 #include "kernels/cpu/tiles.inl"
 #include "kernels/cpu/many_tiles.inl"
+#include "kernels/cpu/few4_tiles.inl"
 #include "kernels/cpu/attend_tiles.inl"
 #elif defined(RV_DOT_BF16)
 #include "kernels/cpu/attend_dot.inl"
@@ -34,6 +35,7 @@ const rv_cpu_kernels RV_KERNELS = {
     .attend_few = attend_few, .attend_many = attend_many, .panel = PANEL,
 #if defined(RV_TILES)
     .tiles_pack = tiles_pack, .product_tiles = product_tiles, .attend_pairs = attend_tiles,
+    .pack4 = pack4, .product4_tiles = product4_tiles,
 #elif defined(RV_DOT_BF16)
     .attend_pairs = attend_runs,
 #endif

@@ -50,14 +50,16 @@ typedef struct codes_job {
     const rv_cpu_product *p;
     rv_mat ordered;              /* 4 bit: x in the order of weight4                           */
     bool by_call;
+    bool tiles;                  /* 4 bit: x as pack4 puts it                                  */
     int32_t step;
 } codes_job;
 
 /* Output columns of an item: whole steps, some items a thread, and no less than keeps threads apart. */
 static void cut(codes_job *j, double row_bytes) {
-    int64_t least = (int64_t)(ITEM_BYTES / row_bytes) + 1, n = j->p->out.cols, step = n / (j->cpu->threads * ITEMS_PER_THREAD) + 1;
+    const int64_t least = (int64_t)(ITEM_BYTES / row_bytes) + 1, multiple = j->tiles ? CPU_TILE_PANEL : STEP;
+    int64_t step = (j->p->out.cols - 1) / (j->cpu->threads * ITEMS_PER_THREAD) + 1;
     if (step < least) step = least;
-    j->step = (int32_t)((step + STEP - 1) / STEP * STEP);
+    j->step = (int32_t)((step + multiple - 1) / multiple * multiple);
 }
 
 static int32_t item_end(const codes_job *j, int32_t from) {
@@ -140,18 +142,21 @@ static void order_item(void *context, int32_t r, int32_t thread) {
     codes_job *j = context;
     rv_mat x = j->p->x;
     (void)thread;
-    j->cpu->kernels->order4(rv_cpu_row(j->ordered, r), rv_cpu_row(x, r), x.type, x.cols / RV_BLOCK4);
+    if (j->tiles) j->cpu->kernels->pack4(j->ordered, x, r);
+    else j->cpu->kernels->order4(rv_cpu_row(j->ordered, r), rv_cpu_row(x, r), x.type, x.cols / RV_BLOCK4);
 }
 
 static void product4_item(void *context, int32_t item, int32_t thread) {
     codes_job *j = context;
-    j->cpu->kernels->product4(j->p, item * j->step, item_end(j, item * j->step), room_of(j, thread));
+    void (*product)(const rv_cpu_product *, int32_t, int32_t, void *) = j->tiles ? j->cpu->kernels->product4_tiles : j->cpu->kernels->product4;
+    product(j->p, item * j->step, item_end(j, item * j->step), room_of(j, thread));
 }
 
 static void run_few4(rv_cpu *cpu, const rv_cpu_product *p) {
     rv_cpu_product some = *p;
-    codes_job j = { .cpu = cpu, .p = p, .ordered = rv_mat_of(cpu->quant.x, p->x.rows, p->x.cols, p->x.type) };
-    if (cpu->kernels->order4) {
+    codes_job j = { .cpu = cpu, .p = p, .ordered = rv_mat_of(cpu->quant.x, p->x.rows, p->x.cols, p->x.type),
+                    .tiles = p->x.type == RV_BF16 && cpu->kernels->product4_tiles };
+    if (j.tiles || cpu->kernels->order4) {
         rv_pool_run(cpu->pool, p->x.rows, order_item, &j);
         some.x = j.ordered;
     }

@@ -299,7 +299,7 @@ static void weights_are_decoded_to_the_bit(void **state) {
 
 static void a_row_has_the_same_bits_among_1_to_64_rows(void **state) {
     (void)state;
-    static const int32_t batch[] = { 1, 2, 3, 7, 16, 64 };
+    static const int32_t batch[] = { 1, 2, 3, 7, 16, 17, 33, 64 };
     setup setups[3 * CPU_LEVELS];
     int n = all_setups(setups);
     for (int i = 0; i < n; i++)
@@ -311,7 +311,7 @@ static void a_row_has_the_same_bits_among_1_to_64_rows(void **state) {
             data d = make(be, &p);
             compute(be, &p, &d, d.out, d.x);
             rv_mat part = rv_mat_of(malloc(64 * 101 * 4), 64, 101, be->act);
-            for (int b = 0; b < 6; b++)
+            for (size_t b = 0; b < sizeof batch / sizeof *batch; b++)
                 for (int32_t from = 0; from + batch[b] <= 64; from += batch[b] + 3) {
                     compute(be, &p, &d, rv_rows(part, 0, batch[b]), rv_rows(d.x, from, batch[b]));
                     for (int32_t r = 0; r < batch[b]; r++)
