@@ -275,7 +275,8 @@ void rv_cpu_quant_close(rv_cpu *cpu);
 /* What an item needs: CPU_OUTPUTS rows of weights, decoded, and their absmaxes; or on tiles those decoded at a time and the absmaxes of twice
  * CPU_TILE_PANEL rows, each time with room for what is no multiple of 16. */
 static inline uint64_t rv_cpu_decode_bytes(int32_t cols) {
-    const uint64_t blocks = (uint64_t)((cols + 63) / 64), rows = CPU_OUTPUTS * blocks * (64 * 4 + 4), tiles = CPU_DECODED4_BYTES + 2 * (CPU_TILE_PANEL * blocks + 32) * 4;
+    const uint64_t blocks = (uint64_t)((cols + 63) / 64), rows = CPU_OUTPUTS * blocks * (64 * 4 + 4);
+    const uint64_t tiles = CPU_DECODED4_BYTES + 2 * (CPU_TILE_PANEL * blocks + 32) * sizeof(float);
     return rows > tiles ? rows : tiles;
 }
 

@@ -121,8 +121,8 @@ ALWAYS void between_rows4(int i, const char *tiles, const char *x, int64_t x_row
 }
 
 /* n <= AT_ONCE4 rows of a unit are decoded to `out`, and a step multiplied; codes that are wanted `later` bytes on are asked for. */
-ALWAYS void some_rows4(char *out, const uint8_t *codes, int64_t row, const float *absmax, int64_t blocks, int32_t n, int64_t later, const lookup4 *l, bool whole,
-                       bool multiply, const char *tiles, const char *x, int64_t x_row) {
+ALWAYS void some_rows4(char *out, const uint8_t *codes, int64_t row, const float *absmax, int64_t blocks, int32_t n, int64_t later, const lookup4 *l,
+                       bool whole, bool multiply, const char *tiles, const char *x, int64_t x_row) {
 #pragma GCC unroll 8
     for (int i = 0; i < AT_ONCE4; i++) {
         if (i < n) {
