@@ -434,6 +434,8 @@ static const model_case cases[] = {
     { "bf16, two rows, one that sees no picture", RV_BF16, 512, 8, 2, 64, 1536, "sxsx", 2, { 126, 300 }, { 0, 0 }, { 700, -1 }, { 1, 0 }, true },
     { "f16, two rows, one of them off", RV_F16, 512, 8, 8, 64, 1536, "xssx", 2, { 700, -1 }, { 300, 0 }, { 802, -1 }, { 1, 0 }, true },
     { "bf16, 16 heads a key head, a range of image keys", RV_BF16, 1024, 16, 1, 64, 1024, "sxs", 2, { 255, 256 }, { 257, 10 }, { 1203, 600 }, { 1, 1 }, true },
+    { "bf16, two rows, more splits than a warp has lanes", RV_BF16, 512, 8, 2, 64, 1536, "sxs", 2, { 8190, 17000 }, { 0, 0 }, { 99, 4500 }, { 1, 1 }, true },
+    { "f16, heads of 128, where splits become longer", RV_F16, 1024, 8, 4, 128, 1024, "sxs", 2, { 4094, 9000 }, { 0, 1 }, { 4100, 4100 }, { 1, 1 }, false },
     { "bf16, no pictures", RV_BF16, 512, 4, 4, 128, 1536, "sss", 2, { 31, 511 }, {}, {}, {}, false },
     { "bf16, 40 layers", RV_BF16, 512, 8, 2, 64, 512, "sssxssssxssssxssssxssssxssssxssssxssssxs", 1, { 200 }, { 0 }, { 99 }, { 1 }, false },
     { "bf16, two layers of the 11B model", RV_BF16, 4096, 32, 8, 128, 14336, "sx", 1, { 254 }, { 0 }, { 6403 }, { 1 }, false },
