@@ -53,6 +53,8 @@ static parse_result parse(ops_options *o, int argc, char **argv) {
         { OPTION_CHOICE, .name = "backend", .to = &o->load.backend, .choices = "auto|cpu|cuda", .help = "default auto: a GPU where there is one, else the CPU" },
         { OPTION_WHOLE, .name = "device", .to = &o->load.device, .max = 1023, .value = "N", .help = "which GPU (default 0)" },
         { OPTION_WHOLE, .name = "threads", .to = &o->load.threads, .min = 1, .max = 1024, .value = "N", .help = "CPU threads (default: one a core)" },
+        { OPTION_BYTES, .name = "memory-limit", .setting = true, .to = &o->load.memory_limit, .value = "SIZE",
+          .help = "measure over no more than about this, e.g. 1G (default: over\nwhat no cache holds)" },
         { OPTION_CHOICE, .name = "compute", .to = &o->load.compute, .choices = "auto|f32|bf16|f16", .help = "the operands' type (default auto: bf16 where this\ndevice has it)" },
         { OPTION_END },
     };
@@ -216,6 +218,7 @@ static rv_status run_all(ops *o, const ops_options *asked, rv_ceilings *before, 
     if (o->on_host) measure_libraries(asked->load.threads, &o->libraries);
     o->threads = asked->load.threads;
     o->beyond_caches = UINT64_C(256) << 20;
+    if (asked->load.memory_limit && asked->load.memory_limit / 2 < o->beyond_caches) o->beyond_caches = asked->load.memory_limit / 2;
     o->batch_ms = o->on_host ? 2 : 8;
     TRY(make_random(o, err));
     TRY(open_backend(before, asked, &o->be, err));

@@ -281,7 +281,7 @@ static void help_names_both_commands(void **state) {
 /* Ceilings are measured dozens of times here: over little memory. */
 static int limit_memory(void **state) {
     (void)state;
-    return setenv("RV_MEMORY_LIMIT", "200M", 1);
+    return setenv("RV_MEMORY_LIMIT", "100M", 1);
 }
 
 int main(void) {
