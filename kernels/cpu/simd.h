@@ -122,7 +122,7 @@ ALWAYS float vf_largest(vf v) {
 ALWAYS vf vf_exp_parts(vf x, vi *e) {
     const vf magic = vf_set(12582912.0f);        /* 1.5 * 2^23                                     */
     vf n = x * 1.44269504f + magic;
-    *e = (vi)n - (vi)magic;
+    *e = (vi)((vu)n - (vu)magic);
     n -= magic;
     vf r = x - n * 0.693145752f;                 /* ln 2 in two parts: the first has 12 zero bits  */
     r = r - n * 1.42860682e-6f;
@@ -143,14 +143,14 @@ ALWAYS vf vf_exp(vf x) {
     x = vf_select(x > high, high, x);
     vf p = vf_exp_parts(x, &e);
     vi half = e >> 1;                            /* two factors: 2^e itself may not be a number    */
-    p = p * (vf)((half + 127) << 23);
-    return p * (vf)((e - half + 127) << 23);
+    p = p * (vf)(((vu)half + 127u) << 23);
+    return p * (vf)(((vu)e - (vu)half + 127u) << 23);
 }
 
 /* The same of x whose exponential is a normal number, -87 <= x <= 88. */
 ALWAYS vf vf_exp_normal(vf x) {
     vi e;
     vf p = vf_exp_parts(x, &e);
-    return p * (vf)((e + 127) << 23);
+    return p * (vf)(((vu)e + 127u) << 23);
 }
 #endif
