@@ -121,21 +121,23 @@ static void run(rv_backend *be, const rv_attention *a) {
 static void check_problem(setup s, const problem *p) {
     rv_backend *be = open_setup(s, 2);
     data d = make(be, p);
-    double *exact = malloc((size_t)p->rows * (size_t)(p->heads * p->head_dim) * sizeof *exact), worst = 0;
-    for (int32_t r = 0; r < p->rows; r++)
+    const int32_t cols = p->heads * p->head_dim;
+    expected *want = expected_of(p, sizeof *p, s.act, (int64_t)p->rows * cols);
+    for (int32_t r = 0; r < p->rows && !want->there; r++)
         for (int32_t h = 0; h < p->heads; h++)
-            worst = fmax(worst, model(&d.a, r, h, exact + ((int64_t)r * p->heads + h) * p->head_dim));
+            want->worst = fmax(want->worst, model(&d.a, r, h, want->values + (int64_t)r * cols + h * p->head_dim));
+    want->there = true;
     run(be, &d.a);
     char what[160];
-    for (int32_t r = 0; r < p->rows; r++)
-        for (int32_t i = 0; i < p->heads * p->head_dim; i++) {
-            snprintf(what, sizeof what, "%s rows %d heads %d/%d of %d, %d keys, pages of %d, at %d,%d", setup_name(s), p->rows,
-                     p->heads, p->kv_heads, p->head_dim, p->longest, p->page_rows, r, i);
-            double got = get(rv_cpu_row(d.a.out, r), d.a.out.type, i), e = exact[(int64_t)r * p->heads * p->head_dim + i];
+    for (int32_t r = 0; r < p->rows; r++) {
+        snprintf(what, sizeof what, "%s rows %d heads %d/%d of %d, %d keys, pages of %d, at row %d", setup_name(s), p->rows, p->heads, p->kv_heads,
+                 p->head_dim, p->longest, p->page_rows, r);
+        for (int32_t i = 0; i < cols; i++) {
+            double got = get(rv_cpu_row(d.a.out, r), d.a.out.type, i);
             if (d.last[r] < d.first[r]) assert_true(got == 0);
-            else check_error(what, got, 0, e, worst, unit_of(be->act) + 2e-6);
+            else check_error(what, got, 0, want->values[(int64_t)r * cols + i], want->worst, unit_of(be->act) + 2e-6);
         }
-    free(exact);
+    }
     drop(&d);
     rv_backend_close(be);
 }

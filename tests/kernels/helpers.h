@@ -95,5 +95,26 @@ static inline void check_error(const char *what, double got, double naive, doubl
     double error = fabs(got - exact), allowed = 2 * worst_naive + unit * (fabs(exact) + 1e-3);
     if (!(error <= allowed)) fail_msg("%s: got %.9g, exact %.9g: error %.3g, allowed %.3g", what, got, exact, error, allowed);
 }
+/* What a problem's results should be: n values, which its check fills where `there` is not yet set. Levels share them, since a problem's
+ * data depend on its fields and the operands' type alone; kept until the program ends. */
+typedef struct expected {
+    struct expected *next;
+    double *values, worst;                       /* worst: the largest error of a plain f32 loop   */
+    bool    there;
+    int     variant;                             /* of the data: the operands' type                */
+    size_t  bytes;
+    char    problem[];
+} expected;
+
+static inline expected *expected_of(const void *problem, size_t bytes, int variant, int64_t n) {
+    static expected *all;
+    for (expected *e = all; e; e = e->next)
+        if (e->bytes == bytes && e->variant == variant && memcmp(e->problem, problem, bytes) == 0) return e;
+    expected *e = calloc(1, sizeof *e + bytes);
+    assert_non_null(e);
+    *e = (expected){ .next = all, .values = malloc((size_t)n * sizeof *e->values), .variant = variant, .bytes = bytes };
+    memcpy(e->problem, problem, bytes);
+    return all = e;
+}
 static inline double unit_of(rv_dtype type) { return type == RV_F32 ? 2e-7 : 4.1e-3; }
 #endif

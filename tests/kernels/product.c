@@ -61,14 +61,17 @@ static void compute(rv_backend *be, const problem *p, data *d, rv_mat out, rv_ma
     if (rv_finish(be, &err)) fail_msg("%s", err.message);
 }
 
-/* Weight element as the product is meant to see it: packed vision weights are bf16. */
+/* Packed vision weights are bf16. */
+static bool rounds_weights(const setup *s, const problem *p) {
+    return s->act == RV_BF16 && (s->onednn || s->level == CPU_AMX) && p->use == RV_USE_VISION && p->rows > RV_FEW_ROWS;
+}
+
+/* Weight element as the product is meant to see it. */
 static float weight_at(const setup *s, const problem *p, const data *d, int32_t o, int32_t k) {
     int part = 0;
     while (o >= p->part_rows[part]) o -= p->part_rows[part++];
     float w = get(d->parts[part], p->weight_type, (int64_t)o * p->cols + k);
-    bool packs = s->act == RV_BF16 && (s->onednn || s->level == CPU_AMX);
-    if (packs && p->use == RV_USE_VISION && p->rows > RV_FEW_ROWS) w = rv_bf16_to_f32(rv_f32_to_bf16(w));
-    return w;
+    return rounds_weights(s, p) ? rv_bf16_to_f32(rv_f32_to_bf16(w)) : w;
 }
 
 /* Both operands in f32, read once: the loop below passes over them a million times. */
@@ -105,19 +108,26 @@ static double model(const problem *p, const data *d, const operands *all, int32_
     return sum;
 }
 
-static void check_problem(setup s, const problem *p) {
-    rv_backend *be = open_setup(s, 2);
-    data d = make(be, p);
-    int64_t n = (int64_t)p->rows * p->outs;
-    double *exact = malloc((size_t)n * sizeof *exact), worst = 0;
-    operands all = read_operands(&s, p, &d);
+/* In f64, and how far the same in plain f32 is from it. */
+static void work_out(expected *want, const setup *s, const problem *p, const data *d) {
+    operands all = read_operands(s, p, d);
     for (int32_t r = 0; r < p->rows; r++)
         for (int32_t o = 0; o < p->outs; o++) {
             float naive;
-            double e = model(p, &d, &all, r, o, get(d.out.data, p->out_type, r * d.out.ld + o), &naive);
-            exact[(int64_t)r * p->outs + o] = e;
-            worst = fmax(worst, fabs(e - naive));
+            double e = model(p, d, &all, r, o, get(d->out.data, p->out_type, r * d->out.ld + o), &naive);
+            want->values[(int64_t)r * p->outs + o] = e;
+            want->worst = fmax(want->worst, fabs(e - naive));
         }
+    want->there = true;
+    free(all.x);
+    free(all.w);
+}
+
+static void check_problem(setup s, const problem *p) {
+    rv_backend *be = open_setup(s, 2);
+    data d = make(be, p);
+    expected *want = expected_of(p, sizeof *p, (int)s.act * 2 + rounds_weights(&s, p), (int64_t)p->rows * p->outs);
+    if (!want->there) work_out(want, &s, p, &d);
     float guard = get(d.out.data, p->out_type, p->outs);
     compute(be, p, &d, d.out, d.x, d.row_scale);
     char what[160];
@@ -125,18 +135,15 @@ static void check_problem(setup s, const problem *p) {
         snprintf(what, sizeof what, "%s rows %d outs %d cols %d weights %d use %d gelu %d add %d at row %d", setup_name(s), p->rows, p->outs, p->cols,
                  p->weight_type, p->use, p->gelu, p->add, r);
         for (int32_t o = 0; o < p->outs; o++) {
-            double got = get(d.out.data, p->out_type, r * d.out.ld + o), e = exact[(int64_t)r * p->outs + o];
+            double got = get(d.out.data, p->out_type, r * d.out.ld + o), e = want->values[(int64_t)r * p->outs + o];
             if (p->integers && p->out_type == RV_F32 && !p->gelu) {
                 if (got != e) fail_msg("%s, output %d: integers: got %g, exact %g", what, o, got, e);
             } else {
-                check_error(what, got, 0, e, worst, unit_of(p->out_type) + (p->gelu ? 1e-6 : 0));
+                check_error(what, got, 0, e, want->worst, unit_of(p->out_type) + (p->gelu ? 1e-6 : 0));
             }
         }
     }
     if (p->rows > 1) assert_true(get(d.out.data, p->out_type, p->outs) == guard);   /* between the rows */
-    free(exact);
-    free(all.x);
-    free(all.w);
     drop(be, &d);
     rv_backend_close(be);
 }
