@@ -25,7 +25,8 @@ need() {
         fi
     fi
     echo "Installing$missing"
-    $as_root apt-get update -qq || echo "apt-get update failed: trying with the package lists that are there" >&2
+    [ -n "${updated-}" ] || $as_root apt-get update -qq || echo "apt-get update failed: trying with the package lists that are there" >&2
+    updated=1
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing > /dev/null || {
         echo "apt-get could not install:$missing" >&2
         return 1

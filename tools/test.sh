@@ -27,7 +27,8 @@ suite() {
     preset=$1 targets=$2
     shift 2
     # shellcheck disable=SC2086
-    build "$preset" $targets || { failed=1; return 0; }
+    CMAKE_C_COMPILER_LAUNCHER=$(launcher "$preset") build "$preset" $targets || { failed=1; return 0; }
+    have_run_packages
     runner=""
     # gcc 12's thread sanitizer cannot start where addresses are randomised over more than 28 bits.
     if [ "$preset" = tsan ] && setarch "$(uname -m)" -R true 2> /dev/null; then runner="setarch $(uname -m) -R"; fi
@@ -35,12 +36,25 @@ suite() {
     $runner ctest --preset "$preset" -j "$(($(nproc 2> /dev/null || echo 2) + 1))" "$@" || failed=1
 }
 
+# What the CPU and the CUDA build have in common is compiled once, wherever they stand.
+export CCACHE_DIR="${CCACHE_DIR-$PWD/build/ccache}" CCACHE_NOHASHDIR=1 CCACHE_DEPEND=1
+launcher() {
+    case $1 in cpu | cuda) echo "${CMAKE_C_COMPILER_LAUNCHER-$(command -v ccache || true)}" ;; *) echo "${CMAKE_C_COMPILER_LAUNCHER-}" ;; esac
+}
+
+have_run_packages() {
+    [ -z "$installing" ] || wait "$installing" || exit 1
+    installing=""
+}
+
 # The CUDA backend is built where nvcc is; its tests are skipped, visibly, where no GPU is.
 cuda() {
     if command -v nvcc > /dev/null; then suite cuda "$cuda_targets"; else echo "No nvcc on PATH: the CUDA backend is not built."; fi
 }
 
-need $build_packages $test_packages $run_packages
+need $build_packages $test_packages ccache
+need $run_packages &                     # beside the first build, which needs none of them
+installing=$!
 case "${1-}" in
 "")     suite cpu all; suite asan all; cuda; suite tsan "$threaded_targets" -R "$threaded" ;;
 --cpu)  suite cpu all ;;
