@@ -272,6 +272,18 @@ static void wide_4bit_products_are_right(void **state) {
         }
 }
 
+/* Wide enough that items are 32 outputs, and the second of them ends one part and begins the next: absmaxes from any block on. */
+static void items_begin_anywhere_in_a_part(void **state) {
+    (void)state;
+    setup setups[3 * CPU_LEVELS];
+    int n = all_setups(setups);
+    for (int i = 0; i < n; i++)
+        for (int nested = 0; nested < 2; nested++) {
+            problem p = { .rows = 1, .outs = 101, .cols = 2112, .n_parts = 2, .format = RV_FORMAT_NF4, .nested = nested };
+            check_4bit(setups[i], &p);
+        }
+}
+
 /* Rows of the unit matrix bring out the weights themselves: rounded once, to the bit, in any format. */
 static void weights_are_decoded_to_the_bit(void **state) {
     (void)state;
@@ -374,6 +386,7 @@ int main(void) {
         cmocka_unit_test(by_call_a_row_depends_on_its_neighbours),
         cmocka_unit_test(four_bit_products_err_at_most_twice_a_plain_loop),
         cmocka_unit_test(wide_4bit_products_are_right),
+        cmocka_unit_test(items_begin_anywhere_in_a_part),
         cmocka_unit_test(weights_are_decoded_to_the_bit),
         cmocka_unit_test(a_row_has_the_same_bits_among_1_to_64_rows),
         cmocka_unit_test(thread_counts_do_not_change_a_bit),
