@@ -109,7 +109,7 @@ ALWAYS void decode4_unit(char *out, const uint8_t *codes, const float *absmax, c
 }
 
 /* Between rows: the step that was loaded is multiplied, and the next one loaded. Sums are in tiles 0 and 1. Other tiles stay
- * unused: where another thread of the core computes, tile instructions take the longer the more tiles are in use. */
+ * unused: at times, as if the core's other thread used tiles too, these instructions take the longer the more are in use. */
 ALWAYS void between_rows4(int i, const char *tiles, const char *x, int64_t x_row) {
     FENCE();
     if (i == 0) _tile_dpbf16ps(0, 4, 6);

@@ -45,8 +45,8 @@ ALWAYS void tiles_give(char *c, int64_t ld) {
 typedef struct tile_rows { const char *at; int64_t row, half, step; } tile_rows;
 ALWAYS tile_rows packed_rows(const char *at) { return (tile_rows){ at, TILE_LINE, TILE_BYTES, STEP_BYTES }; }
 
-/* One step: sums, in tiles 0 to 3, += left right; 4 takes what is left, 6 and 7 what is right.  Tile 5 stays unused: while the core's other
- * thread has tiles in use too, instructions with eight of them take 1.4 times as long as with seven. */
+/* One step: sums, in tiles 0 to 3, += left right; 4 takes what is left, 6 and 7 what is right.  Tile 5 stays unused: at times, as if
+ * the core's other thread had tiles in use too, instructions with eight of them take 1.4 times as long as with seven. */
 ALWAYS void tiles_step(const tile_rows *left, const char *right) {
     _tile_loadd(4, left->at, left->row);
     _tile_loadd(6, right, TILE_LINE);
