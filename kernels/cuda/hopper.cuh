@@ -56,6 +56,34 @@ static __device__ __forceinline__ uint32_t peer_address(uint32_t address, uint32
     return there;
 }
 
+/* ---- shared memory by address ---- */
+
+static __device__ __forceinline__ void put_word(uint32_t to, int32_t v) { asm volatile("st.shared.u32 [%0], %1;" ::"r"(to), "r"(v) : "memory"); }
+static __device__ __forceinline__ void put_pair(uint32_t to, uint32_t a, uint32_t b) { asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(to), "r"(a), "r"(b) : "memory"); }
+static __device__ __forceinline__ void put_four(uint32_t to, uint4 v) {
+    asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+}
+static __device__ __forceinline__ uint32_t get_word(uint32_t from) {
+    uint32_t v;
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(from) : "memory");
+    return v;
+}
+static __device__ __forceinline__ void get_pair(uint32_t (&v)[2], uint32_t from) {
+    asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v[0]), "=r"(v[1]) : "r"(from) : "memory");
+}
+static __device__ __forceinline__ int4 get_four(uint32_t from) {
+    int4 v;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from) : "memory");
+    return v;
+}
+/* Four blocks of 8 x 8 of 16 bit, transposed: lane i has the address of a row of block i / 8. */
+static __device__ __forceinline__ void get_transposed(uint32_t (&v)[4], uint32_t from) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(from) : "memory");
+}
+static __device__ __forceinline__ void put_transposed(uint32_t to, const uint32_t (&v)[4]) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
+}
+
 /* ---- barriers of some of a block's warps, by number ---- */
 
 static __device__ __forceinline__ void group_sync(int32_t number, int32_t threads) {

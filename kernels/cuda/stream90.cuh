@@ -259,7 +259,7 @@ template <typename F> static __device__ __forceinline__ void ask(const stream_ar
             if (elected()) F::copy(a.weights, i / PRODUCTS, i % PRODUCTS, place - first, step, ring + stage.at * F::STEP, beside + stage.at * F::BESIDE, &h.full[stage.at], policy);
             stage.next(stages);
         }
-        place = F::DRAWN ? __shfl_sync(~0u, drawn, 0) + (int32_t)gridDim.x : place + (int32_t)gridDim.x;
+        place = (F::DRAWN ? __shfl_sync(~0u, drawn, 0) : place) + (int32_t)gridDim.x;
         if (F::DRAWN && leads) say(h, k + 1, place);
     }
 }

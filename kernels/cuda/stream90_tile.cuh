@@ -7,6 +7,7 @@
 #define RV_KERNELS_CUDA_STREAM90_TILE_CUH
 #include <type_traits>
 #include "kernels/cuda/few.cuh"
+#include "kernels/cuda/hopper.cuh"
 
 /* What the warps leave of a tile: of each, 16 rows of weights times both rows of activations. */
 struct alignas(16) tile_sums {
@@ -22,17 +23,6 @@ struct alignas(16) tile_sums {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 /* The number of a warp among the eight that share a tile. */
 static __device__ __forceinline__ int32_t multiplier() { return (int32_t)threadIdx.x / 32; }
-
-static __device__ __forceinline__ uint32_t load_word(uint32_t from) {
-    uint32_t v;
-    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(from) : "memory");
-    return v;
-}
-static __device__ __forceinline__ uint4 load_four(uint32_t from) {
-    uint4 v;
-    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from) : "memory");
-    return v;
-}
 
 /* Sums of floats with T = __half or __nv_bfloat16, of integers with int8_t.  A step is 128 bytes of each row of the warp's slice. */
 template <typename T> struct tile_product {
@@ -63,21 +53,21 @@ template <typename T> struct tile_product {
 #pragma unroll
         for (int32_t m = 0; m < 4; m++)
 #pragma unroll
-            for (int32_t i = 0; i < 2; i++) a[m][i * 2 + ROW] = load_word(from + (uint32_t)(m / 2 * 64 + m % 2 * 8 + i * 4));
+            for (int32_t i = 0; i < 2; i++) a[m][i * 2 + ROW] = get_word(from + (uint32_t)(m / 2 * 64 + m % 2 * 8 + i * 4));
     }
     __device__ __forceinline__ void load(int32_t step) {
         load_row<0>(x + (uint32_t)step * 128);
         if (apart) load_row<1>(x + apart + (uint32_t)step * 128);
     }
-    static __device__ __forceinline__ void multiply_words(S (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) { mma(d, a[0], a[1], a[2], a[3], b0, b1, T()); }
+    static __device__ __forceinline__ void multiply_words(S (&d)[4], const uint32_t (&a)[4], int32_t b0, int32_t b1) { mma(d, a[0], a[1], a[2], a[3], (uint32_t)b0, (uint32_t)b1, T()); }
     /* stage: shared, aligned to 1024.  read(): behind the loads of weights. */
     template <typename E> __device__ __forceinline__ void multiply(uint32_t stage, E read) {
         const uint32_t at = stage + w;
-        uint4 b[2][2];
+        int4 b[2][2];
 #pragma unroll
         for (int32_t c = 0; c < 2; c++)
 #pragma unroll
-            for (int32_t h = 0; h < 2; h++) b[c][h] = load_four((c ? at ^ 64 : at) + (uint32_t)h * 1024);
+            for (int32_t h = 0; h < 2; h++) b[c][h] = get_four((c ? at ^ 64 : at) + (uint32_t)h * 1024);
         read();
 #pragma unroll
         for (int32_t c = 0; c < 2; c++) {
