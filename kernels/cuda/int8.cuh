@@ -243,9 +243,11 @@ template <typename T> static __device__ __forceinline__ T int8_weight(float code
 }
 
 /* Of many rows: what a row's value in a column counts as, where a column of all rows' outliers is looked at.  threshold 0: all of them are. */
-template <typename T> static __device__ __forceinline__ T outlier_value(const void *x, int64_t ld, int32_t row, int32_t column, float threshold) {
-    const uint16_t bits = __ldcg((const uint16_t *)x + row * ld + column);
+template <typename T> static __device__ __forceinline__ T outlier_of(uint16_t bits, float threshold) {
     const uint16_t kept = threshold == 0.f || fabsf(through_f16((uint32_t)bits, T()).x) >= threshold ? bits : (uint16_t)0;
     return *(const T *)&kept;
+}
+template <typename T> static __device__ __forceinline__ T outlier_value(const void *x, int64_t ld, int32_t row, int32_t column, float threshold) {
+    return outlier_of<T>(__ldcg((const uint16_t *)x + row * ld + column), threshold);
 }
 #endif

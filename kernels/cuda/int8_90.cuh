@@ -59,53 +59,55 @@ template <class S> static __device__ __forceinline__ void produce(const args8 &g
 
 /* ---- outliers in few columns ---- */
 
-/* HELPERS threads: those columns of each of the block's tiles in turn. */
+/* Loads that are asked for one after the other, so that an address is no more than the one before and a step. */
+static __device__ __forceinline__ int32_t load_in_turn(const int8_t *p) {
+    int32_t v;
+    asm volatile("ld.global.nc.s8 %0, [%1];" : "=r"(v) : "l"(p));
+    return v;
+}
+static __device__ __forceinline__ int32_t load_in_turn(const uint16_t *p) {
+    uint16_t v;
+    asm volatile("ld.global.cg.u16 %0, [%1];" : "=h"(v) : "l"(p));
+    return v;
+}
+
+/* HELPERS threads: those columns of each of the block's tiles in turn, AT_ONCE at a time: a thread has one of them, and of all that it loads nothing waits for anything
+ * else.  The first ones are asked for while results are still made of what is there of the tile before. */
 template <typename T, class S> static __device__ __forceinline__ void gather(const args8 &g, beside<T, S> &room) {
+    enum { APART = HELPERS / AT_ONCE, OF_W = (S::WEIGHTS + APART - 1) / APART, OF_X = (S::MOST + 2 * APART - 1) / (2 * APART) };      /* a thread's weights, and half of its activations */
     walk w(g);
     wait_for_previous();
-    const int32_t found = __ldcg(g.n_columns), first = (int32_t)threadIdx.x - 32;
+    const int32_t found = __ldcg(g.n_columns), me = (int32_t)threadIdx.x - 32, mine = me % AT_ONCE, first = me / AT_ONCE;
     if (found == 0 || found > BESIDE) return;
-    enum { PAIR = 2, OF_W = (S::WEIGHTS + HELPERS - 1) / HELPERS, OF_X = (S::MOST + HELPERS - 1) / HELPERS };         /* columns; a thread's of each */
     for (uint32_t turn = 0; w.more(); w.next(), turn++) {
         int32_t m, n;
         w.tile<S>(&m, &n);
-        barrier_wait(&room.empty, (turn & 1) ^ 1);
+        const int32_t weights = (min((int32_t)S::WEIGHTS, g.a.cols - n) - first + APART - 1) / APART, rows = (min(g.wide, g.a.rows - m) - first + APART - 1) / APART;      /* this thread's */
 #pragma unroll 1
-        for (int32_t o = 0; o < (found + AT_ONCE - 1) / AT_ONCE * AT_ONCE; o += PAIR) {
-            int32_t column[PAIR], code[PAIR][OF_W];
-            T x[PAIR][OF_X];
+        for (int32_t o = mine; o < (found + AT_ONCE - 1) / AT_ONCE * AT_ONCE; o += AT_ONCE) {
+            const int32_t column = o < found ? (int32_t)__ldcg(g.columns + o) : -1;
+            int32_t v[OF_W > OF_X ? OF_W : OF_X];
+            const int8_t *of_w = g.w + (int64_t)(n + first) * g.pitch + column;
 #pragma unroll
-            for (int j = 0; j < PAIR; j++) column[j] = o + j < found ? (int32_t)__ldcg(g.columns + o + j) : -1;
+            for (int i = 0; i < OF_W; i++, of_w += APART * (int64_t)g.pitch) v[i] = column >= 0 && i < weights ? load_in_turn(of_w) : 0;
+            if (o == mine) barrier_wait(&room.empty, (turn & 1) ^ 1);
 #pragma unroll
-            for (int j = 0; j < PAIR; j++) {
+            for (int i = 0; i < OF_W; i++)
+                if (first + i * APART < S::WEIGHTS) room.w[o][first + i * APART] = to_f32(int8_weight<T>((float)v[i], i < weights ? __ldg(g.w_scale + n + first + i * APART) : 0.f));
+            const uint16_t *of_x = (const uint16_t *)g.x + (m + first) * g.x_ld + column;
+#pragma unroll 1
+            for (int32_t from = 0; from * APART + first < S::MOST; from += OF_X) {
 #pragma unroll
-                for (int i = 0; i < OF_W; i++) {
-                    const int32_t c = first + i * HELPERS;
-                    code[j][i] = column[j] >= 0 && c < S::WEIGHTS && n + c < g.a.cols ? __ldg(g.w + (int64_t)(n + c) * g.pitch + column[j]) : 0;
-                }
+                for (int i = 0; i < OF_X; i++, of_x += APART * g.x_ld) v[i] = column >= 0 && from + i < rows ? load_in_turn(of_x) : 0;
 #pragma unroll
-                for (int i = 0; i < OF_X; i++) {
-                    const int32_t r = first + i * HELPERS;
-                    x[j][i] = column[j] >= 0 && r < g.wide && m + r < g.a.rows ? outlier_value<T>(g.x, g.x_ld, m + r, column[j], g.threshold) : T(0.f);
-                }
+                for (int i = 0; i < OF_X; i++)
+                    if (first + (from + i) * APART < S::MOST) room.x[first + (from + i) * APART][o] = outlier_of<T>((uint16_t)v[i], g.threshold);
             }
-#pragma unroll
-            for (int i = 0; i < OF_W; i++) {
-                const int32_t c = first + i * HELPERS;
-                const float scale = c < S::WEIGHTS && n + c < g.a.cols ? __ldg(g.w_scale + n + c) : 0.f;
-#pragma unroll
-                for (int j = 0; j < PAIR; j++)
-                    if (c < S::WEIGHTS) room.w[o + j][c] = to_f32(int8_weight<T>((float)code[j][i], scale));
-            }
-#pragma unroll
-            for (int i = 0; i < OF_X; i++)
-#pragma unroll
-                for (int j = 0; j < PAIR; j++)
-                    if (first + i * HELPERS < S::MOST) room.x[first + i * HELPERS][o + j] = x[j][i];
         }
         barrier_arrive(&room.full);
     }
 }
+static_assert(HELPERS % AT_ONCE == 0 && BESIDE % AT_ONCE == 0, "a thread has a column of each AT_ONCE");
 
 /* ---- the kernel ---- */
 
