@@ -277,8 +277,10 @@ void rv_text_queue(const rv_text *t, const rv_text_rows *rows, int32_t logits_fr
             next = i + 1;
         }
     if (logits_n == 0) return;
-    rv_mat h = rv_rows(p.h, logits_from, logits_n);
-    rv_norm_rows(t->be, h, rv_rows(p.x, logits_from, logits_n), rms(&p, w->norm, c->hidden));
+    const rv_mat x = rv_rows(p.x, logits_from, logits_n), h = rv_rows(p.h, logits_from, logits_n), logits = rv_rows(t->scratch->logits, 0, logits_n);
+    const rv_norm norm = rms(&p, w->norm, c->hidden);
+    if (!t->watch && rv_linear_normed(t->be, logits, x, norm, w->head, false)) return;
+    rv_norm_rows(t->be, h, x, norm);
     if (t->watch) t->watch(t->watch_user, c->layers, h);
-    rv_linear(t->be, rv_rows(t->scratch->logits, 0, logits_n), h, w->head, NULL, RV_ACT_NONE);
+    rv_linear(t->be, logits, h, w->head, NULL, RV_ACT_NONE);
 }

@@ -146,24 +146,29 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few_kernel(ar
 
 /* ---- launching ---- */
 
+enum { LONG = 16 };                      /* tiles a multiprocessor, from which on a product is: logits' has 60 */
+
 template <typename T, typename O, int HOW, int N8, int MT, bool SHARED>
 static cudaError_t launch(args a, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
     auto kernel = few_kernel<T, O, HOW, N8, MT, SHARED>;
     const int32_t stage = WARPS * MT * TILE * DEPTH * (int32_t)sizeof(T);
     const int32_t fixed = 2 * (int32_t)sizeof(sums_room<MT>) + (int32_t)sizeof(tile_queue) + (SHARED ? a.n * a.cols * (int32_t)sizeof(T) : 0);
+    const bool half = overlap && N8 <= 4;
     int32_t room = 0;
-    cudaError_t e = room_of(overlap && N8 <= 4, &room);
+    cudaError_t e = room_of(half, &room);
     a.tiles = (a.rows + MT * TILE - 1) / (MT * TILE);
     a.stages = (room - fixed) / stage < MOST_STAGES ? (room - fixed) / stage : MOST_STAGES;
     if (!e && a.stages < LEAST_STAGES) e = cudaErrorInvalidValue;
     /* A warp asks for weights `stages` steps ahead, and the tile after next is not known where tiles are taken. */
     const int32_t slice = (a.cols + DEPTH - 1) / DEPTH / WARPS;
-    if (slice <= LEAST_STAGES || a.tiles <= multiprocessors) a.turn = NULL;
+    const int32_t blocks = blocks_of(a.tiles, a.n, half, multiprocessors);
+    if (slice <= LEAST_STAGES || a.tiles <= blocks) a.turn = NULL;
     else if (a.turn && a.stages >= slice) a.stages = slice - 1;
-    const int32_t bytes = fixed + a.stages * stage;
+    int32_t bytes = fixed + a.stages * stage;
+    /* Of one or two rows a long product has nothing of blocks that wait beside others, and no two of its own may be on one multiprocessor while another has none. */
+    if (half && blocks <= multiprocessors && a.tiles >= LONG * multiprocessors && bytes <= room) bytes = room + 128;
     if (!e) e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    dim3 grid((unsigned)(a.tiles < multiprocessors ? a.tiles : multiprocessors));
-    return e ? e : launch_kernel(kernel, grid, THREADS, (size_t)bytes, overlap, stream, a);
+    return e ? e : launch_kernel(kernel, dim3((unsigned)blocks), THREADS, (size_t)bytes, overlap, stream, a);
 }
 
 template <typename T, typename O, int HOW> static cudaError_t launch_rows(const args &a, int32_t multiprocessors, bool overlap, cudaStream_t stream) {

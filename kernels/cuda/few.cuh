@@ -206,6 +206,13 @@ static __device__ __forceinline__ void finish_tile(const args &a, sums_room<MT> 
 
 /* ---- launching ---- */
 
+/* Blocks are as many as there are multiprocessors, and from three rows on, where their shared memory is half of one's, twice as many if there are tiles for them: the hardware puts
+ * a launch's blocks where there is room first, two beside one another while other multiprocessors have none, and sixteen warps wait for less than eight. */
+[[maybe_unused]] static int32_t blocks_of(int32_t tiles, int32_t n, bool half, int32_t multiprocessors) {
+    const int32_t most = half && n > RV_CUDA_NORM_ROWS && tiles > multiprocessors ? 2 * multiprocessors : multiprocessors;
+    return tiles < most ? tiles : most;
+}
+
 /* Shared memory that a block may take: half a multiprocessor's where the next launch comes in beside it, else all that a block can have. */
 [[maybe_unused]] static cudaError_t room_of(bool half, int32_t *bytes) {
     int device = 0, all = 0, most = 0, reserved = 0;

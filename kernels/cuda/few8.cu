@@ -182,25 +182,33 @@ static cudaError_t launch(args8 g, int32_t multiprocessors, bool overlap, cudaSt
     auto kernel = few8_kernel<T, O, HOW, N8, MT, FROM>;
     args &a = g.a;
     const int32_t stage = WARPS * code_stream<MT>::STAGE * 16, slice = (g.pitch + DEPTH8 - 1) / DEPTH8 / WARPS;
+    const bool half = overlap && N8 <= 4 && !(MT == 2 && FROM != GLOBAL);       /* with codes of rows beside them larger tiles want all of it */
     int32_t room = 0;
-    cudaError_t e = room_of(overlap && N8 <= 4, &room);
+    cudaError_t e = room_of(half, &room);
     a.stages = 0;
     const int32_t fixed = shared8<MT>(g, FROM, (int32_t)sizeof(T)).bytes;
     a.tiles = (a.rows + MT * TILE - 1) / (MT * TILE);
     a.stages = (room - fixed) / stage < MOST_STAGES ? (room - fixed) / stage : MOST_STAGES;
     if (!e && a.stages < LEAST_STAGES) e = cudaErrorInvalidValue;
     /* A warp asks for weights `stages` steps ahead, into tiles that must be known by then. */
+    const int32_t blocks = blocks_of(a.tiles, a.n, half, multiprocessors);
     g.ahead = slice > 1 ? 1 + a.stages / slice : 1;
-    if (slice <= 1 || a.tiles <= g.ahead * multiprocessors) a.turn = NULL;
+    if (slice <= 1 || a.tiles <= g.ahead * blocks) a.turn = NULL;
     const int32_t bytes = shared8<MT>(g, FROM, (int32_t)sizeof(T)).bytes;
     if (!e) e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    dim3 grid((unsigned)(a.tiles < multiprocessors ? a.tiles : multiprocessors));
-    return e ? e : launch_kernel(kernel, grid, THREADS, (size_t)bytes, overlap, stream, g);
+    return e ? e : launch_kernel(kernel, dim3((unsigned)blocks), THREADS, (size_t)bytes, overlap, stream, g);
 }
 
 template <typename T, typename O, int HOW> static cudaError_t launch_rows(const args8 &g, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
     if (g.fused && g.pitch <= SHORT) return launch<T, O, HOW, 1, 1, HELD_ROWS>(g, multiprocessors, overlap, stream);
-    if (g.fused || (g.a.n <= 8 && g.a.n * g.pitch <= SHARED_X)) return launch<T, O, HOW, 1, 1, WHOLE>(g, multiprocessors, overlap, stream);
+    if (g.fused) return launch<T, O, HOW, 1, 1, WHOLE>(g, multiprocessors, overlap, stream);
+    if (g.a.n <= 8 && g.a.n * g.pitch <= SHARED_X) {
+        /* A tile of 16 such short rows is over before its end pays; fewer tiles than this are not shared out evenly. */
+        enum { LEAST = 4 };              /* a multiprocessor                                    */
+        if constexpr (HOW == rv_few::RV_FEW_SWIGLU)
+            if (g.a.rows >= LEAST * 2 * TILE * multiprocessors) return launch<T, O, HOW, 1, 2, WHOLE>(g, multiprocessors, overlap, stream);
+        return launch<T, O, HOW, 1, 1, WHOLE>(g, multiprocessors, overlap, stream);
+    }
     if (g.a.n <= 8) return launch<T, O, HOW, 1, 2, GLOBAL>(g, multiprocessors, overlap, stream);
     if (g.a.n <= 16) return launch<T, O, HOW, 2, 2, GLOBAL>(g, multiprocessors, overlap, stream);
     if (g.a.n <= 32) return launch<T, O, HOW, 4, 2, GLOBAL>(g, multiprocessors, overlap, stream);

@@ -193,18 +193,26 @@ static void op_linear_add(rv_backend *be, rv_mat x, rv_mat h, const rv_weight *w
     }
 }
 
-/* With int8 weights and many rows: norm and codes are one launch, and gate and up meet in registers. */
+/* Whether a product of so few rows norms them itself (int8: codes are made then, unless a call's rows decide together). */
+static bool norms_itself(const rv_cuda *c, int32_t rows, int32_t width, const rv_weight *w) {
+    const int32_t most = w->head.format != RV_FORMAT_INT8 ? (int32_t)RV_CUDA_NORM_ROWS : c->int8.by_call ? 1 : (int32_t)RV_FEW_ROWS;
+    return rows <= most && width > RV_CUDA_NORM_THREADS && width <= RV_CUDA_NORM_MOST;
+}
+
+/* One or two rows, as logits are made of.  With int8 weights and many rows: norm and codes are one launch, and gate and up meet in registers. */
 static bool op_linear_normed(rv_backend *be, rv_mat out, rv_mat x, rv_norm n, const rv_weight *w, bool swiglu) {
     rv_cuda *c = cuda_of(be);
+    const bool one_or_two = x.rows <= RV_CUDA_NORM_ROWS && !swiglu && is_few(x, w) && norms_itself(c, x.rows, n.width, w);
+    const bool many = w->head.format == RV_FORMAT_INT8 && x.rows > RV_FEW_ROWS && n.width > RV_CUDA_NORM_THREADS && n.width <= RV_CUDA_NORM_MOST;
     cudaError_t e = cudaSuccess;
-    if (w->head.format != RV_FORMAT_INT8 || x.rows <= RV_FEW_ROWS || n.bias || n.width != x.cols || n.width <= RV_CUDA_NORM_THREADS || n.width > RV_CUDA_NORM_MOST)
-        return false;
+    if (!(one_or_two || many) || n.bias || n.width != x.cols) return false;
     rv_few p = few_of(c, out, x, w);
     p.norm = n.weight;
     p.eps = n.eps;
     p.how = swiglu ? RV_FEW_SWIGLU : RV_FEW_STORE;
-    if (!rv_cuda_int8_normed(c, &p, w, &e)) return false;
-    check(be, e, "int8 product");
+    if (one_or_two) e = few(c, &p, w);
+    else if (!rv_cuda_int8_normed(c, &p, w, &e)) return false;
+    check(be, e, "normed product");
     return true;
 }
 
@@ -241,8 +249,7 @@ static cudaError_t few_normed(rv_cuda *c, rv_mat out, rv_mat x, rv_mat h, rv_nor
     p.norm = n.weight;
     p.eps = n.eps;
     p.how = how;
-    const bool int8 = w->head.format == RV_FORMAT_INT8;
-    if (x.rows > (!int8 ? (int32_t)RV_CUDA_NORM_ROWS : c->int8.by_call ? 1 : (int32_t)RV_FEW_ROWS) || n.width <= RV_CUDA_NORM_THREADS || n.width > RV_CUDA_NORM_MOST) {
+    if (!norms_itself(c, x.rows, n.width, w)) {
         cudaError_t e = rv_cuda_norm(h, x, n, c->overlap, c->stream);
         if (e) return e;
         p.x = h;
