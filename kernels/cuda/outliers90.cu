@@ -12,7 +12,7 @@
 enum { WARPS = 32, THREADS = WARPS * 32,
        WEIGHTS = 32,                     /* rows of weights at a time                           */
        CHUNK = WARPS * 32,               /* columns at a time: a word of them a warp            */
-       CODES_LD = CHUNK + 16, CHUNK_BYTES = WEIGHTS * CODES_LD,       /* from one row's codes to the next; of all */
+       CHUNK_BYTES = WEIGHTS * CHUNK,
        OF_LANE = 4, LANES = WEIGHTS / OF_LANE, ROWS = 32 / LANES,      /* weights; of a row; rows of a warp at a time */
        TASKS = 8,                        /* of ROWS rows, that a warp has at most               */
        AT_ONCE = WARPS * TASKS * ROWS,
@@ -49,6 +49,9 @@ struct alignas(16) shared_room {
 };
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
+/* Where the 16 codes from `column` on of a row lie in a chunk: neighbours of 4 rows apart do not meet in a bank. */
+static __device__ __forceinline__ int32_t code_at(int32_t row, int32_t column) { return row * CHUNK + ((column / 16) ^ (row / OF_LANE % LANES)) * 16; }
+
 /* A chunk's codes: a warp has a row of them. */
 static __device__ __forceinline__ void bring(const outlier_args &g, int32_t first, int32_t column, int8_t *codes) {
     const int32_t row = (int32_t)threadIdx.x / 32, lane = (int32_t)threadIdx.x % 32;
@@ -57,23 +60,27 @@ static __device__ __forceinline__ void bring(const outlier_args &g, int32_t firs
     for (int i = 0; i < CHUNK / 512; i++) {
         const int32_t at = (i * 32 + lane) * 16;
         const bool there = first + row < g.w_rows && column + at < g.pitch;
-        copy16(shared_address(codes + row * CODES_LD + at), there ? from + at : g.w, there);
+        copy16(shared_address(codes + code_at(row, at)), there ? from + at : g.w, there);
     }
     copies_commit();
 }
 static_assert(WEIGHTS == WARPS && CHUNK % 512 == 0, "a warp brings a row");
 
-/* Of a warp's word, columns that count: to the panel, from `to` on.  codes: this lane's row's.  bits: the same for the warp. */
-template <typename T> static __device__ __forceinline__ void put_columns(const int8_t *codes, uint32_t bits, float scale, T *to) {
+/* Of a warp's word of columns, those that count: to the panel, from `to` on.  A lane makes four rows' weights, as many as it adds later, of every fourth column.  places: the
+ * warp's, 32 bytes of shared memory. */
+template <typename T> static __device__ __forceinline__ void put_columns(const int8_t *codes, int32_t first, uint32_t bits, const float (&scale)[OF_LANE], T *to, uint8_t *places) {
+    const int32_t lane = (int32_t)threadIdx.x % 32, row = lane % LANES * OF_LANE, n = __popc(bits);
+    if (bits >> lane & 1) places[__popc(bits & ((1u << lane) - 1))] = (uint8_t)lane;
+    __syncwarp();
 #pragma unroll 1
-    while (bits) {
-        const uint32_t second = bits & (bits - 1);
-        const int32_t a = codes[__ffs((int32_t)bits) - 1], b = codes[(__ffs((int32_t)second) - 1) & 31];
-        to[0] = int8_weight<T>((float)a, scale);
-        if (second) to[WEIGHTS] = int8_weight<T>((float)b, scale);
-        to += 2 * WEIGHTS;
-        bits = second & (second - 1);
+    for (int32_t i = lane / LANES; i < n; i += ROWS) {
+        const int32_t column = first + places[i];
+        float w[OF_LANE];
+#pragma unroll
+        for (int32_t j = 0; j < OF_LANE; j++) w[j] = __fmul_rn(__fmul_rn((float)codes[code_at(row + j, column) + column % 16], scale[j]), RV_INT8_ONE);
+        *(uint2 *)(to + i * WEIGHTS + row) = make_uint2(pack_weights(w[0], w[1], T()), pack_weights(w[2], w[3], T()));
     }
+    __syncwarp();
 }
 
 /* A column's number among those that count. */
@@ -223,14 +230,18 @@ template <typename T, bool AFTER, bool BY_CALL> static __device__ __forceinline_
     count_columns(g, s);
     auto before = [&](int32_t chunk) { return (int32_t)s.before[chunk * (CHUNK / 32)]; };
     int32_t base = 0, end = 0;           /* numbers of the panel's columns                      */
-    float scale = 0;
+    float scale[OF_LANE] = {};
     bool begins = true;
     for (int32_t slot = 0; now.first < g.w_rows; next(now), slot = slot + 1 == g.chunks ? 0 : slot + 1) {
         const int32_t upto = before(now.chunk + 1);
         if (now.chunk == 0) {
             base = 0;
             begins = true;
-            scale = now.first + lane < g.w_rows ? __ldg(g.w_scale + now.first + lane) : 0.f;
+#pragma unroll
+            for (int32_t j = 0; j < OF_LANE; j++) {
+                const int32_t row = now.first + lane % LANES * OF_LANE + j;
+                scale[j] = row < g.w_rows ? __ldg(g.w_scale + row) : 0.f;
+            }
         } else if (upto - base > g.room) {
             __syncthreads();
             add_panel<T, AFTER, BY_CALL>(g, s, panel, kept, now.row0, now.first, base, end, begins, false);
@@ -247,7 +258,7 @@ template <typename T, bool AFTER, bool BY_CALL> static __device__ __forceinline_
             s.entries[me] = (uint16_t)(outliers > g.listed ? 0 : outliers);
         }
         const int32_t word = now.chunk * (CHUNK / 32) + warp;
-        put_columns<T>(codes + slot * CHUNK_BYTES + lane * CODES_LD + warp * 32, s.bits[word], scale, (T *)panel + (s.before[word] - base) * WEIGHTS + lane);
+        put_columns<T>(codes + slot * CHUNK_BYTES, warp * 32, s.bits[word], scale, (T *)panel + (s.before[word] - base) * WEIGHTS, s.near[warp]);
         if (now.chunk + 1 < chunks) continue;
         __syncthreads();
         add_panel<T, AFTER, BY_CALL>(g, s, panel, kept, now.row0, now.first, base, end, begins, true);
