@@ -61,8 +61,8 @@ template <typename T> static __device__ __forceinline__ void share_codes(const a
 }
 
 /* What a block keeps in shared memory beside the ring. */
-template <int MT> struct shared8 {
-    int32_t codes, rows, near, outliers, normed, queue, bytes;
+template <int N8, int MT> struct shared8 {
+    int32_t codes, rows, near, outliers, normed, queue, columns, bytes;
     __host__ __device__ shared8(const args8 &g, source from, int32_t element) {
         const bool shared = from != GLOBAL;
         codes = 2 * (int32_t)sizeof(sums_room<MT>) + g.a.stages * WARPS * code_stream<MT>::STAGE * 16;
@@ -71,7 +71,8 @@ template <int MT> struct shared8 {
         outliers = near + (shared && g.fused && g.a.n <= 2 ? g.a.n * NEAR * 4 : 0);
         normed = outliers + (shared && g.a.n <= 2 ? 2 * 2 * WARPS * TILE * (int32_t)sizeof(float) : 0);
         queue = normed + (from == WHOLE && g.a.norm ? g.a.n * g.a.cols * element : 0);
-        bytes = queue + (int32_t)sizeof(tile_queue8);
+        columns = queue + (int32_t)sizeof(tile_queue8);
+        bytes = columns + (N8 > 1 ? (int32_t)sizeof(outlier_columns<__half, MT * TILE, N8 * 8>) : 0);
     }
 };
 
@@ -89,7 +90,7 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
     constexpr bool SHARED = FROM != GLOBAL;
     const args &a = g.a;
     const int32_t warp = (int32_t)threadIdx.x / 32, lane = (int32_t)threadIdx.x % 32;
-    const shared8<MT> at(g, FROM, (int32_t)sizeof(T));
+    const shared8<N8, MT> at(g, FROM, (int32_t)sizeof(T));
     sums_room<MT> *sums = (sums_room<MT> *)memory;
     uint4 *ring = memory + 2 * sizeof(sums_room<MT>) / 16;
     int8_row *rows = SHARED ? (int8_row *)((char *)memory + at.rows) : g.rows;
@@ -109,6 +110,9 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
         wait_for_previous();
         __syncthreads();
     }
+    typedef outlier_columns<T, MT * TILE, N8 * 8> columns_beside;
+    columns_beside &columns = *(columns_beside *)((char *)memory + at.columns);
+    const int32_t found = N8 > 1 ? columns.begin(g) : 0;
     if (takes) taken = tiles.take(g, g.ahead + 1);     /* not while waiting: whoever comes in first would hoard tiles */
     const int32_t x_ld = SHARED ? g.shared_pitch : g.pitch;
     const int8_t *x = (SHARED ? (const int8_t *)memory + at.codes : g.codes) + lane / 4 * x_ld + lane % 4 * 16;
@@ -145,6 +149,8 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
         int32_t acc[N8][MT][4] = {};
         float scb[2] = {};
         mine8<HOW, MT>().scales(g, tile, scb);
+        typename columns_beside::asked beside;
+        if (N8 > 1) beside = columns.ask(g, tile, found);
         if (two && seldom(walk.here)) walk.start_tile(g.w_scale + tile * TILE, tile * TILE + walk.row() < a.rows);
         if (seldom(some)) walks.start_tile(g.w_scale + tile * MT * TILE, tile * MT * TILE + walks.row() < a.rows);
         if (!SHARED) load_x(w.from);
@@ -163,12 +169,15 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
         float *const more = of_two + turn * 2 * WARPS * TILE;
         if (two) more[(warp * 2 + walk.n()) * TILE + walk.row()] = walk.sum;
         if (seldom(some)) walks.leave(of_some + warp * walks.ROWS * walks.WIDE, a.n);
+        if (N8 > 1 && seldom(found)) columns.put(beside);
 #pragma unroll
         for (int32_t j = 0; j < N8; j++, turn ^= !some)
-            if (j * 8 < a.n)
-                finish_tile8<T, O, HOW, MT>(g, sums[turn], acc[j], tile, j * 8, rows, scb,
-                                            two ? outlier_sums{ more, 2, TILE } : outlier_sums{ some ? of_some : NULL, walks.ROWS, walks.WIDE });
-        if (some || (N8 > 2 && (a.n + 7) / 8 % 2)) __syncthreads();     /* the next tile begins with the room that this one ended with */
+            if (j * 8 < a.n) {
+                if constexpr (N8 > 1) finish_tile8<T, O, HOW, MT>(g, sums[turn], acc[j], tile, j * 8, rows, scb, column_sums<columns_beside>{ columns, found });
+                else finish_tile8<T, O, HOW, MT>(g, sums[turn], acc[j], tile, j * 8, rows, scb,
+                                                 two ? outlier_sums{ more, 2, TILE } : outlier_sums{ some ? of_some : NULL, walks.ROWS, walks.WIDE });
+            }
+        if (some || (N8 > 1 && seldom(found)) || (N8 > 2 && (a.n + 7) / 8 % 2)) __syncthreads();     /* the next tile begins with the room that this one ended with */
         if (takes) taken = tiles.take(g, i + g.ahead + 2);
     }
     tile_queue::done(a);
@@ -186,7 +195,7 @@ static cudaError_t launch(args8 g, int32_t multiprocessors, bool overlap, cudaSt
     int32_t room = 0;
     cudaError_t e = room_of(half, &room);
     a.stages = 0;
-    const int32_t fixed = shared8<MT>(g, FROM, (int32_t)sizeof(T)).bytes;
+    const int32_t fixed = shared8<N8, MT>(g, FROM, (int32_t)sizeof(T)).bytes;
     a.tiles = (a.rows + MT * TILE - 1) / (MT * TILE);
     a.stages = (room - fixed) / stage < MOST_STAGES ? (room - fixed) / stage : MOST_STAGES;
     if (!e && a.stages < LEAST_STAGES) e = cudaErrorInvalidValue;
@@ -194,7 +203,7 @@ static cudaError_t launch(args8 g, int32_t multiprocessors, bool overlap, cudaSt
     const int32_t blocks = blocks_of(a.tiles, a.n, half, multiprocessors);
     g.ahead = slice > 1 ? 1 + a.stages / slice : 1;
     if (slice <= 1 || a.tiles <= g.ahead * blocks) a.turn = NULL;
-    const int32_t bytes = shared8<MT>(g, FROM, (int32_t)sizeof(T)).bytes;
+    const int32_t bytes = shared8<N8, MT>(g, FROM, (int32_t)sizeof(T)).bytes;
     if (!e) e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     return e ? e : launch_kernel(kernel, dim3((unsigned)blocks), THREADS, (size_t)bytes, overlap, stream, g);
 }
@@ -238,7 +247,8 @@ cudaError_t rv_cuda_few8(const rv_int8 *q, bool overlap, cudaStream_t stream) {
     const int32_t n = p->x.rows;
     const rv_int8_room room = rv_cuda_int8_room(q->room, n, q->pitch);
     args8 g = { { p->x.data, p->w, p->out.data, p->x.ld, p->out.ld, NULL, p->row_scale, p->norm, p->scale, p->eps, n, p->rows, p->cols, 0, 0, p->turn },
-                q->w_scale, p->bias, room.codes, (int8_row *)room.rows, room.list, room.starts, q->rules.threshold, q->pitch, shared_pitch(q->pitch), 1, false };
+                q->w_scale, p->bias, room.codes, (int8_row *)room.rows, room.list, room.starts, n > RV_CUDA_INT8_WALKED && !(q->rules.by_call && q->call.rows > 1) ? room.columns : NULL, room.n_columns,
+                q->rules.threshold, q->pitch, shared_pitch(q->pitch), 1, false };
     if (p->norm && p->cols > RV_CUDA_NORM_MOST) return cudaErrorInvalidValue;
     g.fused = n <= q->fused && n * q->pitch <= SHARED_X && (q->call.rows == 1 || !q->rules.by_call) && (p->norm ? p->cols % 8 == 0 : is_aligned(p->x));
     if (!g.fused) {

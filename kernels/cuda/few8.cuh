@@ -17,6 +17,8 @@ struct args8 {
     int8_row *rows;
     uint32_t *list;                      /* [n x (pitch + RV_CUDA_INT8_CLOSE)]: every block that quantises writes the same */
     const uint16_t *starts;              /* rv_int8_room's                                      */
+    const uint32_t *columns;             /* or NULL: which columns hold outliers, where they are RV_CUDA_INT8_BESIDE at most */
+    const int32_t *n_columns;
     float threshold;
     int32_t pitch, shared_pitch, ahead;  /* ahead: tiles after the one worked on that are known */
     bool fused;                          /* each block quantises x itself                       */
@@ -231,19 +233,28 @@ template <typename T, int MT> struct outlier_rows {
 
 enum { LOOKED_AT = 8 };                  /* outliers whose weights are asked for at once        */
 
-/* The same of a whole row of weights, from memory. */
-template <typename T>
+/* The same of a whole row of weights, from memory.  AHEAD: entries are asked for while weights of those before them are on their way, which wants registers. */
+template <typename T, bool AHEAD>
 static __device__ __noinline__ float outlier_sum(const uint32_t *list, int32_t outliers, const int8_t *w, float scb, int32_t pitch) {
     float all = 0, part = 0;
     int32_t slice = 1, end = slice8(pitch, 1) * DEPTH8;
+    uint32_t next[LOOKED_AT] = {};
+    auto ask = [&](uint32_t (&entry)[LOOKED_AT], int32_t i) {
+#pragma unroll
+        for (int32_t j = 0; j < LOOKED_AT; j++) entry[j] = i + j < outliers ? __ldcg(list + i + j) : 0;
+    };
+    if (AHEAD) ask(next, 0);
 #pragma unroll 1
     for (int32_t i = 0; i < outliers; i += LOOKED_AT) {
         uint32_t entry[LOOKED_AT];
         int32_t code[LOOKED_AT];
+        if (!AHEAD) ask(entry, i);
 #pragma unroll
-        for (int32_t j = 0; j < LOOKED_AT; j++) entry[j] = i + j < outliers ? __ldcg(list + i + j) : 0;
-#pragma unroll
-        for (int32_t j = 0; j < LOOKED_AT; j++) code[j] = w[column_of(entry[j])];
+        for (int32_t j = 0; j < LOOKED_AT; j++) {
+            if (AHEAD) entry[j] = next[j];
+            code[j] = w[column_of(entry[j])];
+        }
+        if (AHEAD) ask(next, i + LOOKED_AT);
 #pragma unroll
         for (int32_t j = 0; j < LOOKED_AT; j++) {
             while (column_of(entry[j]) >= end) {
@@ -256,6 +267,79 @@ static __device__ __noinline__ float outlier_sum(const uint32_t *list, int32_t o
     }
     return all + part;
 }
+
+/* The same of more activation rows than are walked, where they all have outliers in few columns: weights in these are asked for before a tile is multiplied, and each row has
+ * all columns, with zeros where it has no outlier, which change no sum.  As many columns as leave the ring its stages where two blocks share a multiprocessor. */
+template <typename T, int WIDE, int ROWS> struct outlier_columns {
+    enum { OF = THREADS / WIDE, ROOM = 952 /* bytes that are left */, FIT = ROOM / (WIDE + ROWS * 2 + 2),
+           MOST = ROWS > 32 || FIT > RV_CUDA_INT8_BESIDE ? (int)RV_CUDA_INT8_BESIDE : FIT, EACH = (MOST + OF - 1) / OF };
+    uint32_t begins;                     /* a bit a column: the first in its slice              */
+    T x[MOST][ROWS];
+    uint16_t column[MOST];
+    int8_t w[MOST][WIDE];
+
+    /* All threads: how many columns; 0: none, or too many. */
+    __device__ __forceinline__ int32_t begin(const args8 &g) {
+        const int32_t me = (int32_t)threadIdx.x, found = g.columns ? __ldcg(g.n_columns) : 0;
+        if (found == 0 || found > MOST) return 0;
+        if (me < found) column[me] = (uint16_t)__ldcg(g.columns + me);
+        for (int32_t i = me; i < MOST * ROWS; i += THREADS) x[i / ROWS][i % ROWS] = T(0.f);
+        __syncthreads();
+        if (me == 0) {
+            int32_t slice = 0;
+            begins = 0;
+            for (int32_t c = 0; c < found; c++) {
+                const int32_t before = slice;
+                while (column[c] >= slice8(g.pitch, slice + 1) * DEPTH8) slice++;
+                if (slice != before) begins |= 1u << c;
+            }
+        }
+        for (int32_t i = me; i < g.a.n * MOST; i += THREADS) {
+            const int32_t r = i / MOST, e = i % MOST;
+            if (e >= __ldcg(&g.rows[r].outliers)) continue;
+            const uint32_t entry = __ldcg(g.list + (int64_t)r * (g.pitch + RV_CUDA_INT8_CLOSE) + e);
+            for (int32_t c = 0; c < found; c++)
+                if (column[c] == column_of(entry)) x[c][r] = T(value_of<T>(entry));
+        }
+        return found;
+    }
+    /* A thread's codes of a tile. */
+    struct asked { int32_t code[EACH]; };
+    __device__ __forceinline__ asked ask(const args8 &g, int32_t tile, int32_t found) const {
+        const int32_t row = tile * WIDE + (int32_t)threadIdx.x % WIDE, first = (int32_t)threadIdx.x / WIDE;
+        asked a = {};
+#pragma unroll
+        for (int32_t k = 0; k < EACH; k++)
+            if (first + k * OF < found && row < g.a.rows) a.code[k] = __ldg((const int8_t *)g.a.w + (int64_t)row * g.pitch + column[first + k * OF]);
+        return a;
+    }
+    __device__ __forceinline__ void put(const asked &a) {
+#pragma unroll
+        for (int32_t k = 0; k < EACH; k++)
+            if ((int32_t)threadIdx.x / WIDE + k * OF < MOST) w[threadIdx.x / WIDE + k * OF][threadIdx.x % WIDE] = (int8_t)a.code[k];
+    }
+    __device__ __forceinline__ float sum(int32_t row, int32_t n, int32_t found, float scb) const {
+        enum { AT_A_TIME = 4 };
+        float all = 0, part = 0;
+#pragma unroll 1
+        for (int32_t c = 0; c < found; c += AT_A_TIME) {
+            float of_w[AT_A_TIME], of_x[AT_A_TIME];
+#pragma unroll
+            for (int32_t u = 0; u < AT_A_TIME; u++) {
+                const int32_t k = min(c + u, found - 1);
+                of_w[u] = to_f32(int8_weight<T>((float)w[k][row], scb));
+                of_x[u] = to_f32(x[k][n]);
+            }
+#pragma unroll
+            for (int32_t u = 0; u < AT_A_TIME; u++) {
+                if (c + u >= found) break;
+                if (begins >> (c + u) & 1) all += part, part = 0;
+                part = __fmaf_rn(of_x[u], of_w[u], part);
+            }
+        }
+        return all + part;
+    }
+};
 
 /* ---- results ---- */
 
@@ -287,21 +371,31 @@ template <typename T> static __device__ __forceinline__ float finish_sum(const a
 
 /* What outliers added in a tile, warp after warp: of `n` rows of activations and `wide` of weights; or nothing, and it is found in memory. */
 struct outlier_sums {
+    static constexpr bool AHEAD = false;
     const float *of;
     int32_t n, wide;
-    __device__ __forceinline__ float sum(int32_t row, int32_t r) const {
+    __device__ __forceinline__ bool there() const { return of != NULL; }
+    /* row: of the tile; r: of eight activation rows; then of all, and the weight's scale. */
+    __device__ __forceinline__ float sum(int32_t row, int32_t r, int32_t, float) const {
         float all = 0;
 #pragma unroll
         for (int32_t k = 0; k < WARPS; k++) all += of[(k * n + r) * wide + row];
         return all;
     }
 };
+template <typename C> struct column_sums {
+    static constexpr bool AHEAD = true;
+    const C &of;
+    int32_t found;
+    __device__ __forceinline__ bool there() const { return found != 0; }
+    __device__ __forceinline__ float sum(int32_t row, int32_t, int32_t n, float scb) const { return of.sum(row, n, found, scb); }
+};
 
 /* Adds up the warps' sums of rows n0 .. n0 + 7 and writes what becomes of them.  rows: of the activations.  more: what their outliers
  * add. */
-template <typename T, typename O, int HOW, int MT>
+template <typename T, typename O, int HOW, int MT, typename M>
 static __device__ __forceinline__ void finish_tile8(const args8 &g, sums_room<MT> &room, const int32_t (&acc)[MT][4], int32_t tile, int32_t n0, const int8_row *rows,
-                                                    const float (&scb)[2], const outlier_sums &more) {
+                                                    const float (&scb)[2], const M &more) {
     const mine8<HOW, MT> my;
     const int32_t i = (int32_t)threadIdx.x, lane = i % 32, group = lane / 4, t = lane % 4, row = tile * MT * TILE + my.in_tile, n = n0 + my.n;
     const bool mine = my.n < 8 && n < g.a.n && row < g.a.rows;
@@ -326,8 +420,8 @@ static __device__ __forceinline__ void finish_tile8(const args8 &g, sums_room<MT
     };
     auto added = [&](int32_t p) {
         if (!seldom(x.y != 0)) return 0.f;
-        if (more.of) return more.sum(my.in_tile + p * RV_CUDA_GATE_BLOCK, my.n);
-        return outlier_sum<T>(g.list + (int64_t)n * (g.pitch + RV_CUDA_INT8_CLOSE), x.y, (const int8_t *)g.a.w + (int64_t)(row + p * RV_CUDA_GATE_BLOCK) * g.pitch, scb[p], g.pitch);
+        if (more.there()) return more.sum(my.in_tile + p * RV_CUDA_GATE_BLOCK, my.n, n, scb[p]);
+        return outlier_sum<T, M::AHEAD>(g.list + (int64_t)n * (g.pitch + RV_CUDA_INT8_CLOSE), x.y, (const int8_t *)g.a.w + (int64_t)(row + p * RV_CUDA_GATE_BLOCK) * g.pitch, scb[p], g.pitch);
     };
     float y[2] = { 0, 0 };
 #pragma unroll 1

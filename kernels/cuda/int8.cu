@@ -327,22 +327,25 @@ template <typename T> static cudaError_t quantise(const quantise_args &q, bool o
     return launch_kernel(kernel, grid, QUANTISERS, (size_t)bytes, overlap, stream, q);
 }
 
-static cudaError_t quantise_to(const rv_int8 *q, void *rows, int8_t *codes, uint32_t *list, uint16_t *starts, const rv_int8_many *many, bool overlap, cudaStream_t stream) {
+/* few, many: whichever it is for. */
+static cudaError_t quantise_to(const rv_int8 *q, const rv_int8_room *few, const rv_int8_many *many, bool overlap, cudaStream_t stream) {
     const rv_few *p = &q->p;
     const bool by_call = q->rules.by_call && q->call.rows > 1 && q->rules.threshold != 0;
     quantise_args a = {};
     if (q->pitch > RV_CUDA_INT8_MOST || (p->norm && (by_call || p->cols > RV_CUDA_NORM_MOST || p->cols % PIECE))) return cudaErrorInvalidValue;
     a.a.x = p->x.data, a.a.x_ld = p->x.ld, a.a.norm = p->norm, a.a.eps = p->eps, a.a.n = p->x.rows, a.a.cols = p->cols;
-    a.rows = (int8_row *)rows;
-    a.codes = codes;
-    a.list = list;
+    a.rows = (int8_row *)(many ? many->rows : few->rows);
+    a.codes = many ? many->codes : few->codes;
+    a.list = many ? many->list : few->list;
     a.listed = a.list_ld = a.most = many ? rv_cuda_int8_listed(q->pitch) : q->pitch + RV_CUDA_INT8_CLOSE;
     if (many && by_call) a.listed = 0;
-    a.starts = starts;
-    a.marks = by_call || many ? (uint32_t *)q->marks : NULL;
+    if (few) a.starts = few->starts;
+    const bool columns = many || (!by_call && p->x.rows > RV_CUDA_INT8_WALKED);
+    a.marks = by_call || columns ? (uint32_t *)q->marks : NULL;
     a.words = (q->pitch + 31) / 32;
     a.pitch = q->pitch;
     if (many) a.dense = many->dense, a.outliers = many->outliers, a.h = many->h, a.columns = many->columns, a.marked = many->marked, a.n_columns = many->n_columns;
+    else if (columns) a.dense = few->dense, a.columns = few->columns, a.marked = few->marked, a.n_columns = few->n_columns;      /* no row is dense: a list holds them all */
     a.threshold = q->rules.threshold;
     a.by_call = by_call;
     a.aligned = (uintptr_t)p->x.data % 16 == 0 && p->x.ld % PIECE == 0 && p->cols % PIECE == 0;
@@ -352,11 +355,11 @@ static cudaError_t quantise_to(const rv_int8 *q, void *rows, int8_t *codes, uint
 
 cudaError_t rv_cuda_quantise(const rv_int8 *q, bool overlap, cudaStream_t stream) {
     const rv_int8_room room = rv_cuda_int8_room(q->room, q->p.x.rows, q->pitch);
-    return quantise_to(q, room.rows, room.codes, room.list, room.starts, NULL, overlap, stream);
+    return quantise_to(q, &room, NULL, overlap, stream);
 }
 
 cudaError_t rv_cuda_quantise_many(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream) {
-    return quantise_to(q, room->rows, room->codes, room->list, NULL, room, overlap, stream);
+    return quantise_to(q, NULL, room, overlap, stream);
 }
 
 RV_CUDA_CLAMPED(int8)

@@ -11,8 +11,7 @@
 extern "C" {
 #endif
 
-enum { RV_CUDA_INT8_CUTS = 10,
-       RV_CUDA_INT8_BESIDE = 16 };       /* int8_90.cu: so many columns with outliers that it multiplies itself */
+enum { RV_CUDA_INT8_CUTS = 10 };
 
 /* The same for more rows.  Which columns hold outliers is listed for all of them together.  A row's own are listed, as long as they are no more than
  * rv_cuda_int8_listed (none, where all rows have the same); a row of more is `dense`: then `outliers` has its values, zeros where it has no outlier.
