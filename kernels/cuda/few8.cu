@@ -198,7 +198,10 @@ static cudaError_t launch(args8 g, int32_t multiprocessors, bool overlap, cudaSt
     const int32_t fixed = shared8<N8, MT>(g, FROM, (int32_t)sizeof(T)).bytes;
     a.tiles = (a.rows + MT * TILE - 1) / (MT * TILE);
     a.stages = (room - fixed) / stage < MOST_STAGES ? (room - fixed) / stage : MOST_STAGES;
-    if (!e && a.stages < LEAST_STAGES) e = cudaErrorInvalidValue;
+    if (!e && a.stages < LEAST_STAGES) {
+        if constexpr (MT == 2 && FROM == WHOLE) return launch<T, O, HOW, N8, 1, FROM>(g, multiprocessors, overlap, stream);       /* multiprocessors of 100 KB */
+        e = cudaErrorInvalidValue;
+    }
     /* A warp asks for weights `stages` steps ahead, into tiles that must be known by then. */
     const int32_t blocks = blocks_of(a.tiles, a.n, half, multiprocessors);
     g.ahead = slice > 1 ? 1 + a.stages / slice : 1;
