@@ -119,7 +119,7 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
 
     /* Outliers of up to eight rows are multiplied with the codes in the ring.  Of more than two they take the second room for sums, whose first
      * then serves every tile. */
-    const bool two = SHARED && a.n <= 2, some = N8 == 1 && FROM != HELD_ROWS && a.n > 2 && !g.fused && any_outliers(rows, a.n);
+    const bool two = SHARED && MT == 1 && a.n <= 2, some = N8 == 1 && FROM != HELD_ROWS && a.n > 2 && !g.fused && any_outliers(rows, a.n);
     float *const of_two = (float *)((char *)memory + at.outliers), *const of_some = &sums[1].of[0][0][0];
     outlier_walk<T> walk = {};
     outlier_rows<T, MT> walks = {};
@@ -215,10 +215,10 @@ template <typename T, typename O, int HOW> static cudaError_t launch_rows(const 
     if (g.fused && g.pitch <= SHORT) return launch<T, O, HOW, 1, 1, HELD_ROWS>(g, multiprocessors, overlap, stream);
     if (g.fused) return launch<T, O, HOW, 1, 1, WHOLE>(g, multiprocessors, overlap, stream);
     if (g.a.n <= 8 && g.a.n * g.pitch <= SHARED_X) {
-        /* A tile of 16 such short rows is over before its end pays; fewer tiles than this are not shared out evenly. */
+        /* A tile of 16 such short rows is over before its end pays; fewer tiles than this are not shared out evenly.  (One or two rows have their outliers by tiles of 16.) */
         enum { LEAST = 4 };              /* a multiprocessor                                    */
         if constexpr (HOW == rv_few::RV_FEW_SWIGLU)
-            if (g.a.rows >= LEAST * 2 * TILE * multiprocessors) return launch<T, O, HOW, 1, 2, WHOLE>(g, multiprocessors, overlap, stream);
+            if (g.a.n > RV_CUDA_NORM_ROWS && g.a.rows >= LEAST * 2 * TILE * multiprocessors) return launch<T, O, HOW, 1, 2, WHOLE>(g, multiprocessors, overlap, stream);
         return launch<T, O, HOW, 1, 1, WHOLE>(g, multiprocessors, overlap, stream);
     }
     if (g.a.n <= 8) return launch<T, O, HOW, 1, 2, GLOBAL>(g, multiprocessors, overlap, stream);
