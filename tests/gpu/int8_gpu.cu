@@ -182,6 +182,7 @@ struct case_ {
     bool f32_out, with_bias;
     rv_int8_rules rules;
     int32_t cut;                         /* of many rows: one of rv_cuda_int8_cuts, from 1 on; 0: the backend's choice */
+    int32_t multiprocessors;             /* of few rows: tiles are shared out as if there were so many; 0: as many as there are */
 };
 
 /* Products of rows x W before anything is made of them: y8 and what outliers add. */
@@ -249,7 +250,7 @@ static std::vector<float> run(const case_ &c, const operands &o, const loaded &l
     cuda->int8 = c.rules;
     if (n <= RV_FEW_ROWS || c.cut) {
         rv_int8 q = {};
-        q.p.x = x, q.p.act = be->act, q.p.multiprocessors = cuda->multiprocessors, q.p.w = l.w->codes, q.p.rows = rows, q.p.cols = cols, q.p.bias = bias;
+        q.p.x = x, q.p.act = be->act, q.p.multiprocessors = c.multiprocessors ? c.multiprocessors : cuda->multiprocessors, q.p.w = l.w->codes, q.p.rows = rows, q.p.cols = cols, q.p.bias = bias;
         q.p.out = out, q.p.how = (decltype(q.p.how))c.how, q.p.scale = 0.5f, q.p.row_scale = o.row_scale + from;
         q.p.turn = rv_cuda_turn(cuda->partial, cuda->turn++);
         q.w_scale = l.w->scale, q.pitch = l.w->pitch, q.fused = fused, q.rules = c.rules, q.call = x;
@@ -351,13 +352,16 @@ static void a_row_does_not_depend_on_its_neighbours(int32_t how, kind kind, load
     std::vector<float> bias, row_scale;
     operands o = operands_of(c, x, 64, cols, cols, rows, bias, row_scale);
     const std::vector<float> all = run(c, o, l, 0, 64);
-    for (int32_t n : { 1, 2, 3, 7, 8, 9, 16, 17, 32, 33, 64 })
-        for (int32_t from : { 0, 1, 5 })
-            for (int32_t fused : { 0, (int32_t)RV_CUDA_INT8_FUSED, 8 }) {
-                if (from + n > 64 || (fused != RV_CUDA_INT8_FUSED && n > 8)) continue;
-                EXPECT(same(run(c, o, l, from, n, fused), all, (size_t)from * (size_t)out_cols), "%d x %d, how %d, %s: %d rows from %d, fused %d: other bits", rows, cols,
-                       how, kind_name[kind], n, from, fused);
-            }
+    for (int32_t multiprocessors : { 0, 32 })         /* with fewer, gate and up have larger tiles of some rows */
+        for (int32_t n : { 1, 2, 3, 7, 8, 9, 16, 17, 32, 33, 64 })
+            for (int32_t from : { 0, 1, 5 })
+                for (int32_t fused : { 0, (int32_t)RV_CUDA_INT8_FUSED, 8 }) {
+                    if (from + n > 64 || (fused != RV_CUDA_INT8_FUSED && n > 8) || (multiprocessors && how != rv_few::RV_FEW_SWIGLU)) continue;
+                    case_ some = c;
+                    some.multiprocessors = multiprocessors;
+                    EXPECT(same(run(some, o, l, from, n, fused), all, (size_t)from * (size_t)out_cols), "%d x %d, how %d, %s: %d rows from %d, fused %d, %d multiprocessors: other bits", rows,
+                           cols, how, kind_name[kind], n, from, fused, multiprocessors);
+                }
     drop(o);
 }
 
@@ -544,6 +548,9 @@ static void check_products(bool small) {
     loaded l = load(parts, RV_ORDER_GATE_UP, RV_FORMAT_INT8, false);
     for (int32_t n : { 1, 2, 7, 64 })
         for (int32_t k = 0; k < ALL; k++) a_product_is_what_the_rules_say({ n, swiglu, (kind)k, false, false, { 6, false } }, l, in_order(parts, RV_ORDER_GATE_UP));
+    for (int32_t n : { 1, 2, 3, 7, 8 })
+        for (int32_t k : { QUIET, THREE, MANY, NINE })
+            for (bool by_call : { false, true }) a_product_is_what_the_rules_say({ n, swiglu, (kind)k, false, false, { 6, by_call }, 0, 2 }, l, in_order(parts, RV_ORDER_GATE_UP));
     drop(l);
     for (int32_t cols : { 264, 1032, 4096, 8192 })
         for (int32_t n : { 1, 2, 5, 64, 101 })
