@@ -199,20 +199,38 @@ static bool norms_itself(const rv_cuda *c, int32_t rows, int32_t width, const rv
     return rows <= most && width > RV_CUDA_NORM_THREADS && width <= RV_CUDA_NORM_MOST;
 }
 
+/* out = norm(x) w^T, or what `how` makes of it: the norm inside the product while there are few rows (int8: or before it, with
+ * the codes, unless a call's rows decide together), else through h. */
+static cudaError_t few_normed(rv_cuda *c, rv_mat out, rv_mat x, rv_mat h, rv_norm n, const rv_weight *w, int how) {
+    rv_few p = few_of(c, out, x, w);
+    p.norm = n.weight;
+    p.eps = n.eps;
+    p.how = how;
+    if (!norms_itself(c, x.rows, n.width, w)) {
+        cudaError_t e = rv_cuda_norm(h, x, n, c->overlap, c->stream);
+        if (e) return e;
+        p.x = h;
+        p.norm = NULL;
+    }
+    return few(c, &p, w);
+}
+
 /* One or two rows, as logits are made of.  With int8 weights and many rows: norm and codes are one launch, and gate and up meet in registers. */
 static bool op_linear_normed(rv_backend *be, rv_mat out, rv_mat x, rv_norm n, const rv_weight *w, bool swiglu) {
     rv_cuda *c = cuda_of(be);
-    const bool one_or_two = x.rows <= RV_CUDA_NORM_ROWS && !swiglu && is_few(x, w) && norms_itself(c, x.rows, n.width, w);
-    const bool many = w->head.format == RV_FORMAT_INT8 && x.rows > RV_FEW_ROWS && n.width > RV_CUDA_NORM_THREADS && n.width <= RV_CUDA_NORM_MOST;
     cudaError_t e = cudaSuccess;
-    if (!(one_or_two || many) || n.bias || n.width != x.cols) return false;
+    if (n.bias || n.width != x.cols) return false;
+    if (x.rows <= RV_CUDA_NORM_ROWS && !swiglu && is_few(x, w) && norms_itself(c, x.rows, n.width, w)) {
+        check(be, few_normed(c, out, x, x, n, w, RV_FEW_STORE), "normed product");
+        return true;
+    }
+    if (w->head.format != RV_FORMAT_INT8 || x.rows <= RV_FEW_ROWS || n.width <= RV_CUDA_NORM_THREADS || n.width > RV_CUDA_NORM_MOST) return false;
     rv_few p = few_of(c, out, x, w);
     p.norm = n.weight;
     p.eps = n.eps;
     p.how = swiglu ? RV_FEW_SWIGLU : RV_FEW_STORE;
-    if (one_or_two) e = few(c, &p, w);
-    else if (!rv_cuda_int8_normed(c, &p, w, &e)) return false;
-    check(be, e, "normed product");
+    if (!rv_cuda_int8_normed(c, &p, w, &e)) return false;
+    check(be, e, "int8 product");
     return true;
 }
 
@@ -239,22 +257,6 @@ static cudaError_t few_added(rv_cuda *c, rv_mat x, rv_mat from, const rv_weight 
     p.how = RV_FEW_ADD;
     p.scale = scale;
     p.row_scale = row_scale;
-    return few(c, &p, w);
-}
-
-/* out = norm(x) w^T, or what `how` makes of it: the norm inside the product while there are few rows (int8: or before it, with
- * the codes, unless a call's rows decide together), else through h. */
-static cudaError_t few_normed(rv_cuda *c, rv_mat out, rv_mat x, rv_mat h, rv_norm n, const rv_weight *w, int how) {
-    rv_few p = few_of(c, out, x, w);
-    p.norm = n.weight;
-    p.eps = n.eps;
-    p.how = how;
-    if (!norms_itself(c, x.rows, n.width, w)) {
-        cudaError_t e = rv_cuda_norm(h, x, n, c->overlap, c->stream);
-        if (e) return e;
-        p.x = h;
-        p.norm = NULL;
-    }
     return few(c, &p, w);
 }
 
