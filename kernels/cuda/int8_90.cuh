@@ -10,6 +10,7 @@
  */
 #ifndef RV_KERNELS_CUDA_INT8_90_CUH
 #define RV_KERNELS_CUDA_INT8_90_CUH
+#include "kernels/cuda/absent.cuh"
 #include "kernels/cuda/int8_end90.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -59,15 +60,10 @@ template <class S> static __device__ __forceinline__ void produce(const args8 &g
 
 /* ---- outliers in few columns ---- */
 
-/* Loads that are asked for one after the other, so that an address is no more than the one before and a step. */
+/* As look(): loads that are asked for one after the other, so that an address is no more than the one before and a step. */
 static __device__ __forceinline__ int32_t load_in_turn(const int8_t *p) {
     int32_t v;
     asm volatile("ld.global.nc.s8 %0, [%1];" : "=r"(v) : "l"(p));
-    return v;
-}
-static __device__ __forceinline__ int32_t load_in_turn(const uint16_t *p) {
-    uint16_t v;
-    asm volatile("ld.global.cg.u16 %0, [%1];" : "=h"(v) : "l"(p));
     return v;
 }
 
@@ -98,7 +94,7 @@ template <typename T, class S> static __device__ __forceinline__ void gather(con
 #pragma unroll 1
             for (int32_t from = 0; from * APART + first < S::MOST; from += OF_X) {
 #pragma unroll
-                for (int i = 0; i < OF_X; i++, of_x += APART * g.x_ld) v[i] = column >= 0 && from + i < rows ? load_in_turn(of_x) : 0;
+                for (int i = 0; i < OF_X; i++, of_x += APART * g.x_ld) v[i] = column >= 0 && from + i < rows ? look(of_x) : 0;
 #pragma unroll
                 for (int i = 0; i < OF_X; i++)
                     if (first + (from + i) * APART < S::MOST) room.x[first + (from + i) * APART][o] = outlier_of<T>((uint16_t)v[i], g.threshold);
