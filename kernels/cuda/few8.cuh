@@ -8,7 +8,8 @@
 #include "kernels/cuda/few.cuh"
 #include "kernels/cuda/int8.cuh"
 
-enum { DEPTH8 = 128 };                   /* codes a step                                        */
+enum { DEPTH8 = 128,                     /* codes a step                                        */
+       WALKED = 8 };                     /* rows whose outliers are multiplied with the codes in the ring */
 
 struct args8 {
     args a;                              /* w: codes; no bias                                   */
@@ -271,7 +272,8 @@ static __device__ __noinline__ float outlier_sum(const uint32_t *list, int32_t o
 /* The same of more activation rows than are walked, where they all have outliers in few columns: weights in these are asked for before a tile is multiplied, and each row has
  * all columns, with zeros where it has no outlier, which change no sum.  As many columns as leave the ring its stages where two blocks share a multiprocessor. */
 template <typename T, int WIDE, int ROWS> struct outlier_columns {
-    enum { OF = THREADS / WIDE, ROOM = 952 /* bytes that are left */, FIT = ROOM / (WIDE + ROWS * 2 + 2),
+    enum { MT = WIDE / TILE, OF = THREADS / WIDE, HALF = ((228 << 10) / 2) - (1 << 10) /* bytes of such a block */,
+           LEFT = (HALF - 2 * (int)sizeof(sums_room<MT>) - (int)sizeof(tile_queue8)) % (WARPS * code_stream<MT>::STAGE * 16), FIT = (LEFT - 4) / (WIDE + ROWS * 2 + 2),
            MOST = ROWS > 32 || FIT > RV_CUDA_INT8_BESIDE ? (int)RV_CUDA_INT8_BESIDE : FIT, EACH = (MOST + OF - 1) / OF };
     uint32_t begins;                     /* a bit a column: the first in its slice              */
     T x[MOST][ROWS];

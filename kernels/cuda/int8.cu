@@ -327,8 +327,8 @@ template <typename T> static cudaError_t quantise(const quantise_args &q, bool o
     return launch_kernel(kernel, grid, QUANTISERS, (size_t)bytes, overlap, stream, q);
 }
 
-/* few, many: whichever it is for. */
-static cudaError_t quantise_to(const rv_int8 *q, const rv_int8_room *few, const rv_int8_many *many, bool overlap, cudaStream_t stream) {
+/* few, many: whichever it is for; few with `columns` or without. */
+static cudaError_t quantise_to(const rv_int8 *q, const rv_int8_room *few, bool columns, const rv_int8_many *many, bool overlap, cudaStream_t stream) {
     const rv_few *p = &q->p;
     const bool by_call = q->rules.by_call && q->call.rows > 1 && q->rules.threshold != 0;
     quantise_args a = {};
@@ -340,8 +340,7 @@ static cudaError_t quantise_to(const rv_int8 *q, const rv_int8_room *few, const 
     a.listed = a.list_ld = a.most = many ? rv_cuda_int8_listed(q->pitch) : q->pitch + RV_CUDA_INT8_CLOSE;
     if (many && by_call) a.listed = 0;
     if (few) a.starts = few->starts;
-    const bool columns = many || (!by_call && p->x.rows > RV_CUDA_INT8_WALKED);
-    a.marks = by_call || columns ? (uint32_t *)q->marks : NULL;
+    a.marks = by_call || many || columns ? (uint32_t *)q->marks : NULL;
     a.words = (q->pitch + 31) / 32;
     a.pitch = q->pitch;
     if (many) a.dense = many->dense, a.outliers = many->outliers, a.h = many->h, a.columns = many->columns, a.marked = many->marked, a.n_columns = many->n_columns;
@@ -353,13 +352,13 @@ static cudaError_t quantise_to(const rv_int8 *q, const rv_int8_room *few, const 
     return p->act == RV_BF16 ? quantise<__nv_bfloat16>(a, overlap, stream) : quantise<__half>(a, overlap, stream);
 }
 
-cudaError_t rv_cuda_quantise(const rv_int8 *q, bool overlap, cudaStream_t stream) {
+cudaError_t rv_cuda_quantise(const rv_int8 *q, bool columns, bool overlap, cudaStream_t stream) {
     const rv_int8_room room = rv_cuda_int8_room(q->room, q->p.x.rows, q->pitch);
-    return quantise_to(q, &room, NULL, overlap, stream);
+    return quantise_to(q, &room, columns, NULL, overlap, stream);
 }
 
 cudaError_t rv_cuda_quantise_many(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream) {
-    return quantise_to(q, NULL, room, overlap, stream);
+    return quantise_to(q, NULL, false, room, overlap, stream);
 }
 
 RV_CUDA_CLAMPED(int8)
