@@ -135,7 +135,8 @@ cudaError_t rv_cuda_few8(const rv_int8 *q, bool overlap, cudaStream_t stream);
 cudaError_t rv_cuda_few8_70(const rv_int8 *q, cudaStream_t stream);          /* few8_70.cu: the same for Volta, with act f16 */
 
 /* What lies in `room` for n rows of few8.cu: of each a list with room for RV_CUDA_INT8_CLOSE entries more than columns, and (starts) which of its entries
- * begins each of RV_CUDA_INT8_SLICES slices of columns, if there are any; from `columns` on, where that is asked for, what rv_int8_many has under these names. */
+ * begins each of RV_CUDA_INT8_SLICES slices of columns, if there are any; from `columns` on, where that is asked for: which columns hold outliers, of all rows together, as long as they are
+ * no more than RV_CUDA_INT8_BESIDE, how many they are, and behind that whether there is a row with any; a bit a column; room for a bit a row, all zero. */
 enum { RV_CUDA_INT8_CLOSE = 8, RV_CUDA_INT8_SLICES = 8,
        RV_CUDA_INT8_BESIDE = 16 };       /* columns with outliers that a product of more rows has beside its tiles, at most */
 typedef struct rv_int8_room { void *rows; uint16_t *starts; uint32_t *list; int8_t *codes; uint32_t *columns; int32_t *n_columns; uint32_t *marked, *dense; } rv_int8_room;

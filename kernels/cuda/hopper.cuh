@@ -84,6 +84,11 @@ static __device__ __forceinline__ void put_transposed(uint32_t to, const uint32_
     asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");
 }
 
+/* Two: addresses of lanes 0 to 15. */
+static __device__ __forceinline__ void put_two_transposed(uint32_t to, const uint32_t (&v)[2]) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(to), "r"(v[0]), "r"(v[1]) : "memory");
+}
+
 /* ---- barriers of some of a block's warps, by number ---- */
 
 static __device__ __forceinline__ void group_sync(int32_t number, int32_t threads) {

@@ -94,8 +94,10 @@ struct quantise_args {
     uint32_t *list;
     int32_t listed, list_ld;             /* how many entries of a row, at most; from one row to the next */
     int32_t most;                        /* outliers of a row that is not dense                 */
-    uint32_t *dense;                     /* or NULL: dense rows, a bit a row                    */
-    void *outliers;                      /* their values                                        */
+    bool tells;                          /* marks get a row's outliers, too, and which rows are dense */
+    bool gathers;                        /* the last block makes lists of marks and wipes them  */
+    uint32_t *dense;                     /* of those, or NULL: dense rows, a bit a row          */
+    void *outliers;                      /* dense rows' values                                  */
     uint16_t *starts;                    /* or NULL                                             */
     uint32_t *marks;                     /* or NULL: outliers of all rows, a bit a column; behind them a counter of blocks */
     int32_t words, pitch;                /* words: of marks                                     */
@@ -143,7 +145,7 @@ static __device__ __forceinline__ void set_bits(uint32_t *word, uint32_t bits, u
 }
 
 /* Behind marks of columns: how many blocks are done, whether some row is listed, and a bit for every dense row. */
-static __device__ __forceinline__ uint32_t *dense_marks(const quantise_args &q) { return q.marks + (q.words + 2); }
+static __device__ __forceinline__ uint32_t *dense_marks(const quantise_args &q) { return q.marks + (q.words + 2); }       /* int8_many.h */
 
 /* The last block to be done has all marks: their list, and then they are wiped.  marked: this block has set some, or read them. */
 static __device__ __forceinline__ void gather_marks(const quantise_args &q, int32_t *shared, bool marked) {
@@ -294,11 +296,11 @@ template <typename T, bool NORM, int N> static __global__ void __launch_bounds__
             for (int32_t p = (int32_t)threadIdx.x; p < q.a.cols / PIECE; p += QUANTISERS) ((uint4 *)q.h)[(int64_t)r * (q.pitch / PIECE) + p] = ((const uint4 *)normed)[p];
     } else wait_for_previous();
     seen_marks seen;
-    if (q.dense) seen.ask(q, r);
+    if (q.tells) seen.ask(q, r);
     const int8_limit limit = { q.threshold, q.by_call ? (const uint8_t *)q.marks : NULL };
     auto piece = [&](int32_t p) {
         if (NORM) return p * PIECE < q.a.cols ? ((const uint4 *)x)[p] : make_uint4(0, 0, 0, 0);
-        return piece_at(x, p * PIECE, q.a.cols, q.aligned);
+        return piece_at(x, p * PIECE, q.a.cols, N || q.aligned);
     };
     auto value = [&](int32_t k) { return NORM ? ((const uint16_t *)x)[k] : __ldcg((const uint16_t *)x + k); };
     auto place = [&](int32_t, int32_t i) { return i < q.listed ? q.list + (int64_t)r * q.list_ld + i : NULL; };
@@ -306,13 +308,13 @@ template <typename T, bool NORM, int N> static __global__ void __launch_bounds__
     if constexpr (N) row = quantise_pieces<T, N>(piece, q.pitch, limit, q.codes + (int64_t)r * q.pitch, place, room, (uint4 *)((char *)memory + int8_shared_bytes(q.pitch)));
     else row = quantise_row<T>(piece, value, q.pitch, limit, q.codes + (int64_t)r * q.pitch, place, room);
     if (threadIdx.x == 0) q.rows[r] = row;
-    if (q.dense && row.outliers) tell_outliers(q, seen, r, row.outliers, (const uint8_t *)room + int8_marks_at(), piece);
+    if (q.tells && row.outliers) tell_outliers(q, seen, r, row.outliers, (const uint8_t *)room + int8_marks_at(), piece);
     if (q.starts && row.outliers) tell_starts((const uint32_t *)((char *)room + int8_marks_at()), (q.pitch + 127) / 128, q.starts + r * SLICES);
-    if (q.marks) gather_marks(q, (int32_t *)room, row.outliers || q.by_call);
+    if (q.gathers) gather_marks(q, (int32_t *)room, row.outliers || q.by_call);
 }
 
 template <typename T> static cudaError_t quantise(const quantise_args &q, bool overlap, cudaStream_t stream) {
-    const int32_t a_thread = q.by_call || (!q.aligned && !q.a.norm) || !q.dense ? 0 : (q.pitch / PIECE + QUANTISERS - 1) / QUANTISERS;
+    const int32_t a_thread = q.by_call || (!q.aligned && !q.a.norm) || !q.tells ? 0 : (q.pitch / PIECE + QUANTISERS - 1) / QUANTISERS;
     const bool in_pieces = a_thread > 0 && a_thread <= PIECES_HELD;
     const int32_t bytes = int8_shared_bytes(q.pitch) + (q.a.norm || in_pieces ? q.pitch * (int32_t)sizeof(T) : 0);
     const dim3 grid((unsigned)q.a.n);
@@ -343,7 +345,9 @@ static cudaError_t quantise_to(const rv_int8 *q, const rv_int8_room *few, bool c
     a.marks = by_call || many || columns ? (uint32_t *)q->marks : NULL;
     a.words = (q->pitch + 31) / 32;
     a.pitch = q->pitch;
-    if (many) a.dense = many->dense, a.outliers = many->outliers, a.h = many->h, a.columns = many->columns, a.marked = many->marked, a.n_columns = many->n_columns;
+    a.tells = many || columns;
+    a.gathers = !many && a.marks;
+    if (many) a.outliers = many->outliers, a.h = many->h;
     else if (columns) a.dense = few->dense, a.columns = few->columns, a.marked = few->marked, a.n_columns = few->n_columns;      /* no row is dense: a list holds them all */
     a.threshold = q->rules.threshold;
     a.by_call = by_call;

@@ -33,9 +33,6 @@ cudaError_t rv_cuda_int8_90(const rv_int8 *q, bool overlap, cudaStream_t stream)
     g.x_rows = (const int8_row *)room.rows;
     g.w_scale = q->w_scale;
     g.bias = p->bias;
-    g.n_columns = room.n_columns;
-    g.dense = room.dense;
-    g.columns = room.columns;
     g.more = before ? room.more : NULL;
     g.x = room.h ? room.h : p->x.data;
     g.w = (const int8_t *)p->w;
@@ -43,6 +40,8 @@ cudaError_t rv_cuda_int8_90(const rv_int8 *q, bool overlap, cudaStream_t stream)
     g.pitch = q->pitch;
     g.threshold = q->rules.by_call && q->call.rows > 1 ? 0.f : q->rules.threshold;
     const bool outliers = q->rules.threshold != 0;
+    g.marks = outliers ? (uint32_t *)q->marks : NULL;
+    g.wipes = outliers && before;
     if (!rv_cuda_int8_may_cut(q, q->cut)) return cudaErrorInvalidValue;
     cudaError_t e = rv_cuda_quantise_many(q, &room, overlap, stream);
     if (!e && outliers && before) e = rv_cuda_outliers90(q, &room, overlap, stream);

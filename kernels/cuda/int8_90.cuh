@@ -1,7 +1,7 @@
 /* int8_90.cuh - LLM.int8 products with many rows on Hopper: integer sums, and what becomes of them, in one kernel.
  *
  * The one idea: a tile is 128 rows of weights times as many rows of x as a product of a warpgroup takes, 256, so that shared memory is read and written no faster than it can
- * be while the tensor cores multiply; and a tile's results are made row by row of x from integer sums that lie in shared memory, by the rules.  Outliers that are in a few columns are
+ * be while the tensor cores multiply; and a tile's results are made of integer sums where these are, in registers, by the rules.  Outliers that are in a few columns are
  * added there: other warps have brought those columns of activations and weights.  Where there are more, outliers90.cu has added up those of listed rows, and dense90.cuh adds those
  * of rows of very many.  The first two do it in the same order, and between them and the third a row's own number decides: its bits depend on no other row.
  *
@@ -19,7 +19,7 @@ static __device__ __forceinline__ void fetch_map(const CUtensorMap *map) { asm v
 /* ---- lines of tiles ---- */
 
 /* One thread.  Weights depend on nothing before: those of the first stages are asked for at once. */
-template <class S> static __device__ __forceinline__ void produce(const args8 &g, const addresses<S> &a, const CUtensorMap *map_w, const CUtensorMap *map_x, const CUtensorMap *map_o) {
+template <class S> static __device__ __forceinline__ void produce(const args8 &g, const addresses<S> &a, beside<S> &room, const CUtensorMap *map_w, const CUtensorMap *map_x, const CUtensorMap *map_o) {
     walk w(g);
     cursor<S> c;
     int32_t m, n, early = w.more() ? min(w.lines, (int32_t)S::STAGES) : 0;
@@ -34,8 +34,7 @@ template <class S> static __device__ __forceinline__ void produce(const args8 &g
 #pragma unroll 1
     for (int32_t i = 0; i < early; i++) ask((uint32_t)i, i);
     wait_for_previous();
-    const int32_t found = __ldcg(g.n_columns);
-    for (; w.more(); w.next()) {
+    for (uint32_t turn = 0; w.more(); w.next(), turn++) {
         w.tile<S>(&m, &n);
 #pragma unroll 1
         for (int32_t i = 0; i < w.lines; i++, c.next()) {
@@ -47,13 +46,15 @@ template <class S> static __device__ __forceinline__ void produce(const args8 &g
             else copy_box_to_all_at(a.stage(c.at) + own, map_x, (w.from + i) * LINE, m + w.place * g.box, a.filled(c.at), all);
         }
         uint32_t held = 0;
+        if (g.marks) barrier_wait(&room.full, turn & 1);     /* before multipliers go on, who let the next tile's come */
+        const bool dense = room.dense;
 #pragma unroll 1
         for (int i = 0; i < 2; i++, c.next()) {
             wait_at(a.free(c.at), c.parity() ^ 1);
-            arrive_at(a.filled(c.at));                       /* with nothing: room for sums         */
+            arrive_at(a.filled(c.at));                       /* with nothing: room for results      */
             held |= 1u << c.at;
         }
-        if (w.any_dense<S>(m, found)) bring_dense<S>(a, c, held, map_o, m, dense_lines(g));
+        if (g.marks && dense) bring_dense<S>(a, c, held, map_o, m, dense_lines(g));
     }
     let_next_start();
 }
@@ -67,45 +68,120 @@ static __device__ __forceinline__ int32_t load_in_turn(const int8_t *p) {
     return v;
 }
 
-/* HELPERS threads: those columns of each of the block's tiles in turn, AT_ONCE at a time: a thread has one of them, and of all that it loads nothing waits for anything
- * else.  The first ones are asked for while results are still made of what is there of the tile before. */
-template <typename T, class S> static __device__ __forceinline__ void gather(const args8 &g, beside<T, S> &room) {
-    enum { APART = HELPERS / AT_ONCE, OF_W = (S::WEIGHTS + APART - 1) / APART, OF_X = (S::MOST + 2 * APART - 1) / (2 * APART) };      /* a thread's weights, and half of its activations */
+/* One warp: columns that have outliers, from marks.  A lane has neighbouring words; where all lanes have them in registers, they are asked for once. */
+template <class R> static __device__ __forceinline__ void find_columns(const args8 &g, R &room) {
+    enum { HELD = 4 };
+    const int32_t lane = (int32_t)threadIdx.x % 32, words = (g.pitch + 31) / 32, of_lane = (words + 31) / 32, from = lane * of_lane, end = min(from + of_lane, words);
+    const bool listed = __ldcg(g.marks + rv_cuda_int8_listed_at(g.pitch));
+    uint32_t held[HELD];
+    int32_t mine = 0;
+#pragma unroll
+    for (int32_t i = 0; i < HELD; i++) held[i] = from + i < end ? __ldcg(g.marks + from + i) : 0u;
+#pragma unroll
+    for (int32_t i = 0; i < HELD; i++) mine += __popc(held[i]);
+#pragma unroll 8
+    for (int32_t i = from + HELD; i < end; i++) mine += __popc(__ldcg(g.marks + i));
+    int32_t before = mine;
+#pragma unroll
+    for (int d = 1; d < 32; d *= 2) {
+        const int32_t other = __shfl_up_sync(~0u, before, d);
+        if (lane >= d) before += other;
+    }
+    const int32_t all = __shfl_sync(~0u, before, 31);
+    before -= mine;
+    auto put = [&](int32_t word, uint32_t bits) {
+        for (; bits; bits &= bits - 1) room.columns[before++] = word * 32 + __ffs((int32_t)bits) - 1;
+    };
+    if (mine && all <= BESIDE) {
+#pragma unroll
+        for (int32_t i = 0; i < HELD; i++) put(from + i, held[i]);
+        for (int32_t i = from + HELD; i < end; i++) put(i, __ldcg(g.marks + i));
+    }
+    if (lane) return;
+    room.found = all;
+    room.before = all > BESIDE && g.more && listed;
+}
+
+/* All blocks have read marks when the last one comes here, who wipes them for the next launch. */
+static __device__ __forceinline__ void wipe_marks(const args8 &g, int32_t *last) {
+    const int32_t me = (int32_t)threadIdx.x - 32, all = rv_cuda_int8_marks(g.pitch, g.a.rows);
+    if (me == 0) *last = arrive_at_marks(g.marks, g.pitch) == (int32_t)gridDim.x - 1;
+    helpers_meet();
+    if (*last)
+        for (int32_t i = me; i < all; i += HELPERS) g.marks[i] = 0;
+}
+
+/* HELPERS threads: what a tile's end needs of its rows, and those columns, of each of the block's tiles in turn, AT_ONCE at a time.  The first warp has the weights, the others the
+ * activations: a thread has LOADED of one column, and of all that it loads nothing waits for anything else.  The first ones are asked for while results are still made of what is there of the
+ * tile before. */
+template <typename T, class S> static __device__ __forceinline__ void gather(const args8 &g, beside<S> &room) {
+    enum { LOADED = 32, OF_WEIGHTS = S::WEIGHTS / LOADED, OF_ROWS = S::MOST / LOADED, LOADED_ROWS = (S::MOST + HELPERS - 1) / HELPERS };
+    static_assert(OF_WEIGHTS * AT_ONCE == 32 && OF_ROWS * AT_ONCE == HELPERS - 32, "a thread has a column of each AT_ONCE");
     walk w(g);
+    const int32_t me = (int32_t)threadIdx.x - 32, mine = me % AT_ONCE;
+    const bool weighs = me < 32;
+    const int32_t first = (weighs ? me : me - 32) / AT_ONCE;
+    if (me == 0) room.found = 0, room.before = room.dense = false;
     wait_for_previous();
-    const int32_t found = __ldcg(g.n_columns), me = (int32_t)threadIdx.x - 32, mine = me % AT_ONCE, first = me / AT_ONCE;
-    if (found == 0 || found > BESIDE) return;
+    if (g.marks && weighs) find_columns(g, room);
+    helpers_meet();
+    const int32_t found = room.found, columns = found <= BESIDE ? (found + AT_ONCE - 1) / AT_ONCE * AT_ONCE : 0;
     for (uint32_t turn = 0; w.more(); w.next(), turn++) {
         int32_t m, n;
         w.tile<S>(&m, &n);
-        const int32_t weights = (min((int32_t)S::WEIGHTS, g.a.cols - n) - first + APART - 1) / APART, rows = (min(g.wide, g.a.rows - m) - first + APART - 1) / APART;      /* this thread's */
+        const int32_t weights = min((int32_t)S::WEIGHTS, g.a.cols - n), rows = min(g.wide, g.a.rows - m);
+        uint32_t dense = 0;              /* a bit a row, a word a lane                          */
+        if (found > BESIDE && me <= S::MOST / 32 && (m / 32 + me) * 32 < m + rows) dense = __ldcg(rv_cuda_int8_dense(g.marks, g.pitch) + m / 32 + me);
+        if (columns && weighs) {         /* scales lie beside the weights that they are of      */
+#pragma unroll
+            for (int i = 0; i < S::WEIGHTS / 32; i++) room.w[me + i * 32][BESIDE] = me + i * 32 < weights ? __ldg(g.w_scale + n + me + i * 32) : 0.f;
+        }
+        int2 of_row[LOADED_ROWS];
+#pragma unroll
+        for (int i = 0; i < LOADED_ROWS; i++) of_row[i] = me + i * HELPERS < rows ? __ldcg((const int2 *)(g.x_rows + m + me + i * HELPERS)) : make_int2(0, 0);
+        barrier_wait(&room.empty, (turn & 1) ^ 1);
+#pragma unroll
+        for (int i = 0; i < LOADED_ROWS; i++)
+            if (me + i * HELPERS < S::MOST) room.rows[me + i * HELPERS] = of_row[i];
 #pragma unroll 1
-        for (int32_t o = mine; o < (found + AT_ONCE - 1) / AT_ONCE * AT_ONCE; o += AT_ONCE) {
-            const int32_t column = o < found ? (int32_t)__ldcg(g.columns + o) : -1;
-            int32_t v[OF_W > OF_X ? OF_W : OF_X];
-            const int8_t *of_w = g.w + (int64_t)(n + first) * g.pitch + column;
+        for (int32_t o = mine; o < columns; o += AT_ONCE) {
+            const int32_t column = o < found ? room.columns[o] : -1;
+            const int32_t there = column < 0 ? 0 : weighs ? (weights - first + OF_WEIGHTS - 1) / OF_WEIGHTS : (rows - first + OF_ROWS - 1) / OF_ROWS;
+            int32_t v[LOADED];
+            __syncwarp();
+            if (weighs) {
+                const int8_t *p = g.w + (int64_t)(n + first) * g.pitch + column;
 #pragma unroll
-            for (int i = 0; i < OF_W; i++, of_w += APART * (int64_t)g.pitch) v[i] = column >= 0 && i < weights ? load_in_turn(of_w) : 0;
-            if (o == mine) barrier_wait(&room.empty, (turn & 1) ^ 1);
+                for (int i = 0; i < LOADED; i++, p += OF_WEIGHTS * (int64_t)g.pitch) v[i] = i < there ? load_in_turn(p) : 0;
 #pragma unroll
-            for (int i = 0; i < OF_W; i++)
-                if (first + i * APART < S::WEIGHTS) room.w[o][first + i * APART] = to_f32(int8_weight<T>((float)v[i], i < weights ? __ldg(g.w_scale + n + first + i * APART) : 0.f));
-            const uint16_t *of_x = (const uint16_t *)g.x + (m + first) * g.x_ld + column;
-#pragma unroll 1
-            for (int32_t from = 0; from * APART + first < S::MOST; from += OF_X) {
+                for (int i = 0; i < LOADED; i++) {
+                    float *const to = room.w[first + i * OF_WEIGHTS];
+                    to[o] = to_f32(int8_weight<T>((float)v[i], to[BESIDE]));
+                }
+            } else {
+                const uint16_t *p = (const uint16_t *)g.x + (m + first) * g.x_ld + column;
 #pragma unroll
-                for (int i = 0; i < OF_X; i++, of_x += APART * g.x_ld) v[i] = column >= 0 && from + i < rows ? look(of_x) : 0;
+                for (int i = 0; i < LOADED; i++, p += OF_ROWS * g.x_ld) v[i] = i < there ? look(p) : 0;
 #pragma unroll
-                for (int i = 0; i < OF_X; i++)
-                    if (first + (from + i) * APART < S::MOST) room.x[first + (from + i) * APART][o] = outlier_of<T>((uint16_t)v[i], g.threshold);
+                for (int i = 0; i < LOADED; i++) room.x[first + i * OF_ROWS][o] = to_f32(outlier_of<T>((uint16_t)v[i], g.threshold));
             }
         }
+        if (weighs && found > BESIDE) {
+            dense = __any_sync(~0u, dense != 0);
+            if (me == 0) room.dense = dense;
+        }
         barrier_arrive(&room.full);
+        if (!w.last()) continue;
+        barrier_wait(&room.empty, turn & 1);                 /* all of this block have read what they need of marks */
+        if (g.wipes) wipe_marks(g, &room.found);
     }
 }
-static_assert(HELPERS % AT_ONCE == 0 && BESIDE % AT_ONCE == 0, "a thread has a column of each AT_ONCE");
 
 /* ---- the kernel ---- */
+
+/* Registers of a thread.  Who takes more than a launch of so many threads has waits for ever. */
+enum { OF_HELPER = 56, OF_MULTIPLIER = 224, OF_LAUNCH = 65536 / THREADS8 / 8 * 8 };
+static_assert(OF_HELPER * GROUP + OF_MULTIPLIER * MULTIPLIERS <= OF_LAUNCH * THREADS8, "registers are not there");
 
 /* The product of dense rows' outliers: weights of a line are made in the stage that its rows come to. */
 template <typename T, class S>
@@ -121,58 +197,52 @@ static __device__ __forceinline__ void multiply_dense(float (&sums)[S::MOST / 2]
     pin(sums);
 }
 
-template <typename T, typename O, class S, int HOW> static __device__ __forceinline__ void multiply_tiles(const args8 &g, const ring<S> &r, beside<T, S> &room) {
+template <typename T, typename O, class S, int HOW> static __device__ __forceinline__ void multiply_tiles(const args8 &g, const ring<S> &r, beside<S> &room) {
     const int group = __shfl_sync(~0u, (int)threadIdx.x / GROUP, 0) - 1;
     walk w(g);
     const addresses<S> a(g, w, r);
     cursor<S> c;
     wait_for_previous();
-    ending<T, O, S, HOW> e(g, w, room);
+    ending<T, O, S, HOW> e(g, room);
     for (uint32_t turn = 0; w.more(); w.next(), turn++) {
         int32_t sums[S::MOST / 2] = {}, m, n;
         w.tile<S>(&m, &n);
-        const bool dense = w.any_dense<S>(m, e.found);
+        const int32_t in_tile = group * 64 + (int32_t)threadIdx.x % GROUP / 32 * 16;           /* the warp's first row of weights */
+        e.begin(n, in_tile);
         multiply_wide<S>(g.wide, sums, a, c, 0, w.lines, group, [](int32_t, uint32_t) {}, int8_t());
 #pragma unroll
         for (int j = 0; j < S::MOST / 2; j++) asm volatile("" : "+r"(sums[j])::"memory");      /* read no sum before its wait */
         e.place.take(a, c);
-        e.begin(n);
-        const int32_t from = anew(w.first_unit(w.part)), end = anew(w.first_unit(w.part + 1)), in_tile = anew(group * 64 + (int32_t)threadIdx.x % GROUP / 32 * 16);
-        if (g.split > 1) exchange_sums<S>(w, a, &room.summed, e.place, sums);
-        if (e.beside_them) barrier_wait(&room.full, turn & 1);
-#pragma unroll 1
-        for (int32_t u = from; u < end; u += e.place.UNITS) {
-            const int32_t last = min(u + e.place.UNITS, end);
-            e.begin_rows(m, u, last);
-            if (!dense) e.ask_first();
-            multipliers_meet();          /* others' sums have been read, and those of the half before */
-            if (g.split > 1) leave_sums<S, S::MOST / walk::UNIT>(e.place, sums, u, last, in_tile);
-            else leave_sums<S, e.place.UNITS>(e.place, sums, 0, last - u, in_tile);
-            multipliers_meet();
-            e.all(true, !dense, u > from);
-#pragma unroll
-            for (int j = 0; j < S::MOST / 4; j++) sums[j] = sums[j + S::MOST / 4];             /* the second half's: the first one's registers are free meanwhile */
+        const int32_t from = anew(w.first_unit(w.part)), end = anew(w.first_unit(w.part + 1));
+        if (g.split > 1) {
+            exchange_sums<S>(w, a, &room.summed, e.place, sums);
+            multipliers_meet();          /* others' sums have been read: results go there       */
         }
+        barrier_wait(&room.full, turn & 1);
+        e.look();
+        /* SwiGLU's from here on, if nothing is to be added before it. */
+        const bool dense = room.dense, gated = HOW == rv_few::RV_FEW_SWIGLU && !dense && !e.before;
+        if (gated && g.split == 1) a.release(e.place.stage[0]);
+        if (gated) e.template make<true>(sums, from, end, in_tile);
+        else e.template make<false>(sums, from, end, in_tile);
+        __syncwarp();
+        if (threadIdx.x % 32 == 0 && !dense) barrier_arrive(&room.empty);
+        multipliers_meet();
         if (dense) {
             float of_outliers[S::MOST / 2] = {};
             multiply_dense<T, S>(of_outliers, g, a, c, e.place.held(), n, group);
             pin(of_outliers);
-            multipliers_meet();
             add_dense<T, S>(w, e.place, of_outliers, m, from, end, in_tile);
+            __syncwarp();
+            if (threadIdx.x % 32 == 0) barrier_arrive(&room.empty);              /* marks have been read, too */
             multipliers_meet();
-#pragma unroll 1
-            for (int32_t u = from; u < end; u += e.place.UNITS) {
-                e.begin_rows(m, u, min(u + e.place.UNITS, end));
-                e.ask_first();
-                e.all(false, true, u > from);
-            }
         }
+        if (gated) e.gated_out(m, n, from, end);
+        else e.rows_out(m, n, from, end);
         __syncwarp();
-        a.release(e.place.stage[0]);
+        if (!gated || g.split > 1) a.release(e.place.stage[0]);
         a.release(e.place.stage[1]);
-        if (threadIdx.x % 32 == 0 && e.beside_them) barrier_arrive(&room.empty);
     }
-    count_clamped(e.clamped);
 }
 #endif
 
@@ -182,7 +252,7 @@ static __global__ void __launch_bounds__(THREADS8, 1) int8_90_kernel(const __gri
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     extern __shared__ uint8_t memory[];
     uint8_t *const data = memory + (1024 - shared_address(memory) % 1024) % 1024;
-    beside<T, S> &room = *(beside<T, S> *)(data + S::RING);
+    beside<S> &room = *(beside<S> *)(data + S::RING);
     const ring<S> r = { data, room.lines, room.lines + S::STAGES };
     const bool shared = g.share > 1;                /* what others copy to, and arrive at, must be there */
     if (threadIdx.x == 0) {
@@ -200,15 +270,15 @@ static __global__ void __launch_bounds__(THREADS8, 1) int8_90_kernel(const __gri
     /* All have met once more when those who multiply parts of a tile's columns have read their rings: sums go to others' then. */
     if (g.split > 1 && threadIdx.x < GROUP) cluster_arrive();
     if (threadIdx.x < GROUP) {
-        give_registers<40>();
+        give_registers<OF_HELPER>();
         if (threadIdx.x < 32) {
             const addresses<S> a(g, walk(g), r);
-            if (threadIdx.x == 0) produce<S>(g, a, &map_w, &map_x, &map_o);
+            if (threadIdx.x == 0) produce<S>(g, a, room, &map_w, &map_x, &map_o);
         } else gather<T, S>(g, room);
         __syncwarp();
         if (g.split > 1) cluster_wait();
     } else {
-        take_registers<232>();
+        take_registers<OF_MULTIPLIER>();
         multiply_tiles<T, O, S, HOW>(g, r, room);
     }
     if (shared) cluster_meet();                    /* nobody leaves while its shared memory is written to */
@@ -236,7 +306,7 @@ cudaError_t launch_int8_90_tiles(const rv_int8 *q, const rv_int8_many *room, arg
     if (e) return e;
     int32_t blocks = g.a.tiles_m * g.a.tiles_n * cluster, most = rv_cuda_int8_blocks(p->multiprocessors, cluster);
     if (blocks > most) blocks = most;
-    return launch_cluster(int8_90_kernel<T, O, S, HOW>, (unsigned)blocks, (unsigned)cluster, THREADS8, shared_bytes8<T>(), overlap, stream, map_w, map_x, map_o, g);
+    return launch_cluster(int8_90_kernel<T, O, S, HOW>, (unsigned)blocks, (unsigned)cluster, THREADS8, SHARED_BYTES8, overlap, stream, map_w, map_x, map_o, g);
 }
 
 template <typename T> cudaError_t launch_int8_90(const rv_int8 *q, const rv_int8_many *room, const args8 &g, bool overlap, cudaStream_t stream) {

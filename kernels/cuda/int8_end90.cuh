@@ -1,7 +1,8 @@
 /* int8_end90.cuh - the end of a tile of an LLM.int8 product on Hopper: what becomes of integer sums.
  *
- * The one idea: those who multiply leave a tile's sums in shared memory, as rows of x, and make results of them row by row, a lane four neighbours.  So a row's numbers are the
- * same for a whole warp, memory is met in whole lines, and the instructions are few enough to be there at once: nothing is unrolled but what has sums in registers.
+ * The one idea: a thread makes results of its sums where they are, in registers: of two rows of weights, of which one is a gate and the other what the gate is for.  Results, half as large,
+ * go through shared memory to whole lines.  A launch finds no instruction in a cache, so they are few: sums move through the registers of CHUNK units, which alone are named in the code,
+ * and what is seldom needed is a function apart.
  */
 #ifndef RV_KERNELS_CUDA_INT8_END90_CUH
 #define RV_KERNELS_CUDA_INT8_END90_CUH
@@ -12,7 +13,7 @@
  * A thread has rows of weights g and g + 8 of its warp's 16, and of every 8 rows of x number 2 t and 2 t + 1: g = lane / 4, t = lane % 4. */
 
 /* Parts of the columns: each block gets the other parts' sums of its units, to the two stages that it holds, a thread's own as they are in registers, and adds them to its own. */
-template <class S> static __device__ __forceinline__ void exchange_sums(const walk &w, const addresses<S> &a, uint64_t *summed, const sums_place<S> &place, int32_t (&sums)[S::MOST / 2]) {
+template <class S> static __device__ __forceinline__ void exchange_sums(const walk &w, const addresses<S> &a, uint64_t *summed, const results_place<S> &place, int32_t (&sums)[S::MOST / 2]) {
     enum { SLOT = MULTIPLIERS * 16, OF_STAGE = S::STAGE_BYTES / SLOT, UNITS = S::MOST / walk::UNIT, MOST_PARTS = 4 };
     const uint32_t mine = ((uint32_t)threadIdx.x - GROUP) * 16, bar = shared_address(summed);
     auto slot = [&](uint32_t first, uint32_t second, int32_t i) { return (i < OF_STAGE ? first + (uint32_t)i * SLOT : second + (uint32_t)(i - OF_STAGE) * SLOT) + mine; };
@@ -50,41 +51,21 @@ template <class S> static __device__ __forceinline__ void exchange_sums(const wa
                 }
 }
 
-/* Units [from, end) of [0, MOST), HALF rows at most, to shared memory.  in_tile: the warp's first row of weights. */
-template <class S, int MOST> static __device__ __forceinline__ void leave_sums(const sums_place<S> &place, const int32_t (&sums)[S::MOST / 2], int32_t from, int32_t end, int32_t in_tile) {
-    const int32_t lane = anew((int32_t)threadIdx.x % 32), g = lane / 4, t = lane % 4;
-    uint32_t to[2][2];
-#pragma unroll
-    for (int j = 0; j < 2; j++)
-#pragma unroll
-        for (int h = 0; h < 2; h++)
-            to[j][h] = place.sums(j * 4 + t) + place.sums_of(j * 4 + t, (in_tile + g) / 4 + 2 * h) + (uint32_t)(g % 4 * 4 - from * 2 * place.OF_ROW);
-#pragma unroll
-    for (int u = 0; u < MOST; u++)
-        if (u >= from && u < end)
-#pragma unroll
-            for (int j = 0; j < 2; j++)
-#pragma unroll
-                for (int h = 0; h < 2; h++)
-#pragma unroll
-                    for (int i = 0; i < 2; i++) put_word(to[j][h] + (uint32_t)((2 * u + i) * place.OF_ROW), sums[(2 * u + j) * 4 + h * 2 + i]);
-}
-
 /* What dense rows' outliers are, to results of units [from, end). */
 template <typename T, class S>
-static __device__ __forceinline__ void add_dense(const walk &w, const sums_place<S> &place, const float (&dense)[S::MOST / 2], int32_t m, int32_t from, int32_t end, int32_t in_tile) {
+static __device__ __forceinline__ void add_dense(const walk &w, const results_place<S> &place, const float (&dense)[S::MOST / 2], int32_t m, int32_t from, int32_t end, int32_t in_tile) {
     const int32_t lane = anew((int32_t)threadIdx.x % 32);
 #pragma unroll
     for (int u = 0; u < S::MOST / walk::UNIT; u++)
         if (u >= from && u < end) {
-            const uint32_t at = place.results(lane / 16 * 4 + lane % 8 / 2, u - from, lane % 2, in_tile / 8 + lane / 8 % 2);
+            const uint32_t at = place.unit(u) + place.eight_of(lane / 16 * 8 + lane % 8, in_tile / 8 + lane / 8 % 2);
             uint32_t y[4];
             float v[8];
             get_transposed(y, at);
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 const int32_t of_x = m + (2 * u + j) * 8 + lane % 4 * 2, there = w.g.a.rows - of_x;
-                const uint32_t bits = there > 0 ? __ldcg(w.g.dense + of_x / 32) >> of_x % 32 : 0u;
+                const uint32_t bits = there > 0 ? __ldcg(rv_cuda_int8_dense(w.g.marks, w.g.pitch) + of_x / 32) >> of_x % 32 : 0u;
 #pragma unroll
                 for (int h = 0; h < 2; h++) {
                     const float2 old = pair_of(y[j * 2 + h], T());
@@ -100,16 +81,6 @@ static __device__ __forceinline__ void add_dense(const walk &w, const sums_place
 
 /* ---- results ---- */
 
-/* Two without bias, of which neither is beyond f16. */
-static __device__ __forceinline__ uint32_t pack_through16(float a, float b, __half) {
-    const __half2 h = __floats2half2_rn(a, b);
-    return *(const uint32_t *)&h;
-}
-static __device__ __forceinline__ uint32_t pack_through16(float a, float b, __nv_bfloat16 t) {
-    const float2 f = __half22float2(__floats2half2_rn(a, b));
-    return pack2(f.x, f.y, t);
-}
-
 /* Four neighbours of a row. */
 template <typename T> static __device__ __forceinline__ void add_to(uint32_t (&y)[2], const float (&add)[4]) {
     const float2 a = pair_of(y[0], T()), b = pair_of(y[1], T());
@@ -121,132 +92,175 @@ static __device__ __forceinline__ void read4(float (&to)[4], const float *from) 
     to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
 }
 
-/* A warp's rows of a tile, two of each unit, STEP at a time; a lane has columns 4 lane .. 4 lane + 3. */
+/* Sum number k of a thread's in a unit (ending), times both scales. */
+static __device__ __forceinline__ float scaled_sum(int32_t sum, const int4 (&x_rows)[2], float2 scale, int k) {
+    return __fmul_rn(__fmul_rn((float)sum, __int_as_float(k % 2 ? x_rows[k / 4].z : x_rows[k / 4].x)), k / 2 % 2 ? scale.y : scale.x);
+}
+
+/* A unit's results where there is a bias, or something to be clamped, which is seldom: apart, so that nobody fetches these instructions who does not need them. */
+template <typename T> static __device__ __noinline__ uint4 careful_results(int4 lo, int4 hi, int4 x_lo, int4 x_hi, float2 scale, float2 bias, bool biased) {
+    const int32_t s[8] = { lo.x, lo.y, lo.z, lo.w, hi.x, hi.y, hi.z, hi.w };
+    const int4 x_rows[2] = { x_lo, x_hi };
+    int32_t clamped = 0;
+    float v[8];
+#pragma unroll
+    for (int k = 0; k < 8; k++) {
+        const float scaled = scaled_sum(s[k], x_rows, scale, k);
+        if (biased) v[k] = int8_biased<T>(scaled, k / 2 % 2 ? bias.y : bias.x, clamped);
+        else v[k] = clamp16(std::is_same<T, __half>::value ? __fmaf_rn(scaled, RV_INT8_BOTH, 0.f) : __fmul_rn(scaled, RV_INT8_BOTH), clamped);
+    }
+    count_clamped(clamped);
+    return make_uint4(pack2(v[0], v[1], T()), pack2(v[2], v[3], T()), pack2(v[4], v[5], T()), pack2(v[6], v[7], T()));
+}
+
+/* Results of a tile: a thread's of its own sums; then a warp's rows, two of each unit, STEP at a time, of which a lane has columns 4 lane .. 4 lane + 3. */
 template <typename T, typename O, class S, int HOW> struct ending {
     static constexpr int PAIRS = 2, STEP = 2 * PAIRS;
+    static constexpr int CHUNK = 4;      /* units of which sums are named                       */
     static constexpr bool ADDS = HOW == rv_few::RV_FEW_ADD;
-    static constexpr int STEPS_AHEAD = 1;
     struct asked { float more[STEP][4], old[STEP][ADDS ? 4 : 1]; };            /* what is read from memory, steps ahead: nobody touches it before it is used */
 
     const args8 &g;
-    const walk &w;
-    beside<T, S> &room;
-    sums_place<S> place;
-    asked ahead[STEPS_AHEAD];
+    beside<S> &room;
+    results_place<S> place;
     int32_t lane, warp;
     int32_t found;
     bool beside_them, before;
-    bool inside;                         /* whether this lane's columns are                     */
-    int32_t col;
-    int32_t units, first;                /* of the half; row of x and of out of the warp's first */
-    int32_t in_tile;                     /* and in the tile                                     */
-    uint32_t sums;                       /* address of this lane's of that                      */
-    int2 x;                              /* lane 2 i + j: of row j of unit i                    */
-    float on;
-    float scale[4], bias[4];
-    int32_t clamped;
+    float2 scale, bias;                  /* of this thread's rows of weights                    */
 
-    __device__ __forceinline__ ending(const args8 &g_, const walk &w_, beside<T, S> &room_) : g(g_), w(w_), room(room_), clamped(0) {
+    __device__ __forceinline__ ending(const args8 &g_, beside<S> &room_) : g(g_), room(room_) {
         lane = (int32_t)threadIdx.x % 32;
         warp = ((int32_t)threadIdx.x - GROUP) / 32;
-        found = __ldcg(g.n_columns);
+    }
+    /* What the helpers have told of a tile. */
+    __device__ __forceinline__ void look() {
+        found = room.found;
+        before = room.before;
         beside_them = found && found <= BESIDE;
-        before = found > BESIDE && g.more && __ldcg(g.n_columns + 1);
     }
-    __device__ __forceinline__ void begin(int32_t n) {
-        col = n + lane * 4;
-        inside = col < g.a.cols;
+    /* Of a tile whose first row of weights is n: asks for what its end needs. */
+    __device__ __forceinline__ void begin(int32_t n, int32_t in_tile) {
+        const int32_t row = n + in_tile + lane / 4;
+        const bool first = row < g.a.cols, second = row + 8 < g.a.cols;
+        scale = make_float2(first ? __ldg(g.w_scale + row) : 0.f, second ? __ldg(g.w_scale + row + 8) : 0.f);
+        bias = make_float2(first && g.bias ? __ldg(g.bias + row) : 0.f, second && g.bias ? __ldg(g.bias + row + 8) : 0.f);
+    }
+
+    /* ---- a thread's sums ----
+     * s: of a unit.  v, y: of its 8 rows number j rows 2 t and 2 t + 1 times weights g and g + 8: v[j * 4 + h * 2 + i], y[j * 2 + h]. */
+
+    /* x_rows: scale and number of outliers of both rows. */
+    __device__ __forceinline__ void of_sums(uint32_t (&y)[4], const int32_t *s, const int4 (&x_rows)[2]) {
+        float v[8];
+        __half2 most = __float2half2_rn(0.f);
 #pragma unroll
-        for (int i = 0; i < 4; i += 2) {
-            const float2 s = inside ? __ldg((const float2 *)(g.w_scale + col + i)) : make_float2(0, 0), b = inside && g.bias ? __ldg((const float2 *)(g.bias + col + i)) : make_float2(0, 0);
-            scale[i] = s.x, scale[i + 1] = s.y, bias[i] = b.x, bias[i + 1] = b.y;
+        for (int k = 0; k < 8; k++) {
+            const float scaled = scaled_sum(s[k], x_rows, scale, k);
+            v[k] = std::is_same<T, __half>::value ? __fmaf_rn(scaled, RV_INT8_BOTH, 0.f) : __fmul_rn(scaled, RV_INT8_BOTH);
         }
-        sums = place.sums(warp) + place.sums_of(warp, lane);
-    }
-    /* Units [from, end) of the tile whose first row is m. */
-    __device__ __forceinline__ void begin_rows(int32_t m, int32_t from, int32_t end) {
-        units = end - from;
-        in_tile = from * walk::UNIT + warp * 2;
-        first = m + in_tile;
-        const int32_t row = first + row_of(lane);
-        const bool there = lane < 2 * units && row < g.a.rows;
-        x = there ? __ldcg((const int2 *)(g.x_rows + row)) : make_int2(0, 0);
-        if (ADDS) on = there && g.a.row_scale ? g.a.row_scale[row] : 1.f;
 #pragma unroll
-        for (int i = 0; i < STEPS_AHEAD; i++) ahead[i] = asked();              /* so that nothing of the tile before is kept */
-    }
-    /* The warp's rows one after the other. */
-    static __device__ __forceinline__ int32_t row_of(int32_t i) { return i / 2 * walk::UNIT + i % 2; }
-    __device__ __forceinline__ bool has(int32_t i) const { return i < 2 * units && first + row_of(i) < g.a.rows; }
-    __device__ __forceinline__ void ask(asked &a, int32_t i) const {
-        const int64_t row = first + row_of(i);
-        const float *const more = g.more + row * g.a.cols + col, *const old = (const float *)g.a.out + row * g.a.out_ld + col;
-#pragma unroll
-        for (int u = 0; u < STEP; u++) {
-            if (!has(i + u) || !inside) continue;
-            if (before) read4(a.more[u], more + (int64_t)row_of(u) * g.a.cols);
-            if constexpr (ADDS) read4(a.old[u], old + row_of(u) * g.a.out_ld);
-        }
-    }
-    __device__ __forceinline__ void ask_first() {
-#pragma unroll
-        for (int i = 0; i < STEPS_AHEAD; i++) ask(ahead[i], i * STEP);
-    }
-    /* Of all rows of a step at once: what is seldom is looked for once among them. */
-    __device__ __forceinline__ void of_sums(uint32_t (&y)[STEP][2], int32_t i) {
-        float scaled[STEP][4], v[STEP][4], most = 0;
-#pragma unroll
-        for (int u = 0; u < STEP; u++) {
-            const int4 four = get_four(sums + (uint32_t)((i + u) * place.OF_ROW));
-            const int32_t s[4] = { four.x, four.y, four.z, four.w };
-            const float sca = __int_as_float(__shfl_sync(~0u, x.x, i + u));
-#pragma unroll
-            for (int k = 0; k < 4; k++) {
-                scaled[u][k] = __fmul_rn(__fmul_rn((float)s[k], sca), scale[k]);
-                v[u][k] = std::is_same<T, __half>::value ? __fmaf_rn(scaled[u][k], RV_INT8_BOTH, 0.f) : __fmul_rn(scaled[u][k], RV_INT8_BOTH);
-                most = fmaxf(most, fabsf(v[u][k]));
+        for (int k = 0; k < 4; k++) {
+            const __half2 pair = __floats2half2_rn(v[2 * k], v[2 * k + 1]);
+            most = __hmax2(most, __habs2(pair));
+            if (std::is_same<T, __half>::value) y[k] = *(const uint32_t *)&pair;
+            else {
+                const float2 f = __half22float2(pair);
+                y[k] = pack2(f.x, f.y, T());
             }
         }
-        if (g.bias || most > 65504.f)
-#pragma unroll
-            for (int u = 0; u < STEP; u++)
-#pragma unroll
-                for (int k = 0; k < 4; k++) v[u][k] = g.bias ? int8_biased<T>(scaled[u][k], bias[k], clamped) : clamp16(v[u][k], clamped);
-        if (g.bias) {
-#pragma unroll
-            for (int u = 0; u < STEP; u++) y[u][0] = pack2(v[u][0], v[u][1], T()), y[u][1] = pack2(v[u][2], v[u][3], T());
-        } else {
-#pragma unroll
-            for (int u = 0; u < STEP; u++) y[u][0] = pack_through16(v[u][0], v[u][1], T()), y[u][1] = pack_through16(v[u][2], v[u][3], T());
-        }
+        /* Either half the largest there is, or infinite. */
+        if (!g.bias && !((*(const uint32_t *)&most + 0x04010401u) & 0x80008000u)) return;
+        const uint4 careful = careful_results<T>(make_int4(s[0], s[1], s[2], s[3]), make_int4(s[4], s[5], s[6], s[7]), x_rows[0], x_rows[1], scale, bias, g.bias);
+        y[0] = careful.x, y[1] = careful.y, y[2] = careful.z, y[3] = careful.w;
     }
-    /* In ascending order, as outliers90.cu adds them; what has no outliers stays as it is, -0 too. */
-    __device__ __forceinline__ void add_beside(uint32_t (&y)[STEP][2], int32_t i) const {
-        float all[STEP][4] = {};
-        const T *const of_x = room.x[in_tile + row_of(i)];
+    /* In ascending order, as outliers90.cu adds them; what has no outliers stays as it is, -0 too.  x, w: of the first of its rows. */
+    __device__ __forceinline__ void add_beside(uint32_t (&y)[4], const int4 (&x_rows)[2], const float *x, const float *w) const {
+        float all[8] = {};
 #pragma unroll 1
         for (int32_t o = 0; o < found; o += AT_ONCE) {
-            uint4 xs[STEP];
 #pragma unroll
-            for (int u = 0; u < STEP; u++) xs[u] = *(const uint4 *)(of_x + row_of(u) * BESIDE + o);
+            for (int k = 0; k < AT_ONCE; k += 4) {
+                float4 ws[2];
 #pragma unroll
-            for (int k = 0; k < AT_ONCE; k++) {
-                const float4 ws = *(const float4 *)&room.w[o + k][lane * 4];
+                for (int h = 0; h < 2; h++) ws[h] = *(const float4 *)(w + 8 * h * APART + o + k);
 #pragma unroll
-                for (int u = 0; u < STEP; u++) {
-                    const float2 two = pair_of(k / 2 == 0 ? xs[u].x : k / 2 == 1 ? xs[u].y : k / 2 == 2 ? xs[u].z : xs[u].w, T());
-                    const float of = k % 2 ? two.y : two.x;
-                    all[u][0] = __fmaf_rn(of, ws.x, all[u][0]), all[u][1] = __fmaf_rn(of, ws.y, all[u][1]);
-                    all[u][2] = __fmaf_rn(of, ws.z, all[u][2]), all[u][3] = __fmaf_rn(of, ws.w, all[u][3]);
-                }
+                for (int j = 0; j < 2; j++)
+#pragma unroll
+                    for (int i = 0; i < 2; i++) {
+                        const float4 xs = *(const float4 *)(x + (8 * j + i) * APART + o + k);
+#pragma unroll
+                        for (int h = 0; h < 2; h++) {
+                            float &of = all[j * 4 + h * 2 + i];
+                            of = __fmaf_rn(xs.x, ws[h].x, of), of = __fmaf_rn(xs.y, ws[h].y, of), of = __fmaf_rn(xs.z, ws[h].z, of), of = __fmaf_rn(xs.w, ws[h].w, of);
+                        }
+                    }
             }
         }
+        float v[8];
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            const float2 f = pair_of(y[k], T());
+            v[2 * k] = f.x + (x_rows[k / 2].y ? all[2 * k] : -0.f);
+            v[2 * k + 1] = f.y + (x_rows[k / 2].w ? all[2 * k + 1] : -0.f);
+        }
+        pack_counted(y, v, T());
+    }
+    /* Results of units [from, end) to shared memory; GATED: SwiGLU's, else those of the product alone.  Sums are used up. */
+    template <bool GATED> __device__ __forceinline__ void make(int32_t (&sums)[S::MOST / 2], int32_t from, int32_t end, int32_t in_tile) {
+        const int32_t me = anew(lane), t = me % 4;
+        const float *const x = room.x[2 * t];
+        const float *const w = room.w[in_tile + me / 4];
+        const int4 *x_rows = (const int4 *)&room.rows[2 * t];
+        const uint32_t in_unit = GATED ? place.half_row(me % 16, in_tile / walk::UNIT) : place.eight_of(me / 16 * 8 + me % 8, in_tile / 8 + me / 8 % 2);
+#pragma unroll 1
+        for (int32_t chunk = 0; chunk < end; chunk += CHUNK) {
+#pragma unroll
+            for (int i = 0; i < CHUNK; i++) {
+                const int32_t u = chunk + i;
+                if (u < from || u >= end) continue;
+                const int4 of_x[2] = { x_rows[u * walk::UNIT / 2], x_rows[u * walk::UNIT / 2 + 4] };
+                uint32_t y[4];
+                of_sums(y, sums + 8 * i, of_x);
+                if (beside_them) add_beside(y, of_x, x + u * walk::UNIT * APART, w);
+                if constexpr (GATED) {
+                    float v[4];
+#pragma unroll
+                    for (int j = 0; j < 2; j++) {
+                        const float2 gates = pair_of(y[2 * j], T()), ups = pair_of(y[2 * j + 1], T());
+                        v[2 * j] = silu(gates.x) * ups.x, v[2 * j + 1] = silu(gates.y) * ups.y;
+                    }
+                    uint32_t packed[2];
+                    pack_counted(packed, v, T());
+                    put_two_transposed(in_unit + (uint32_t)u * (place.OF_UNIT / 2), packed);
+                } else put_transposed(place.unit(u) + in_unit, y);
+            }
+#pragma unroll
+            for (int j = 0; j < S::MOST / 2 - 8 * CHUNK; j++) sums[j] = sums[j + 8 * CHUNK];
+        }
+    }
+
+    /* ---- rows ---- */
+
+    /* Of SwiGLU: eight lanes a row. */
+    __device__ __forceinline__ void gated_out(int32_t m, int32_t n, int32_t from, int32_t end) const {
+        const int32_t col = n / 2 + lane % 8 * 8, last = min(end * walk::UNIT, g.a.rows - m);
+        if (2 * col >= g.a.cols) return;
+        T *const to = (T *)g.a.out + (int64_t)m * g.a.out_ld + col;
+#pragma unroll 1
+        for (int32_t row = from * walk::UNIT + warp * 4 + lane / 8; row < last; row += MULTIPLIER_WARPS * 4) *(int4 *)(to + row * g.a.out_ld) = get_four(place.half_row(row, lane % 8));
+    }
+
+    /* Which rows of a tile's units are a warp's, one after the other. */
+    static __device__ __forceinline__ int32_t row_of(int32_t i) { return i / 2 * walk::UNIT + i % 2; }
+    struct rows { int32_t first, n, col; bool inside; };          /* first: of x and of out; n: how many there are */
+    __device__ __forceinline__ void ask(asked &a, const rows &r, int32_t i) const {
+        const int64_t row = r.first + row_of(i);
+        const float *const more = g.more + row * g.a.cols + r.col, *const old = (const float *)g.a.out + row * g.a.out_ld + r.col;
 #pragma unroll
         for (int u = 0; u < STEP; u++) {
-            const bool has_outliers = __shfl_sync(~0u, x.y, i + u);
-#pragma unroll
-            for (int k = 0; k < 4; k++) all[u][k] = has_outliers ? all[u][k] : -0.f;
-            add_to<T>(y[u], all[u]);
+            if (i + u >= r.n || row + row_of(u) >= g.a.rows || !r.inside) continue;
+            if (before) read4(a.more[u], more + (int64_t)row_of(u) * g.a.cols);
+            if constexpr (ADDS) read4(a.old[u], old + row_of(u) * g.a.out_ld);
         }
     }
     /* To memory; all lanes come. */
@@ -273,38 +287,28 @@ template <typename T, typename O, class S, int HOW> struct ending {
             if (there && row_on != 0.f) *(float4 *)to = make_float4(old[0] + by * a.x, old[1] + by * a.y, old[2] + by * b.x, old[3] + by * b.y);
         } else if (there) *(float4 *)to = make_float4(a.x, a.y, b.x, b.y);
     }
-    /* Rows i .. i + STEP - 1 of the warp's.  make: of sums, else of results as they were put.  last: to memory, else to where add_dense finds them.  second: of the second half. */
-    __device__ __forceinline__ void step(asked &now, int32_t i, bool make, bool last, bool second) {
-        uint32_t y[STEP][2];
-        const int32_t unit = i / 2 + (second ? place.UNITS : 0);
-        if (make) {
-            of_sums(y, i);
-            if (beside_them) add_beside(y, i);
-        } else {
-#pragma unroll
-            for (int u = 0; u < STEP; u++) get_pair(y[u], place.results(warp, unit + u / 2, u % 2, lane / 2) + (uint32_t)lane % 2 * 8);
-        }
-        if (!last) {
-            __syncwarp();                /* all have read sums where results go                 */
-#pragma unroll
-            for (int u = 0; u < STEP; u++) put_pair(place.results(warp, unit + u / 2, u % 2, lane / 2) + (uint32_t)lane % 2 * 8, y[u][0], y[u][1]);
-            return;
-        }
-        const int32_t column = HOW == rv_few::RV_FEW_SWIGLU ? (col - lane * 4) / 2 + lane / 4 * 8 + lane % 2 * 4 + (lane & 2) : col;
-        O *const to = (O *)g.a.out + (int64_t)(first + row_of(i)) * g.a.out_ld + column;
-#pragma unroll
-        for (int u = 0; u < STEP; u++) {
-            if (before) add_to<T>(y[u], now.more[u]);
-            finish(to + row_of(u) * g.a.out_ld, inside && has(i + u), ADDS ? __shfl_sync(~0u, on, i + u) : 1.f, y[u], now.old[u]);
-        }
-        ask(now, i + STEPS_AHEAD * STEP);
-    }
-    __device__ __forceinline__ void all(bool make, bool last, bool second) {
+    /* Of a tile whose first rows are m of x and n of weights: units [from, end), from where make put them, with what is added to them. */
+    __device__ __forceinline__ void rows_out(int32_t m, int32_t n, int32_t from, int32_t end) {
+        const rows r = { m + from * walk::UNIT + warp * 2, 2 * (end - from), n + lane * 4, n + lane * 4 < g.a.cols };
+        const int32_t mine = r.first + row_of(lane);
+        const float on = ADDS && g.a.row_scale && lane < r.n && mine < g.a.rows ? g.a.row_scale[mine] : 1.f;
+        const int32_t column = HOW == rv_few::RV_FEW_SWIGLU ? n / 2 + lane / 4 * 8 + lane % 2 * 4 + (lane & 2) : r.col;
+        asked now = {};
+        ask(now, r, 0);
 #pragma unroll 1
-        for (int32_t i = 0; i < 2 * units; i += STEPS_AHEAD * STEP)
+        for (int32_t i = 0; i < r.n; i += STEP) {
+            uint32_t y[STEP][2];
 #pragma unroll
-            for (int a = 0; a < STEPS_AHEAD; a++)
-                if (i + a * STEP < 2 * units) step(ahead[a], i + a * STEP, make, last, second);
+            for (int u = 0; u < STEP; u++)
+                if (i + u < r.n) get_pair(y[u], place.unit(from + (i + u) / 2) + place.eight_of(warp * 2 + u % 2, lane / 2) + (uint32_t)lane % 2 * 8);
+            O *const to = (O *)g.a.out + (int64_t)(r.first + row_of(i)) * g.a.out_ld + column;
+#pragma unroll
+            for (int u = 0; u < STEP; u++) {
+                if (before) add_to<T>(y[u], now.more[u]);
+                finish(to + row_of(u) * g.a.out_ld, r.inside && i + u < r.n && r.first + row_of(i + u) < g.a.rows, ADDS ? __shfl_sync(~0u, on, i + u) : 1.f, y[u], now.old[u]);
+            }
+            ask(now, r, i + STEP);
+        }
     }
 };
 #endif

@@ -1,11 +1,17 @@
 /* int8_many.h - products of int8 weights with many rows, on Hopper: what lies where in between, and how they are cut.
  *
- * The one idea: one launch makes codes and says where outliers are, one adds up what lists of them add, and the product takes both.  Which way a row's
- * outliers go, it alone decides; which ways there are to go at all in a launch, the device finds, and the host never asks.
+ * The one idea: one launch makes codes and marks where outliers are, one adds up what lists of them add, and the product takes both.  Which way a row's
+ * outliers go, it alone decides; which ways there are to go at all in a launch, the device finds from marks, and the host never asks.
  */
 #ifndef RV_KERNELS_CUDA_INT8_MANY_H
 #define RV_KERNELS_CUDA_INT8_MANY_H
 #include "kernels/cuda/cuda.h"
+
+#ifdef __CUDACC__
+#define RV_BOTH __host__ __device__
+#else
+#define RV_BOTH
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -13,7 +19,7 @@ extern "C" {
 
 enum { RV_CUDA_INT8_CUTS = 10 };
 
-/* The same for more rows.  Which columns hold outliers is listed for all of them together.  A row's own are listed, as long as they are no more than
+/* rv_cuda_int8_room for more rows.  A row's outliers are listed, as long as they are no more than
  * rv_cuda_int8_listed (none, where all rows have the same); a row of more is `dense`: then `outliers` has its values, zeros where it has no outlier.
  * `more` is for what listed outliers add, where that is found before the
  * product: f32 [n x the weight's rows].  h: act [n x pitch], of rows that are normed first, else NULL. */
@@ -23,10 +29,7 @@ static inline int32_t rv_cuda_int8_listed(int32_t pitch) {
 }
 typedef struct rv_int8_many {
     void *rows;
-    uint32_t *columns, *list;            /* columns: no more than RV_CUDA_INT8_BESIDE, unless by call; list: [n x rv_cuda_int8_listed] */
-    uint32_t *marked;                    /* a bit a column: whether it holds outliers           */
-    int32_t *n_columns;                  /* and behind it, whether there is a listed row        */
-    uint32_t *dense;                     /* a bit a row, up to a multiple of 256                */
+    uint32_t *columns, *list;            /* columns with outliers, where all rows have the same; list: [n x rv_cuda_int8_listed] */
     void *outliers;                      /* act [n x pitch], of dense rows                      */
     int8_t *codes;
     void *h;
@@ -34,16 +37,20 @@ typedef struct rv_int8_many {
     uint64_t bytes;                      /* all of it                                           */
 } rv_int8_many;
 static inline rv_int8_many rv_cuda_int8_many(void *room, int32_t n, int32_t w_rows, int32_t pitch, bool normed, bool before) {
-    const uint64_t rows = (uint64_t)n, of[] = { rows * 8, (uint64_t)pitch * 4 + 64, ((uint64_t)pitch + 31) / 32 * 4, rows * (uint64_t)rv_cuda_int8_listed(pitch) * 4,
-                                                rows * (uint64_t)pitch, (rows + 255) / 256 * 32, rows * (uint64_t)pitch * 2, normed ? rows * (uint64_t)pitch * 2 : 0,
+    const uint64_t rows = (uint64_t)n, of[] = { rows * 8, (uint64_t)pitch * 4, rows * (uint64_t)rv_cuda_int8_listed(pitch) * 4,
+                                                rows * (uint64_t)pitch, rows * (uint64_t)pitch * 2, normed ? rows * (uint64_t)pitch * 2 : 0,
                                                 before ? rows * (uint64_t)w_rows * 4 : 0 };
-    char *at[10] = { (char *)room };
-    for (int32_t i = 0; i < 9; i++) at[i + 1] = at[i] + (of[i] + 255) / 256 * 256;
-    rv_int8_many m = { at[0], (uint32_t *)at[1], (uint32_t *)at[3], (uint32_t *)at[2], NULL, (uint32_t *)at[5], at[6], (int8_t *)at[4], normed ? at[7] : NULL, (float *)at[8],
-                       (uint64_t)(at[9] - at[0]) };
-    m.n_columns = (int32_t *)m.columns + pitch + 8;
-    return m;
+    char *at[8] = { (char *)room };
+    for (int32_t i = 0; i < 7; i++) at[i + 1] = at[i] + (of[i] + 255) / 256 * 256;
+    return (rv_int8_many){ at[0], (uint32_t *)at[1], (uint32_t *)at[2], at[4], (int8_t *)at[3], normed ? at[5] : NULL, (float *)at[6], (uint64_t)(at[7] - at[0]) };
 }
+
+/* Marks, which whoever makes codes sets and the last launch of a product wipes: a bit a column that holds outliers; how many blocks have read them all; whether there is a listed
+ * row; a bit a dense row, up to a multiple of 32. */
+static RV_BOTH inline int32_t rv_cuda_int8_done_at(int32_t pitch) { return (pitch + 31) / 32; }
+static RV_BOTH inline int32_t rv_cuda_int8_listed_at(int32_t pitch) { return (pitch + 31) / 32 + 1; }
+static RV_BOTH inline const uint32_t *rv_cuda_int8_dense(const uint32_t *marks, int32_t pitch) { return marks + (pitch + 31) / 32 + 2; }
+static RV_BOTH inline int32_t rv_cuda_int8_marks(int32_t pitch, int32_t n) { return (pitch + 31) / 32 + 2 + (n + 31) / 32; }       /* words */
 /* outliers90.cu.  Whether it is; elsewhere results are stored without, and what outliers add is put to them. */
 bool rv_cuda_int8_before(const rv_int8 *q);
 cudaError_t rv_cuda_quantise_many(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream);

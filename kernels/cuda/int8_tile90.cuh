@@ -10,10 +10,9 @@ struct args8 {
     args a;                              /* no bias; tiles_m: of rows of x, tiles_n: of rows of weights, of a whole cluster */
     const int8_row *x_rows;
     const float *w_scale, *bias;
-    const int32_t *n_columns;            /* with outliers; whether there is a listed row        */
-    const uint32_t *dense;               /* rows whose outliers' product is dense90.cuh's       */
-    const uint32_t *columns;
-    const float *more;                   /* or NULL: what they add, where they are more than BESIDE */
+    uint32_t *marks;                     /* int8_many.h's, or NULL: there are no outliers       */
+    const float *more;                   /* or NULL: what they add, where they are in more columns than BESIDE */
+    bool wipes;                          /* nobody reads marks after this launch                */
     const void *x;
     const int8_t *w;
     int64_t x_ld;
@@ -34,16 +33,22 @@ struct tiling8 {
     static constexpr int STAGES = 192 * 1024 / STAGE_BYTES, RING = STAGES * STAGE_BYTES;
 };
 
-/* What lies beside the ring.  w, x: columns with outliers of a tile's weights and rows, side by side, up to a multiple of AT_ONCE: zeros behind the last. */
-enum { AT_ONCE = 8 };
-template <typename T, class S> struct beside {
-    float w[BESIDE][S::WEIGHTS];
-    alignas(16) T x[S::MOST][BESIDE];
-    uint64_t full, empty;                /* w and x                                             */
+/* What lies beside the ring.  rows: of a tile's rows of x, zeros behind the last.  w, x: columns with outliers of its weights and rows, side by side, up to a multiple of AT_ONCE:
+ * zeros behind the last.  Rows of either are as far apart as lets eight neighbours, or every other one of eight, be read at once. */
+enum { AT_ONCE = 8, APART = BESIDE + 4 };
+template <class S> struct beside {
+    alignas(16) float w[S::WEIGHTS][APART];
+    alignas(16) float x[S::MOST][APART];
+    alignas(16) int2 rows[S::MOST];      /* int8_row                                            */
+    int32_t columns[BESIDE];
+    int32_t found;                       /* so many columns have outliers: in `columns`, if they are no more than BESIDE */
+    bool before, dense;                  /* whether `more` has something to be added; whether one of the tile's rows is dense */
+    uint64_t full, empty;                /* all of this                                         */
     uint64_t summed;                     /* other parts' sums are here                          */
     uint64_t lines[2 * S::STAGES];       /* of the ring: filled; free                           */
 };
-template <typename T> constexpr int shared_bytes8() { return 1024 + tiling8::RING + (int)sizeof(beside<T, tiling8>); }
+enum { SHARED_BYTES8 = 1024 + tiling8::RING + (int)sizeof(beside<tiling8>) };
+static_assert(SHARED_BYTES8 <= 227 << 10, "a block has room");
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 /* A number that nothing is found from ahead of here: what a tile's end is made of would wait in registers while the tile is multiplied. */
@@ -74,6 +79,7 @@ struct walk {
     __device__ __forceinline__ int32_t lines_of(int32_t of) const { return first_line(of + 1) - first_line(of); }
     __device__ __forceinline__ bool more() const { return unit < units; }
     __device__ __forceinline__ void next() { unit += apart; }
+    __device__ __forceinline__ bool last() const { return unit + apart >= units; }
     /* Its first row of x, and of weights. */
     template <class S> __device__ __forceinline__ void tile(int32_t *m, int32_t *n) const {
         const int32_t tm = g.a.n_first ? unit / g.a.tiles_n : unit % g.a.tiles_m, tn = g.a.n_first ? unit % g.a.tiles_n : unit / g.a.tiles_m;
@@ -83,22 +89,11 @@ struct walk {
     /* Of a tile's rows of x, UNIT at a time, each part makes the results of some. */
     enum { UNIT = 16 };
     __device__ __forceinline__ int32_t first_unit(int32_t of) const { return g.wide / UNIT * of / g.split; }
-    /* Of a tile's rows of x, or their neighbours: a cluster's blocks go the same way.  found: columns with outliers, more than which no row has.  After wait_for_previous(). */
-    template <class S> __device__ __forceinline__ bool any_dense(int32_t m, int32_t found) const {
-        uint32_t any = 0;
-        if (found <= BESIDE) return false;
-#pragma unroll
-        for (int32_t i = 0; i <= S::MOST / 32; i++) {
-            const int32_t word = m / 32 + i;
-            if (word * 32 < min(m + g.wide, g.a.rows)) any |= __ldcg(g.dense + word);
-        }
-        return any;
-    }
 };
 
 static __device__ __forceinline__ int32_t dense_lines(const args8 &g) { return (g.pitch + HALF_LINE - 1) / HALF_LINE; }
 
-/* A place in the ring.  Everybody's goes the same way: a tile's lines, two stages without a line, which are room for its sums until results are made of them, and where rows
+/* A place in the ring.  Everybody's goes the same way: a tile's lines, two stages without a line, which are room for its results until they are in memory, and where rows
  * are dense their lines, meanwhile in the other stages. */
 template <class S> struct cursor {
     uint32_t at = 0, odd = 0;            /* stage; a bit a stage: it was used an odd number of times before */
@@ -169,13 +164,11 @@ static __device__ __forceinline__ void multiply_wide(int32_t wide, D (&sums)[S::
     else multiply_lines<128, S>(sums, a, c, held, lines, group, make, T());
 }
 
-/* ---- where a tile's sums and results are: in the two stages that it holds ---- */
+/* ---- where a tile's results are: in the two stages that it holds ---- */
 
-/* HALF rows of x at a time have room for their sums, 512 bytes a row.  Of every UNIT of them a warp makes the results of two: a warp's rows lie together, so that its addresses and
- * those of a thread that has sums differ by constants alone.  Before the sums are HALF rows of results of 256 bytes, for tiles with dense rows: those of the second half stay where their
- * sums were.  Neighbours of 16 bytes are exchanged so that rows do not meet in a bank. */
-template <class S> struct sums_place {
-    enum { UNITS = 8, HALF = UNITS * walk::UNIT, OF_ROW = S::WEIGHTS * 4, OF_WARP = 2 * UNITS * OF_ROW, RESULTS = HALF * OF_ROW / 2, IN_FIRST = (S::STAGE_BYTES - RESULTS) / OF_WARP };
+/* Rows of 16 bit of all its weights, 256 bytes each, a unit in one stage.  Neighbours of 16 bytes are exchanged so that rows do not meet in a bank. */
+template <class S> struct results_place {
+    enum { OF_ROW = S::WEIGHTS * 2, OF_UNIT = walk::UNIT * OF_ROW, IN_FIRST = S::STAGE_BYTES / OF_UNIT };
     uint32_t stage[2], at[2];            /* and their addresses                                 */
     __device__ __forceinline__ void take(const addresses<S> &a, cursor<S> &c) {
 #pragma unroll
@@ -187,20 +180,18 @@ template <class S> struct sums_place {
         }
     }
     __device__ __forceinline__ uint32_t held() const { return 1u << stage[0] | 1u << stage[1]; }
-    /* Of a warp, the first of its two rows of the first unit: the next one is OF_ROW further, those of the next unit 2 OF_ROW. */
-    __device__ __forceinline__ uint32_t sums(int32_t warp) const { return warp < IN_FIRST ? at[0] + RESULTS + (uint32_t)warp * OF_WARP : at[1] + (uint32_t)(warp - IN_FIRST) * OF_WARP; }
-    static __device__ __forceinline__ uint32_t sums_of(int32_t warp, int32_t four) { return (uint32_t)(four ^ warp % 4 * 2) * 16; }
-    /* Of a warp's row of a unit, which is 0 or 1: eight neighbours. */
-    __device__ __forceinline__ uint32_t results(int32_t warp, int32_t unit, int32_t row, int32_t eight) const {
-        const uint32_t of = (uint32_t)(eight ^ (warp % 4 * 2 + row)) * 16;
-        return of + (unit < UNITS ? at[0] + (uint32_t)warp * (OF_WARP / 2) + (uint32_t)(2 * unit + row) * (OF_ROW / 2) : sums(warp) + (uint32_t)(2 * (unit - UNITS) + row) * OF_ROW);
-    }
+    __device__ __forceinline__ uint32_t unit(int32_t u) const { return u < IN_FIRST ? at[0] + (uint32_t)u * OF_UNIT : at[1] + (uint32_t)(u - IN_FIRST) * OF_UNIT; }
+    /* Of a unit's row, eight neighbours. */
+    static __device__ __forceinline__ uint32_t eight_of(int32_t row, int32_t eight) { return (uint32_t)(row * OF_ROW + (eight ^ row % 8) * 16); }
+    /* SwiGLU's: half as many, and the second stage has room for all. */
+    __device__ __forceinline__ uint32_t half_row(int32_t row, int32_t eight) const { return at[1] + (uint32_t)(row * (OF_ROW / 2) + (eight ^ row % 8) * 16); }
 };
-static_assert(tiling8::STAGE_BYTES * 2 == sums_place<tiling8>::RESULTS + MULTIPLIER_WARPS * sums_place<tiling8>::OF_WARP && walk::UNIT == 2 * MULTIPLIER_WARPS, "sums and results have room");
+static_assert(results_place<tiling8>::IN_FIRST * 2 * walk::UNIT >= tiling8::MOST && tiling8::STAGE_BYTES >= tiling8::MOST * tiling8::WEIGHTS, "results have room");
 
 /* ---- who meets ---- */
 
 /* The warps that multiply. */
 static __device__ __forceinline__ void multipliers_meet() { group_sync(2, MULTIPLIERS); }
+static __device__ __forceinline__ void helpers_meet() { group_sync(5, HELPERS); }
 #endif
 #endif

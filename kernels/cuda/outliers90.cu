@@ -25,8 +25,8 @@ static_assert(MOST_WORDS == THREADS && AT_ONCE <= THREADS, "a thread a word, and
 
 struct outlier_args {
     const int8_row *rows;
-    const uint32_t *columns, *marked, *list;
-    const int32_t *n_columns;
+    uint32_t *columns, *marks;           /* int8_many.h                                         */
+    const uint32_t *list;
     const void *x;
     const int8_t *w;
     const float *w_scale;
@@ -37,6 +37,7 @@ struct outlier_args {
     int32_t chunks;                      /* that have room: two or three                        */
     int32_t room;                        /* columns of a panel                                  */
     float threshold;
+    bool wipes;                          /* nobody reads marks after this launch                */
 };
 
 /* What lies in shared memory; behind it codes of chunks, and the panel. */
@@ -45,7 +46,7 @@ struct alignas(16) shared_room {
     uint16_t entries[AT_ONCE];           /* of a row's list                                     */
     uint32_t bits[MOST_WORDS];           /* columns that count                                  */
     uint16_t before[MOST_WORDS + 1];     /* how many before each 32                             */
-    int32_t sums[WARPS];
+    int32_t sums[WARPS], last;
 };
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -77,7 +78,11 @@ template <typename T> static __device__ __forceinline__ void put_columns(const i
         const int32_t column = first + places[i];
         float w[OF_LANE];
 #pragma unroll
-        for (int32_t j = 0; j < OF_LANE; j++) w[j] = __fmul_rn(__fmul_rn((float)codes[code_at(row + j, column) + column % 16], scale[j]), RV_INT8_ONE);
+        for (int32_t j = 0; j < OF_LANE; j++) {
+            int32_t code = codes[code_at(row + j, column) + column % 16];
+            asm("" : "+r"(code));        /* that it is 8 bits wide makes its conversion slower  */
+            w[j] = __fmul_rn(__fmul_rn((float)code, scale[j]), RV_INT8_ONE);
+        }
         *(uint2 *)(to + i * WEIGHTS + row) = make_uint2(pack_weights(w[0], w[1], T()), pack_weights(w[2], w[3], T()));
     }
     __syncwarp();
@@ -86,10 +91,10 @@ template <typename T> static __device__ __forceinline__ void put_columns(const i
 /* A column's number among those that count. */
 static __device__ __forceinline__ int32_t rank_of(const shared_room &s, int32_t column) { return s.before[column / 32] + __popc(s.bits[column / 32] & ((1u << column % 32) - 1)); }
 
-/* Columns that count, and how many before each 32. */
-static __device__ __forceinline__ void count_columns(const outlier_args &g, shared_room &s) {
+/* Columns that count, and how many before each 32.  by_call: their list, too, the same one by every block. */
+static __device__ __forceinline__ void count_columns(const outlier_args &g, shared_room &s, bool by_call) {
     const int32_t me = (int32_t)threadIdx.x, lane = me % 32, warp = me / 32;
-    const uint32_t bits = me < (g.pitch + 31) / 32 ? __ldcg(g.marked + me) : 0u;
+    const uint32_t bits = me < (g.pitch + 31) / 32 ? __ldcg(g.marks + me) : 0u;
     int32_t before = __popc(bits);
 #pragma unroll
     for (int d = 1; d < 32; d *= 2) {
@@ -102,7 +107,21 @@ static __device__ __forceinline__ void count_columns(const outlier_args &g, shar
     s.bits[me] = bits;
     s.before[me] = (uint16_t)(before - __popc(bits));
     if (me == THREADS - 1) s.before[THREADS] = (uint16_t)before;
+    if (by_call) {
+        int32_t at = before - __popc(bits);
+        for (uint32_t left = bits; left; left &= left - 1) g.columns[at++] = (uint32_t)(me * 32 + __ffs((int32_t)left) - 1);
+    }
     __syncthreads();
+}
+
+/* All blocks have read marks when the last one comes here, who wipes them for the next launch.  All threads; last: shared. */
+static __device__ __forceinline__ void wipe_marks(const outlier_args &g, int32_t *last) {
+    const int32_t me = (int32_t)threadIdx.x, all = rv_cuda_int8_marks(g.pitch, g.n);
+    __syncthreads();
+    if (me == 0) *last = arrive_at_marks(g.marks, g.pitch) == (int32_t)gridDim.x - 1;
+    __syncthreads();
+    if (*last)
+        for (int32_t i = me; i < all; i += THREADS) g.marks[i] = 0;
 }
 
 /* Four weights, rounded. */
@@ -138,9 +157,8 @@ template <typename T, bool BY_CALL> struct batch {
     }
 };
 
-/* Where sums go: to what the product adds, where a row without outliers has the one number that changes none; or to the product's results. */
-template <typename T, bool AFTER> static __device__ __forceinline__ void leave(const outlier_args &g, int32_t row, int32_t first, bool has, const float (&sum)[OF_LANE]) {
-    const int32_t col = first + (int32_t)threadIdx.x % LANES * OF_LANE;
+/* Where sums of row and of weights col .. col + 3 go: to what the product adds, where a row without outliers has the one number that changes none; or to the product's results. */
+template <typename T, bool AFTER> static __device__ __forceinline__ void leave(const outlier_args &g, int32_t row, int32_t col, bool has, const float (&sum)[OF_LANE]) {
     const int64_t at = (int64_t)row * g.out_ld + col;
     if (row >= g.n || col >= g.w_rows) return;
     if (!AFTER) *(float4 *)((float *)g.out + at) = has ? make_float4(sum[0], sum[1], sum[2], sum[3]) : make_float4(-0.f, -0.f, -0.f, -0.f);
@@ -198,7 +216,7 @@ static __device__ __forceinline__ void add_panel(const outlier_args &g, shared_r
             __syncwarp();                /* all have read what is written next                  */
         }
         if (ends) {
-            leave<T, AFTER>(g, row, first, n > 0, sum);
+            leave<T, AFTER>(g, row, first + lane % LANES * OF_LANE, n > 0, sum);
             continue;
         }
         kept.added[i] = at;
@@ -212,7 +230,10 @@ template <typename T, bool AFTER, bool BY_CALL> static __device__ __forceinline_
     uint8_t *const panel = (uint8_t *)codes + g.chunks * CHUNK_BYTES;
     kept_sums kept;
     wait_for_previous();
-    if (__ldcg(g.n_columns) <= RV_CUDA_INT8_BESIDE || !__ldcg(g.n_columns + 1)) return;
+    const bool listed = __ldcg(g.marks + rv_cuda_int8_listed_at(g.pitch));
+    count_columns(g, s, BY_CALL);
+    if (g.wipes) wipe_marks(g, &s.last);
+    if (s.before[THREADS] <= RV_CUDA_INT8_BESIDE || !listed) return;
     /* Chunks in turn: of tiles of WEIGHTS rows of weights; for each as many rows of x as a block can have; of those all columns. */
     struct { int32_t first, row0, chunk; } ahead = { (int32_t)blockIdx.x * WEIGHTS, 0, 0 }, now = ahead;
     auto next = [&](auto &w) {
@@ -227,7 +248,6 @@ template <typename T, bool AFTER, bool BY_CALL> static __device__ __forceinline_
         else copies_commit();
     };
     for (int32_t i = 0; i < g.chunks - 1; i++) bring_next(i);
-    count_columns(g, s);
     auto before = [&](int32_t chunk) { return (int32_t)s.before[chunk * (CHUNK / 32)]; };
     int32_t base = 0, end = 0;           /* numbers of the panel's columns                      */
     float scale[OF_LANE] = {};
@@ -292,9 +312,9 @@ bool rv_cuda_int8_before(const rv_int8 *q) { return q->p.how != rv_few::RV_FEW_S
 cudaError_t rv_cuda_outliers90(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream) {
     const rv_few *p = &q->p;
     const bool before = rv_cuda_int8_before(q), by_call = q->rules.by_call && q->call.rows > 1;
-    const outlier_args g = { (const int8_row *)room->rows, room->columns, room->marked, room->list, room->n_columns, room->h ? room->h : p->x.data,
+    const outlier_args g = { (const int8_row *)room->rows, room->columns, (uint32_t *)q->marks, room->list, room->h ? room->h : p->x.data,
                              (const int8_t *)p->w, q->w_scale, before ? (void *)room->more : p->out.data, room->h ? q->pitch : p->x.ld,
-                             before ? (int64_t)p->rows : p->out.ld, p->x.rows, p->rows, q->pitch, rv_cuda_int8_listed(q->pitch), 0, 0, by_call ? 0.f : q->rules.threshold };
+                             before ? (int64_t)p->rows : p->out.ld, p->x.rows, p->rows, q->pitch, rv_cuda_int8_listed(q->pitch), 0, 0, by_call ? 0.f : q->rules.threshold, !before };
     return p->act == RV_BF16 ? launch<__nv_bfloat16>(g, !before, by_call, p->multiprocessors, overlap, stream) : launch<__half>(g, !before, by_call, p->multiprocessors, overlap, stream);
 }
 
