@@ -22,16 +22,14 @@
 #include "kernels/cuda/four.h"
 #include "kernels/cuda/int8_many.h"
 #include "kernels/cuda/open.h"
-#include "tests/gpu/gpu.h"
+#include "tests/gpu/layer_weights.cuh"
 
 enum { SELF = 8, CROSS = 2, LAYERS = SELF + CROSS, HIDDEN = 4096, HEADS = 32, KV_HEADS = 8, DIM = 128, KV = KV_HEADS * DIM, FFN = 14336,
        VOCAB = 128256, CONTEXT = 2048, PAGE = 64, TILE_TOKENS = 1601, IMAGE_KEYS = 4 * TILE_TOKENS, MOST_ROWS = 64 };
 
-static rv_backend *be;
-static rv_cuda *cuda;
 static double read_rate;                 /* bytes a microsecond */
 static int32_t self_keys = 700;
-static rv_dtype act = RV_BF16;
+static bool planted;                     /* channels that every norm makes outliers of          */
 
 static void done() {
     rv_error err = {};
@@ -71,88 +69,6 @@ template <typename F> static double played_us(F record) {
     done();
     rv_erase(be, tape);
     return us;
-}
-
-/* ---- memory ---- */
-
-template <typename T> static __global__ void fill_kernel(T *p, size_t n, uint64_t salt, float scale) {
-    for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < n; i += (size_t)gridDim.x * blockDim.x) {
-        uint64_t z = (i + salt) * 0x9e3779b97f4a7c15ull;
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-        z ^= z >> 27;
-        float x = ((float)(z & 0xffff) + (float)(z >> 16 & 0xffff) + (float)(z >> 32 & 0xffff) - 98304.f) / 32768.f;
-        p[i] = to_act<T>(x * scale);
-    }
-}
-/* Codes of both signs alike: a mean would make outliers of everything, layer by layer. */
-static __global__ void fill_codes_kernel(int8_t *p, size_t n) {
-    for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < n; i += (size_t)gridDim.x * blockDim.x) {
-        uint64_t z = (i + (size_t)p) * 0x9e3779b97f4a7c15ull;
-        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-        p[i] = (int8_t)((int32_t)((z >> 32) % 255) - 127);
-    }
-}
-static void *random_device(size_t elements, float scale) {
-    static uint64_t salt = 1;
-    void *p;
-    MUST(cudaMalloc(&p, elements * 2));
-    if (act == RV_F16) fill_kernel<<<2112, 256, 0, cuda->stream>>>((__half *)p, elements, salt += elements, scale);
-    else fill_kernel<<<2112, 256, 0, cuda->stream>>>((__nv_bfloat16 *)p, elements, salt += elements, scale);
-    MUST(cudaGetLastError());
-    return p;
-}
-template <typename V> static V *to_device(const std::vector<V> &x) {
-    V *p = nullptr;
-    MUST(cudaMalloc(&p, x.size() * sizeof(V)));
-    MUST(put(p, x.data(), x.size() * sizeof(V)));
-    return p;
-}
-
-static bool int8, four;
-static float code_scale = 0.02f;
-static bool planted;                     /* channels that every norm makes outliers of          */
-
-/* Quantised from random numbers in two parts, as gate and up are. */
-static rv_weight weight_of_four(int32_t rows, int32_t cols, rv_weight_order order) {
-    rv_weight_spec s = {};
-    rv_four_head head = {};
-    void *memory, *scratch, *data = random_device((size_t)rows / 2 * (size_t)cols, 0.02f);
-    s.rows = rows;
-    s.cols = cols;
-    s.n_parts = 2;
-    s.part[0].rows = s.part[1].rows = rows / 2;
-    s.order = order;
-    s.format = RV_FORMAT_NF4;
-    s.nested = s.filled = true;
-    MUST(cudaMalloc(&memory, rv_weight_bytes(be, &s)));
-    MUST(cudaMalloc(&scratch, (size_t)rows * (size_t)cols / 8));
-    memcpy(head.map, rv_nf4_map, sizeof head.map);
-    for (auto &map : head.nested_map) memcpy(map, rv_nested_map, sizeof map);
-    MUST(cudaMemcpyAsync(memory, &head, sizeof head, cudaMemcpyHostToDevice, cuda->stream));
-    rv_four q = rv_four_of(&s, memory);
-    for (int32_t i = 0; i < 2; i++) {
-        MUST(rv_cuda_four_quantise(&q, i, data, act, 0, rows / 2, (float *)scratch, cuda->stream));
-        MUST(rv_cuda_four_nest(&q, i, (const float *)scratch, (double *)scratch + (size_t)rows / 2 * (size_t)cols / 64, cuda->stream));
-    }
-    MUST(cudaStreamSynchronize(cuda->stream));
-    MUST(cudaFree(data));
-    MUST(cudaFree(scratch));
-    return *rv_weight_new(be, &s, memory);
-}
-
-static rv_weight weight(int32_t rows, int32_t cols, rv_weight_order order, bool plain) {
-    if (int8 && !plain) {
-        rv_weight c = { { rows, cols, RV_USE_TEXT, order, RV_FORMAT_INT8 } };
-        MUST(cudaMalloc(&c.codes, (size_t)rows * (size_t)cols));
-        fill_codes_kernel<<<2112, 256, 0, cuda->stream>>>(c.codes, (size_t)rows * (size_t)cols);
-        MUST(cudaGetLastError());
-        c.scale = to_device(std::vector<float>((size_t)rows, code_scale));
-        c.pitch = cols;
-        return c;
-    }
-    if (four && !plain) return weight_of_four(rows, cols, order);
-    rv_weight w = { { rows, cols, RV_USE_TEXT, order }, rv_mat_of(random_device((size_t)rows * (size_t)cols, 0.02f), rows, cols, act) };
-    return w;
 }
 
 static __global__ void read_kernel(const uint4 *p, size_t n, uint32_t *sink) {
@@ -421,24 +337,37 @@ static __global__ void scatter_kernel(uint16_t *p, size_t n, uint32_t share, uin
     }
 }
 
-/* A product of many rows: what `synth` gives it is `share` outliers of a million, or `planted` columns. */
-struct many_case { const char *what; int32_t rows, cols; rv_weight_order order; int how; uint32_t share; int32_t planted; };
+/* A product of many rows: what `synth` gives it is `share` outliers of a million, or `planted` columns.  normed: as the engine does it, norm and all. */
+struct many_case { const char *what; int32_t rows, cols; rv_weight_order order; int how; uint32_t share; int32_t planted; bool normed; };
+
+/* A normed product, SwiGLU with it: at once, or operation by operation. */
+static void queue_normed(rv_mat to, rv_mat from, rv_mat h, rv_mat wide, const rv_weight *w, bool swiglu) {
+    const rv_norm norm = { norm_weight, NULL, 1e-5f, HIDDEN };
+    if (rv_linear_normed(be, to, from, norm, w, swiglu)) return;
+    rv_norm_rows(be, h, from, norm);
+    rv_linear(be, swiglu ? wide : to, h, w, NULL, RV_ACT_NONE);
+    if (swiglu) rv_swiglu(be, to, wide);
+}
 
 static double time_case(const many_case &c, int32_t n, const char *kept, bool outliers, void *out) {
     std::vector<rv_weight> w;
     for (int i = 0; i < SELF; i++) w.push_back(weight(c.rows, c.cols, c.order, false));
     uint16_t *x = (uint16_t *)random_device((size_t)n * (size_t)c.cols, 1);
-    for (int i = 0; outliers && i < c.planted; i++) MUST(set2d((char *)x + 2 * (100 + 490 * i), (size_t)c.cols * 2, 0x41, 2, (size_t)n));       /* 12 */
+    for (int i = 0; outliers && i < c.planted; i++) MUST(set2d((char *)x + 2 * (100 + 490 * i), (size_t)c.cols * 2, act == RV_BF16 ? 0x41 : 0x4a, 2, (size_t)n));       /* 12 */
     if (outliers && c.share) scatter_kernel<<<1056, 256, 0, cuda->stream>>>(x, (size_t)n * (size_t)c.cols, c.share, act == RV_BF16 ? 0x4110 : 0x4880);     /* 9 */
-    const rv_mat from = rv_mat_of(x, n, c.cols, act), to = rv_mat_of(out, n, c.rows, c.how == rv_few::RV_FEW_ADD ? RV_F32 : act);
+    const bool swiglu = c.how == rv_few::RV_FEW_SWIGLU;
+    const rv_mat from = rv_mat_of(x, n, c.cols, act), to = rv_mat_of(out, n, swiglu ? c.rows / 2 : c.rows, c.how == rv_few::RV_FEW_ADD ? RV_F32 : act);
+    const rv_mat wide = rv_mat_of((char *)out + (size_t)n * (size_t)c.rows * 2, n, c.rows, act), rows = rv_mat_of((char *)out + (size_t)n * 2 * FFN * 4, n, c.cols, RV_F32);
+    if (c.normed) rv_copy(be, rows, from);
     const double us = played_us([&] {
         for (int32_t i = 0; i < SELF; i++)
-            if (c.how == rv_few::RV_FEW_ADD) rv_linear_add(be, to, from, &w[(size_t)i], NULL, 0.5f, NULL);
+            if (c.normed) queue_normed(to, rows, from, wide, &w[(size_t)i], swiglu);
+            else if (c.how == rv_few::RV_FEW_ADD) rv_linear_add(be, to, from, &w[(size_t)i], NULL, 0.5f, NULL);
             else rv_linear(be, to, from, &w[(size_t)i], NULL, RV_ACT_NONE);
     }) / SELF;
-    printf("%-16s %-11s %5d rows  %8.2f us  %6.0f Tops", kept, c.what, n, us, 2e-6 * n * c.rows * c.cols / us);
+    printf("%-16s %-14s %5d rows  %8.2f us  %6.0f Tops", kept, c.what, n, us, 2e-6 * n * c.rows * c.cols / us);
 #if RV_CUDA_SM90
-    if (int8 && cuda->arch == 90) print_launches(w.data(), c.how, from, to);
+    if (int8 && cuda->arch == 90 && !c.normed) print_launches(w.data(), c.how, from, to);
 #endif
     puts("");
     done();
@@ -450,24 +379,26 @@ static double time_case(const many_case &c, int32_t n, const char *kept, bool ou
 
 static void time_many(int32_t n) {
     const int store = rv_few::RV_FEW_STORE, add = rv_few::RV_FEW_ADD;
-    const many_case cases[] = { { "q, k, v", HIDDEN + 2 * KV, HIDDEN, RV_ORDER_STACKED, store, 0, 8 }, { "o", HIDDEN, HIDDEN, RV_ORDER_STACKED, add, 0, 0 },
-                                { "gate, up", 2 * FFN, HIDDEN, RV_ORDER_GATE_UP, store, 0, 8 }, { "down", HIDDEN, FFN, RV_ORDER_STACKED, add, 2500, 0 },
-                                { "image keys", 2 * KV, HIDDEN, RV_ORDER_STACKED, store, 27000, 0 } };
+    const many_case cases[] = { { "norm; q, k, v", HIDDEN + 2 * KV, HIDDEN, RV_ORDER_STACKED, store, 0, 8, true }, { "o", HIDDEN, HIDDEN, RV_ORDER_STACKED, add, 0, 0, false },
+                                { "norm to SwiGLU", 2 * FFN, HIDDEN, RV_ORDER_GATE_UP, rv_few::RV_FEW_SWIGLU, 0, 8, true },
+                                { "down", HIDDEN, FFN, RV_ORDER_STACKED, add, 2500, 0, false }, { "q, k, v", HIDDEN + 2 * KV, HIDDEN, RV_ORDER_STACKED, store, 0, 8, false },
+                                { "gate, up", 2 * FFN, HIDDEN, RV_ORDER_GATE_UP, store, 0, 8, false }, { "image keys", 2 * KV, HIDDEN, RV_ORDER_STACKED, store, 27000, 0, false } };
     static const char *const kept[] = { "16 bit", "nf4", "int8", "int8, outliers" };
     void *out;
-    MUST(cudaMalloc(&out, (size_t)n * 2 * FFN * 4));
-    MUST(set(out, 0, (size_t)n * 2 * FFN * 4));
+    MUST(cudaMalloc(&out, (size_t)n * (2 * FFN + FFN) * 4));              /* results, and rows before a norm */
+    MUST(set(out, 0, (size_t)n * (2 * FFN + FFN) * 4));
+    if (!norm_weight) norm_weight = to_device(std::vector<float>(HIDDEN, 1.f));
     double plain = 0;
     for (int kind = 0; kind < 4; kind++) {
         four = kind == 1;
         int8 = kind > 1;
         double all = 0;
-        for (int i = 0; i < 5; i++) {
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
             const double us = time_case(cases[i], n, kept[kind], kind == 3, out);
             if (i < 4) all += us;
         }
         if (!kind) plain = all;
-        printf("%-16s a layer's   %5d rows  %8.2f us  %.2f times 16 bit\n", kept[kind], n, all, plain / all);
+        printf("%-16s a layer's      %5d rows  %8.2f us  %.2f times 16 bit\n", kept[kind], n, all, plain / all);
     }
     MUST(cudaFree(out));
 }
