@@ -91,7 +91,7 @@ template <typename P> __device__ __forceinline__ P *anew(P *p) {
     return p;
 }
 
-/* 3e-6 of its value off at most, of which 16 bits are kept; below -87, where that is less than 1e-36, anything between it and -0. */
+/* 5e-6 of its value off at most, of which 16 bits are kept; below -87, where that is less than 1e-36, anything between it and -0. */
 static __device__ __forceinline__ float silu(float g) { return __fdividef(g, 1.f + __expf(-g)); }
 
 /* GELU: x / 2 erfc(-x / sqrt 2), with log2 erfc(|x| / sqrt 2) as a polynomial (minimax, weighted by the error of the result): a third

@@ -26,7 +26,7 @@ enum { RV_CUDA_GATE_BLOCK = 8,           /* GATE_UP weights: 8 rows of gate, 8 o
        RV_CUDA_ATTEND_COUNTERS = RV_CUDA_COUNTERS - 2 * RV_CUDA_TURNS - RV_CUDA_GATE };  /* attention's, and the choice of a token's */
 
 #define RV_CUDA_PARTIAL_BYTES (UINT64_C(64) << 20)     /* what attention that is cut along the keys leaves in between */
-#define RV_CUDA_MARKS_BYTES   (UINT64_C(16) << 10)     /* behind it: rv_int8's marks, zero between launches */
+#define RV_CUDA_MARKS_BYTES   (UINT64_C(16) << 10)     /* behind it: rv_int8's marks, zero between products */
 
 /* ---- rows.cu: one row at a time; all memory-bound ---- */
 cudaError_t rv_cuda_zero(rv_mat x, cudaStream_t stream);

@@ -47,14 +47,14 @@ template <class S> static __device__ __forceinline__ void produce(const args8 &g
         }
         uint32_t held = 0;
         if (g.marks) barrier_wait(&room.full, turn & 1);     /* before multipliers go on, who let the next tile's come */
-        const bool dense = room.dense;
+        const bool dense = g.marks && room.dense;
 #pragma unroll 1
         for (int i = 0; i < 2; i++, c.next()) {
             wait_at(a.free(c.at), c.parity() ^ 1);
             arrive_at(a.filled(c.at));                       /* with nothing: room for results      */
             held |= 1u << c.at;
         }
-        if (g.marks && dense) bring_dense<S>(a, c, held, map_o, m, dense_lines(g));
+        if (dense) bring_dense<S>(a, c, held, map_o, m, dense_lines(g));
     }
     let_next_start();
 }
@@ -133,6 +133,7 @@ template <typename T, class S> static __device__ __forceinline__ void gather(con
         uint32_t dense = 0;              /* a bit a row, a word a lane                          */
         if (found > BESIDE && me <= S::MOST / 32 && (m / 32 + me) * 32 < m + rows) dense = __ldcg(rv_cuda_int8_dense(g.marks, g.pitch) + m / 32 + me);
         if (columns && weighs) {         /* scales lie beside the weights that they are of      */
+            __syncwarp();                /* those of the tile before have been read             */
 #pragma unroll
             for (int i = 0; i < S::WEIGHTS / 32; i++) room.w[me + i * 32][BESIDE] = me + i * 32 < weights ? __ldg(g.w_scale + n + me + i * 32) : 0.f;
         }
@@ -222,7 +223,10 @@ template <typename T, typename O, class S, int HOW> static __device__ __forceinl
         e.look();
         /* SwiGLU's from here on, if nothing is to be added before it. */
         const bool dense = room.dense, gated = HOW == rv_few::RV_FEW_SWIGLU && !dense && !e.before;
-        if (gated && g.split == 1) a.release(e.place.stage[0]);
+        if (gated && g.split == 1) {
+            __syncwarp();                /* all lanes have seen that it is theirs               */
+            a.release(e.place.stage[0]);
+        }
         if (gated) e.template make<true>(sums, from, end, in_tile);
         else e.template make<false>(sums, from, end, in_tile);
         __syncwarp();

@@ -297,15 +297,16 @@ template <typename T, typename O, class S, int HOW> struct ending {
         ask(now, r, 0);
 #pragma unroll 1
         for (int32_t i = 0; i < r.n; i += STEP) {
-            uint32_t y[STEP][2];
+            uint32_t y[STEP][2] = {};    /* of rows that are not there nothing is clamped, either */
 #pragma unroll
             for (int u = 0; u < STEP; u++)
                 if (i + u < r.n) get_pair(y[u], place.unit(from + (i + u) / 2) + place.eight_of(warp * 2 + u % 2, lane / 2) + (uint32_t)lane % 2 * 8);
             O *const to = (O *)g.a.out + (int64_t)(r.first + row_of(i)) * g.a.out_ld + column;
 #pragma unroll
             for (int u = 0; u < STEP; u++) {
-                if (before) add_to<T>(y[u], now.more[u]);
-                finish(to + row_of(u) * g.a.out_ld, r.inside && i + u < r.n && r.first + row_of(i + u) < g.a.rows, ADDS ? __shfl_sync(~0u, on, i + u) : 1.f, y[u], now.old[u]);
+                const bool there = i + u < r.n && r.first + row_of(i + u) < g.a.rows;
+                if (before && there) add_to<T>(y[u], now.more[u]);
+                finish(to + row_of(u) * g.a.out_ld, r.inside && there, ADDS ? __shfl_sync(~0u, on, i + u) : 1.f, y[u], now.old[u]);
             }
             ask(now, r, i + STEP);
         }
