@@ -5,8 +5,7 @@
  * an f64 sum, at the larger of the two addends; and a row's bits never depend on the rows beside it.
  *
  *     int8_gpu [check | small | sm70 | many] [FILE]     small: a few cases, for compute-sanitizer; sm70: V100's kernels alone; many: Hopper's products of many rows alone;
- *                                         FILE: bitsandbytes' own numbers
- *                                         (tests/data/golden/bnb/int8.safetensors)
+ *                                         FILE: bitsandbytes' own numbers (tests/data/golden/bnb/int8.safetensors)
  *     int8_gpu check FILE bf16 | f16 80 | 90     one type and kernel set of the four
  *     exit code 1: something failed; 77: no GPU
  */
@@ -182,7 +181,7 @@ struct case_ {
     bool f32_out, with_bias;
     rv_int8_rules rules;
     int32_t cut;                         /* of many rows: one of rv_cuda_int8_cuts, from 1 on; 0: the backend's choice */
-    int32_t multiprocessors;             /* of few rows: tiles are shared out as if there were so many; 0: as many as there are */
+    int32_t multiprocessors;             /* of few rows, or with a cut: tiles are shared out as if there were so many; 0: as many as there are */
 };
 
 /* Products of rows x W before anything is made of them: y8 and what outliers add. */
@@ -289,9 +288,7 @@ static operands operands_of(const case_ &c, std::vector<uint16_t> &x, int32_t n,
     o.row_scale = to_device(row_scale);
     return o;
 }
-static void drop(operands &o) {
-    for (void *p : { (void *)o.x, (void *)o.bias, (void *)o.row_scale }) MUST(cudaFree(p));
-}
+static void drop(operands &o) { for (void *p : { (void *)o.x, (void *)o.bias, (void *)o.row_scale }) MUST(cudaFree(p)); }
 
 static bool is_near(double got, double want, double off) { return isnan(want) ? isnan(got) : isinf(want) ? got == want : fabs(got - want) <= off; }
 /* The backend's f16 never holds an infinity. */
@@ -512,6 +509,7 @@ static void check_cuts(bool small) {
                 a_product_is_what_the_rules_say({ s[0] == 2048 ? 777 : 65, store, (kind)k, k == THREE, k == ODD, { 6, k == MANY }, cut }, l, w);
                 a_product_is_what_the_rules_say({ 130, add, (kind)k, false, k % 2 == 0, { 6, false }, cut }, l, w);
                 a_product_is_what_the_rules_say({ 71, gelu, (kind)k, false, true, { k == QUIET ? 0.f : 2.5f, false }, cut }, l, w);
+                if (s[0] == 264) a_product_is_what_the_rules_say({ 130, k % 2 ? add : store, (kind)k, false, false, { 6, false }, cut, 2 }, l, w);      /* a second tile, too */
             }
         drop(l);
     }
@@ -548,6 +546,9 @@ static void check_products(bool small) {
     loaded l = load(parts, RV_ORDER_GATE_UP, RV_FORMAT_INT8, false);
     for (int32_t n : { 1, 2, 7, 64 })
         for (int32_t k = 0; k < ALL; k++) a_product_is_what_the_rules_say({ n, swiglu, (kind)k, false, false, { 6, false } }, l, in_order(parts, RV_ORDER_GATE_UP));
+    for (int32_t cut = 1; cut <= RV_CUDA_INT8_CUTS && cuda->arch == 90 && RV_CUDA_SM90 && !small; cut++)
+        for (int32_t k : { QUIET, THREE, MANY, UNEVEN, NINE })
+            for (int32_t multiprocessors : { 0, 2 }) a_product_is_what_the_rules_say({ 130, swiglu, (kind)k, false, false, { 6, false }, cut, multiprocessors }, l, in_order(parts, RV_ORDER_GATE_UP));
     for (int32_t n : { 1, 2, 3, 7, 8 })
         for (int32_t k : { QUIET, THREE, MANY, NINE })
             for (bool by_call : { false, true }) a_product_is_what_the_rules_say({ n, swiglu, (kind)k, false, false, { 6, by_call }, 0, 2 }, l, in_order(parts, RV_ORDER_GATE_UP));
