@@ -58,8 +58,6 @@ static __device__ __forceinline__ uint32_t peer_address(uint32_t address, uint32
 
 /* ---- shared memory by address ---- */
 
-static __device__ __forceinline__ void put_word(uint32_t to, int32_t v) { asm volatile("st.shared.u32 [%0], %1;" ::"r"(to), "r"(v) : "memory"); }
-static __device__ __forceinline__ void put_pair(uint32_t to, uint32_t a, uint32_t b) { asm volatile("st.shared.v2.u32 [%0], {%1, %2};" ::"r"(to), "r"(a), "r"(b) : "memory"); }
 static __device__ __forceinline__ void put_four(uint32_t to, uint4 v) {
     asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }

@@ -99,7 +99,7 @@ struct quantise_args {
     uint32_t *dense;                     /* of those, or NULL: dense rows, a bit a row          */
     void *outliers;                      /* dense rows' values                                  */
     uint16_t *starts;                    /* or NULL                                             */
-    uint32_t *marks;                     /* or NULL: outliers of all rows, a bit a column; behind them a counter of blocks */
+    uint32_t *marks;                     /* or NULL: int8_many.h                                */
     int32_t words, pitch;                /* words: of marks                                     */
     void *h;                             /* or NULL: where normed rows go, too                  */
     uint32_t *columns;                   /* or NULL: of the outliers of all rows, ascending     */
@@ -144,8 +144,7 @@ static __device__ __forceinline__ void set_bits(uint32_t *word, uint32_t bits, u
     if (bits & ~there) atomicOr(word, bits);
 }
 
-/* Behind marks of columns: how many blocks are done, whether some row is listed, and a bit for every dense row. */
-static __device__ __forceinline__ uint32_t *dense_marks(const quantise_args &q) { return q.marks + (q.words + 2); }       /* int8_many.h */
+static __device__ __forceinline__ uint32_t *dense_marks(const quantise_args &q) { return q.marks + (q.words + RV_CUDA_MARKS_DENSE); }
 
 /* The last block to be done has all marks: their list, and then they are wiped.  marked: this block has set some, or read them. */
 static __device__ __forceinline__ void gather_marks(const quantise_args &q, int32_t *shared, bool marked) {
@@ -182,14 +181,14 @@ struct seen_marks {
             columns[i] = word < q.words ? __ldcg(q.marks + word) : 0u;
         }
         dense = threadIdx.x == 0 ? __ldcg(dense_marks(q) + r / 32) : 0u;
-        listed = threadIdx.x == 0 ? __ldcg(q.marks + q.words + 1) : 0u;
+        listed = threadIdx.x == 0 ? __ldcg(q.marks + q.words + RV_CUDA_MARKS_LISTED) : 0u;
     }
 };
 
 /* What the product needs to know of a row that has outliers, and has no other place.  marks: a bit a column. */
 template <typename P> static __device__ __forceinline__ void tell_outliers(const quantise_args &q, const seen_marks &seen, int32_t r, int32_t outliers, const uint8_t *marks, P piece) {
     const bool dense = outliers > q.most;
-    if (threadIdx.x == 0) dense ? set_bits(dense_marks(q) + r / 32, 1u << r % 32, seen.dense) : set_bits(q.marks + q.words + 1, 1u, seen.listed);
+    if (threadIdx.x == 0) dense ? set_bits(dense_marks(q) + r / 32, 1u << r % 32, seen.dense) : set_bits(q.marks + q.words + RV_CUDA_MARKS_LISTED, 1u, seen.listed);
     if (!q.by_call)
 #pragma unroll
         for (int32_t i = 0; i < seen_marks::HELD; i++) {

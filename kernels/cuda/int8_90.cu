@@ -48,7 +48,7 @@ cudaError_t rv_cuda_int8_90(const rv_int8 *q, bool overlap, cudaStream_t stream)
     if (!e) e = p->act == RV_BF16 ? launch_int8_90<__nv_bfloat16>(q, &room, g, overlap, stream) : launch_int8_90<__half>(q, &room, g, overlap, stream);
     if (!e && outliers && !before) e = rv_cuda_outliers90(q, &room, overlap, stream);
     /* Who would have wiped them may not have been launched. */
-    if (e && outliers) (void)cudaMemsetAsync(q->marks, 0, (size_t)rv_cuda_int8_marks(q->pitch, p->x.rows) * sizeof(uint32_t), stream);
+    if (e && outliers) (void)cudaMemsetAsync(q->marks, 0, RV_CUDA_MARKS_BYTES, stream);
     return e;
 }
 

@@ -71,8 +71,8 @@ static __device__ __forceinline__ int32_t load_in_turn(const int8_t *p) {
 /* One warp: columns that have outliers, from marks.  A lane has neighbouring words; where all lanes have them in registers, they are asked for once. */
 template <class R> static __device__ __forceinline__ void find_columns(const args8 &g, R &room) {
     enum { HELD = 4 };
-    const int32_t lane = (int32_t)threadIdx.x % 32, words = (g.pitch + 31) / 32, of_lane = (words + 31) / 32, from = lane * of_lane, end = min(from + of_lane, words);
-    const bool listed = __ldcg(g.marks + rv_cuda_int8_listed_at(g.pitch));
+    const int32_t lane = (int32_t)threadIdx.x % 32, words = column_words(g.pitch), of_lane = (words + 31) / 32, from = lane * of_lane, end = min(from + of_lane, words);
+    const bool listed = __ldcg(g.marks + words + RV_CUDA_MARKS_LISTED);
     uint32_t held[HELD];
     int32_t mine = 0;
 #pragma unroll
@@ -102,15 +102,6 @@ template <class R> static __device__ __forceinline__ void find_columns(const arg
     room.before = all > BESIDE && g.more && listed;
 }
 
-/* All blocks have read marks when the last one comes here, who wipes them for the next launch. */
-static __device__ __forceinline__ void wipe_marks(const args8 &g, int32_t *last) {
-    const int32_t me = (int32_t)threadIdx.x - 32, all = rv_cuda_int8_marks(g.pitch, g.a.rows);
-    if (me == 0) *last = arrive_at_marks(g.marks, g.pitch) == (int32_t)gridDim.x - 1;
-    helpers_meet();
-    if (*last)
-        for (int32_t i = me; i < all; i += HELPERS) g.marks[i] = 0;
-}
-
 /* HELPERS threads: what a tile's end needs of its rows, and those columns, of each of the block's tiles in turn, AT_ONCE at a time.  The first warp has the weights, the others the
  * activations: a thread has LOADED of one column, and of all that it loads nothing waits for anything else.  The first ones are asked for while results are still made of what is there of the
  * tile before. */
@@ -131,7 +122,7 @@ template <typename T, class S> static __device__ __forceinline__ void gather(con
         w.tile<S>(&m, &n);
         const int32_t weights = min((int32_t)S::WEIGHTS, g.a.cols - n), rows = min(g.wide, g.a.rows - m);
         uint32_t dense = 0;              /* a bit a row, a word a lane                          */
-        if (found > BESIDE && me <= S::MOST / 32 && (m / 32 + me) * 32 < m + rows) dense = __ldcg(rv_cuda_int8_dense(g.marks, g.pitch) + m / 32 + me);
+        if (found > BESIDE && me <= S::MOST / 32 && (m / 32 + me) * 32 < m + rows) dense = __ldcg(g.marks + column_words(g.pitch) + RV_CUDA_MARKS_DENSE + m / 32 + me);
         if (columns && weighs) {         /* scales lie beside the weights that they are of      */
             __syncwarp();                /* those of the tile before have been read             */
 #pragma unroll
@@ -174,7 +165,7 @@ template <typename T, class S> static __device__ __forceinline__ void gather(con
         barrier_arrive(&room.full);
         if (!w.last()) continue;
         barrier_wait(&room.empty, turn & 1);                 /* all of this block have read what they need of marks */
-        if (g.wipes) wipe_marks(g, &room.found);
+        if (g.wipes) wipe_marks(g.marks, g.pitch, g.a.rows, me, HELPERS, &room.found, helpers_meet);
     }
 }
 

@@ -65,7 +65,7 @@ static __device__ __forceinline__ void add_dense(const walk &w, const results_pl
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 const int32_t of_x = m + (2 * u + j) * 8 + lane % 4 * 2, there = w.g.a.rows - of_x;
-                const uint32_t bits = there > 0 ? __ldcg(rv_cuda_int8_dense(w.g.marks, w.g.pitch) + of_x / 32) >> of_x % 32 : 0u;
+                const uint32_t bits = there > 0 ? __ldcg(w.g.marks + column_words(w.g.pitch) + RV_CUDA_MARKS_DENSE + of_x / 32) >> of_x % 32 : 0u;
 #pragma unroll
                 for (int h = 0; h < 2; h++) {
                     const float2 old = pair_of(y[j * 2 + h], T());

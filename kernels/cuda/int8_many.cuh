@@ -4,11 +4,21 @@
 #include "kernels/cuda/int8.cuh"
 #include "kernels/cuda/int8_many.h"
 
-/* A block has read marks: how many had before.  By one thread, that has met those who read. */
-static __device__ __forceinline__ int32_t arrive_at_marks(uint32_t *marks, int32_t pitch) {
-    int32_t before;
-    asm volatile("atom.acq_rel.gpu.global.add.s32 %0, [%1], 1;" : "=r"(before) : "l"(marks + rv_cuda_int8_done_at(pitch)) : "memory");
-    return before;
+/* Words of marks that columns have. */
+static __device__ __forceinline__ int32_t column_words(int32_t pitch) { return (pitch + 31) / 32; }
+
+/* All blocks have read marks when the last one comes here, who wipes them for the next product: of n rows.  Called by `threads` of a block, of which this has number `me`, when they have met;
+ * meet: lets them meet.  last: shared. */
+template <typename M> static __device__ __forceinline__ void wipe_marks(uint32_t *marks, int32_t pitch, int32_t n, int32_t me, int32_t threads, int32_t *last, M meet) {
+    const int32_t all = column_words(pitch) + RV_CUDA_MARKS_DENSE + (n + 31) / 32;
+    if (me == 0) {
+        int32_t before;
+        asm volatile("atom.acq_rel.gpu.global.add.s32 %0, [%1], 1;" : "=r"(before) : "l"(marks + column_words(pitch) + RV_CUDA_MARKS_DONE) : "memory");
+        *last = before == (int32_t)gridDim.x - 1;
+    }
+    meet();
+    if (*last)
+        for (int32_t i = me; i < all; i += threads) marks[i] = 0;
 }
 
 /* Two weights, rounded. */

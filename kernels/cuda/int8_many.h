@@ -7,12 +7,6 @@
 #define RV_KERNELS_CUDA_INT8_MANY_H
 #include "kernels/cuda/cuda.h"
 
-#ifdef __CUDACC__
-#define RV_BOTH __host__ __device__
-#else
-#define RV_BOTH
-#endif
-
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -45,12 +39,9 @@ static inline rv_int8_many rv_cuda_int8_many(void *room, int32_t n, int32_t w_ro
     return (rv_int8_many){ at[0], (uint32_t *)at[1], (uint32_t *)at[2], at[4], (int8_t *)at[3], normed ? at[5] : NULL, (float *)at[6], (uint64_t)(at[7] - at[0]) };
 }
 
-/* Marks, which whoever makes codes sets and the last launch of a product wipes: a bit a column that holds outliers; how many blocks have read them all; whether there is a listed
- * row; a bit a dense row, up to a multiple of 32. */
-static RV_BOTH inline int32_t rv_cuda_int8_done_at(int32_t pitch) { return (pitch + 31) / 32; }
-static RV_BOTH inline int32_t rv_cuda_int8_listed_at(int32_t pitch) { return (pitch + 31) / 32 + 1; }
-static RV_BOTH inline const uint32_t *rv_cuda_int8_dense(const uint32_t *marks, int32_t pitch) { return marks + (pitch + 31) / 32 + 2; }
-static RV_BOTH inline int32_t rv_cuda_int8_marks(int32_t pitch, int32_t n) { return (pitch + 31) / 32 + 2 + (n + 31) / 32; }       /* words */
+/* Marks, which whoever makes codes sets and the last launch of a product wipes: a bit a column that holds outliers, and behind those words how many blocks have read all, whether there is
+ * a listed row, and a bit a dense row. */
+enum { RV_CUDA_MARKS_DONE, RV_CUDA_MARKS_LISTED, RV_CUDA_MARKS_DENSE };
 /* outliers90.cu.  Whether it is; elsewhere results are stored without, and what outliers add is put to them. */
 bool rv_cuda_int8_before(const rv_int8 *q);
 cudaError_t rv_cuda_quantise_many(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream);

@@ -94,7 +94,7 @@ static __device__ __forceinline__ int32_t rank_of(const shared_room &s, int32_t 
 /* Columns that count, and how many before each 32.  by_call: their list, too, the same one by every block. */
 static __device__ __forceinline__ void count_columns(const outlier_args &g, shared_room &s, bool by_call) {
     const int32_t me = (int32_t)threadIdx.x, lane = me % 32, warp = me / 32;
-    const uint32_t bits = me < (g.pitch + 31) / 32 ? __ldcg(g.marks + me) : 0u;
+    const uint32_t bits = me < column_words(g.pitch) ? __ldcg(g.marks + me) : 0u;
     int32_t before = __popc(bits);
 #pragma unroll
     for (int d = 1; d < 32; d *= 2) {
@@ -112,16 +112,6 @@ static __device__ __forceinline__ void count_columns(const outlier_args &g, shar
         for (uint32_t left = bits; left; left &= left - 1) g.columns[at++] = (uint32_t)(me * 32 + __ffs((int32_t)left) - 1);
     }
     __syncthreads();
-}
-
-/* All blocks have read marks when the last one comes here, who wipes them for the next launch.  All threads; last: shared. */
-static __device__ __forceinline__ void wipe_marks(const outlier_args &g, int32_t *last) {
-    const int32_t me = (int32_t)threadIdx.x, all = rv_cuda_int8_marks(g.pitch, g.n);
-    __syncthreads();
-    if (me == 0) *last = arrive_at_marks(g.marks, g.pitch) == (int32_t)gridDim.x - 1;
-    __syncthreads();
-    if (*last)
-        for (int32_t i = me; i < all; i += THREADS) g.marks[i] = 0;
 }
 
 /* Four weights, rounded. */
@@ -157,8 +147,9 @@ template <typename T, bool BY_CALL> struct batch {
     }
 };
 
-/* Where sums of row and of weights col .. col + 3 go: to what the product adds, where a row without outliers has the one number that changes none; or to the product's results. */
-template <typename T, bool AFTER> static __device__ __forceinline__ void leave(const outlier_args &g, int32_t row, int32_t col, bool has, const float (&sum)[OF_LANE]) {
+/* Where sums go: to what the product adds, where a row without outliers has the one number that changes none; or to the product's results. */
+template <typename T, bool AFTER> static __device__ __forceinline__ void leave(const outlier_args &g, int32_t row, int32_t first, bool has, const float (&sum)[OF_LANE]) {
+    const int32_t col = first + (int32_t)threadIdx.x % LANES * OF_LANE;
     const int64_t at = (int64_t)row * g.out_ld + col;
     if (row >= g.n || col >= g.w_rows) return;
     if (!AFTER) *(float4 *)((float *)g.out + at) = has ? make_float4(sum[0], sum[1], sum[2], sum[3]) : make_float4(-0.f, -0.f, -0.f, -0.f);
@@ -216,7 +207,7 @@ static __device__ __forceinline__ void add_panel(const outlier_args &g, shared_r
             __syncwarp();                /* all have read what is written next                  */
         }
         if (ends) {
-            leave<T, AFTER>(g, row, first + lane % LANES * OF_LANE, n > 0, sum);
+            leave<T, AFTER>(g, row, first, n > 0, sum);
             continue;
         }
         kept.added[i] = at;
@@ -230,9 +221,12 @@ template <typename T, bool AFTER, bool BY_CALL> static __device__ __forceinline_
     uint8_t *const panel = (uint8_t *)codes + g.chunks * CHUNK_BYTES;
     kept_sums kept;
     wait_for_previous();
-    const bool listed = __ldcg(g.marks + rv_cuda_int8_listed_at(g.pitch));
+    const bool listed = __ldcg(g.marks + column_words(g.pitch) + RV_CUDA_MARKS_LISTED);
     count_columns(g, s, BY_CALL);
-    if (g.wipes) wipe_marks(g, &s.last);
+    if (g.wipes) {
+        __syncthreads();
+        wipe_marks(g.marks, g.pitch, g.n, me, THREADS, &s.last, [] { __syncthreads(); });
+    }
     if (s.before[THREADS] <= RV_CUDA_INT8_BESIDE || !listed) return;
     /* Chunks in turn: of tiles of WEIGHTS rows of weights; for each as many rows of x as a block can have; of those all columns. */
     struct { int32_t first, row0, chunk; } ahead = { (int32_t)blockIdx.x * WEIGHTS, 0, 0 }, now = ahead;
