@@ -42,13 +42,7 @@ static double unpack(uint16_t bits, rv_dtype type) {
     return (double)__bfloat162float(b);
 }
 
-template <typename V> static V *to_device(const std::vector<V> &x) {
-    V *p = nullptr;
-    if (x.empty()) return p;
-    MUST(cudaMalloc(&p, x.size() * sizeof(V)));
-    MUST(put(p, x.data(), x.size() * sizeof(V)));
-    return p;
-}
+template <typename V> static V *device_or_null(const std::vector<V> &x) { return x.empty() ? nullptr : to_device(x); }
 
 /* ---- a case ---- */
 
@@ -132,8 +126,8 @@ static call make(const spec &c) {
         t.q.push_back(pack(lean + (c.climb == 0 ? 1.5f : 0.5f) * random_normal(), c.type));
     }
     t.out_bytes = (size_t)c.rows * (size_t)t.q_ld * 2;
-    t.d_q = to_device(t.q);
-    t.d_kv = to_device(t.k);
+    t.d_q = device_or_null(t.q);
+    t.d_kv = device_or_null(t.k);
     MUST(cudaMalloc(&t.d_out, t.out_bytes));
     memset(&t.a, 0, sizeof t.a);
     int total = (int)(t.k.size() / (size_t)t.kv_ld);
@@ -142,13 +136,13 @@ static call make(const spec &c) {
     t.a.out = rv_mat{ (char *)t.d_out + 16, c.rows, width, t.q_ld, c.type };
     t.a.kv.k = rv_mat{ t.d_kv, total, c.kv_heads * c.head_dim, t.kv_ld, c.type };
     t.a.kv.v = rv_mat{ (char *)t.d_kv + 2 * c.kv_heads * c.head_dim, total, c.kv_heads * c.head_dim, t.kv_ld, c.type };
-    t.a.kv.pages = to_device(t.pages);
+    t.a.kv.pages = device_or_null(t.pages);
     t.a.kv.page_rows = c.page_rows;
     t.a.kv.max_pages = c.page_rows ? (int)t.pages.size() / c.slots : 0;
-    t.a.kv.bias = to_device(t.bias);
-    t.a.slot = c.slots > 1 ? to_device(t.slot) : nullptr;
-    t.a.first = c.ranges == RANDOM ? to_device(t.first) : nullptr;
-    t.a.last = to_device(t.last);
+    t.a.kv.bias = device_or_null(t.bias);
+    t.a.slot = c.slots > 1 ? device_or_null(t.slot) : nullptr;
+    t.a.first = c.ranges == RANDOM ? device_or_null(t.first) : nullptr;
+    t.a.last = device_or_null(t.last);
     t.a.heads = c.heads;
     t.a.kv_heads = c.kv_heads;
     t.a.longest = c.keys;
@@ -326,7 +320,7 @@ static void check_neighbours(const spec &c) {
     std::vector<uint16_t> other = t.q;
     for (size_t i = 0; i < other.size(); i++)
         if (i / (size_t)t.q_ld % 2) other[i] = pack(40.f + random_normal(), c.type);
-    void *given = t.a.q.data, *d_other = to_device(other);
+    void *given = t.a.q.data, *d_other = device_or_null(other);
     for (const kernel &k : kernels()) {
         if (k.arch == DECODE || !takes(k, c)) continue;
         poison(t);
@@ -409,9 +403,9 @@ static void check_fused(spec c, bool volta = false) {
             double x = p * pow(500000.0, -2.0 * (j % (d / 2)) / d);
             cos_sin.push_back((float)(j < d / 2 ? cos(x) : sin(x)));
         }
-    void *d_qkv = to_device(qkv);
-    float *d_cs = to_device(cos_sin);
-    int32_t *d_pos = to_device(pos), *d_last = to_device(last);
+    void *d_qkv = device_or_null(qkv);
+    float *d_cs = device_or_null(cos_sin);
+    int32_t *d_pos = device_or_null(pos), *d_last = device_or_null(last);
     rv_mat all = rv_mat_of(d_qkv, c.rows, width, c.type);
     rv_mat q = rv_cols(all, 0, c.heads * d), k = rv_cols(all, c.heads * d, c.kv_heads * d),
            v = rv_cols(all, (c.heads + c.kv_heads) * d, c.kv_heads * d);

@@ -20,13 +20,6 @@ static int arch = 0, multiprocessors = 0;       /* kernel set */
 static void *partial = nullptr;
 static const uint64_t PARTIAL_BYTES = 64ull << 20;
 
-template <typename V> static V *to_device(const std::vector<V> &x) {
-    V *p = nullptr;
-    MUST(cudaMalloc(&p, x.size() * sizeof(V)));
-    MUST(put(p, x.data(), x.size() * sizeof(V)));
-    return p;
-}
-
 static cudaStream_t stream;
 static cudaEvent_t begun, ended;
 

@@ -27,13 +27,6 @@ static inline float random_normal() {
 }
 static inline float unpack(uint16_t bits, rv_dtype type) { return type == RV_BF16 ? rv_bf16_to_f32(bits) : rv_f16_to_f32(bits); }
 
-/* To be given back with cudaFree. */
-template <typename V> static V *to_device(const std::vector<V> &x) {
-    V *p = nullptr;
-    MUST(cudaMalloc(&p, std::max<size_t>(x.size(), 1) * sizeof(V)));
-    MUST(put(p, x.data(), x.size() * sizeof(V)));
-    return p;
-}
 /* Behind what is queued. */
 template <typename V> static std::vector<V> from_device(const void *p, size_t n) {
     std::vector<V> x(n);

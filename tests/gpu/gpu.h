@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <algorithm>
+#include <vector>
 #include "kernels/cuda/act.cuh"
 #include "kernels/cuda/cuda.h"
 
@@ -30,6 +32,14 @@ static inline cudaError_t set(void *to, int value, size_t bytes) {
 static inline cudaError_t set2d(void *to, size_t pitch, int value, size_t width, size_t height) {
     cudaError_t e = cudaMemset2D(to, pitch, value, width, height);
     return e ? e : cudaStreamSynchronize(cudaStreamLegacy);
+}
+
+/* To be given back with cudaFree. */
+template <typename V> static V *to_device(const std::vector<V> &x) {
+    V *p = nullptr;
+    MUST(cudaMalloc(&p, std::max<size_t>(x.size(), 1) * sizeof(V)));
+    MUST(put(p, x.data(), x.size() * sizeof(V)));
+    return p;
 }
 
 /* The same numbers in every run. */

@@ -386,8 +386,8 @@ static void time_many(int32_t n) {
                                 { "gate, up", 2 * FFN, HIDDEN, RV_ORDER_GATE_UP, store, 0, 8, false }, { "image keys", 2 * KV, HIDDEN, RV_ORDER_STACKED, store, 27000, 0, false } };
     static const char *const kept[] = { "16 bit", "nf4", "int8", "int8, outliers" };
     void *out;
-    MUST(cudaMalloc(&out, (size_t)n * (2 * FFN + FFN) * 4));              /* results, and rows before a norm */
-    MUST(set(out, 0, (size_t)n * (2 * FFN + FFN) * 4));
+    MUST(cudaMalloc(&out, (size_t)n * 3 * FFN * 4));              /* results, and rows before a norm */
+    MUST(set(out, 0, (size_t)n * 3 * FFN * 4));
     if (!norm_weight) norm_weight = to_device(std::vector<float>(HIDDEN, 1.f));
     double plain = 0;
     for (int kind = 0; kind < 4; kind++) {

@@ -38,12 +38,6 @@ static void *random_device(size_t elements, float scale) {
     MUST(cudaGetLastError());
     return p;
 }
-template <typename V> static V *to_device(const std::vector<V> &x) {
-    V *p = nullptr;
-    MUST(cudaMalloc(&p, x.size() * sizeof(V)));
-    MUST(put(p, x.data(), x.size() * sizeof(V)));
-    return p;
-}
 
 static bool int8, four;
 static float code_scale = 0.02f;
