@@ -135,20 +135,17 @@ cudaError_t rv_cuda_few8(const rv_int8 *q, bool overlap, cudaStream_t stream);
 cudaError_t rv_cuda_few8_70(const rv_int8 *q, cudaStream_t stream);          /* few8_70.cu: the same for Volta, with act f16 */
 
 /* What lies in `room` for n rows of few8.cu: of each a list with room for RV_CUDA_INT8_CLOSE entries more than columns, and (starts) which of its entries
- * begins each of RV_CUDA_INT8_SLICES slices of columns, if there are any; from `columns` on, where that is asked for: which columns hold outliers, of all rows together, as long as they are
- * no more than RV_CUDA_INT8_BESIDE, how many they are, and behind that whether there is a row with any; a bit a column; room for a bit a row, all zero. */
-enum { RV_CUDA_INT8_CLOSE = 8, RV_CUDA_INT8_SLICES = 8,
-       RV_CUDA_INT8_BESIDE = 16 };       /* columns with outliers that a product of more rows has beside its tiles, at most */
-typedef struct rv_int8_room { void *rows; uint16_t *starts; uint32_t *list; int8_t *codes; uint32_t *columns; int32_t *n_columns; uint32_t *marked, *dense; } rv_int8_room;
+ * begins each of RV_CUDA_INT8_SLICES slices of columns, if there are any. */
+enum { RV_CUDA_INT8_CLOSE = 8, RV_CUDA_INT8_SLICES = 8 };
+typedef struct rv_int8_room { void *rows; uint16_t *starts; uint32_t *list; int8_t *codes; } rv_int8_room;
 static inline rv_int8_room rv_cuda_int8_room(void *room, int32_t n, int32_t pitch) {
     const uint64_t rows = ((uint64_t)n * 8 + 255) / 256 * 256, starts = (uint64_t)n * RV_CUDA_INT8_SLICES * sizeof(uint16_t),
                    list = (uint64_t)n * ((uint64_t)pitch + RV_CUDA_INT8_CLOSE) * sizeof(uint32_t);
     char *const at = (char *)room + rows, *const codes = at + starts + list;
-    uint32_t *const columns = (uint32_t *)(codes + (uint64_t)n * (uint64_t)pitch), *const marked = columns + RV_CUDA_INT8_BESIDE + 4;
-    return (rv_int8_room){ room, (uint16_t *)at, (uint32_t *)(at + starts), (int8_t *)codes, columns, (int32_t *)columns + RV_CUDA_INT8_BESIDE + 1, marked, marked + (pitch + 31) / 32 };
+    return (rv_int8_room){ room, (uint16_t *)at, (uint32_t *)(at + starts), (int8_t *)codes };
 }
-/* x (normed first where p.norm is) to codes, scales and outliers in `room`.  columns: also which columns hold outliers, of rows that each decide for themselves. */
-cudaError_t rv_cuda_quantise(const rv_int8 *q, bool columns, bool overlap, cudaStream_t stream);
+/* x (normed first where p.norm is) to codes, scales and outliers in `room`. */
+cudaError_t rv_cuda_quantise(const rv_int8 *q, bool overlap, cudaStream_t stream);
 
 /* Where row r of a part goes: block 0: to row first + r; else blocks of `block` rows, one every `stride`. */
 typedef struct rv_int8_place { int32_t first, block, stride; } rv_int8_place;

@@ -58,6 +58,7 @@ struct tile_queue {
 /* Waits until of the groups copied so far all but the newest stages - 1 have come. */
 static __device__ __forceinline__ void wait_stage(int32_t stages) {
     switch (stages) {
+    case 1: copies_wait<0>(); break;
     case 2: copies_wait<1>(); break;
     case 3: copies_wait<2>(); break;
     case 4: copies_wait<3>(); break;

@@ -62,7 +62,7 @@ template <typename T> static __device__ __forceinline__ void share_codes(const a
 
 /* What a block keeps in shared memory beside the ring. */
 template <int N8, int MT> struct shared8 {
-    int32_t codes, rows, near, outliers, normed, queue, columns, bytes;
+    int32_t codes, rows, near, outliers, normed, queue, bytes;
     __host__ __device__ shared8(const args8 &g, source from, int32_t element) {
         const bool shared = from != GLOBAL;
         codes = 2 * (int32_t)sizeof(sums_room<MT>) + g.a.stages * WARPS * code_stream<MT>::STAGE * 16;
@@ -71,8 +71,7 @@ template <int N8, int MT> struct shared8 {
         outliers = near + (shared && g.fused && g.a.n <= 2 ? g.a.n * NEAR * 4 : 0);
         normed = outliers + (shared && g.a.n <= 2 ? 2 * 2 * WARPS * TILE * (int32_t)sizeof(float) : 0);
         queue = normed + (from == WHOLE && g.a.norm ? g.a.n * g.a.cols * element : 0);
-        columns = queue + (int32_t)sizeof(tile_queue8);
-        bytes = columns + (N8 > 1 ? (int32_t)sizeof(outlier_columns<__half, MT * TILE, N8 * 8>) : 0);
+        bytes = queue + (int32_t)sizeof(tile_queue8);
     }
 };
 
@@ -97,8 +96,9 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
     tile_queue8 &tiles = *(tile_queue8 *)((char *)memory + at.queue);
     const bool takes = tile_queue::takes();
     code_stream<MT> w(g, tiles, ring, warp);
+    const int32_t at_first = N8 > 1 && g.kept ? g.kept : a.stages;       /* stages, before it is known whether sums of outliers need the others */
 #pragma unroll 1
-    for (int32_t i = 0; i < a.stages; i++) w.fetch(i);
+    for (int32_t i = 0; i < at_first; i++) w.fetch(i);
     int32_t taken = 0;
     if (takes)
         for (int32_t i = 0; i <= g.ahead; i++) tiles.of[i] = tiles.take(g, i);
@@ -110,9 +110,23 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
         wait_for_previous();
         __syncthreads();
     }
-    typedef outlier_columns<T, MT * TILE, N8 * 8> columns_beside;
-    columns_beside &columns = *(columns_beside *)((char *)memory + at.columns);
-    const int32_t found = N8 > 1 ? columns.begin(g) : 0;
+    outlier_merge<T, N8 * 8> merge = {};
+    merged_sums merged = {};
+    int32_t stages = a.stages;
+    if (N8 > 1 && g.kept) {
+        merge.begin(g, w.ring + g.kept * w.STAGE, warp, w.to);
+        if (lane == 0) sums[1].of[warp][0][0] = merge.here;
+        __syncthreads();
+#pragma unroll
+        for (int32_t k = 0; k < WARPS; k++) merged.warps |= (uint32_t)(sums[1].of[k][0][0] != 0) << k;
+        if (seldom(merged.warps)) {
+            stages = g.kept;
+            merged.of = (const float *)(ring + stages * w.STAGE);
+            merged.apart = a.stages * w.STAGE * 4;
+        } else
+#pragma unroll 1
+            for (int32_t i = g.kept; i < a.stages; i++) w.fetch(i);
+    }
     if (takes) taken = tiles.take(g, g.ahead + 1);     /* not while waiting: whoever comes in first would hoard tiles */
     const int32_t x_ld = SHARED ? g.shared_pitch : g.pitch;
     const int8_t *x = (SHARED ? (const int8_t *)memory + at.codes : g.codes) + lane / 4 * x_ld + lane % 4 * 16;
@@ -149,19 +163,19 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
         int32_t acc[N8][MT][4] = {};
         float scb[2] = {};
         mine8<HOW, MT>().scales(g, tile, scb);
-        typename columns_beside::asked beside;
-        if (N8 > 1) beside = columns.ask(g, tile, found);
+        if (N8 > 1 && seldom(merge.here)) merge.start_tile(g, tile);
         if (two && seldom(walk.here)) walk.start_tile(g.w_scale + tile * TILE, tile * TILE + walk.row() < a.rows);
         if (seldom(some)) walks.start_tile(g.w_scale + tile * MT * TILE, tile * MT * TILE + walks.row() < a.rows);
         if (!SHARED) load_x(w.from);
         for (int32_t step = w.from; step < w.to; step++) {
-            wait_stage(a.stages);
+            wait_stage(stages);
             if (SHARED) load_x(step);
             if (two && seldom(walk.here)) walk.step(w.ring + stage * w.STAGE, (step + 1) * DEPTH8, code_column);
             if (seldom(some) && walks.here) walks.step(w.ring + stage * w.STAGE, (step + 1) * DEPTH8, code_column);
+            if (N8 > 1 && seldom(merge.here)) merge.step(w.ring + stage * w.STAGE, (step + 1) * DEPTH8);
             multiply_step<N8, MT>(acc, w.ring + stage * w.STAGE, b, [&] {
                 w.fetch(stage);
-                if (++stage == a.stages) stage = 0;
+                if (++stage == stages) stage = 0;
             });
             if (!SHARED) load_x(step + 1);
         }
@@ -169,15 +183,14 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
         float *const more = of_two + turn * 2 * WARPS * TILE;
         if (two) more[(warp * 2 + walk.n()) * TILE + walk.row()] = walk.sum;
         if (seldom(some)) walks.leave(of_some + warp * walks.ROWS * walks.WIDE, a.n);
-        if (N8 > 1 && seldom(found)) columns.put(beside);
 #pragma unroll
         for (int32_t j = 0; j < N8; j++, turn ^= !some)
             if (j * 8 < a.n) {
-                if constexpr (N8 > 1) finish_tile8<T, O, HOW, MT>(g, sums[turn], acc[j], tile, j * 8, rows, scb, column_sums<columns_beside>{ columns, found });
+                if constexpr (N8 > 1) finish_tile8<T, O, HOW, MT>(g, sums[turn], acc[j], tile, j * 8, rows, scb, merged);
                 else finish_tile8<T, O, HOW, MT>(g, sums[turn], acc[j], tile, j * 8, rows, scb,
                                                  two ? outlier_sums{ more, 2, TILE } : outlier_sums{ some ? of_some : NULL, walks.ROWS, walks.WIDE });
             }
-        if (some || (N8 > 1 && seldom(found)) || (N8 > 2 && (a.n + 7) / 8 % 2)) __syncthreads();     /* the next tile begins with the room that this one ended with */
+        if (some || (N8 > 1 && seldom(merged.warps)) || (N8 > 2 && (a.n + 7) / 8 % 2)) __syncthreads();     /* the next tile begins with the room that this one ended with */
         if (takes) taken = tiles.take(g, i + g.ahead + 2);
     }
     tile_queue::done(a);
@@ -191,17 +204,19 @@ static cudaError_t launch(args8 g, int32_t multiprocessors, bool overlap, cudaSt
     auto kernel = few8_kernel<T, O, HOW, N8, MT, FROM>;
     args &a = g.a;
     const int32_t stage = WARPS * code_stream<MT>::STAGE * 16, slice = (g.pitch + DEPTH8 - 1) / DEPTH8 / WARPS;
-    const bool half = overlap && N8 <= 4 && !(MT == 2 && FROM != GLOBAL);       /* with codes of rows beside them larger tiles want all of it */
+    a.tiles = (a.rows + MT * TILE - 1) / (MT * TILE);
+    /* With codes of rows beside them larger tiles want all of it; and a block of many rows that is alone on its multiprocessor anyway can have it. */
+    const bool half = overlap && N8 <= 4 && !(MT == 2 && FROM != GLOBAL) && !(N8 > 1 && a.tiles <= multiprocessors);
     int32_t room = 0;
     cudaError_t e = room_of(half, &room);
     a.stages = 0;
     const int32_t fixed = shared8<N8, MT>(g, FROM, (int32_t)sizeof(T)).bytes;
-    a.tiles = (a.rows + MT * TILE - 1) / (MT * TILE);
     a.stages = (room - fixed) / stage < MOST_STAGES ? (room - fixed) / stage : MOST_STAGES;
     if (!e && a.stages < LEAST_STAGES) {
         if constexpr (MT == 2 && FROM == WHOLE) return launch<T, O, HOW, N8, 1, FROM>(g, multiprocessors, overlap, stream);       /* multiprocessors of 100 KB */
         e = cudaErrorInvalidValue;
     }
+    if (N8 > 1 && g.threshold != 0 && a.stages > outlier_merge<T, N8 * 8>::STAGES) g.kept = a.stages - outlier_merge<T, N8 * 8>::STAGES;
     /* A warp asks for weights `stages` steps ahead, into tiles that must be known by then. */
     const int32_t blocks = blocks_of(a.tiles, a.n, half, multiprocessors);
     g.ahead = slice > 1 ? 1 + a.stages / slice : 1;
@@ -249,13 +264,12 @@ cudaError_t rv_cuda_few8(const rv_int8 *q, bool overlap, cudaStream_t stream) {
     const rv_few *p = &q->p;
     const int32_t n = p->x.rows;
     const rv_int8_room room = rv_cuda_int8_room(q->room, n, q->pitch);
-    const bool columns = n > WALKED && !(q->rules.by_call && q->call.rows > 1);
     args8 g = { { p->x.data, p->w, p->out.data, p->x.ld, p->out.ld, NULL, p->row_scale, p->norm, p->scale, p->eps, n, p->rows, p->cols, 0, 0, p->turn },
-                q->w_scale, p->bias, room.codes, (int8_row *)room.rows, room.list, room.starts, columns ? room.columns : NULL, room.n_columns, q->rules.threshold, q->pitch, shared_pitch(q->pitch), 1, false };
+                q->w_scale, p->bias, room.codes, (int8_row *)room.rows, room.list, room.starts, q->rules.threshold, q->pitch, shared_pitch(q->pitch), 1, false, 0 };
     if (p->norm && p->cols > RV_CUDA_NORM_MOST) return cudaErrorInvalidValue;
     g.fused = n <= q->fused && n * q->pitch <= SHARED_X && (q->call.rows == 1 || !q->rules.by_call) && (p->norm ? p->cols % 8 == 0 : is_aligned(p->x));
     if (!g.fused) {
-        cudaError_t e = rv_cuda_quantise(q, columns, overlap, stream);
+        cudaError_t e = rv_cuda_quantise(q, overlap, stream);
         if (e) return e;
         g.a.norm = NULL;
     }

@@ -18,11 +18,10 @@ struct args8 {
     int8_row *rows;
     uint32_t *list;                      /* [n x (pitch + RV_CUDA_INT8_CLOSE)]: every block that quantises writes the same */
     const uint16_t *starts;              /* rv_int8_room's                                      */
-    const uint32_t *columns;             /* or NULL: which columns hold outliers, where they are RV_CUDA_INT8_BESIDE at most */
-    const int32_t *n_columns;
     float threshold;
     int32_t pitch, shared_pitch, ahead;  /* ahead: tiles after the one worked on that are known */
     bool fused;                          /* each block quantises x itself                       */
+    int32_t kept;                        /* of more than WALKED rows: stages that are left where outlier_merge has its sums in the others; 0: they have no room */
 };
 
 /* As few.cuh's, further ahead: a tile is few steps long.  The first `ahead` are fixed, so that copies begin at once. */
@@ -37,8 +36,9 @@ struct tile_queue8 {
 /* The first step of a warp's slice. */
 static __host__ __device__ __forceinline__ constexpr int32_t slice8(int32_t pitch, int32_t warp) { return slice_start((pitch + DEPTH8 - 1) / DEPTH8, warp); }
 
-/* Where 16-byte column c of a row lies in its line, so that no two lanes meet in a bank. */
-static __device__ __forceinline__ int32_t code_column(int32_t row, int32_t c) { return c ^ (row & 1) * 4; }
+/* Where 16-byte column c of a row lies in its line, so that no two lanes meet in a bank: not those that read two rows' columns c .. c + 3, and not those that read
+ * one column of eight rows. */
+static __device__ __forceinline__ int32_t code_column(int32_t row, int32_t c) { return c ^ ((row & 1) * 4 | (row >> 1 & 3)); }
 
 /* The place up to which a warp has asked for codes: tile after tile, in each the steps of its slice. */
 template <int MT> struct code_stream {
@@ -65,11 +65,12 @@ template <int MT> struct code_stream {
         if (tile < g.a.tiles && from < to) {
             const int32_t c = lane % 8, r = lane / 8, rows = step * DEPTH8 + c * 16 < g.pitch ? g.a.rows - tile * ROWS - r : 0;
             const int64_t four_rows = 4 * (int64_t)g.pitch;
-            const uint32_t at = shared_address(ring + stage * STAGE + r * 8 + code_column(r, c));
+            const uint4 *const lines = ring + stage * STAGE + r * 8;
+            const uint32_t at[2] = { shared_address(lines + code_column(r, c)), shared_address(lines + code_column(r + 4, c)) };
             const char *w = next;
 #pragma unroll
             for (int32_t i = 0; i < ROWS / 4; i++, w += four_rows)
-                copy16_once(at + (uint32_t)i * 512, i * 4 < rows ? (const void *)w : g.a.w, i * 4 < rows, policy);
+                copy16_once(at[i % 2] + (uint32_t)i * 512, i * 4 < rows ? (const void *)w : g.a.w, i * 4 < rows, policy);
             next += DEPTH8;
             if (++step == to) {
                 step = from;
@@ -232,6 +233,102 @@ template <typename T, int MT> struct outlier_rows {
     }
 };
 
+/* The same of more activation rows, by the column, too: a lane has a row of the tile, and of one activation row in 32 the entries that come next.  Sums are in shared memory,
+ * since which row's it is that a column is added to is not known before: in the last stages of the warp's ring, which then has so many less. */
+template <typename T, int ROWS> struct outlier_merge {
+    enum { WIDE = 2 * TILE, SETS = (ROWS + 31) / 32, STAGE_FLOATS = code_stream<2>::STAGE * 4, STAGES = (ROWS * WIDE + STAGE_FLOATS - 1) / STAGE_FLOATS, AT_ONCE = 4 };
+    const uint32_t *list[SETS];          /* the slice's entries of this lane's activation rows  */
+    uint32_t first[SETS][2], entry[SETS][2];                /* the slice's first two; the next two */
+    int32_t at[SETS];                    /* behind those                                        */
+    float scb, *sums;                    /* of this lane: [activation row][WIDE]                */
+    bool here;                           /* there is one in the slice                           */
+
+    static __device__ __forceinline__ int32_t lane() { return (int32_t)threadIdx.x % 32; }
+    /* The column that comes next. */
+    __device__ __forceinline__ uint32_t column() const {
+        int32_t c = column_of(entry[0][0]);
+#pragma unroll
+        for (int32_t s = 1; s < SETS; s++) c = min(c, column_of(entry[s][0]));
+        return __reduce_min_sync(~0u, (uint32_t)c);
+    }
+    __device__ __forceinline__ void rewind() {
+#pragma unroll
+        for (int32_t s = 0; s < SETS; s++) entry[s][0] = first[s][0], entry[s][1] = first[s][1], at[s] = 2;
+    }
+    /* The slice ends before step `to`; room: STAGES of the warp's ring. */
+    __device__ __forceinline__ void begin(const args8 &g, uint4 *room, int32_t warp, int32_t to) {
+        sums = (float *)room + lane();
+#pragma unroll
+        for (int32_t s = 0; s < SETS; s++) {
+            const int32_t r = s * 32 + lane();
+            const bool mine = r < g.a.n && r < ROWS;
+            const int32_t outliers = mine ? __ldcg(&g.rows[r].outliers) : 0, start = mine ? __ldcg(g.starts + r * SLICES + warp) : 0;
+            list[s] = g.list + (int64_t)r * (g.pitch + RV_CUDA_INT8_CLOSE) + (outliers ? start : 0);
+            first[s][0] = outliers ? __ldcg(list[s]) : ~0u;
+            first[s][1] = outliers ? __ldcg(list[s] + 1) : ~0u;
+        }
+        rewind();
+        here = column() < (uint32_t)(to * DEPTH8);
+    }
+    __device__ __forceinline__ void start_tile(const args8 &g, int32_t tile) {
+        const int32_t row = tile * WIDE + lane();
+        rewind();
+#pragma unroll 4
+        for (int32_t r = 0; r < g.a.n; r++) sums[r * WIDE] = 0;
+        scb = row < g.a.rows ? __ldg(g.w_scale + row) : 0.f;
+    }
+    /* Adds a weight times the values of lanes that are due to their rows' sums, from the first on. */
+    static __device__ __forceinline__ void add(float *to, uint32_t due, float w, float value) {
+        if (!(due & (due - 1))) {        /* one, mostly, where rows have columns of their own   */
+            if (!due) return;
+            const int32_t of = __ffs((int32_t)due) - 1;
+            to[of * WIDE] = __fmaf_rn(__shfl_sync(~0u, value, of), w, to[of * WIDE]);
+            return;
+        }
+#pragma unroll 1
+        for (int32_t left = __popc(due); left > 0; left -= AT_ONCE) {
+            float old[AT_ONCE];
+            int32_t of[AT_ONCE];
+#pragma unroll
+            for (int32_t i = 0; i < AT_ONCE; i++) {
+                of[i] = i < left ? __ffs((int32_t)due) - 1 : 0;
+                due &= due - 1;
+                old[i] = to[of[i] * WIDE];
+            }
+#pragma unroll
+            for (int32_t i = 0; i < AT_ONCE; i++) {
+                const float v = __shfl_sync(~0u, value, of[i]);
+                if (i < left) to[of[i] * WIDE] = __fmaf_rn(v, w, old[i]);
+            }
+        }
+    }
+    /* Which column comes next is asked before the weight of this one is there. */
+    __device__ __forceinline__ void step(const uint4 *stage, int32_t end) {
+        const int8_t *const codes = (const int8_t *)(stage + lane() * 8);
+#pragma unroll 1
+        for (uint32_t c = column(), after; c < (uint32_t)end; c = after) {
+            const int32_t k = (int32_t)c % DEPTH8, code = codes[code_column(lane(), k / 16) * 16 + k % 16];
+            uint32_t due[SETS];
+            float value[SETS];
+#pragma unroll
+            for (int32_t s = 0; s < SETS; s++) {
+                const bool mine = column_of(entry[s][0]) == (int32_t)c;
+                due[s] = __ballot_sync(~0u, mine);
+                value[s] = value_of<T>(entry[s][0]);
+                if (mine) {
+                    entry[s][0] = entry[s][1];
+                    if (entry[s][1] != ~0u) entry[s][1] = __ldcg(list[s] + at[s]++);
+                }
+            }
+            after = column();
+            const float w = to_f32(int8_weight<T>((float)code, scb));
+#pragma unroll
+            for (int32_t s = 0; s < SETS; s++) add(sums + s * 32 * WIDE, due[s], w, value[s]);
+        }
+        __syncwarp();
+    }
+};
+
 enum { LOOKED_AT = 8 };                  /* outliers whose weights are asked for at once        */
 
 /* The same of a whole row of weights, from memory.  AHEAD: entries are asked for while weights of those before them are on their way, which wants registers. */
@@ -268,80 +365,6 @@ static __device__ __noinline__ float outlier_sum(const uint32_t *list, int32_t o
     }
     return all + part;
 }
-
-/* The same of more activation rows than are walked, where they all have outliers in few columns: weights in these are asked for before a tile is multiplied, and each row has
- * all columns, with zeros where it has no outlier, which change no sum.  As many columns as leave the ring its stages where two blocks share a multiprocessor. */
-template <typename T, int WIDE, int ROWS> struct outlier_columns {
-    enum { MT = WIDE / TILE, OF = THREADS / WIDE, HALF = ((228 << 10) / 2) - (1 << 10) /* bytes of such a block */,
-           LEFT = (HALF - 2 * (int)sizeof(sums_room<MT>) - (int)sizeof(tile_queue8)) % (WARPS * code_stream<MT>::STAGE * 16), FIT = (LEFT - 4) / (WIDE + ROWS * 2 + 2),
-           MOST = ROWS > 32 || FIT > RV_CUDA_INT8_BESIDE ? (int)RV_CUDA_INT8_BESIDE : FIT, EACH = (MOST + OF - 1) / OF };
-    uint32_t begins;                     /* a bit a column: the first in its slice              */
-    T x[MOST][ROWS];
-    uint16_t column[MOST];
-    int8_t w[MOST][WIDE];
-
-    /* All threads: how many columns; 0: none, or too many. */
-    __device__ __forceinline__ int32_t begin(const args8 &g) {
-        const int32_t me = (int32_t)threadIdx.x, found = g.columns ? __ldcg(g.n_columns) : 0;
-        if (found == 0 || found > MOST) return 0;
-        if (me < found) column[me] = (uint16_t)__ldcg(g.columns + me);
-        for (int32_t i = me; i < MOST * ROWS; i += THREADS) x[i / ROWS][i % ROWS] = T(0.f);
-        __syncthreads();
-        if (me == 0) {
-            int32_t slice = 0;
-            begins = 0;
-            for (int32_t c = 0; c < found; c++) {
-                const int32_t before = slice;
-                while (column[c] >= slice8(g.pitch, slice + 1) * DEPTH8) slice++;
-                if (slice != before) begins |= 1u << c;
-            }
-        }
-        for (int32_t i = me; i < g.a.n * MOST; i += THREADS) {
-            const int32_t r = i / MOST, e = i % MOST;
-            if (e >= __ldcg(&g.rows[r].outliers)) continue;
-            const uint32_t entry = __ldcg(g.list + (int64_t)r * (g.pitch + RV_CUDA_INT8_CLOSE) + e);
-            for (int32_t c = 0; c < found; c++)
-                if (column[c] == column_of(entry)) x[c][r] = T(value_of<T>(entry));
-        }
-        return found;
-    }
-    /* A thread's codes of a tile. */
-    struct asked { int32_t code[EACH]; };
-    __device__ __forceinline__ asked ask(const args8 &g, int32_t tile, int32_t found) const {
-        const int32_t row = tile * WIDE + (int32_t)threadIdx.x % WIDE, first = (int32_t)threadIdx.x / WIDE;
-        asked a = {};
-#pragma unroll
-        for (int32_t k = 0; k < EACH; k++)
-            if (first + k * OF < found && row < g.a.rows) a.code[k] = __ldg((const int8_t *)g.a.w + (int64_t)row * g.pitch + column[first + k * OF]);
-        return a;
-    }
-    __device__ __forceinline__ void put(const asked &a) {
-#pragma unroll
-        for (int32_t k = 0; k < EACH; k++)
-            if ((int32_t)threadIdx.x / WIDE + k * OF < MOST) w[threadIdx.x / WIDE + k * OF][threadIdx.x % WIDE] = (int8_t)a.code[k];
-    }
-    __device__ __forceinline__ float sum(int32_t row, int32_t n, int32_t found, float scb) const {
-        enum { AT_A_TIME = 4 };
-        float all = 0, part = 0;
-#pragma unroll 1
-        for (int32_t c = 0; c < found; c += AT_A_TIME) {
-            float of_w[AT_A_TIME], of_x[AT_A_TIME];
-#pragma unroll
-            for (int32_t u = 0; u < AT_A_TIME; u++) {
-                const int32_t k = min(c + u, found - 1);
-                of_w[u] = to_f32(int8_weight<T>((float)w[k][row], scb));
-                of_x[u] = to_f32(x[k][n]);
-            }
-#pragma unroll
-            for (int32_t u = 0; u < AT_A_TIME; u++) {
-                if (c + u >= found) break;
-                if (begins >> (c + u) & 1) all += part, part = 0;
-                part = __fmaf_rn(of_x[u], of_w[u], part);
-            }
-        }
-        return all + part;
-    }
-};
 
 /* ---- results ---- */
 
@@ -385,12 +408,20 @@ struct outlier_sums {
         return all;
     }
 };
-template <typename C> struct column_sums {
+/* The same of outlier_merge: of warps that have some. */
+struct merged_sums {
     static constexpr bool AHEAD = true;
-    const C &of;
-    int32_t found;
-    __device__ __forceinline__ bool there() const { return found != 0; }
-    __device__ __forceinline__ float sum(int32_t row, int32_t, int32_t n, float scb) const { return of.sum(row, n, found, scb); }
+    const float *of;
+    int32_t apart;                       /* floats from one warp's to the next one's            */
+    uint32_t warps;
+    __device__ __forceinline__ bool there() const { return of != NULL; }
+    __device__ __forceinline__ float sum(int32_t row, int32_t, int32_t n, float) const {
+        float all = 0;
+#pragma unroll
+        for (int32_t k = 0; k < WARPS; k++)
+            if (warps >> k & 1) all += of[k * apart + n * 2 * TILE + row];
+        return all;
+    }
 };
 
 /* Adds up the warps' sums of rows n0 .. n0 + 7 and writes what becomes of them.  rows: of the activations.  more: what their outliers

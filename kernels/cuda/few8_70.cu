@@ -183,7 +183,7 @@ cudaError_t rv_cuda_few8_70(const rv_int8 *q, cudaStream_t stream) {
     const bool fused = n <= q->fused && n * q->pitch <= SHARED_X && (q->call.rows == 1 || !q->rules.by_call) && (p->norm ? p->cols % PIECE == 0 : aligned);
     if (p->act != RV_F16 || (p->norm && p->cols > RV_CUDA_NORM_MOST)) return cudaErrorInvalidValue;
     if (!fused) {
-        cudaError_t e = rv_cuda_quantise(q, false, false, stream);
+        cudaError_t e = rv_cuda_quantise(q, false, stream);
         if (e) return e;
     }
     if (n > 16) return many8_70(p, g, stream);

@@ -4,7 +4,7 @@
  */
 #include "kernels/cuda/few.cuh"
 #include "kernels/cuda/int8.cuh"
-#include "kernels/cuda/int8_many.h"
+#include "kernels/cuda/int8_many.cuh"
 
 /* ---- weights ---- */
 
@@ -95,16 +95,12 @@ struct quantise_args {
     int32_t listed, list_ld;             /* how many entries of a row, at most; from one row to the next */
     int32_t most;                        /* outliers of a row that is not dense                 */
     bool tells;                          /* marks get a row's outliers, too, and which rows are dense */
-    bool gathers;                        /* the last block makes lists of marks and wipes them  */
-    uint32_t *dense;                     /* of those, or NULL: dense rows, a bit a row          */
+    bool wipes;                          /* the last block wipes marks                          */
     void *outliers;                      /* dense rows' values                                  */
     uint16_t *starts;                    /* or NULL                                             */
     uint32_t *marks;                     /* or NULL: int8_many.h                                */
     int32_t words, pitch;                /* words: of marks                                     */
     void *h;                             /* or NULL: where normed rows go, too                  */
-    uint32_t *columns;                   /* or NULL: of the outliers of all rows, ascending     */
-    uint32_t *marked;                    /* and as bits                                         */
-    int32_t *n_columns;
     float threshold;
     bool by_call, aligned;
     const void *call;                    /* by_call: rows that decide                           */
@@ -145,30 +141,6 @@ static __device__ __forceinline__ void set_bits(uint32_t *word, uint32_t bits, u
 }
 
 static __device__ __forceinline__ uint32_t *dense_marks(const quantise_args &q) { return q.marks + (q.words + RV_CUDA_MARKS_DENSE); }
-
-/* The last block to be done has all marks: their list, and then they are wiped.  marked: this block has set some, or read them. */
-static __device__ __forceinline__ void gather_marks(const quantise_args &q, int32_t *shared, bool marked) {
-    __shared__ bool last;
-    int32_t *done = (int32_t *)(q.marks + q.words);
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        if (marked) __threadfence();     /* for the whole block, which has met                  */
-        last = atomicAdd(done, 1) == (int32_t)gridDim.x - 1;
-    }
-    __syncthreads();
-    if (!last) return;
-    if (q.columns) {
-        /* Nobody reads a list of more, unless it is that of every row. */
-        auto place = [&](int32_t all, int32_t i) { return q.by_call || all <= RV_CUDA_INT8_BESIDE ? q.columns + i : NULL; };
-        const int32_t n = write_list(q.marks, q.words, place, shared, [](int32_t) { return 0; });
-        if (threadIdx.x == 0) q.n_columns[0] = n, q.n_columns[1] = __ldcg(done + 1), done[1] = 0;
-        for (int32_t i = (int32_t)threadIdx.x; i < ((int32_t)gridDim.x + 255) / 256 * 8; i += QUANTISERS) q.dense[i] = __ldcg(dense_marks(q) + i), dense_marks(q)[i] = 0;
-        for (int32_t i = (int32_t)threadIdx.x; i < q.words; i += QUANTISERS) q.marked[i] = __ldcg(q.marks + i);
-        __syncthreads();
-    }
-    for (int32_t i = (int32_t)threadIdx.x; i < q.words; i += QUANTISERS) q.marks[i] = 0;
-    if (threadIdx.x == 0) *done = 0;
-}
 
 /* Of marks, what a row's outliers are held against: it is asked for before they are known. */
 struct seen_marks {
@@ -309,11 +281,14 @@ template <typename T, bool NORM, int N> static __global__ void __launch_bounds__
     if (threadIdx.x == 0) q.rows[r] = row;
     if (q.tells && row.outliers) tell_outliers(q, seen, r, row.outliers, (const uint8_t *)room + int8_marks_at(), piece);
     if (q.starts && row.outliers) tell_starts((const uint32_t *)((char *)room + int8_marks_at()), (q.pitch + 127) / 128, q.starts + r * SLICES);
-    if (q.gathers) gather_marks(q, (int32_t *)room, row.outliers || q.by_call);
+    if (!q.wipes) return;
+    __shared__ int32_t last;
+    __syncthreads();
+    wipe_marks(q.marks, q.pitch, q.a.n, (int32_t)threadIdx.x, QUANTISERS, &last, [] { __syncthreads(); });
 }
 
 template <typename T> static cudaError_t quantise(const quantise_args &q, bool overlap, cudaStream_t stream) {
-    const int32_t a_thread = q.by_call || (!q.aligned && !q.a.norm) || !q.tells ? 0 : (q.pitch / PIECE + QUANTISERS - 1) / QUANTISERS;
+    const int32_t a_thread = q.by_call || (!q.aligned && !q.a.norm) ? 0 : (q.pitch / PIECE + QUANTISERS - 1) / QUANTISERS;
     const bool in_pieces = a_thread > 0 && a_thread <= PIECES_HELD;
     const int32_t bytes = int8_shared_bytes(q.pitch) + (q.a.norm || in_pieces ? q.pitch * (int32_t)sizeof(T) : 0);
     const dim3 grid((unsigned)q.a.n);
@@ -328,8 +303,8 @@ template <typename T> static cudaError_t quantise(const quantise_args &q, bool o
     return launch_kernel(kernel, grid, QUANTISERS, (size_t)bytes, overlap, stream, q);
 }
 
-/* few, many: whichever it is for; few with `columns` or without. */
-static cudaError_t quantise_to(const rv_int8 *q, const rv_int8_room *few, bool columns, const rv_int8_many *many, bool overlap, cudaStream_t stream) {
+/* few, many: whichever it is for. */
+static cudaError_t quantise_to(const rv_int8 *q, const rv_int8_room *few, const rv_int8_many *many, bool overlap, cudaStream_t stream) {
     const rv_few *p = &q->p;
     const bool by_call = q->rules.by_call && q->call.rows > 1 && q->rules.threshold != 0;
     quantise_args a = {};
@@ -341,13 +316,12 @@ static cudaError_t quantise_to(const rv_int8 *q, const rv_int8_room *few, bool c
     a.listed = a.list_ld = a.most = many ? rv_cuda_int8_listed(q->pitch) : q->pitch + RV_CUDA_INT8_CLOSE;
     if (many && by_call) a.listed = 0;
     if (few) a.starts = few->starts;
-    a.marks = by_call || many || columns ? (uint32_t *)q->marks : NULL;
+    a.marks = by_call || many ? (uint32_t *)q->marks : NULL;
     a.words = (q->pitch + 31) / 32;
     a.pitch = q->pitch;
-    a.tells = many || columns;
-    a.gathers = !many && a.marks;
+    a.tells = many;
+    a.wipes = !many && by_call;
     if (many) a.outliers = many->outliers, a.h = many->h;
-    else if (columns) a.dense = few->dense, a.columns = few->columns, a.marked = few->marked, a.n_columns = few->n_columns;      /* no row is dense: a list holds them all */
     a.threshold = q->rules.threshold;
     a.by_call = by_call;
     a.aligned = (uintptr_t)p->x.data % 16 == 0 && p->x.ld % PIECE == 0 && p->cols % PIECE == 0;
@@ -355,13 +329,13 @@ static cudaError_t quantise_to(const rv_int8 *q, const rv_int8_room *few, bool c
     return p->act == RV_BF16 ? quantise<__nv_bfloat16>(a, overlap, stream) : quantise<__half>(a, overlap, stream);
 }
 
-cudaError_t rv_cuda_quantise(const rv_int8 *q, bool columns, bool overlap, cudaStream_t stream) {
+cudaError_t rv_cuda_quantise(const rv_int8 *q, bool overlap, cudaStream_t stream) {
     const rv_int8_room room = rv_cuda_int8_room(q->room, q->p.x.rows, q->pitch);
-    return quantise_to(q, &room, columns, NULL, overlap, stream);
+    return quantise_to(q, &room, NULL, overlap, stream);
 }
 
 cudaError_t rv_cuda_quantise_many(const rv_int8 *q, const rv_int8_many *room, bool overlap, cudaStream_t stream) {
-    return quantise_to(q, NULL, false, room, overlap, stream);
+    return quantise_to(q, NULL, room, overlap, stream);
 }
 
 RV_CUDA_CLAMPED(int8)

@@ -11,7 +11,8 @@
 extern "C" {
 #endif
 
-enum { RV_CUDA_INT8_CUTS = 10 };
+enum { RV_CUDA_INT8_CUTS = 10,
+       RV_CUDA_INT8_BESIDE = 16 };       /* columns with outliers that a product has beside its tiles, at most */
 
 /* rv_cuda_int8_room for more rows.  A row's outliers are listed, as long as they are no more than
  * rv_cuda_int8_listed (none, where all rows have the same); a row of more is `dense`: then `outliers` has its values, zeros where it has no outlier.
