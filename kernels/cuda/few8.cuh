@@ -117,8 +117,8 @@ static __device__ __forceinline__ bool seldom(bool x) { return __builtin_expect(
  * are in shared memory for the product: those of row lane % 16 of a tile. */
 template <typename T> struct outlier_walk {
     const uint32_t *list;
-    int32_t first, at;                   /* entry of the slice; the next one                    */
-    uint32_t first_entry, entry;
+    int32_t first, at;                   /* entry of the slice; the one behind `next`           */
+    uint32_t first_entry, first_next, entry, next;
     float scb, sum;
     bool here;                           /* for any lane: there is one in the slice             */
 
@@ -132,6 +132,7 @@ template <typename T> struct outlier_walk {
 #pragma unroll
         for (int m = 1; m < TILE; m *= 2) first += __shfl_xor_sync(~0u, first, m);
         first_entry = outliers ? list[first] : ~0u;
+        first_next = first_entry == ~0u ? ~0u : list[first + 1];
         here = __any_sync(~0u, column_of(first_entry) < to * DEPTH8);
     }
     /* The same of one activation row, of whose outliers, fewer than 32 and in any order, lane i has the i-th (else ~0).  room: the warp's, 32 entries of shared memory. */
@@ -150,21 +151,24 @@ template <typename T> struct outlier_walk {
         list = room;
         first = 0;
         first_entry = n() ? ~0u : room[0];
+        first_next = first_entry == ~0u ? ~0u : room[1];
     }
     /* of: the tile's first scale. */
     __device__ __forceinline__ void start_tile(const float *of, bool valid) {
-        at = first;
+        at = first + 2;
         entry = first_entry;
+        next = first_next;
         sum = 0;
         scb = here && valid ? __ldg(of + row()) : 0.f;
     }
     /* The step that ends before column `end`.  place(row, c): where 16-byte column c of a row lies in its line. */
     template <typename P> __device__ __forceinline__ void step(const uint4 *stage, int32_t end, P place) {
         while (column_of(entry) < end) {
-            const int32_t k = column_of(entry) % DEPTH8;
-            const int8_t code = ((const int8_t *)(stage + row() * 8 + place(row(), k / 16)))[k % 16];
-            sum = __fmaf_rn(value_of<T>(entry), to_f32(int8_weight<T>((float)code, scb)), sum);
-            entry = list[++at];
+            const int32_t k = column_of(entry) % DEPTH8, code = ((const int8_t *)(stage + row() * 8 + place(row(), k / 16)))[k % 16];
+            const float value = value_of<T>(entry);
+            entry = next;
+            if (next != ~0u) next = list[at++];
+            sum = __fmaf_rn(value, to_f32(int8_weight<T>((float)code, scb)), sum);
         }
         __syncwarp();
     }
