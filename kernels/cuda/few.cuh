@@ -14,6 +14,13 @@ enum { WARPS = 8, THREADS = WARPS * 32, TILE = 16, DEPTH = 64 /* k a step: a row
        HELD = 16,                                      /* of a row that is normed, a thread's in registers        */
        SHARED_X = 32 << 10 };                          /* bytes of activations worth room that weights could have */
 
+/* Blocks that share a multiprocessor, where launches overlap. */
+#if defined __CUDA_ARCH__ && __CUDA_ARCH__ < 900
+enum { BLOCKS_AT_ONCE = 1 };
+#else
+enum { BLOCKS_AT_ONCE = 2 };
+#endif
+
 struct args {
     const void *x, *w;
     void *out;
@@ -213,6 +220,10 @@ static __device__ __forceinline__ void finish_tile(const args &a, sums_room<MT> 
     const int32_t most = half && n > RV_CUDA_NORM_ROWS && tiles > multiprocessors ? 2 * multiprocessors : multiprocessors;
     return tiles < most ? tiles : most;
 }
+
+/* Whether n rows of activations come through the ring, as weights do, instead of being asked for a step ahead, which is less than they are on their way.  Then a block has all of a
+ * multiprocessor's shared memory: so not where some of them would have two tiles and others one. */
+[[maybe_unused]] static bool by_ring(int32_t n, int32_t tiles, int32_t multiprocessors) { return n > 32 || tiles <= multiprocessors || tiles >= 4 * multiprocessors; }
 
 /* Shared memory that a block may take: half a multiprocessor's where the next launch comes in beside it, else all that a block can have. */
 [[maybe_unused]] static cudaError_t room_of(bool half, int32_t *bytes) {

@@ -6,7 +6,7 @@
 #include "kernels/cuda/few8.cuh"
 #include "kernels/cuda/int8_held.cuh"
 
-enum source { GLOBAL, WHOLE, HELD_ROWS };      /* where codes come from: read as they lie; made in or copied to shared memory; the same of short rows */
+enum source { ASKED, WHOLE, HELD_ROWS, RING };        /* where codes come from: as few.cu's; WHOLE may make them; HELD_ROWS: the same of short rows */
 
 static __device__ __forceinline__ uint32_t *far_list(const args8 &g, int32_t r) { return g.list + (int64_t)r * (g.pitch + RV_CUDA_INT8_CLOSE); }
 
@@ -61,11 +61,11 @@ template <typename T> static __device__ __forceinline__ void share_codes(const a
 }
 
 /* What a block keeps in shared memory beside the ring. */
-template <int N8, int MT> struct shared8 {
+template <int MT, int STAGE> struct shared8 {
     int32_t codes, rows, near, outliers, normed, queue, bytes;
     __host__ __device__ shared8(const args8 &g, source from, int32_t element) {
-        const bool shared = from != GLOBAL;
-        codes = 2 * (int32_t)sizeof(sums_room<MT>) + g.a.stages * WARPS * code_stream<MT>::STAGE * 16;
+        const bool shared = from == WHOLE || from == HELD_ROWS;
+        codes = 2 * (int32_t)sizeof(sums_room<MT>) + g.a.stages * WARPS * STAGE * 16;
         rows = codes + (shared ? g.a.n * g.shared_pitch : 0);
         near = rows + (shared ? (g.a.n + 1) / 2 * 16 : 0);
         outliers = near + (shared && g.fused && g.a.n <= 2 ? g.a.n * NEAR * 4 : 0);
@@ -83,22 +83,23 @@ static __device__ __forceinline__ bool any_outliers(const int8_row *rows, int32_
 
 /* N8: groups of 8 activation rows.  MT: a tile's 16-row operands.  FROM: where their codes come from. */
 template <typename T, typename O, int HOW, int N8, int MT, source FROM>
-static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(const args8 g) {
+static __global__ void __launch_bounds__(THREADS, N8 <= 4 && FROM != RING ? BLOCKS_AT_ONCE : 1) few8_kernel(const args8 g) {
     extern __shared__ uint4 memory[];
     let_next_start();
-    constexpr bool SHARED = FROM != GLOBAL;
+    constexpr bool SHARED = FROM == WHOLE || FROM == HELD_ROWS;
+    typedef code_stream<MT, FROM == RING ? N8 * 8 : 0> weights;
     const args &a = g.a;
     const int32_t warp = (int32_t)threadIdx.x / 32, lane = (int32_t)threadIdx.x % 32;
-    const shared8<N8, MT> at(g, FROM, (int32_t)sizeof(T));
+    const shared8<MT, weights::STAGE> at(g, FROM, (int32_t)sizeof(T));
     sums_room<MT> *sums = (sums_room<MT> *)memory;
     uint4 *ring = memory + 2 * sizeof(sums_room<MT>) / 16;
     int8_row *rows = SHARED ? (int8_row *)((char *)memory + at.rows) : g.rows;
     tile_queue8 &tiles = *(tile_queue8 *)((char *)memory + at.queue);
     const bool takes = tile_queue::takes();
-    code_stream<MT> w(g, tiles, ring, warp);
+    weights w(g, tiles, ring, warp);
     const int32_t at_first = N8 > 1 && g.kept ? g.kept : a.stages;       /* stages, before it is known whether sums of outliers need the others */
 #pragma unroll 1
-    for (int32_t i = 0; i < at_first; i++) w.fetch(i);
+    for (int32_t i = 0; i < at_first; i++) w.template fetch<true>(i);
     int32_t taken = 0;
     if (takes)
         for (int32_t i = 0; i <= g.ahead; i++) tiles.of[i] = tiles.take(g, i);
@@ -109,8 +110,15 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
     else {
         wait_for_previous();
         __syncthreads();
+        if (FROM == RING)                /* of the steps whose weights have been asked for      */
+#pragma unroll 1
+            for (int32_t i = 0, step = w.from; i < at_first; i++) {
+                if (w.from < w.to) w.fetch_x(i, step);
+                if (++step >= w.to) step = w.from;
+                copies_commit();
+            }
     }
-    outlier_merge<T, N8 * 8> merge = {};
+    outlier_merge<T, N8 * 8, weights::STAGE> merge = {};
     merged_sums merged = {};
     int32_t stages = a.stages;
     if (N8 > 1 && g.kept) {
@@ -125,7 +133,7 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
             merged.apart = a.stages * w.STAGE * 4;
         } else
 #pragma unroll 1
-            for (int32_t i = g.kept; i < a.stages; i++) w.fetch(i);
+            for (int32_t i = g.kept; i < a.stages; i++) w.template fetch<false>(i);
     }
     if (takes) taken = tiles.take(g, g.ahead + 1);     /* not while waiting: whoever comes in first would hoard tiles */
     const int32_t x_ld = SHARED ? g.shared_pitch : g.pitch;
@@ -158,6 +166,12 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
             }
         }
     };
+    auto load_ring = [&](int32_t stage) {
+#pragma unroll
+        for (int32_t c = 0; c < 2; c++)
+#pragma unroll
+            for (int32_t j = 0; j < N8; j++) b[c][j] = w.ring[stage * w.STAGE + w.X_AT + (j * 8 + lane / 4) * 8 + code_column(lane / 4, c * 4 + lane % 4)];
+    };
     int32_t stage = 0, turn = 0;
     for (int32_t i = 0, tile = (int32_t)blockIdx.x; tile < a.tiles; tile = tiles.of[++i % tiles.OF]) {
         int32_t acc[N8][MT][4] = {};
@@ -166,18 +180,19 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 ? 2 : 1) few8_kernel(c
         if (N8 > 1 && seldom(merge.here)) merge.start_tile(g, tile);
         if (two && seldom(walk.here)) walk.start_tile(g.w_scale + tile * TILE, tile * TILE + walk.row() < a.rows);
         if (seldom(some)) walks.start_tile(g.w_scale + tile * MT * TILE, tile * MT * TILE + walks.row() < a.rows);
-        if (!SHARED) load_x(w.from);
+        if (FROM == ASKED) load_x(w.from);
         for (int32_t step = w.from; step < w.to; step++) {
             wait_stage(stages);
             if (SHARED) load_x(step);
+            if (FROM == RING) load_ring(stage);
             if (two && seldom(walk.here)) walk.step(w.ring + stage * w.STAGE, (step + 1) * DEPTH8, code_column);
             if (seldom(some) && walks.here) walks.step(w.ring + stage * w.STAGE, (step + 1) * DEPTH8, code_column);
             if (N8 > 1 && seldom(merge.here)) merge.step(w.ring + stage * w.STAGE, (step + 1) * DEPTH8);
             multiply_step<N8, MT>(acc, w.ring + stage * w.STAGE, b, [&] {
-                w.fetch(stage);
+                w.template fetch<false>(stage);
                 if (++stage == stages) stage = 0;
             });
-            if (!SHARED) load_x(step + 1);
+            if (FROM == ASKED) load_x(step + 1);
         }
         if (takes) tiles.of[(i + g.ahead + 1) % tiles.OF] = taken;
         float *const more = of_two + turn * 2 * WARPS * TILE;
@@ -203,27 +218,34 @@ template <typename T, typename O, int HOW, int N8, int MT, source FROM>
 static cudaError_t launch(args8 g, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
     auto kernel = few8_kernel<T, O, HOW, N8, MT, FROM>;
     args &a = g.a;
-    const int32_t stage = WARPS * code_stream<MT>::STAGE * 16, slice = (g.pitch + DEPTH8 - 1) / DEPTH8 / WARPS;
-    a.tiles = (a.rows + MT * TILE - 1) / (MT * TILE);
-    /* With codes of rows beside them larger tiles want all of it; and a block of many rows that is alone on its multiprocessor anyway can have it. */
-    const bool half = overlap && N8 <= 4 && !(MT == 2 && FROM != GLOBAL) && !(N8 > 1 && a.tiles <= multiprocessors);
+    typedef code_stream<MT, FROM == RING ? N8 * 8 : 0> weights;
+    typedef outlier_merge<T, N8 * 8, weights::STAGE> merge;
+    const int32_t stage = WARPS * weights::STAGE * 16, slice = (g.pitch + DEPTH8 - 1) / DEPTH8 / WARPS;
+    const bool half = overlap && N8 <= 4 && FROM != RING && !(MT == 2 && FROM != ASKED);       /* with codes of rows beside them larger tiles want all of it */
     int32_t room = 0;
     cudaError_t e = room_of(half, &room);
     a.stages = 0;
-    const int32_t fixed = shared8<N8, MT>(g, FROM, (int32_t)sizeof(T)).bytes;
+    const int32_t fixed = shared8<MT, weights::STAGE>(g, FROM, (int32_t)sizeof(T)).bytes;
+    a.tiles = (a.rows + MT * TILE - 1) / (MT * TILE);
     a.stages = (room - fixed) / stage < MOST_STAGES ? (room - fixed) / stage : MOST_STAGES;
     if (!e && a.stages < LEAST_STAGES) {
+        if constexpr (FROM == RING) return launch<T, O, HOW, N8, MT, ASKED>(g, multiprocessors, overlap, stream);
         if constexpr (MT == 2 && FROM == WHOLE) return launch<T, O, HOW, N8, 1, FROM>(g, multiprocessors, overlap, stream);       /* multiprocessors of 100 KB */
         e = cudaErrorInvalidValue;
     }
-    if (N8 > 1 && g.threshold != 0 && a.stages > outlier_merge<T, N8 * 8>::STAGES) g.kept = a.stages - outlier_merge<T, N8 * 8>::STAGES;
+    if (N8 > 1 && g.threshold != 0 && a.stages > merge::STAGES) g.kept = a.stages - merge::STAGES;
     /* A warp asks for weights `stages` steps ahead, into tiles that must be known by then. */
     const int32_t blocks = blocks_of(a.tiles, a.n, half, multiprocessors);
     g.ahead = slice > 1 ? 1 + a.stages / slice : 1;
     if (slice <= 1 || a.tiles <= g.ahead * blocks) a.turn = NULL;
-    const int32_t bytes = shared8<N8, MT>(g, FROM, (int32_t)sizeof(T)).bytes;
+    const int32_t bytes = shared8<MT, weights::STAGE>(g, FROM, (int32_t)sizeof(T)).bytes;
     if (!e) e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     return e ? e : launch_kernel(kernel, dim3((unsigned)blocks), THREADS, (size_t)bytes, overlap, stream, g);
+}
+
+template <typename T, typename O, int HOW, int N8> static cudaError_t launch_from(const args8 &g, bool ring, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
+    if constexpr (HOW == rv_few::RV_FEW_GELU) return launch<T, O, HOW, N8 == 1 ? 1 : 8, 2, ASKED>(g, multiprocessors, overlap, stream);      /* the tower's, which has more rows */
+    else return ring ? launch<T, O, HOW, N8, 2, RING>(g, multiprocessors, overlap, stream) : launch<T, O, HOW, N8, 2, ASKED>(g, multiprocessors, overlap, stream);
 }
 
 template <typename T, typename O, int HOW> static cudaError_t launch_rows(const args8 &g, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
@@ -236,10 +258,13 @@ template <typename T, typename O, int HOW> static cudaError_t launch_rows(const 
             if (g.a.n > RV_CUDA_NORM_ROWS && g.a.rows >= LEAST * 2 * TILE * multiprocessors) return launch<T, O, HOW, 1, 2, WHOLE>(g, multiprocessors, overlap, stream);
         return launch<T, O, HOW, 1, 1, WHOLE>(g, multiprocessors, overlap, stream);
     }
-    if (g.a.n <= 8) return launch<T, O, HOW, 1, 2, GLOBAL>(g, multiprocessors, overlap, stream);
-    if (g.a.n <= 16) return launch<T, O, HOW, 2, 2, GLOBAL>(g, multiprocessors, overlap, stream);
-    if (g.a.n <= 32) return launch<T, O, HOW, 4, 2, GLOBAL>(g, multiprocessors, overlap, stream);
-    return launch<T, O, HOW, 8, 2, GLOBAL>(g, multiprocessors, overlap, stream);
+    /* Of 17 to 32 rows with outliers ends of tiles take so long that two blocks beside one another are better: measured where they have more than one tile. */
+    const int32_t tiles = (g.a.rows + 2 * TILE - 1) / (2 * TILE);
+    const bool ring = by_ring(g.a.n, tiles, multiprocessors) && (g.a.n <= 16 || g.a.n > 32 || tiles <= multiprocessors);
+    if (g.a.n <= 8) return launch_from<T, O, HOW, 1>(g, ring, multiprocessors, overlap, stream);
+    if (g.a.n <= 16) return launch_from<T, O, HOW, 2>(g, ring, multiprocessors, overlap, stream);
+    if (g.a.n <= 32) return launch_from<T, O, HOW, 4>(g, ring, multiprocessors, overlap, stream);
+    return launch_from<T, O, HOW, 8>(g, ring, multiprocessors, overlap, stream);
 }
 
 template <typename T> static cudaError_t launch_how(const rv_few *p, const args8 &g, bool overlap, cudaStream_t stream) {

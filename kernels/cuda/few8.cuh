@@ -40,9 +40,9 @@ static __host__ __device__ __forceinline__ constexpr int32_t slice8(int32_t pitc
  * one column of eight rows. */
 static __device__ __forceinline__ int32_t code_column(int32_t row, int32_t c) { return c ^ ((row & 1) * 4 | (row >> 1 & 3)); }
 
-/* The place up to which a warp has asked for codes: tile after tile, in each the steps of its slice. */
-template <int MT> struct code_stream {
-    enum { ROWS = MT * TILE, STAGE = ROWS * DEPTH8 / 16 /* uint4 */ };
+/* The place up to which a warp has asked for codes: tile after tile, in each the steps of its slice.  X: rows of activations that come with them. */
+template <int MT, int X> struct code_stream {
+    enum { ROWS = MT * TILE, X_AT = ROWS * DEPTH8 / 16, STAGE = X_AT + X * DEPTH8 / 16 /* uint4 */ };
     const args8 &g;
     const int32_t from, to, lane;
     const tile_queue8 &tiles;
@@ -60,8 +60,21 @@ template <int MT> struct code_stream {
         return (const char *)g.a.w + (int64_t)(tile * ROWS + lane / 8) * g.pitch + from * DEPTH8 + lane % 8 * 16;
     }
 
-    /* Starts the copies of the next step into a stage; a group even when there is none. */
-    __device__ __forceinline__ void fetch(int32_t stage) {
+    /* Starts the copies of a step's activations. */
+    __device__ __forceinline__ void fetch_x(int32_t stage, int32_t of_step) {
+        const int32_t c = lane % 8, r = lane / 8, k = of_step * DEPTH8 + c * 16;
+        const uint4 *const lines = ring + stage * STAGE + X_AT + r * 8;
+        const uint32_t at[2] = { shared_address(lines + code_column(r, c)), shared_address(lines + code_column(r + 4, c)) };
+        const int8_t *x = g.codes + (int64_t)r * g.pitch + k;
+#pragma unroll
+        for (int32_t i = 0; i < X / 4; i++, x += 4 * (int64_t)g.pitch) {
+            const bool there = r + i * 4 < g.a.n && k < g.pitch;
+            copy16(at[i % 2] + (uint32_t)i * 512, there ? x : g.codes, there);
+        }
+    }
+    /* Starts the copies of the next step into a stage; a group even when there is none.  The first ones are asked for before there are activations. */
+    template <bool FIRST> __device__ __forceinline__ void fetch(int32_t stage) {
+        if (X && !FIRST && tile < g.a.tiles && from < to) fetch_x(stage, step);
         if (tile < g.a.tiles && from < to) {
             const int32_t c = lane % 8, r = lane / 8, rows = step * DEPTH8 + c * 16 < g.pitch ? g.a.rows - tile * ROWS - r : 0;
             const int64_t four_rows = 4 * (int64_t)g.pitch;
@@ -239,11 +252,11 @@ template <typename T, int MT> struct outlier_rows {
 
 /* The same of more activation rows, by the column, too: a lane has a row of the tile, and of one activation row in 32 the entries that come next.  Sums are in shared memory,
  * since which row's it is that a column is added to is not known before: in the last stages of the warp's ring, which then has so many less. */
-template <typename T, int ROWS> struct outlier_merge {
-    enum { WIDE = 2 * TILE, SETS = (ROWS + 31) / 32, STAGE_FLOATS = code_stream<2>::STAGE * 4, STAGES = (ROWS * WIDE + STAGE_FLOATS - 1) / STAGE_FLOATS, AT_ONCE = 4 };
+template <typename T, int ROWS, int STAGE> struct outlier_merge {
+    enum { WIDE = 2 * TILE, SETS = (ROWS + 31) / 32, STAGE_FLOATS = STAGE * 4, STAGES = (ROWS * WIDE + STAGE_FLOATS - 1) / STAGE_FLOATS, AT_ONCE = 4 };
     const uint32_t *list[SETS];          /* the slice's entries of this lane's activation rows  */
-    uint32_t first[SETS][2], entry[SETS][2];                /* the slice's first two; the next two */
-    int32_t at[SETS];                    /* behind those                                        */
+    uint32_t first[SETS][2], entry[SETS][2];                /* the slice's first two; the two that come next */
+    int32_t at[SETS];                    /* the one behind those                                */
     float scb, *sums;                    /* of this lane: [activation row][WIDE]                */
     bool here;                           /* there is one in the slice                           */
 
