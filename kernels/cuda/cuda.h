@@ -134,7 +134,7 @@ typedef struct rv_int8 {
 cudaError_t rv_cuda_few8(const rv_int8 *q, bool overlap, cudaStream_t stream);
 cudaError_t rv_cuda_few8_70(const rv_int8 *q, cudaStream_t stream);          /* few8_70.cu: the same for Volta, with act f16 */
 
-/* What lies in `room` for n rows of few8.cu: of each a list with room for RV_CUDA_INT8_CLOSE entries more than columns, and (starts) which of its entries
+/* What lies in `room` for n rows of few8.cu and few8_70.cu: of each a list with room for RV_CUDA_INT8_CLOSE entries more than columns, and (starts) which of its entries
  * begins each of RV_CUDA_INT8_SLICES slices of columns, if there are any. */
 enum { RV_CUDA_INT8_CLOSE = 8, RV_CUDA_INT8_SLICES = 8 };
 typedef struct rv_int8_room { void *rows; uint16_t *starts; uint32_t *list; int8_t *codes; } rv_int8_room;

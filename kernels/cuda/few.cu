@@ -8,14 +8,14 @@
  * (cols) in 8 fixed slices, whose sums are added in order.  That order depends on cols alone, so a row's result never
  * depends on how many rows are computed, nor on their neighbours.
  *
- * Every warp streams its weights through a ring of its own in shared memory, across tiles.  A block takes less
- * than half a multiprocessor, so the next launch's blocks come in beside it and fill their rings (weights never
+ * Every warp streams its weights through a ring of its own in shared memory, across tiles.  Of up to 32 rows a block takes less
+ * than half a multiprocessor, if activations do not need the rest, so the next launch's blocks come in beside it and fill their rings (weights never
  * depend on the launch before): what is on its way then covers the end of this launch and the start of that one.
  * Where blocks come in is the hardware's choice, two on one multiprocessor and none on another: so after its first
  * tile a block takes whichever is next.
  *
- * Activations that do not lie in shared memory come from the L2 cache, which takes longer than a step: where a block has a whole multiprocessor's room
- * they come through the ring, beside the weights that they are multiplied with.
+ * Activations that do not lie in shared memory come from the L2 cache, which takes longer than a step.  Where that shows (by_ring) a block has a whole multiprocessor's
+ * room, and they come through the ring, beside the weights that they are multiplied with.
  */
 #include "kernels/cuda/few.cuh"
 

@@ -222,8 +222,10 @@ static __device__ __forceinline__ void finish_tile(const args &a, sums_room<MT> 
 }
 
 /* Whether n rows of activations come through the ring, as weights do, instead of being asked for a step ahead, which is less than they are on their way.  Then a block has all of a
- * multiprocessor's shared memory: so not where some of them would have two tiles and others one. */
-[[maybe_unused]] static bool by_ring(int32_t n, int32_t tiles, int32_t multiprocessors) { return n > 32 || tiles <= multiprocessors || tiles >= 4 * multiprocessors; }
+ * multiprocessor's shared memory: so not where blocks would not have equally many tiles, unless one has all of it anyway.  One or two rows: the next launch's weights come in beside them. */
+[[maybe_unused]] static bool by_ring(int32_t n, int32_t tiles, int32_t multiprocessors) {
+    return n > RV_CUDA_NORM_ROWS && (n > 32 || tiles <= multiprocessors || tiles >= 4 * multiprocessors);
+}
 
 /* Shared memory that a block may take: half a multiprocessor's where the next launch comes in beside it, else all that a block can have. */
 [[maybe_unused]] static cudaError_t room_of(bool half, int32_t *bytes) {

@@ -139,7 +139,7 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 && FROM != RING ? BLOC
     const int32_t x_ld = SHARED ? g.shared_pitch : g.pitch;
     const int8_t *x = (SHARED ? (const int8_t *)memory + at.codes : g.codes) + lane / 4 * x_ld + lane % 4 * 16;
 
-    /* Outliers of up to eight rows are multiplied with the codes in the ring.  Of more than two they take the second room for sums, whose first
+    /* Outliers of up to eight rows are multiplied with the codes in the ring, too.  Of more than two they take the second room for sums, whose first
      * then serves every tile. */
     const bool two = SHARED && MT == 1 && a.n <= 2, some = N8 == 1 && FROM != HELD_ROWS && a.n > 2 && !g.fused && any_outliers(rows, a.n);
     float *const of_two = (float *)((char *)memory + at.outliers), *const of_some = &sums[1].of[0][0][0];
@@ -205,7 +205,8 @@ static __global__ void __launch_bounds__(THREADS, N8 <= 4 && FROM != RING ? BLOC
                 else finish_tile8<T, O, HOW, MT>(g, sums[turn], acc[j], tile, j * 8, rows, scb,
                                                  two ? outlier_sums{ more, 2, TILE } : outlier_sums{ some ? of_some : NULL, walks.ROWS, walks.WIDE });
             }
-        if (some || (N8 > 1 && seldom(merged.warps)) || (N8 > 2 && (a.n + 7) / 8 % 2)) __syncthreads();     /* the next tile begins with the room that this one ended with */
+        /* The next tile begins with a room that this one ended with: that for its sums, or for its outliers'. */
+        if (some || (N8 > 1 && seldom(merged.warps)) || (N8 > 2 && (a.n + 7) / 8 % 2)) __syncthreads();
         if (takes) taken = tiles.take(g, i + g.ahead + 2);
     }
     tile_queue::done(a);
@@ -228,7 +229,9 @@ static cudaError_t launch(args8 g, int32_t multiprocessors, bool overlap, cudaSt
     const int32_t fixed = shared8<MT, weights::STAGE>(g, FROM, (int32_t)sizeof(T)).bytes;
     a.tiles = (a.rows + MT * TILE - 1) / (MT * TILE);
     a.stages = (room - fixed) / stage < MOST_STAGES ? (room - fixed) / stage : MOST_STAGES;
-    if (!e && a.stages < LEAST_STAGES) {
+    /* Where outliers' sums would leave a ring of one stage activations are asked for; of more than 32 rows that is no better. */
+    const int32_t least = FROM == RING && N8 > 1 && N8 <= 4 && g.threshold != 0 ? (int32_t)merge::STAGES + (int32_t)LEAST_STAGES : (int32_t)LEAST_STAGES;
+    if (!e && a.stages < least) {
         if constexpr (FROM == RING) return launch<T, O, HOW, N8, MT, ASKED>(g, multiprocessors, overlap, stream);
         if constexpr (MT == 2 && FROM == WHOLE) return launch<T, O, HOW, N8, 1, FROM>(g, multiprocessors, overlap, stream);       /* multiprocessors of 100 KB */
         e = cudaErrorInvalidValue;

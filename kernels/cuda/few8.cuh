@@ -8,8 +8,7 @@
 #include "kernels/cuda/few.cuh"
 #include "kernels/cuda/int8.cuh"
 
-enum { DEPTH8 = 128,                     /* codes a step                                        */
-       WALKED = 8 };                     /* rows whose outliers are multiplied with the codes in the ring */
+enum { DEPTH8 = 128 };                   /* codes a step                                        */
 
 struct args8 {
     args a;                              /* w: codes; no bias                                   */
@@ -21,7 +20,7 @@ struct args8 {
     float threshold;
     int32_t pitch, shared_pitch, ahead;  /* ahead: tiles after the one worked on that are known */
     bool fused;                          /* each block quantises x itself                       */
-    int32_t kept;                        /* of more than WALKED rows: stages that are left where outlier_merge has its sums in the others; 0: they have no room */
+    int32_t kept;                        /* of more than 8 rows: stages that are left where outlier_merge has its sums in the others; 0: they have no room */
 };
 
 /* As few.cuh's, further ahead: a tile is few steps long.  The first `ahead` are fixed, so that copies begin at once. */

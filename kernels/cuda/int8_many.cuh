@@ -1,4 +1,4 @@
-/* int8_many.cuh - what both ways of adding outliers to products of many rows have in common. */
+/* int8_many.cuh - marks, for whoever sets, reads or wipes them; what both ways of adding outliers to products of many rows have in common. */
 #ifndef RV_KERNELS_CUDA_INT8_MANY_CUH
 #define RV_KERNELS_CUDA_INT8_MANY_CUH
 #include "kernels/cuda/int8.cuh"

@@ -40,7 +40,7 @@ static inline rv_int8_many rv_cuda_int8_many(void *room, int32_t n, int32_t w_ro
     return (rv_int8_many){ at[0], (uint32_t *)at[1], (uint32_t *)at[2], at[4], (int8_t *)at[3], normed ? at[5] : NULL, (float *)at[6], (uint64_t)(at[7] - at[0]) };
 }
 
-/* Marks, which whoever makes codes sets and the last launch of a product wipes: a bit a column that holds outliers, and behind those words how many blocks have read all, whether there is
+/* Marks, which whoever makes codes sets and the last launch of a product wipes (of few rows, where a call decides, whoever makes codes): a bit a column that holds outliers, and behind those words how many blocks have read all, whether there is
  * a listed row, and a bit a dense row. */
 enum { RV_CUDA_MARKS_DONE, RV_CUDA_MARKS_LISTED, RV_CUDA_MARKS_DENSE };
 /* outliers90.cu.  Whether it is; elsewhere results are stored without, and what outliers add is put to them. */
