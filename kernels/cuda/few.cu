@@ -208,8 +208,7 @@ static cudaError_t launch(args a, int32_t multiprocessors, bool overlap, cudaStr
 }
 
 template <typename T, typename O, int HOW, int N8> static cudaError_t launch_from(const args &a, bool ring, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
-    if constexpr (HOW == rv_few::RV_FEW_GELU) return launch<T, O, HOW, N8 == 1 ? 1 : 8, 2, ASKED>(a, multiprocessors, overlap, stream);      /* the tower's, which has more rows */
-    else return ring ? launch<T, O, HOW, N8, 2, RING>(a, multiprocessors, overlap, stream) : launch<T, O, HOW, N8, 2, ASKED>(a, multiprocessors, overlap, stream);
+    return ring ? launch<T, O, HOW, N8, 2, RING>(a, multiprocessors, overlap, stream) : launch<T, O, HOW, N8, 2, ASKED>(a, multiprocessors, overlap, stream);
 }
 
 template <typename T, typename O, int HOW> static cudaError_t launch_rows(const args &a, int32_t multiprocessors, bool overlap, cudaStream_t stream) {

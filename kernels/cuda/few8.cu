@@ -247,8 +247,7 @@ static cudaError_t launch(args8 g, int32_t multiprocessors, bool overlap, cudaSt
 }
 
 template <typename T, typename O, int HOW, int N8> static cudaError_t launch_from(const args8 &g, bool ring, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
-    if constexpr (HOW == rv_few::RV_FEW_GELU) return launch<T, O, HOW, N8 == 1 ? 1 : 8, 2, ASKED>(g, multiprocessors, overlap, stream);      /* the tower's, which has more rows */
-    else return ring ? launch<T, O, HOW, N8, 2, RING>(g, multiprocessors, overlap, stream) : launch<T, O, HOW, N8, 2, ASKED>(g, multiprocessors, overlap, stream);
+    return ring ? launch<T, O, HOW, N8, 2, RING>(g, multiprocessors, overlap, stream) : launch<T, O, HOW, N8, 2, ASKED>(g, multiprocessors, overlap, stream);
 }
 
 template <typename T, typename O, int HOW> static cudaError_t launch_rows(const args8 &g, int32_t multiprocessors, bool overlap, cudaStream_t stream) {
