@@ -32,6 +32,7 @@ struct product {
     int32_t n, rows, cols, how;
     rv_dtype type;
     bool norm, f32_out, with_bias, integers;
+    int32_t multiprocessors;             /* tiles are shared out as if there were so many; 0: as many as there are */
 };
 static const char *const how_name[] = { "store", "gelu", "swiglu", "add" };
 static void name(const product &p, char *to, size_t size) {
@@ -88,7 +89,7 @@ static std::vector<float> run(const product &p, const operands &o, int32_t from,
     f.norm = p.norm ? o.d_weight : NULL;
     f.eps = 1e-5f;
     f.act = p.type;
-    f.multiprocessors = cuda->multiprocessors;
+    f.multiprocessors = p.multiprocessors ? p.multiprocessors : cuda->multiprocessors;
     f.w = o.d_w;
     f.rows = p.rows;
     f.cols = p.cols;
@@ -193,12 +194,14 @@ static void a_row_does_not_depend_on_its_neighbours(product p) {
     name(p, what, sizeof what);
     operands o = make(p);
     std::vector<float> all = run(p, o, 0, p.n);
-    for (int32_t n : { 1, 2, 3, 7, 8, 9, 16, 17, 32, 33, 64 })
-        for (int32_t from : { 0, 1, 5 })
-            if (from + n <= p.n) {
-                std::vector<float> some = run(p, o, from, n, n % 2);
-                EXPECT(same(some, all, (size_t)from * (size_t)o.out_cols), "%s: %d rows from %d: other bits", what, n, from);
-            }
+    for (int32_t multiprocessors : { 0, 32 })         /* with fewer, blocks have many tiles each, and activations come another way */
+        for (int32_t n : { 1, 2, 3, 7, 8, 9, 16, 17, 32, 33, 64 })
+            for (int32_t from : { 0, 1, 5 })
+                if (from + n <= p.n) {
+                    product some = p;
+                    some.multiprocessors = multiprocessors;
+                    EXPECT(same(run(some, o, from, n, n % 2), all, (size_t)from * (size_t)o.out_cols), "%s: %d rows from %d, %d multiprocessors: other bits", what, n, from, multiprocessors);
+                }
     drop(o);
 }
 
