@@ -15,14 +15,23 @@ static __device__ unsigned long long f16_clamped;
 #define F16_INFINITE 65520.f             /* the least that rounds to infinity                    */
 
 __device__ __forceinline__ __half clamped_half(float x) { return __float2half_rn(x > 65504.f ? 65504.f : x < -65504.f ? -65504.f : x); }
+static __device__ __forceinline__ void count_clamped(uint32_t n) {
+    if (n) atomicAdd(&f16_clamped, (unsigned long long)n);
+}
 
-/* f32 -> T, round to nearest even; f16 saturates at +-65504 (NaN stays NaN), and counts what would have become infinite. */
+/* f32 -> T, round to nearest even; f16 saturates at +-65504 (NaN stays NaN), and counts what would have become infinite: seldom, so that its lanes are not
+ * counted together first, which would be some twenty instructions wherever a value is rounded. */
 template <typename T> __device__ __forceinline__ T to_act(float x);
 template <> __device__ __forceinline__ float to_act<float>(float x) { return x; }
 template <> __device__ __forceinline__ __nv_bfloat16 to_act<__nv_bfloat16>(float x) { return __float2bfloat16_rn(x); }
 template <> __device__ __forceinline__ __half to_act<__half>(float x) {
-    if (fabsf(x) >= F16_INFINITE) atomicAdd(&f16_clamped, 1ull);
-    return clamped_half(x);
+    __half h = __float2half_rn(x);
+    uint16_t bits = __half_as_ushort(h);
+    if (__builtin_expect((bits & 0x7fff) == 0x7c00, 0)) {
+        asm volatile("red.relaxed.gpu.global.add.u64 [%0], 1;" ::"l"(__cvta_generic_to_global(&f16_clamped)) : "memory");
+        h = __ushort_as_half(--bits);    /* the number before infinity                           */
+    }
+    return h;
 }
 #define RV_CUDA_CLAMPED(name) \
     void *rv_cuda_clamped_##name(void) { \
@@ -33,15 +42,30 @@ __device__ __forceinline__ float to_f32(float x) { return x; }
 __device__ __forceinline__ float to_f32(__nv_bfloat16 x) { return __bfloat162float(x); }
 __device__ __forceinline__ float to_f32(__half x) { return __half2float(x); }
 
-/* Two neighbours as the 32-bit register that tensor cores take: low half first. For attention's weights and means, which
- * cannot leave the range: nothing is counted. */
+/* Two neighbours as the 32-bit register that tensor cores take: low half first; f16 saturates, and NaN stays. For decoded weights, as rv_f32_to_f16, and
+ * for attention's weights and means, which cannot leave the range: nothing is counted. */
 __device__ __forceinline__ uint32_t pack2(float a, float b, __nv_bfloat16) {
     __nv_bfloat162 v = __floats2bfloat162_rn(a, b);
     return *reinterpret_cast<uint32_t *>(&v);
 }
 __device__ __forceinline__ uint32_t pack2(float a, float b, __half) {
+#if __CUDA_ARCH__ < 800
     __half2 v = __halves2half2(clamped_half(a), clamped_half(b));
     return *reinterpret_cast<uint32_t *>(&v);
+#else
+    uint32_t v;
+#if __CUDACC_VER_MAJOR__ >= 13
+    asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(v) : "f"(b), "f"(a));
+#else                                    /* 11.8 has no such conversion                          */
+    asm("{ .reg .f32 x, y;\n"
+        "min.NaN.f32 x, %1, 0f477fe000;\n"
+        "max.NaN.f32 x, x, 0fc77fe000;\n"
+        "min.NaN.f32 y, %2, 0f477fe000;\n"
+        "max.NaN.f32 y, y, 0fc77fe000;\n"
+        "cvt.rn.f16x2.f32 %0, x, y; }" : "=r"(v) : "f"(b), "f"(a));
+#endif
+    return v;
+#endif
 }
 
 /* The same of N results, which may: what is too large for f16 is looked for once among all of them, then clamped and counted. */
@@ -64,7 +88,21 @@ template <int N> __device__ __forceinline__ void pack_counted(uint32_t (&to)[N /
         clamped += (fabsf(v[2 * i]) >= F16_INFINITE) + (fabsf(v[2 * i + 1]) >= F16_INFINITE);
         to[i] = pack2(v[2 * i], v[2 * i + 1], t);
     }
-    if (clamped) atomicAdd(&f16_clamped, (unsigned long long)clamped);
+    count_clamped(clamped);
+}
+/* The same, one by one; f32 as they are. */
+template <int N> __device__ __forceinline__ void round_counted(float (&to)[N], const float (&v)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; i++) to[i] = v[i];
+}
+template <int N, typename T> __device__ __forceinline__ void round_counted(T (&to)[N], const float (&v)[N]) {
+    uint32_t pairs[N / 2];
+    pack_counted<N>(pairs, v, T());
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+        const uint16_t bits = (uint16_t)(pairs[i / 2] >> i % 2 * 16);
+        to[i] = *reinterpret_cast<const T *>(&bits);
+    }
 }
 
 /* d += a (16 x 16, row) * b (16 x 8, col), f32 accumulators. */

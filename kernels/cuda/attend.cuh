@@ -114,26 +114,31 @@ template <typename T> static __device__ __forceinline__ void rotate8(uint4 &low,
     for (int32_t j = 0; j < 2; j++) {
         float4 cs = reinterpret_cast<const float4 *>(cos)[j], sn = reinterpret_cast<const float4 *>(sin)[j];
         const float c[4] = { cs.x, cs.y, cs.z, cs.w }, s[4] = { sn.x, sn.y, sn.z, sn.w };
+        float turned[8];
 #pragma unroll
         for (int32_t i = 0; i < 4; i++) {
-            float x = to_f32(a[4 * j + i]), y = to_f32(b[4 * j + i]);
-            rotate_pair(x, y, c[i], s[i]);
-            a[4 * j + i] = to_act<T>(x);
-            b[4 * j + i] = to_act<T>(y);
+            turned[i] = to_f32(a[4 * j + i]), turned[4 + i] = to_f32(b[4 * j + i]);
+            rotate_pair(turned[i], turned[4 + i], c[i], s[i]);
         }
+        uint32_t pairs[4];
+        pack_counted<8>(pairs, turned, T());
+#pragma unroll
+        for (int32_t i = 0; i < 2; i++) (&low.x)[2 * j + i] = pairs[i], (&high.x)[2 * j + i] = pairs[2 + i];
     }
 }
 
 /* The same of 2 columns. */
 template <typename T> static __device__ __forceinline__ void rotate2(uint32_t &low, uint32_t &high, const float *cos, const float *sin) {
-    T *a = reinterpret_cast<T *>(&low), *b = reinterpret_cast<T *>(&high);
+    const T *a = reinterpret_cast<const T *>(&low), *b = reinterpret_cast<const T *>(&high);
+    float turned[4];
 #pragma unroll
     for (int32_t i = 0; i < 2; i++) {
-        float x = to_f32(a[i]), y = to_f32(b[i]);
-        rotate_pair(x, y, cos[i], sin[i]);
-        a[i] = to_act<T>(x);
-        b[i] = to_act<T>(y);
+        turned[i] = to_f32(a[i]), turned[2 + i] = to_f32(b[i]);
+        rotate_pair(turned[i], turned[2 + i], cos[i], sin[i]);
     }
+    uint32_t pairs[2];
+    pack_counted<4>(pairs, turned, T());
+    low = pairs[0], high = pairs[1];
 }
 
 #define RV_LOG2E 1.4426950408889634f

@@ -188,12 +188,14 @@ template <typename T, int D> static __device__ __forceinline__ void norm_queries
         for (int32_t e = 0; e < m; e++) square[e] += square[e + m];
     float scale = rsqrtf(square[0] / (float)D + eps);
 #pragma unroll
-    for (int32_t c = 0; c < D / 32; c++)
+    for (int32_t c = 0; c < D / 32; c++) {
+        float normed[8];
 #pragma unroll
-        for (int32_t e = 0; e < 8; e++) {
-            T *x = reinterpret_cast<T *>(&q[c]) + e;
-            *x = to_act<T>(to_f32(*x) * scale * weight[32 * c + at + e]);
-        }
+        for (int32_t e = 0; e < 8; e++) normed[e] = to_f32(reinterpret_cast<const T *>(&q[c])[e]) * scale * weight[32 * c + at + e];
+        uint32_t pairs[4];
+        pack_counted<8>(pairs, normed, T());
+        q[c] = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+    }
 }
 
 /* The row's own k and v: a lane's pieces, asked for before the queries are waited for: 8 columns of v, 2 of each half of k. */

@@ -115,9 +115,13 @@ template <typename T, typename To, typename R> static __device__ __forceinline__
 #pragma unroll 1
         for (int32_t c = rest; c < a.cols; c += THREADS) square += __ldcg(x + c) * __ldcg(x + c);
         float scale = rsqrtf(sum_of_all(square, shared) / (float)a.cols + a.eps);
+        T rounded[HELD];
+#pragma unroll
+        for (int32_t i = 0; i < HELD; i++) v[i] = v[i] * scale * weight[i];
+        round_counted(rounded, v);
 #pragma unroll
         for (int32_t i = 0; i < HELD; i++)
-            if (i * THREADS < left) normed[i * THREADS] = to_act<T>(v[i] * scale * weight[i]);
+            if (i * THREADS < left) normed[i * THREADS] = rounded[i];
 #pragma unroll 1
         for (int32_t c = rest; c < a.cols; c += THREADS) to[r * a.cols + c] = to_act<T>(__ldcg(x + c) * scale * a.norm[c]);
     }

@@ -73,30 +73,6 @@ static __device__ __forceinline__ void fill_maps(float *maps, const rv_four &q) 
     for (int32_t part = 0; part < q.n_parts; part++) maps[part * 256 + i] = head_of(q).nested_map[part][i];
 }
 
-static __device__ __forceinline__ uint32_t pack_weights(float a, float b, __nv_bfloat16) {
-    __nv_bfloat162 v = __floats2bfloat162_rn(a, b);
-    return *reinterpret_cast<uint32_t *>(&v);
-}
-/* Saturates, and keeps NaN, as rv_f32_to_f16. */
-static __device__ __forceinline__ uint32_t pack_weights(float a, float b, __half) {
-#if __CUDA_ARCH__ < 800
-    return pack2(a, b, __half());
-#else
-    uint32_t v;
-#if __CUDACC_VER_MAJOR__ >= 13
-    asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;" : "=r"(v) : "f"(b), "f"(a));
-#else                                    /* 11.8 has no such conversion                          */
-    asm("{ .reg .f32 x, y;\n"
-        "min.NaN.f32 x, %1, 0f477fe000;\n"
-        "max.NaN.f32 x, x, 0fc77fe000;\n"
-        "min.NaN.f32 y, %2, 0f477fe000;\n"
-        "max.NaN.f32 y, y, 0fc77fe000;\n"
-        "cvt.rn.f16x2.f32 %0, x, y; }" : "=r"(v) : "f"(b), "f"(a));
-#endif
-    return v;
-#endif
-}
-
 static __device__ __forceinline__ uint32_t permute(uint32_t a, uint32_t b, uint32_t select) {
     uint32_t v;
     asm("prmt.b32 %0, %1, %2, %3;" : "=r"(v) : "r"(a), "r"(b), "r"(select));
@@ -125,7 +101,7 @@ template <typename T> static __device__ __forceinline__ void decode8(uint32_t (&
 #pragma unroll
     for (uint32_t i = 0; i < 4; i++) {
         const float2 pair = pair_at(table, permute(codes, at, 0x5504u | i << 4));
-        to[i] = pack_weights(__fmul_rn(pair.x, absmax), __fmul_rn(pair.y, absmax), T());
+        to[i] = pack2(__fmul_rn(pair.x, absmax), __fmul_rn(pair.y, absmax), T());
     }
 }
 
@@ -139,8 +115,8 @@ struct products16 {
 #pragma unroll
         for (int32_t i = 0; i < 4; i++) {
             const float4 m = map[i];
-            const uint32_t a = pack_weights(__fmul_rn(m.x, absmax), __fmul_rn(m.y, absmax), T());
-            const uint32_t b = pack_weights(__fmul_rn(m.z, absmax), __fmul_rn(m.w, absmax), T());
+            const uint32_t a = pack2(__fmul_rn(m.x, absmax), __fmul_rn(m.y, absmax), T());
+            const uint32_t b = pack2(__fmul_rn(m.z, absmax), __fmul_rn(m.w, absmax), T());
             low[i] = permute(a, b, 0x6420);
             high[i] = permute(a, b, 0x7531);
         }

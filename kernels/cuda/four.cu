@@ -180,7 +180,7 @@ static __global__ void __launch_bounds__(THREADS) unpack_kernel(const __grid_con
         const int64_t at = (int64_t)(r - from) * q.blocks + block;
         const uint8_t pair = codes[at * (RV_BLOCK4 / 2) + lane];
         *(uint32_t *)(out + (int64_t)row_of_part(q, part, r) * q.cols + block * RV_BLOCK4 + lane * 2) =
-            pack_weights(__fmul_rn(map[pair >> 4], absmax[at]), __fmul_rn(map[pair & 15], absmax[at]), T());
+            pack2(__fmul_rn(map[pair >> 4], absmax[at]), __fmul_rn(map[pair & 15], absmax[at]), T());
     });
 }
 

@@ -213,9 +213,6 @@ static __device__ __forceinline__ float clamp16(float x, int32_t &clamped) {
 #endif
     return __half2float(__float2half_rn(x));
 }
-static __device__ __forceinline__ void count_clamped(int32_t n) {
-    if (n) atomicAdd(&f16_clamped, (unsigned long long)n);
-}
 
 /* y8 of a sum times both scales, rounded as bitsandbytes rounds it, in the act type.  bias: 0 where there is none. */
 template <typename T> static __device__ __forceinline__ float int8_biased(float scaled, float bias, int32_t &clamped) {

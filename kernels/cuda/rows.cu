@@ -423,12 +423,15 @@ template <typename T> static __global__ void rope_eight_kernel(view<T> qk, const
         T *const at = &qk.at(r, i / half * head_dim + j);
         eight<T> a = *(const eight<T> *)at, b = *(const eight<T> *)(at + half);
         const eight<float> co = *(const eight<float> *)(row + j), si = *(const eight<float> *)(row + half + j);
+        float low[8], high[8];
 #pragma unroll
         for (int k = 0; k < 8; k++) {
             const float x = to_f32(a.of[k]), y = to_f32(b.of[k]);
-            a.of[k] = to_act<T>(x * co.of[k] - y * si.of[k]);
-            b.of[k] = to_act<T>(y * co.of[k] + x * si.of[k]);
+            low[k] = x * co.of[k] - y * si.of[k];
+            high[k] = y * co.of[k] + x * si.of[k];
         }
+        round_counted(a.of, low);
+        round_counted(b.of, high);
         *(eight<T> *)at = a;
         *(eight<T> *)(at + half) = b;
     }

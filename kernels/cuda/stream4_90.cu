@@ -230,8 +230,8 @@ struct looked_up {
         uint32_t a[4], b[4];
 #pragma unroll
         for (int32_t i = 0; i < 4; i++) {
-            a[i] = pack_weights(__fmul_rn(above[i].x, absmax.x), __fmul_rn(above[i].y, absmax.x), T());
-            b[i] = pack_weights(__fmul_rn(below[i].x, absmax.y), __fmul_rn(below[i].y, absmax.y), T());
+            a[i] = pack2(__fmul_rn(above[i].x, absmax.x), __fmul_rn(above[i].y, absmax.x), T());
+            b[i] = pack2(__fmul_rn(below[i].x, absmax.y), __fmul_rn(below[i].y, absmax.y), T());
         }
         mma(acc, a[0], b[0], a[1], b[1], x.x, x.y, T());
         mma(acc, a[2], b[2], a[3], b[3], x.z, x.w, T());

@@ -61,9 +61,13 @@ template <typename B, typename T, typename To, typename R> static __device__ __f
         const float scale = rsqrtf(sum / (float)a.cols + a.eps);
         To normed = to;
         normed += r * a.cols + me;
+        T rounded[EACH * HELD];
+#pragma unroll
+        for (int32_t j = 0; j < EACH * HELD; j++) v[j] = v[j] * scale * weight[j];
+        round_counted(rounded, v);
 #pragma unroll
         for (int32_t j = 0; j < EACH * HELD; j++)
-            if (column(j) < left) normed[column(j)] = to_act<T>(v[j] * scale * weight[j]);
+            if (column(j) < left) normed[column(j)] = rounded[j];
 #pragma unroll 1
         for (int32_t k = 0; k < EACH; k++)
 #pragma unroll 1
