@@ -31,15 +31,14 @@ struct row_in_gaps {
     }
 };
 
-/* Rows in gaps as a thread sees them whose columns are THREADS apart, where no row lies across a multiple of HELD * THREADS columns: then its gaps are, too. */
+/* Rows of HELD * THREADS columns in gaps as a thread sees them whose columns are THREADS apart: then its gaps are, too. */
 template <typename E> struct gap_lines {
     char *at;
-    int32_t first;
-    __device__ __forceinline__ void operator+=(int32_t n) { first += n; }
-    __device__ __forceinline__ E &operator[](int32_t i) const {
+    __device__ __forceinline__ void operator+=(int32_t first) {
         const int32_t block = first / RV_BLOCK4;
-        return *(E *)(at + gap_of(block, 0) + (first % RV_BLOCK4 * (int32_t)sizeof(E) ^ gap_column(block)) + i / RV_BLOCK4 * PAIR_STRIDE);
+        at += gap_of(block, 0) + (first % RV_BLOCK4 * (int32_t)sizeof(E) ^ gap_column(block));
     }
+    __device__ __forceinline__ E &operator[](int32_t i) const { return *(E *)(at + i / RV_BLOCK4 * PAIR_STRIDE); }
 };
 #endif
 
@@ -90,9 +89,8 @@ template <typename A> struct int4_format {
     template <typename R> static __device__ __forceinline__ void bring(const stream_args<int4_format> &a, int32_t i, const stream_rooms<int4_format> &rooms, R ready) {
         const args e = rows_of(a, i);
         char *table = (char *)rooms.narrow;
-        const bool in_lines = e.cols <= HELD * THREADS && (a.n == 1 || HELD * THREADS % e.cols == 0);
-        if (e.norm && in_lines) bring_normed<multipliers, T>(e, gap_lines<T>{ table, 0 }, room(rooms).sums, ready);
-        else if (e.norm) bring_normed<multipliers, T>(e, gap_rows<T>{ table, 0, more(rooms) }, room(rooms).sums, ready);
+        if (e.norm && e.cols == HELD * THREADS) bring_normed<multipliers, true, T>(e, gap_lines<T>{ table }, room(rooms).sums, ready);
+        else if (e.norm) bring_normed<multipliers, false, T>(e, gap_rows<T>{ table, 0, more(rooms) }, room(rooms).sums, ready);
         else ready();
 #pragma unroll 1
         for (int32_t r = 0; r < a.n && !e.norm; r++)
@@ -238,25 +236,17 @@ struct looked_up {
     }
 };
 
-/* A lane's sums of rows g and g + 8; those of both rows of activations are in every fourth lane. */
-static __device__ __forceinline__ void leave_sums(tile_sums &to, float2 above, float2 below) {
-    const int32_t lane = (int32_t)threadIdx.x % 32;
-    if (lane % 4) return;
-    to.of[multiplier()][lane / 4] = above;
-    to.of[multiplier()][lane / 4 + 8] = below;
-}
-
-/* Sums of pieces v and v + 4 are those in columns 2 v and 2 v + 1, of lanes t = v. */
+/* Sums of pieces v and v + 4 are those in columns 2 v and 2 v + 1, of lanes t = v; of rows g and g + 8, times either row of activations.  Of the four, each of four lanes adds
+ * up one: odd ones have row g + 8, the last two the second row of activations. */
 static __device__ __forceinline__ void leave_pieces(tile_sums &to, const float (&acc)[4][4]) {
-    const int32_t t = (int32_t)threadIdx.x % 4;
-    float v[4];
+    const int32_t lane = (int32_t)threadIdx.x % 32, t = lane % 4, below = t % 2, second = t / 2;
+    float v[4], half[2];
 #pragma unroll
-    for (int32_t e = 0; e < 4; e++) {
-        v[e] = t == 0 ? acc[0][e] : t == 1 ? acc[1][e] : t == 2 ? acc[2][e] : acc[3][e];
-        v[e] += __shfl_xor_sync(~0u, v[e], 1);
-        v[e] += __shfl_xor_sync(~0u, v[e], 2);
-    }
-    leave_sums(to, make_float2(v[0], v[1]), make_float2(v[2], v[3]));
+    for (int32_t e = 0; e < 4; e++) v[e] = t == 0 ? acc[0][e] : t == 1 ? acc[1][e] : t == 2 ? acc[2][e] : acc[3][e];
+#pragma unroll
+    for (int32_t n = 0; n < 2; n++) half[n] = (below ? v[2 + n] : v[n]) + __shfl_xor_sync(~0u, below ? v[n] : v[2 + n], 1);
+    const float sum = (second ? half[1] : half[0]) + __shfl_xor_sync(~0u, second ? half[0] : half[1], 2);
+    (&to.of[multiplier()][lane / 4 + below * 8].x)[second] = sum;
 }
 
 /* Four warps, behind attention: rows of `down`, where there is room for most of them beside those of gate and up. */
@@ -290,7 +280,7 @@ template <typename A> static __device__ __forceinline__ void multiply(const stre
     char *table = (char *)rooms.narrow;
     const char *codes = ring + warp * (nested ? (int)NESTED_RECORD : (int)FLOAT_RECORD) + lane * 16;
     const char *absmaxes = ring + (nested ? RECORDS * NESTED_RECORD + warp * ABSMAXES * (int)sizeof(float) : warp * FLOAT_RECORD + RV_FOUR_CODES) + lane * 8;
-    const uint32_t copy = (uint32_t)(lane % PAIR_COPIES) * 8;
+    const uint32_t copy = (uint32_t)(lane % PAIR_COPIES) * 8, column = (uint32_t)(t ^ g / 2) * 16;
     int32_t first = 0, place = (int32_t)blockIdx.x;
     round_robin stage, room;
     record4 r;
@@ -306,10 +296,11 @@ template <typename A> static __device__ __forceinline__ void multiply(const stre
         const int32_t steps = F::steps(p.cols), first_gap = F::first_gap(a, i);
         const int32_t my_block = (a.n == 2 ? g % 2 : 0) * (p.cols / RV_BLOCK4) + warp * RV_FOUR_BLOCKS + t + first_gap;
         int32_t rest = first_gap ? F::early_steps(a) : -1;       /* the step whose rows come last, until they are there */
-        auto load_x = [&](int32_t step) {
-            int32_t block = my_block + step * STEP_BLOCKS;
-            if (first_gap) block %= GAPS;
-            r.load_x(table, (uint32_t)(gap_of(block, F::more(rooms)) + (gap_column(block) ^ g / 2 * 16)));
+        const bool beyond = !first_gap && a.n * (p.cols / RV_BLOCK4) > GAPS;       /* some rows are where gaps have ended */
+        auto load_x = [&](int32_t block) {                       /* number t of four: columns as gap_column has them */
+            uint32_t at = (uint32_t)block % GAPS * PAIR_STRIDE + GAP;
+            if (beyond) at = (uint32_t)gap_of(block, F::more(rooms));
+            r.load_x(table, at + (column | ((uint32_t)block & 64)));
         };
         if (!first_gap)
             F::bring(a, i, rooms, [i] {
@@ -329,13 +320,14 @@ template <typename A> static __device__ __forceinline__ void multiply(const stre
 #pragma unroll 1
         for (; place - first < p.tiles; place += (int32_t)gridDim.x) {
             float acc[4][4] = {};
+            int32_t block = my_block;
 #pragma unroll 1
-            for (int32_t step = 0; step < steps; step++) {
+            for (int32_t step = 0; step < steps; step++, block += STEP_BLOCKS) {
                 if (step == rest) {
                     await<REST, REST_THREADS>();
                     rest = -1;
                 }
-                load_x(step);
+                load_x(block);
                 come_and_load();
                 looked_up of[2];
                 of[0].ask(r, copy, 0);

@@ -26,7 +26,8 @@ template <typename A> struct plain_format {
     template <typename R> static __device__ __forceinline__ void bring(const stream_args<plain_format> &a, int32_t i, const stream_rooms<plain_format> &rooms, R ready) {
         const int32_t kind = i % PRODUCTS;
         const args e = rows_of(a, i);
-        if (e.norm) bring_normed<multipliers, T>(e, (T *)rooms.narrow, (float *)rooms.sums, ready);
+        if (e.norm && e.cols == HELD * THREADS) bring_normed<multipliers, true, T>(e, (T *)rooms.narrow, (float *)rooms.sums, ready);
+        else if (e.norm) bring_normed<multipliers, false, T>(e, (T *)rooms.narrow, (float *)rooms.sums, ready);
         else {
             ready();
             for (int32_t r = 0; r < e.n; r++) bring_pieces<multipliers>((const uint4 *)((const T *)e.x + r * e.x_ld), (kind == O ? rooms.narrow : rooms.wide) + r * (e.cols / 8), 0, e.cols / 8);

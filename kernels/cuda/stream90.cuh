@@ -343,9 +343,10 @@ template <typename F> static __device__ __forceinline__ int32_t early_tiles(cons
 }
 
 /* A block's share of what is written anew behind the next gate and has been read by all: beside q, k and v x behind o and heads, beside gate and up x behind `down`, and q, k and v.
- * By those who multiply, before who finishes comes to that gate. */
+ * By one warp of those who multiply, before who finishes comes to that gate. */
 template <typename F> static __device__ __forceinline__ void make_absent(const stream_args<F> &a, int32_t i) {
-    const int32_t first = (int32_t)(threadIdx.x * gridDim.x + blockIdx.x), step = (int32_t)(gridDim.x * THREADS);
+    if (multiplier() != WARPS - 1) return;
+    const int32_t first = (int32_t)(threadIdx.x % 32 * gridDim.x + blockIdx.x), step = (int32_t)gridDim.x * 32;
     const uint4 ones = make_uint4(ABSENT, ABSENT, ABSENT, ABSENT);
     auto clear = [&](void *rows, int64_t bytes_apart, int32_t bytes) {
 #pragma unroll 1

@@ -23,21 +23,23 @@ struct attenders {
     static __device__ __forceinline__ void together() { decode_meet(); }
 };
 
-/* norm_rows, a thread for EACH of its threads.  shared: WARPS floats.  ready: waits until it is time to look.  The bringers must meet behind it. */
-template <typename B, typename T, typename To, typename R> static __device__ __forceinline__ void bring_normed(const args &a, To to, float *shared, R ready) {
+/* norm_rows, a thread for EACH of its threads.  WHOLE: rows have HELD * THREADS columns, so that nobody asks for each value whether it is there.
+ * shared: WARPS floats.  ready: waits until it is time to look.  The bringers must meet behind it. */
+template <typename B, bool WHOLE, typename T, typename To, typename R> static __device__ __forceinline__ void bring_normed(const args &a, To to, float *shared, R ready) {
     enum { EACH = THREADS / B::N };
-    const int32_t me = B::me(), left = a.cols - me;
+    const int32_t me = B::me(), left = WHOLE ? HELD * THREADS : a.cols - me;
     const float *const norm = a.norm + me;
     auto column = [](int32_t j) { return j / HELD * B::N + j % HELD * THREADS; };
+    auto is = [&](int32_t j) { return WHOLE || column(j) < left; };
     float weight[EACH * HELD];
 #pragma unroll
-    for (int32_t j = 0; j < EACH * HELD; j++) weight[j] = column(j) < left ? norm[column(j)] : 0.f;
+    for (int32_t j = 0; j < EACH * HELD; j++) weight[j] = is(j) ? norm[column(j)] : 0.f;
     ready();
 #pragma unroll 1
     for (int32_t r = 0; r < a.n; r++) {
         const float *x = (const float *)a.x + r * a.x_ld + me;
         float v[EACH * HELD] = {}, square[EACH] = {}, sum = 0;
-        take_when_come(v, [&](int32_t j) { return x + column(j); }, [&](int32_t j) { return column(j) < left; });
+        take_when_come(v, [&](int32_t j) { return x + column(j); }, is);
 #pragma unroll
         for (int32_t k = 0; k < EACH; k++) {
 #pragma unroll
@@ -46,7 +48,7 @@ template <typename B, typename T, typename To, typename R> static __device__ __f
                 square[k] += v[k * HELD + i] * v[k * HELD + i];
             }
 #pragma unroll 1
-            for (int32_t c = k * B::N + HELD * THREADS; c < left; c += THREADS) {
+            for (int32_t c = k * B::N + HELD * THREADS; !WHOLE && c < left; c += THREADS) {
                 float more[1];
                 take_when_come(more, [&](int32_t) { return x + c; }, [](int32_t) { return true; });
                 square[k] += more[0] * more[0];
@@ -67,11 +69,11 @@ template <typename B, typename T, typename To, typename R> static __device__ __f
         round_counted(rounded, v);
 #pragma unroll
         for (int32_t j = 0; j < EACH * HELD; j++)
-            if (column(j) < left) normed[column(j)] = rounded[j];
+            if (is(j)) normed[column(j)] = rounded[j];
 #pragma unroll 1
         for (int32_t k = 0; k < EACH; k++)
 #pragma unroll 1
-            for (int32_t c = k * B::N + HELD * THREADS; c < left; c += THREADS) normed[c] = to_act<T>(__ldcg(x + c) * scale * norm[c]);
+            for (int32_t c = k * B::N + HELD * THREADS; !WHOLE && c < left; c += THREADS) normed[c] = to_act<T>(__ldcg(x + c) * scale * norm[c]);
     }
 }
 
