@@ -21,7 +21,7 @@ template <typename T> static __device__ __forceinline__ void share_short(const a
     for (int32_t r = 0; r < a.n; r++) {
         uint32_t x[HELD / 2];
         if (a.norm) norm_held<T, false>(a, r, weight, x, m);
-        else hold_row<T, false>(a, r, x);
+        else hold_row(a, r, x);
         const list_place place = { a.n <= 2 ? near + r * NEAR : NULL, far_list(g, r) };
         const int8_row row = quantise_held<T, false>(x, g.threshold, g.pitch, codes + r * g.shared_pitch, place, m, r);
         if (threadIdx.x == 0) rows[r] = row;

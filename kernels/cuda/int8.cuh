@@ -63,6 +63,14 @@ static __device__ __forceinline__ uint32_t most_pair(uint32_t most, uint32_t pai
 #endif
 }
 
+/* All ones in halves that are below the limit in magnitude; NaN is not. */
+static __device__ __forceinline__ uint32_t below_pair(uint32_t pair, __half2 limit) {
+    const __half2 magnitude = __habs2(*(const __half2 *)&pair);
+    uint32_t below;
+    asm("set.lt.u32.f16x2 %0, %1, %2;" : "=r"(below) : "r"(*(const uint32_t *)&magnitude), "r"(*(const uint32_t *)&limit));
+    return below;
+}
+
 /* Two neighbours of the act type. */
 static __device__ __forceinline__ float2 pair_of(uint32_t bits, __half) { return __half22float2(*(const __half2 *)&bits); }
 static __device__ __forceinline__ float2 pair_of(uint32_t bits, __nv_bfloat16) { return make_float2(__uint_as_float(bits << 16), __uint_as_float(bits & 0xffff0000u)); }

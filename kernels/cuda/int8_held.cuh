@@ -17,7 +17,7 @@ struct alignas(16) found_outliers { int32_t n; uint32_t entry[NEAR]; };
 /* What the block's warps leave for one another: of two rows by turns, so that one barrier a use is enough. */
 struct alignas(16) held_meeting {
     float sum[2][WARPS];
-    uint32_t top[2][WARPS], most[2][WARPS];
+    uint32_t most[2][WARPS];
     union {
         found_outliers found;
         struct { uint32_t marks[HELD * WARPS]; int32_t base[HELD * WARPS + 1]; } many;
@@ -29,6 +29,12 @@ template <bool WHOLE> static __device__ __forceinline__ bool has_column(int32_t 
     return (WHOLE ? 0 : (int32_t)threadIdx.x) + (WHOLE ? i / 4 * 4 : i) * THREADS < cols;
 }
 
+/* The same of its pieces of eight neighbours, and which column its i-th one is: in pieces, or THREADS apart. */
+static __device__ __forceinline__ bool has_piece(int32_t p, int32_t cols) { return ((int32_t)threadIdx.x + p * THREADS) * PIECE < cols; }
+template <bool PIECES> static __device__ __forceinline__ int32_t column_held(int32_t i) {
+    return PIECES ? ((int32_t)threadIdx.x + i / PIECE * THREADS) * PIECE + i % PIECE : (int32_t)threadIdx.x + i * THREADS;
+}
+
 /* What a thread's columns are multiplied with where there is a norm. */
 template <bool WHOLE> static __device__ __forceinline__ void hold_weights(const args &a, float (&weight)[HELD]) {
     const float *const from = a.norm + threadIdx.x;
@@ -36,16 +42,23 @@ template <bool WHOLE> static __device__ __forceinline__ void hold_weights(const 
     for (int32_t i = 0; i < HELD; i++) weight[i] = a.norm && has_column<WHOLE>(i, a.cols) ? from[i * THREADS] : 0.f;
 }
 
-/* Row r as it is: columns 2 j and 2 j + 1 of the thread's are x[j].  TELLS: its values tell whether they have come. */
-template <typename T, bool WHOLE, bool TELLS = false> static __device__ __forceinline__ void hold_row(const args &a, int32_t r, uint32_t (&x)[HELD / 2]) {
+/* Row r as it is: columns 2 j and 2 j + 1 of the thread's are x[j]. */
+static __device__ __forceinline__ void hold_row(const args &a, int32_t r, uint32_t (&x)[HELD / 2]) {
     const uint16_t *const from = (const uint16_t *)a.x + r * a.x_ld + threadIdx.x;
     uint16_t bits[HELD] = {};
-    if (TELLS) take_when_come(bits, [&](int32_t i) { return from + i * THREADS; }, [&](int32_t i) { return has_column<WHOLE>(i, a.cols); });
-    else
 #pragma unroll
-        for (int32_t i = 0; i < HELD; i++) bits[i] = has_column<WHOLE>(i, a.cols) ? __ldcg(from + i * THREADS) : (uint16_t)0;
+    for (int32_t i = 0; i < HELD; i++) bits[i] = has_column<false>(i, a.cols) ? __ldcg(from + i * THREADS) : (uint16_t)0;
 #pragma unroll
     for (int32_t j = 0; j < HELD / 2; j++) x[j] = bits[2 * j] | (uint32_t)bits[2 * j + 1] << 16;
+}
+
+/* The same of a row whose values tell whether they have come, aligned to 16 bytes, its columns a multiple of 8: neighbours, eight at a time. */
+static __device__ __forceinline__ void hold_pieces(const args &a, int32_t r, uint32_t (&x)[HELD / 2]) {
+    const uint4 *const from = (const uint4 *)((const uint16_t *)a.x + r * a.x_ld) + threadIdx.x;
+    uint4 v[HELD / PIECE] = {};
+    take_when_come(v, [&](int32_t p) { return from + p * THREADS; }, [&](int32_t p) { return has_piece(p, a.cols); });
+#pragma unroll
+    for (int32_t p = 0; p < HELD / PIECE; p++) x[p * 4] = v[p].x, x[p * 4 + 1] = v[p].y, x[p * 4 + 2] = v[p].z, x[p * 4 + 3] = v[p].w;
 }
 
 /* norm_rows' very operations on row r. */
@@ -97,14 +110,32 @@ static __device__ __forceinline__ void find_outlier(found_outliers &found, int32
     if (at < NEAR) found.entry[at] = (uint32_t)column | bits << 16;
 }
 
-/* The list of a row that has many: each of a thread's finds its place by counting those before it. */
-template <typename T> static __device__ __forceinline__ int32_t list_held(const uint32_t (&x)[HELD / 2], float threshold, list_place place, held_meeting &m) {
-    const int32_t first = (int32_t)threadIdx.x, warp = first / 32, lane = first % 32;
+/* x[i], of registers: an index would put x on the stack, and so would comparisons that the compiler sees through. */
+template <int N> static __device__ __forceinline__ uint32_t picked(const uint32_t (&x)[N], int32_t i) {
+    uint32_t v = 0;
 #pragma unroll
-    for (int32_t i = 0; i < HELD; i++) {
-        const uint32_t marks = __ballot_sync(~0u, fabsf(value_held<T>(x, i)) >= threshold);
-        if (lane == 0) m.many.marks[i * WARPS + warp] = marks;
-    }
+    for (int32_t j = 0; j < N; j++) asm("{.reg .pred here; setp.eq.s32 here, %1, %2; @here mov.b32 %0, %3;}" : "+r"(v) : "r"(i), "r"(j), "r"(x[j]));
+    return v;
+}
+
+/* The list of a row that has many: each of a thread's finds its place by counting those before it. */
+template <typename T, bool PIECES> static __device__ __forceinline__ int32_t list_held(const uint32_t (&x)[HELD / 2], float threshold, list_place place, held_meeting &m) {
+    const int32_t first = (int32_t)threadIdx.x, warp = first / 32, lane = first % 32;
+    auto is = [&](int32_t i) { return fabsf(value_held<T>(x, i)) >= threshold; };
+    if (PIECES)
+#pragma unroll
+        for (int32_t p = 0; p < HELD / PIECE; p++) {
+            uint32_t marks = 0;
+#pragma unroll
+            for (int32_t k = 0; k < PIECE; k++) marks |= (uint32_t)is(p * PIECE + k) << k;
+            ((uint8_t *)m.many.marks)[first + p * THREADS] = (uint8_t)marks;
+        }
+    else
+#pragma unroll
+        for (int32_t i = 0; i < HELD; i++) {
+            const uint32_t marks = __ballot_sync(~0u, is(i));
+            if (lane == 0) m.many.marks[i * WARPS + warp] = marks;
+        }
     quantisers_meet();
     if (warp == 0) {
         int32_t mine[HELD * WARPS / 32], all = 0;
@@ -126,79 +157,96 @@ template <typename T> static __device__ __forceinline__ int32_t list_held(const 
     uint32_t *list = place(all, 0);
 #pragma unroll 1
     for (int32_t i = 0; i < HELD; i++) {
-        const uint32_t marks = m.many.marks[i * WARPS + warp];
-        uint32_t bits = 0;
-#pragma unroll
-        for (int32_t j = 0; j < HELD; j++)
-            if (j == i) bits = bits_held(x, j);
-        if (marks >> lane & 1) list[m.many.base[i * WARPS + warp] + __popc(marks & ((1u << lane) - 1))] = (uint32_t)(first + i * THREADS) | bits << 16;
+        const int32_t column = column_held<PIECES>(i);
+        const uint32_t marks = m.many.marks[column / 32], before = (1u << column % 32) - 1;
+        const uint32_t bits = picked(x, i / 2) >> i % 2 * 16 & 0xffff;
+        if (marks >> column % 32 & 1) list[m.many.base[column / 32] + __popc(marks & before)] = (uint32_t)column | bits << 16;
     }
     if (first == 0) list[all] = ~0u;
     quantisers_meet();
     return all;
 }
 
-/* Largest over the block of two numbers that are not negative, which order as integers. */
-static __device__ __forceinline__ void block_tops(uint32_t &a, uint32_t &b, uint32_t (&of_a)[WARPS], uint32_t (&of_b)[WARPS]) {
-    a = __reduce_max_sync(~0u, a);
-    b = __reduce_max_sync(~0u, b);
-    if (threadIdx.x % 32 == 0) of_a[threadIdx.x / 32] = a, of_b[threadIdx.x / 32] = b;
-    quantisers_meet();
+/* Of eight values of f16, all of which are coded. */
+static __device__ __forceinline__ uint2 codes_of_eight(const uint32_t *pairs, float scale) {
+    uint32_t two[4];
 #pragma unroll
-    for (int32_t w = 0; w < WARPS; w++) a = max(a, of_a[w]), b = max(b, of_b[w]);
+    for (int32_t j = 0; j < 4; j++) {
+        const float2 f = __half22float2(*(const __half2 *)&pairs[j]);
+        two[j] = __byte_perm(code_bits(f.x, scale), code_bits(f.y, scale), 0x0040);
+    }
+    return make_uint2(__byte_perm(two[0], two[1], 0x5410), __byte_perm(two[2], two[3], 0x5410));
 }
 
-/* quantise_row's codes of row r, held in x: [pitch], seen by all when it returns.  Rows without outliers, infinities and NaN are found by their largest
- * magnitude, and take a shorter way.  unlisted: fewer than a warp's outliers stay in m.found, as they were found, and are no list. */
-template <typename T, bool WHOLE>
+/* Largest over the block of a number that is not negative, as integers order them, and whether any thread says so. */
+static __device__ __forceinline__ uint32_t block_most(uint32_t mine, bool *any, uint32_t (&of)[WARPS]) {
+    uint32_t most = __reduce_max_sync(~0u, mine);
+    if (threadIdx.x % 32 == 0) of[threadIdx.x / 32] = most;
+    *any = quantisers_any(*any);
+#pragma unroll
+    for (int32_t w = 0; w < WARPS; w++) most = max(most, of[w]);
+    return most;
+}
+
+/* quantise_row's codes of row r, held in x (PIECES: by hold_pieces): [pitch], seen by all when it returns.  Outliers, infinities and NaN are told from what is coded two values
+ * at a time, and looked at once more by those who have some.  unlisted: fewer than a warp's outliers stay in m.found, as they were found, and are no list. */
+template <typename T, bool WHOLE, bool PIECES = false>
 static __device__ __forceinline__ int8_row quantise_held(const uint32_t (&x)[HELD / 2], float threshold, int32_t pitch, int8_t *codes, list_place place, held_meeting &m, int32_t r,
                                                    bool unlisted = false) {
-    const float limit = threshold == 0.f ? __int_as_float(0x7f800000) : threshold;
+    enum { INFINITE = 0x7c00 };
     const int8_limit is = { threshold, NULL };
-    int8_t *const to = codes + threadIdx.x;
-    float f[HELD], counted = 0;
-    uint32_t pair = 0;
+    /* A value of f16 is below the threshold where it is below the next one of f16. */
+    const __half2 limit = __half2half2(threshold == 0.f ? __ushort_as_half(INFINITE) : __float2half_ru(threshold));
+    uint32_t coded[HELD / 2], counted = 0;
+    bool odd = false;
 #pragma unroll
-    for (int32_t j = 0; j < HELD / 2; j++) pair = most_pair(pair, half_pair(x[j], T()));
-#pragma unroll
-    for (int32_t i = 0; i < HELD; i++) {
-        f[i] = value_held<T>(x, i);
-        if (is.counts(fabsf(f[i]))) counted = fmaxf(counted, fabsf(f[i]));
+    for (int32_t j = 0; j < HELD / 2; j++) {
+        const uint32_t pair = half_pair(x[j], T());
+        coded[j] = pair & below_pair(pair, limit);
+        odd = odd || coded[j] != pair;   /* zero is below any                                   */
+        counted = most_pair(counted, coded[j]);
     }
+    counted = max(counted & 0xffff, counted >> 16);
+    if (odd && threshold == 0.f)
+#pragma unroll
+        for (int32_t i = 0; i < HELD; i++)
+            if (isinf(value_held<T>(x, i))) counted = INFINITE;
     if (threadIdx.x == 0) m.found.n = 0;
-    uint32_t top = max(pair & 0xffff, pair >> 16), bits = __float_as_uint(counted);
-    block_tops(top, bits, m.top[r % 2], m.most[r % 2]);
-    const float most = __uint_as_float(bits), scale = most > 0 ? __fdiv_rn(127.f, most) : 0.f;
-    auto store = [&](int32_t i, float v) {
-        if (has_column<WHOLE>(i, pitch)) to[i * THREADS] = (int8_t)code_bits(v, scale);
-    };
-    if (__half2float(__ushort_as_half((unsigned short)top)) < limit) {
+    bool any = odd;
+    const float most = __half2float(__ushort_as_half((unsigned short)block_most(counted, &any, m.most[r % 2]))), scale = most > 0 ? __fdiv_rn(127.f, most) : 0.f;
+    if (PIECES)
 #pragma unroll
-        for (int32_t i = 0; i < HELD; i++) store(i, f[i]);
-        quantisers_meet();
-        return { most, 0 };
-    }
-    uint32_t odd = 0;                    /* a bit an outlier: a branch for each of a thread's columns costs more than all else here */
-#pragma unroll
-    for (int32_t i = 0; i < HELD; i++) {
-        store(i, fabsf(f[i]) < limit ? f[i] : 0.f);
-        odd |= (uint32_t)is.outlier(fabsf(f[i])) << i;
-    }
-    if (odd) {
-        int32_t at = atomicAdd(&m.found.n, __popc(odd));
+        for (int32_t p = 0; p < HELD / PIECE; p++) {
+            if (has_piece(p, pitch)) *(uint2 *)(codes + column_held<true>(p * PIECE)) = codes_of_eight(&coded[p * 4], scale);
+        }
+    else
 #pragma unroll
         for (int32_t i = 0; i < HELD; i++) {
-            const uint32_t entry = (uint32_t)((int32_t)threadIdx.x + i * THREADS) | bits_held(x, i) << 16;
-            if (odd >> i & 1 && at < NEAR) m.found.entry[at] = entry;
-            at += (int32_t)(odd >> i & 1);
+            const float2 f = __half22float2(*(const __half2 *)&coded[i / 2]);
+            if (has_column<WHOLE>(i, pitch)) codes[column_held<false>(i)] = (int8_t)code_bits(i % 2 ? f.y : f.x, scale);
+        }
+    if (odd) {
+        uint32_t mine = 0;               /* a bit a value that is not coded                     */
+#pragma unroll
+        for (int32_t j = 0; j < HELD / 2; j++) {
+            const uint32_t rest = half_pair(x[j], T()) ^ coded[j];
+            mine |= (uint32_t)((rest & 0xffff) != 0) << 2 * j | (uint32_t)(rest >> 16 != 0) << (2 * j + 1);
+        }
+#pragma unroll 1
+        for (; mine; mine &= mine - 1) {
+            const int32_t i = __ffs((int32_t)mine) - 1;
+            const uint32_t pair = picked(x, i / 2);
+            const float2 f = through_f16(pair, T());
+            if (is.outlier(fabsf(i % 2 ? f.y : f.x))) find_outlier(m.found, column_held<PIECES>(i), pair >> i % 2 * 16 & 0xffff);
         }
     }
     quantisers_meet();
+    if (!any) return { most, 0 };
     const int32_t n = m.found.n;
     if (unlisted && is_unlisted(n)) return { most, n };
     if (n < NEAR && n) list_found(m.found, place(n, 0));
     quantisers_meet();                   /* all have read how many; marks lie where they are    */
-    return { most, n < NEAR ? n : list_held<T>(x, threshold, place, m) };
+    return { most, n < NEAR ? n : list_held<T, PIECES>(x, threshold, place, m) };
 }
 
 /* What is known of a longer row: the largest of what counts, and how many are outliers or not finite. */
@@ -221,29 +269,40 @@ static __device__ __forceinline__ known_row quantise_known(P piece, M find, cons
             if (row.odd >= NEAR) break;
             scale = row.most > 0 ? __fdiv_rn(127.f, row.most) : 0.f;
         }
-        auto store = [&](int32_t i, auto value) {
-            const uint32_t pairs[4] = { held[i].x, held[i].y, held[i].z, held[i].w };
-            uint32_t two[4];
 #pragma unroll
-            for (int32_t j = 0; j < 4; j++) {
-                const float2 f = through_f16(pairs[j], T());
-                two[j] = __byte_perm(code_bits(value(f.x, 2 * j, pairs[j] & 0xffff), scale), code_bits(value(f.y, 2 * j + 1, pairs[j] >> 16), scale), 0x0040);
-            }
-            if (from + i * QUANTISERS < pieces)
-                *(uint2 *)(codes + (from + i * QUANTISERS) * PIECE) = make_uint2(__byte_perm(two[0], two[1], 0x5410), __byte_perm(two[2], two[3], 0x5410));
-        };
-        if (!row.odd) {
-#pragma unroll
-            for (int32_t i = 0; i < PIECES_HELD; i++) store(i, [](float f, int32_t, uint32_t) { return f; });
-            continue;
+        for (int32_t i = 0; i < PIECES_HELD; i++) {
+            const uint32_t pairs[4] = { half_pair(held[i].x, T()), half_pair(held[i].y, T()), half_pair(held[i].z, T()), half_pair(held[i].w, T()) };
+            if (from + i * QUANTISERS < pieces) *(uint2 *)(codes + (from + i * QUANTISERS) * PIECE) = codes_of_eight(pairs, scale);
         }
+        if (!row.odd) continue;
+        /* Which pieces have odd ones, and those once more: a branch for each value costs more than all else here. */
+        uint32_t odd = 0;
 #pragma unroll
-        for (int32_t i = 0; i < PIECES_HELD; i++)
-            store(i, [&](float f, int32_t k, uint32_t bits) {
-                if (fabsf(f) < limit) return f;
-                if (l.outlier(fabsf(f))) find_outlier(found, (from + i * QUANTISERS) * PIECE + k, bits);
-                return 0.f;
-            });
+        for (int32_t i = 0; i < PIECES_HELD; i++) {
+            const uint32_t pairs[4] = { held[i].x, held[i].y, held[i].z, held[i].w };
+            uint32_t most = 0;
+#pragma unroll
+            for (int32_t j = 0; j < 4; j++) most = most_pair(most, half_pair(pairs[j], T()));
+            odd |= (uint32_t)!(__half2float(__ushort_as_half((unsigned short)max(most & 0xffff, most >> 16))) < limit) << i;
+        }
+#pragma unroll 1
+        for (; odd; odd &= odd - 1) {
+            const int32_t i = __ffs((int)odd) - 1, first = (from + i * QUANTISERS) * PIECE;
+            uint4 v = held[0];
+#pragma unroll
+            for (int32_t j = 1; j < PIECES_HELD; j++)
+                if (j == i) v = held[j];
+            const uint32_t pairs[4] = { v.x, v.y, v.z, v.w };
+#pragma unroll
+            for (int32_t k = 0; k < PIECE; k++) {
+                const uint32_t bits = pairs[k / 2] >> k % 2 * 16 & 0xffff;
+                const float2 both = through_f16(pairs[k / 2], T());
+                const float f = k % 2 ? both.y : both.x;
+                if (fabsf(f) < limit) continue;
+                codes[first + k] = 0;
+                if (l.outlier(fabsf(f))) find_outlier(found, first + k, bits);
+            }
+        }
     }
     return row;
 }

@@ -110,10 +110,10 @@ template <typename A> struct int8_format {
         }
         __device__ __forceinline__ void *room() const { return narrow + at().room; }
         __device__ __forceinline__ int8_t *codes_of(int32_t r) const { return codes + r * pitch_of(e.cols); }
-        /* found: where outliers are that are no list. */
+        /* found: where outliers are that are no list.  Each warp tells, all the same. */
         __device__ __forceinline__ void know(int32_t r, const int8_row &row, const found_outliers *found = NULL) const {
             const bool unlisted = found && is_unlisted(row.outliers);
-            if (threadIdx.x == 0) ((row8 *)(narrow + at().rows))[r] = { row, unlisted ? NULL : place(r)(row.outliers, 0), unlisted ? found : NULL };
+            if (threadIdx.x % 32 == 0) ((row8 *)(narrow + at().rows))[r] = { row, unlisted ? NULL : place(r)(row.outliers, 0), unlisted ? found : NULL };
         }
     };
 
@@ -126,12 +126,22 @@ template <typename A> struct int8_format {
 #pragma unroll 1
         for (int32_t r = 0; r < b.a.n; r++) {
             uint32_t x[HELD / 2];
-            if (b.e.norm) norm_held<T, true, true>(b.e, r, weight, x, m);
-            else hold_row<T, true, true>(b.e, r, x);
             const bool alone = b.a.n == 1;
-            b.know(r, quantise_held<T, true>(x, b.a.weights.threshold, b.e.cols, b.codes_of(r), b.place(r), m, r, alone), alone ? &m.found : NULL);
+            auto quantise = [&](auto pieces) {
+                return quantise_held<T, true, decltype(pieces)::value>(x, b.a.weights.threshold, b.e.cols, b.codes_of(r), b.place(r), m, r, alone);
+            };
+            int8_row row;
+            if (b.e.norm) {
+                norm_held<T, true, true>(b.e, r, weight, x, m);
+                row = quantise(std::false_type());
+            } else {
+                hold_pieces(b.e, r, x);
+                row = quantise(std::true_type());
+            }
+            b.know(r, row, alone ? &m.found : NULL);
         }
-        meet();
+        if (b.a.n == 1) __syncwarp();    /* quantise_held has met, and every warp knows by itself */
+        else meet();
     }
 
     /* Of more: by way of shared memory where they are normed.  All of them have come before they are read again and again. */
