@@ -63,11 +63,11 @@ static __device__ __forceinline__ uint32_t most_pair(uint32_t most, uint32_t pai
 #endif
 }
 
-/* All ones in halves that are below the limit in magnitude; NaN is not. */
-static __device__ __forceinline__ uint32_t below_pair(uint32_t pair, __half2 limit) {
+/* All ones in halves that are below the limit's in magnitude; NaN is not. */
+static __device__ __forceinline__ uint32_t below_pair(uint32_t pair, uint32_t limit) {
     const __half2 magnitude = __habs2(*(const __half2 *)&pair);
     uint32_t below;
-    asm("set.lt.u32.f16x2 %0, %1, %2;" : "=r"(below) : "r"(*(const uint32_t *)&magnitude), "r"(*(const uint32_t *)&limit));
+    asm("set.lt.u32.f16x2 %0, %1, %2;" : "=r"(below) : "r"(*(const uint32_t *)&magnitude), "r"(limit));
     return below;
 }
 

@@ -9,7 +9,7 @@
 #include "kernels/cuda/few.cuh"
 #include "kernels/cuda/int8.cuh"
 
-enum { SHORT = HELD * THREADS };         /* columns of such a row, at most                      */
+enum { SHORT = HELD * THREADS, LONG = PIECES_HELD * PIECE * THREADS };        /* columns of such a row, at most; of one that is held as it is */
 
 /* Outliers of a row in the order in which they were found. */
 struct alignas(16) found_outliers { int32_t n; uint32_t entry[NEAR]; };
@@ -53,12 +53,13 @@ static __device__ __forceinline__ void hold_row(const args &a, int32_t r, uint32
 }
 
 /* The same of a row whose values tell whether they have come, aligned to 16 bytes, its columns a multiple of 8: neighbours, eight at a time. */
-static __device__ __forceinline__ void hold_pieces(const args &a, int32_t r, uint32_t (&x)[HELD / 2]) {
+template <int N> static __device__ __forceinline__ void hold_pieces(const args &a, int32_t r, uint32_t (&x)[N]) {
+    enum { PIECES = N / (PIECE / 2) };
     const uint4 *const from = (const uint4 *)((const uint16_t *)a.x + r * a.x_ld) + threadIdx.x;
-    uint4 v[HELD / PIECE] = {};
+    uint4 v[PIECES] = {};
     take_when_come(v, [&](int32_t p) { return from + p * THREADS; }, [&](int32_t p) { return has_piece(p, a.cols); });
 #pragma unroll
-    for (int32_t p = 0; p < HELD / PIECE; p++) x[p * 4] = v[p].x, x[p * 4 + 1] = v[p].y, x[p * 4 + 2] = v[p].z, x[p * 4 + 3] = v[p].w;
+    for (int32_t p = 0; p < PIECES; p++) x[p * 4] = v[p].x, x[p * 4 + 1] = v[p].y, x[p * 4 + 2] = v[p].z, x[p * 4 + 3] = v[p].w;
 }
 
 /* norm_rows' very operations on row r. */
@@ -87,7 +88,7 @@ static __device__ __forceinline__ void norm_held(const args &a, int32_t r, const
 
 /* A thread's i-th column: its 16 bits, and what becomes of them in f16. */
 static __device__ __forceinline__ uint32_t bits_held(const uint32_t (&x)[HELD / 2], int32_t i) { return x[i / 2] >> i % 2 * 16 & 0xffff; }
-template <typename T> static __device__ __forceinline__ float value_held(const uint32_t (&x)[HELD / 2], int32_t i) {
+template <typename T, int N> static __device__ __forceinline__ float value_held(const uint32_t (&x)[N], int32_t i) {
     const float2 f = through_f16(x[i / 2], T());
     return i % 2 ? f.y : f.x;
 }
@@ -189,121 +190,73 @@ static __device__ __forceinline__ uint32_t block_most(uint32_t mine, bool *any, 
 }
 
 /* quantise_row's codes of row r, held in x (PIECES: by hold_pieces): [pitch], seen by all when it returns.  Outliers, infinities and NaN are told from what is coded two values
- * at a time, and looked at once more by those who have some.  unlisted: fewer than a warp's outliers stay in m.found, as they were found, and are no list. */
-template <typename T, bool WHOLE, bool PIECES = false>
-static __device__ __forceinline__ int8_row quantise_held(const uint32_t (&x)[HELD / 2], float threshold, int32_t pitch, int8_t *codes, list_place place, held_meeting &m, int32_t r,
+ * at a time, and looked at once more by those who have some.  unlisted: fewer than a warp's outliers stay in m.found, as they were found, and are no list.  NEAR or more of more
+ * than SHORT columns: their number, and nothing is done. */
+template <typename T, bool WHOLE, bool PIECES = false, int N = HELD / 2>
+static __device__ __forceinline__ int8_row quantise_held(const uint32_t (&x)[N], float threshold, int32_t pitch, int8_t *codes, list_place place, held_meeting &m, int32_t r,
                                                    bool unlisted = false) {
-    enum { INFINITE = 0x7c00 };
+    enum { INFINITE = 0x7c00, EIGHT = PIECE / 2 };
+    static_assert(N <= 32 && (PIECES || N == HELD / 2), "a bit a pair; columns that are apart are HELD");
     const int8_limit is = { threshold, NULL };
     /* A value of f16 is below the threshold where it is below the next one of f16. */
-    const __half2 limit = __half2half2(threshold == 0.f ? __ushort_as_half(INFINITE) : __float2half_ru(threshold));
-    uint32_t coded[HELD / 2], counted = 0;
+    uint32_t limit = 0x10001u * __half_as_ushort(threshold == 0.f ? __ushort_as_half(INFINITE) : __float2half_ru(threshold)), counted = 0;
+    uint32_t kept[N];
     bool odd = false;
 #pragma unroll
-    for (int32_t j = 0; j < HELD / 2; j++) {
+    for (int32_t j = 0; j < N; j++) {
         const uint32_t pair = half_pair(x[j], T());
-        coded[j] = pair & below_pair(pair, limit);
-        odd = odd || coded[j] != pair;   /* zero is below any                                   */
-        counted = most_pair(counted, coded[j]);
+        kept[j] = pair & below_pair(pair, limit);
+        odd = odd || kept[j] != pair;    /* zero is below any                                   */
+        counted = most_pair(counted, kept[j]);
     }
+    /* What is coded is found once more, in two instructions: it is not worth registers while the block meets.  Of bf16 it is. */
+    asm volatile("" : "+r"(limit));
+    auto coded = [&](int32_t j) {
+        if constexpr (std::is_same<T, __half>::value) return x[j] & below_pair(x[j], limit);
+        else return kept[j];
+    };
     counted = max(counted & 0xffff, counted >> 16);
-    if (odd && threshold == 0.f)
+    if (odd && threshold == 0.f)         /* infinities count, if nothing is an outlier            */
 #pragma unroll
-        for (int32_t i = 0; i < HELD; i++)
+        for (int32_t i = 0; i < 2 * N; i++)
             if (isinf(value_held<T>(x, i))) counted = INFINITE;
     if (threadIdx.x == 0) m.found.n = 0;
     bool any = odd;
     const float most = __half2float(__ushort_as_half((unsigned short)block_most(counted, &any, m.most[r % 2]))), scale = most > 0 ? __fdiv_rn(127.f, most) : 0.f;
     if (PIECES)
 #pragma unroll
-        for (int32_t p = 0; p < HELD / PIECE; p++) {
-            if (has_piece(p, pitch)) *(uint2 *)(codes + column_held<true>(p * PIECE)) = codes_of_eight(&coded[p * 4], scale);
+        for (int32_t p = 0; p < N / EIGHT; p++) {
+            const uint32_t pairs[EIGHT] = { coded(p * EIGHT), coded(p * EIGHT + 1), coded(p * EIGHT + 2), coded(p * EIGHT + 3) };
+            if (has_piece(p, pitch)) *(uint2 *)(codes + column_held<true>(p * PIECE)) = codes_of_eight(pairs, scale);
         }
     else
 #pragma unroll
-        for (int32_t i = 0; i < HELD; i++) {
-            const float2 f = __half22float2(*(const __half2 *)&coded[i / 2]);
+        for (int32_t i = 0; i < 2 * N; i++) {
+            const uint32_t pair = coded(i / 2);
+            const float2 f = __half22float2(*(const __half2 *)&pair);
             if (has_column<WHOLE>(i, pitch)) codes[column_held<false>(i)] = (int8_t)code_bits(i % 2 ? f.y : f.x, scale);
         }
     if (odd) {
-        uint32_t mine = 0;               /* a bit a value that is not coded                     */
+        uint32_t mine = 0;               /* a bit a pair of which not all is coded              */
 #pragma unroll
-        for (int32_t j = 0; j < HELD / 2; j++) {
-            const uint32_t rest = half_pair(x[j], T()) ^ coded[j];
-            mine |= (uint32_t)((rest & 0xffff) != 0) << 2 * j | (uint32_t)(rest >> 16 != 0) << (2 * j + 1);
-        }
+        for (int32_t j = 0; j < N; j++) mine |= (uint32_t)(half_pair(x[j], T()) != coded(j)) << j;
 #pragma unroll 1
         for (; mine; mine &= mine - 1) {
-            const int32_t i = __ffs((int32_t)mine) - 1;
-            const uint32_t pair = picked(x, i / 2);
+            const int32_t j = __ffs((int32_t)mine) - 1;
+            const uint32_t pair = picked(x, j);
             const float2 f = through_f16(pair, T());
-            if (is.outlier(fabsf(i % 2 ? f.y : f.x))) find_outlier(m.found, column_held<PIECES>(i), pair >> i % 2 * 16 & 0xffff);
+            if (is.outlier(fabsf(f.x))) find_outlier(m.found, column_held<PIECES>(2 * j), pair & 0xffff);
+            if (is.outlier(fabsf(f.y))) find_outlier(m.found, column_held<PIECES>(2 * j + 1), pair >> 16);
         }
     }
     quantisers_meet();
     if (!any) return { most, 0 };
-    const int32_t n = m.found.n;
+    int32_t n = m.found.n;
     if (unlisted && is_unlisted(n)) return { most, n };
     if (n < NEAR && n) list_found(m.found, place(n, 0));
     quantisers_meet();                   /* all have read how many; marks lie where they are    */
-    return { most, n < NEAR ? n : list_held<T, PIECES>(x, threshold, place, m) };
-}
-
-/* What is known of a longer row: the largest of what counts, and how many are outliers or not finite. */
-struct known_row { float most; int32_t odd; };
-
-/* Codes of a longer row, given as pieces, of which find() tells what is known once they have been asked for.  What is found of outliers, as far as it has room,
- * goes to `found`, whose n is 0 before; NEAR odd ones or more: nothing is done.  The caller's threads meet. */
-template <typename T, typename P, typename M>
-static __device__ __forceinline__ known_row quantise_known(P piece, M find, const int8_limit &l, int32_t pieces, int8_t *codes, found_outliers &found) {
-    const float limit = l.threshold == 0.f ? __int_as_float(0x7f800000) : l.threshold;
-    known_row row = {};
-    float scale = 0;
-#pragma unroll 1
-    for (int32_t from = (int32_t)threadIdx.x, turn = 0; turn < pieces; from += PIECES_HELD * QUANTISERS, turn += PIECES_HELD * QUANTISERS) {
-        uint4 held[PIECES_HELD];
-#pragma unroll
-        for (int32_t i = 0; i < PIECES_HELD; i++) held[i] = from + i * QUANTISERS < pieces ? piece(from + i * QUANTISERS) : make_uint4(0, 0, 0, 0);
-        if (!turn) {
-            row = find();
-            if (row.odd >= NEAR) break;
-            scale = row.most > 0 ? __fdiv_rn(127.f, row.most) : 0.f;
-        }
-#pragma unroll
-        for (int32_t i = 0; i < PIECES_HELD; i++) {
-            const uint32_t pairs[4] = { half_pair(held[i].x, T()), half_pair(held[i].y, T()), half_pair(held[i].z, T()), half_pair(held[i].w, T()) };
-            if (from + i * QUANTISERS < pieces) *(uint2 *)(codes + (from + i * QUANTISERS) * PIECE) = codes_of_eight(pairs, scale);
-        }
-        if (!row.odd) continue;
-        /* Which pieces have odd ones, and those once more: a branch for each value costs more than all else here. */
-        uint32_t odd = 0;
-#pragma unroll
-        for (int32_t i = 0; i < PIECES_HELD; i++) {
-            const uint32_t pairs[4] = { held[i].x, held[i].y, held[i].z, held[i].w };
-            uint32_t most = 0;
-#pragma unroll
-            for (int32_t j = 0; j < 4; j++) most = most_pair(most, half_pair(pairs[j], T()));
-            odd |= (uint32_t)!(__half2float(__ushort_as_half((unsigned short)max(most & 0xffff, most >> 16))) < limit) << i;
-        }
-#pragma unroll 1
-        for (; odd; odd &= odd - 1) {
-            const int32_t i = __ffs((int)odd) - 1, first = (from + i * QUANTISERS) * PIECE;
-            uint4 v = held[0];
-#pragma unroll
-            for (int32_t j = 1; j < PIECES_HELD; j++)
-                if (j == i) v = held[j];
-            const uint32_t pairs[4] = { v.x, v.y, v.z, v.w };
-#pragma unroll
-            for (int32_t k = 0; k < PIECE; k++) {
-                const uint32_t bits = pairs[k / 2] >> k % 2 * 16 & 0xffff;
-                const float2 both = through_f16(pairs[k / 2], T());
-                const float f = k % 2 ? both.y : both.x;
-                if (fabsf(f) < limit) continue;
-                codes[first + k] = 0;
-                if (l.outlier(fabsf(f))) find_outlier(found, first + k, bits);
-            }
-        }
-    }
-    return row;
+    if constexpr (N == HELD / 2)
+        if (n >= NEAR) n = list_held<T, PIECES>(x, threshold, place, m);
+    return { most, n };
 }
 #endif

@@ -102,7 +102,6 @@ template <typename A> struct int4_format {
     }
 
     typedef float_finisher<int4_format> finisher;
-    typedef no_tally tally;
 #endif
 };
 
@@ -304,7 +303,7 @@ template <typename A> static __device__ __forceinline__ void multiply(const stre
         };
         if (!first_gap)
             F::bring(a, i, rooms, [i] {
-                if (i % PRODUCTS == O || i % PRODUCTS == DOWN) await<GO, GO_THREADS>();
+                if (i % PRODUCTS == O) await<GO, GO_THREADS>();
                 else if (i) await<DONE, DONE_THREADS>();
             });
         else {                           /* those who attend bring them */

@@ -23,7 +23,6 @@ struct tile_sums8 {
 template <typename A> struct int8_format {
     typedef A T;
     typedef tile_sums8 sums;
-    enum { TOLD_AT = 32 };               /* among RV_CUDA_GATE counters, in a line of their own */
     enum { STEP = WARPS * TILE * DEPTH8, BESIDE = TILE * (int)sizeof(float), ASKED = 4, EARLY = 1, DRAWN = true, ROWS_FIRST = false, IN_PARTS = false };
     struct weights {
         CUtensorMap map[RV_STREAM_LAYERS][PRODUCTS];
@@ -63,40 +62,6 @@ template <typename A> struct int8_format {
         copy_slices(to, &w.map[layer][kind], step * DEPTH8, tile * TILE, bar, policy);
     }
 
-    /* Of a row that `down` will multiply: the largest of what counts, and how many are outliers or not finite.  Of a layer and of the next one by turns, zero in
-     * between. */
-    struct told { uint32_t most; int32_t odd; };
-    static __device__ __forceinline__ told *told_of(const stream_args<int8_format> &a, int32_t layer) { return (told *)(a.gate + TOLD_AT) + layer % 2 * STREAM_ROWS; }
-    static __device__ __forceinline__ float limit_of(const stream_args<int8_format> &a) { return a.weights.threshold == 0.f ? __int_as_float(0x7f800000) : a.weights.threshold; }
-    struct tally {
-        float most;
-        int32_t odd;
-        __device__ __forceinline__ void begin(const stream_args<int8_format> &a, int32_t i) {
-            most = 0;
-            odd = 0;
-            if (i % PRODUCTS == IN && i && blockIdx.x == 0 && threadIdx.x % 32 < STREAM_ROWS) told_of(a, i / PRODUCTS - 1)[threadIdx.x % 32] = { 0, 0 };
-        }
-        __device__ __forceinline__ void see(const stream_args<int8_format> &a, T x) {
-            const float f = fabsf(through_f16(*(const uint16_t *)&x, T()).x);
-            if (int8_limit{ a.weights.threshold, NULL }.counts(f)) most = fmaxf(most, f);
-            odd += !(f < limit_of(a));
-        }
-        __device__ __forceinline__ void leave(const stream_args<int8_format> &a, int32_t i) const {
-            const int32_t lane = (int32_t)threadIdx.x % 32;
-            if (i % PRODUCTS != GATE_UP) return;
-            for (int32_t n = 0; n < a.n; n++) {
-                const bool mine = lane / RV_CUDA_GATE_BLOCK == n;
-                const uint32_t all = __reduce_max_sync(~0u, mine ? __float_as_uint(most) : 0);       /* none is negative: they order as integers */
-                const int32_t more = __reduce_add_sync(~0u, mine ? odd : 0);
-                if (lane == 0) atomicMax(&told_of(a, i / PRODUCTS)[n].most, all);
-                if (lane == 0 && more) atomicAdd(&told_of(a, i / PRODUCTS)[n].odd, more);
-            }
-        }
-        static __device__ __forceinline__ void clear(const stream_args<int8_format> &a) {
-            for (int32_t n = 0; n < 2 * STREAM_ROWS; n++) told_of(a, 0)[n] = { 0, 0 };
-        }
-    };
-
     /* Of a product's rows: where their codes and what else is known of them belong. */
     struct bringing {
         const stream_args<int8_format> &a;
@@ -117,31 +82,25 @@ template <typename A> struct int8_format {
         }
     };
 
-    /* Of up to SHORT columns. */
-    template <typename R> static __device__ __forceinline__ void bring_short(const bringing &b, R ready) {
+    /* Of up to SHORT columns, and up to LONG where there is no norm: false where such a row has too many outliers. */
+    template <int N, bool NORMED, typename R> static __device__ __forceinline__ bool bring_held(const bringing &b, R ready) {
         held_meeting &m = *(held_meeting *)b.room();
+        const bool alone = b.a.n == 1;
         float weight[HELD];
-        hold_weights<true>(b.e, weight);
+        if (NORMED) hold_weights<true>(b.e, weight);
         ready();
 #pragma unroll 1
         for (int32_t r = 0; r < b.a.n; r++) {
-            uint32_t x[HELD / 2];
-            const bool alone = b.a.n == 1;
-            auto quantise = [&](auto pieces) {
-                return quantise_held<T, true, decltype(pieces)::value>(x, b.a.weights.threshold, b.e.cols, b.codes_of(r), b.place(r), m, r, alone);
-            };
-            int8_row row;
-            if (b.e.norm) {
-                norm_held<T, true, true>(b.e, r, weight, x, m);
-                row = quantise(std::false_type());
-            } else {
-                hold_pieces(b.e, r, x);
-                row = quantise(std::true_type());
-            }
+            uint32_t x[N / 2];
+            if constexpr (NORMED) norm_held<T, true, true>(b.e, r, weight, x, m);
+            else hold_pieces(b.e, r, x);
+            const int8_row row = quantise_held<T, true, !NORMED>(x, b.a.weights.threshold, b.e.cols, b.codes_of(r), b.place(r), m, r, alone);
+            if (N > HELD && row.outliers >= NEAR) return false;
             b.know(r, row, alone ? &m.found : NULL);
         }
         if (b.a.n == 1) __syncwarp();    /* quantise_held has met, and every warp knows by itself */
         else meet();
+        return true;
     }
 
     /* Of more: by way of shared memory where they are normed.  All of them have come before they are read again and again. */
@@ -168,44 +127,30 @@ template <typename A> struct int8_format {
             meet();                      /* the room is free again */
         }
     }
-    template <typename R> static __device__ __forceinline__ void bring_long(const bringing &b, R ready) {
-        const bool known = b.i % PRODUCTS == DOWN;
-        const int8_limit limit = { b.a.weights.threshold, NULL };
-        found_outliers *found = (found_outliers *)b.room();
-        if (threadIdx.x == 0) found->n = 0;
-        ready();
-        if (!known) await_rows((const uint16_t *)b.e.x, b.e.x_ld, b.a.n, b.e.cols);
+    static __device__ __forceinline__ void bring_far(const bringing &b) {
+        await_rows((const uint16_t *)b.e.x, b.e.x_ld, b.a.n, b.e.cols);
 #pragma unroll 1
         for (int32_t r = 0; r < b.a.n; r++) {
             const T *x = (const T *)b.e.x + r * b.e.x_ld;
             auto piece = [&](int32_t p) { return __ldcg((const uint4 *)x + p); };
-            auto find = [&] {
-                const int2 told = __ldcg((const int2 *)(told_of(b.a, b.i / PRODUCTS) + r));
-                return known_row{ __int_as_float(told.x), told.y };
-            };
-            int32_t n = NEAR;
-            known_row row = {};
-            if (known) {
-                row = quantise_known<T>(piece, find, limit, b.e.cols / PIECE, b.codes_of(r), *found);
-                meet();
-                n = row.odd && row.odd < NEAR ? found->n : row.odd;
-            }
-            if (n < NEAR) {
-                if (n) list_found(*found, b.place(r)(n, 0));
-                b.know(r, { row.most, n });
-            } else b.know(r, quantise_row<T>(piece, [&](int32_t k) { return __ldcg((const uint16_t *)x + k); }, b.e.cols, limit, b.codes_of(r), b.place(r), b.room()));
+            auto value = [&](int32_t k) { return __ldcg((const uint16_t *)x + k); };
+            b.know(r, quantise_row<T>(piece, value, b.e.cols, { b.a.weights.threshold, NULL }, b.codes_of(r), b.place(r), b.room()));
             meet();                      /* the room is free again */
-            if (threadIdx.x == 0) found->n = 0;
-            if (r + 1 < b.a.n) meet();
         }
     }
 
-    /* Behind the gate. */
+    /* Once the block has done its part of what makes them. */
     template <typename R> static __device__ __forceinline__ void bring(const stream_args<int8_format> &a, int32_t i, const stream_rooms<int8_format> &rooms, R ready) {
         const bringing b = { a, rows_of(a, i), (char *)rooms.narrow, i % PRODUCTS == DOWN ? (int8_t *)rooms.wide : (int8_t *)rooms.narrow, i };
-        if (i % PRODUCTS != DOWN && b.e.cols <= SHORT) bring_short(b, ready);
+        if (b.e.norm && b.e.cols <= SHORT) bring_held<HELD, true>(b, ready);
         else if (b.e.norm) bring_normed(b, rooms, ready);
-        else bring_long(b, ready);
+        else {
+            bool held = false;
+            if (b.e.cols <= SHORT) held = bring_held<HELD, false>(b, ready);
+            else if (b.e.cols <= LONG) held = bring_held<LONG / THREADS, false>(b, ready);
+            else ready();
+            if (!held) bring_far(b);
+        }
     }
 
     static __device__ __forceinline__ uint32_t *list_room(const stream_args<int8_format> &a, const stream_rooms<int8_format> &rooms) {
@@ -253,24 +198,20 @@ template <typename A> struct int8_format {
         const output at;
         const float old;
         const row8 *rows;
-        float y[2];
+        float y;
         __device__ __forceinline__ finisher(const stream_args<int8_format> &args, const stream_rooms<int8_format> &rooms, int32_t i, int32_t tile)
-            : a(args), at(args, i, tile), old(at.old(args)), rows((const row8 *)((const char *)rooms.narrow + places(args.n, args.hidden, args.q_width, args.ffn).rows)) {}
+            : a(args), at(i, tile), old(at.old(args)), rows((const row8 *)((const char *)rooms.narrow + places(args.n, args.hidden, args.q_width, args.ffn).rows)) {}
         __device__ __forceinline__ void read(const tile_sums8 &sums) {
-            const int8_row x = at.mine ? rows[at.n].row : int8_row{ 0, 0 };
             int32_t clamped = 0;
-#pragma unroll
-            for (int32_t p = 0; p < 2; p++) {
-                const int32_t row = at.in_tile + p * RV_CUDA_GATE_BLOCK;
-                if (!at.mine || (p && !at.is(GATE_UP))) continue;
-                y[p] = int8_value<T>(sums.sum(row, at.n), x.scale, sums.scale[row], 0.f, clamped);
-                if (x.outliers) y[p] = to_f32(to_act<T>(y[p] + sums.outliers.sum(row, at.n)));
+            y = 0;
+            if (at.there(a)) {
+                const int8_row x = rows[at.n()].row;
+                y = int8_value<T>(sums.sum(at.in_tile(), at.n()), x.scale, sums.scale[at.in_tile()], 0.f, clamped);
+                if (x.outliers) y = to_f32(to_act<T>(y + sums.outliers.sum(at.in_tile(), at.n())));
             }
             count_clamped(clamped);
         }
-        __device__ __forceinline__ void write(tally &t) {
-            t.see(a, at.write(a, y[0], y[1], old));
-        }
+        __device__ __forceinline__ void write() { at.write(a, y, old); }
     };
 #endif
 };

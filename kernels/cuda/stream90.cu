@@ -7,7 +7,7 @@
 template <typename A> struct plain_format {
     typedef A T;
     typedef tile_sums sums;
-    enum { STEP = WARPS * TILE * DEPTH * 2, BESIDE = 0, ASKED = 4, EARLY = 2, DRAWN = true, ROWS_FIRST = false, IN_PARTS = false };
+    enum { STEP = WARPS * TILE * DEPTH * 2, BESIDE = 0, ASKED = 4, EARLY = 3, DRAWN = true, ROWS_FIRST = false, IN_PARTS = false };
     struct weights { CUtensorMap map[RV_STREAM_LAYERS][PRODUCTS]; };
     static int32_t narrow_bytes(int32_t n, int32_t hidden, int32_t q_width, int32_t) { return n * (hidden > q_width ? hidden : q_width) * 2; }
     static int32_t wide_bytes(int32_t n, int32_t ffn) { return n * ffn * 2; }
@@ -42,7 +42,6 @@ template <typename A> struct plain_format {
     };
 
     typedef float_finisher<plain_format> finisher;
-    typedef no_tally tally;
 #endif
 };
 
@@ -51,7 +50,7 @@ template <typename A> struct plain_format {
 static bool kind_fits(const rv_stream *p, const rv_attention *a) {
     const int32_t d = a->q.rows ? a->q.cols / a->heads : 0, group = a->q.rows ? a->heads / a->kv_heads : 0;
     const int64_t part = (int64_t)(group < HEADS ? group : (int32_t)HEADS) * (d + 4) * (int64_t)sizeof(float), places = (int64_t)a->kv_heads * ((group + HEADS - 1) / HEADS) * a->q.rows;
-    return !a->q.rows || (decode_takes(a) && splits_of(a->longest) <= MOST_SPLITS && PARTS_AT + 2 * places * splits_of(a->longest) * part <= (int64_t)(RV_CUDA_PARTIAL_BYTES - FRESH_BYTES) &&
+    return !a->q.rows || (decode_takes(a) && splits_of(a->longest) <= MOST_SPLITS && PARTS_AT + 2 * places * splits_of(a->longest) * part <= (int64_t)(RV_CUDA_PARTIAL_BYTES - FRESH_BYTES) - ff_bytes(p) &&
                           rows_are_aligned(a->out) && a->q.rows == p->x.rows && d * a->kv_heads == a->kv.k.cols);
 }
 

@@ -6,8 +6,8 @@
  * go on.  Not all of the room is asked for at once: what a multiprocessor waits for, keys and rows among it, stands in line behind what it asked for before,
  * and what others wait for behind that: of products to come less is on its way than of the one that is multiplied.
  *
- * What blocks wait for is x, q, k, v, parts of heads and heads themselves: a value tells whether it has come (absent.cuh).  Made absent again it is where all have read it: that, and
- * rows of ffn, are behind gates, of which a layer has two.  x has two places, so that one can be made absent while the other is used.
+ * What blocks wait for is x, q, k, v, parts of heads, heads themselves and rows of ffn: a value tells whether it has come (absent.cuh).  Made absent again it is where all have
+ * read it: that is behind gates, of which a layer has two.  x and rows of ffn have two places, so that one can be made absent while the other is used.
  *
  * Eight warps multiply, and one finishes what they leave of a tile, to the order of sums of few.cu and its kin; it keeps the gates, too, so that nobody who multiplies
  * waits for a fence.  Four attend (decode.cuh): they ask for a layer's keys while its queries are still being computed.  The copies are the tensor memory accelerator's: cp.async, which a warp issues like any load, waits in line where memory is
@@ -28,7 +28,6 @@
  *     bring(..)                the rows that a product multiplies, to shared memory, as they come
  *     product                  one warp's part of a tile: begin, load (rows), multiply (weights), leave
  *     finisher                 one warp, a tile: read (what they left), write (results)
- *     tally                    what that warp adds up over a product, for those who bring the next one's rows: begin, leave; clear, behind the last
  * For its arguments a format may overload `prepare`, `bring_wide`, `help` and `multiply`.
  */
 #ifndef RV_KERNELS_CUDA_STREAM90_CUH
@@ -45,8 +44,8 @@ template <typename F> struct stream_args {
     typedef typename F::T T;
     typename F::weights weights;
     float *x, *fresh;                    /* fresh: where o leaves x for gate, up and down       */
-    T *qkv, *ff;
-    int64_t x_ld, fresh_ld, qkv_ld, ff_ld;
+    T *qkv, *ff[2];                      /* ff: of layers by turns                              */
+    int64_t x_ld, fresh_ld, qkv_ld, ff_ld[2];
     attend_args<T> attend[2];            /* self, cross                                         */
     const float *cos_sin, *row_on;
     const int32_t *pos;
@@ -290,49 +289,51 @@ template <typename F> static __device__ __forceinline__ args rows_of(const strea
         e.eps = a.eps;
         return e;
     }
-    e.x = anew(kind == O ? a.attend[0].out : a.ff);
-    e.x_ld = kind == O ? a.attend[0].out_ld : a.ff_ld;
+    const int32_t turn = i / PRODUCTS % 2;
+    e.x = anew(kind == O ? a.attend[0].out : turn ? a.ff[1] : a.ff[0]);
+    e.x_ld = kind == O ? a.attend[0].out_ld : turn ? a.ff_ld[1] : a.ff_ld[0];
     e.cols = kind == O ? a.q_width : a.ffn;
     return e;
 }
 
-/* What a lane of the warp that finishes makes of a tile. */
+/* What a lane of the warp that finishes makes of a tile: a value each, of gate and of up in lanes of their own, of which the former write. */
 struct output {
-    int32_t i, in_tile, row, n;          /* the product; row of the tile, of the weight (SwiGLU: gate's), of activations */
-    bool mine;
-    template <typename F> __device__ __forceinline__ output(const stream_args<F> &a, int32_t number, int32_t tile) : i(number) {
-        const int32_t lane = (int32_t)threadIdx.x % 32, rows = is(GATE_UP) ? (int32_t)RV_CUDA_GATE_BLOCK : (int32_t)TILE;
-        in_tile = lane % rows;
-        row = tile * TILE + in_tile;
-        n = lane / rows;
-        mine = n < a.n;
-    }
+    int32_t i, row;                      /* the product; row of the weight                      */
+    __device__ __forceinline__ output(int32_t number, int32_t tile) : i(number), row(tile * TILE + in_tile()) {}
     __device__ __forceinline__ bool is(int32_t kind) const { return i % PRODUCTS == kind; }
+    static __device__ __forceinline__ int32_t in_tile() { return (int32_t)threadIdx.x % TILE; }
+    /* The row of activations, and whether there is one. */
+    static __device__ __forceinline__ int32_t n() { return (int32_t)threadIdx.x % 32 / TILE; }
+    template <typename F> static __device__ __forceinline__ bool there(const stream_args<F> &a) { return n() < a.n; }
+    template <typename F> __device__ __forceinline__ bool mine(const stream_args<F> &a) const { return there(a) && (!is(GATE_UP) || in_tile() < RV_CUDA_GATE_BLOCK); }
+    /* Of those who write: the value of up. */
+    __device__ __forceinline__ float up_of(float v) const { return is(GATE_UP) ? __shfl_down_sync(~0u, v, RV_CUDA_GATE_BLOCK) : 0.f; }
     /* What v is added to, asked for early. */
     template <typename F> __device__ __forceinline__ float old(const stream_args<F> &a) const {
-        if (!mine || (!is(O) && !is(DOWN))) return 0.f;
-        return __ldcg(is(O) ? a.x + n * a.x_ld + row : a.fresh + n * a.fresh_ld + row);
+        if (!there(a) || (!is(O) && !is(DOWN))) return 0.f;
+        return __ldcg(is(O) ? a.x + n() * a.x_ld + row : a.fresh + n() * a.fresh_ld + row);
     }
-    /* What DOWN will multiply, of gate and up; else zero. */
-    template <typename F> __device__ __forceinline__ typename F::T write(const stream_args<F> &a, float v, float up, float before) const {
+    template <typename F> __device__ __forceinline__ void write(const stream_args<F> &a, float v, float before) const {
         typedef typename F::T T;
         const rv_stream_layer &l = a.layer[i / PRODUCTS];
+        const float up = up_of(v);
         args e = {};
-        if (!mine) return T(0.f);
-        if (is(GATE_UP)) return a.ff[n * a.ff_ld + gated_column(row)] = gated<T, T>(v, up);
-        if (is(IN)) {
+        if (!mine(a)) return;
+        if (is(GATE_UP)) {
+            T *const to = i / PRODUCTS % 2 ? a.ff[1] + n() * a.ff_ld[1] : a.ff[0] + n() * a.ff_ld[0];
+            to[gated_column(row)] = gated<T, T>(v, up);
+        } else if (is(IN)) {
             e.out = a.qkv;
             e.out_ld = a.qkv_ld;
-            finish_one<T, T, rv_few::RV_FEW_STORE>(e, row, n, v, 0, 0);
+            finish_one<T, T, rv_few::RV_FEW_STORE>(e, row, n(), v, 0, 0);
         } else {
             e.out = is(O) ? a.fresh : a.x;
             e.out_ld = is(O) ? a.fresh_ld : a.x_ld;
             e.scale = is(O) ? l.attn_gate : l.mlp_gate;
             e.row_scale = is(DOWN) && l.q_norm ? a.row_on : NULL;
-            if (e.row_scale && e.row_scale[n] == 0.f) a.x[n * a.x_ld + row] = before;      /* who waits for it waits for all */
-            finish_one<T, float, rv_few::RV_FEW_ADD>(e, row, n, v, 0, before);
+            if (e.row_scale && e.row_scale[n()] == 0.f) a.x[n() * a.x_ld + row] = before;      /* who waits for it waits for all */
+            finish_one<T, float, rv_few::RV_FEW_ADD>(e, row, n(), v, 0, before);
         }
-        return T(0.f);
     }
 };
 
@@ -342,7 +343,8 @@ template <typename F> static __device__ __forceinline__ int32_t early_tiles(cons
     return 0;
 }
 
-/* A block's share of what is written anew behind the next gate and has been read by all: beside q, k and v x behind o and heads, beside gate and up x behind `down`, and q, k and v.
+/* A block's share of what is written anew behind the next gate and has been read by all: beside q, k and v x behind o and heads, beside gate and up x behind `down`, q, k and v and the
+ * next layer's rows of ffn.  The first layer's are whatever they were before the launch.
  * By one warp of those who multiply, before who finishes comes to that gate. */
 template <typename F> static __device__ __forceinline__ void make_absent(const stream_args<F> &a, int32_t i) {
     if (multiplier() != WARPS - 1) return;
@@ -357,32 +359,27 @@ template <typename F> static __device__ __forceinline__ void make_absent(const s
     if (i % PRODUCTS == IN) {
         clear(a.fresh, a.fresh_ld * 4, a.hidden * 4);
         clear(a.attend[0].out, a.attend[0].out_ld * 2, a.q_width * 2);
+        if (!i) clear(a.ff[0], a.ff_ld[0] * 2, a.ffn * 2);
     } else if (i % PRODUCTS == GATE_UP) {
         clear(a.x, a.x_ld * 4, a.hidden * 4);
         clear(a.qkv, a.qkv_ld * 2, (a.q_width + 2 * a.kv_width) * 2);
+        if (i / PRODUCTS % 2) clear(a.ff[0], a.ff_ld[0] * 2, a.ffn * 2);
+        else clear(a.ff[1], a.ff_ld[1] * 2, a.ffn * 2);
     }
 }
-
-/* What a product's results are told besides: nothing. */
-struct no_tally {
-    template <typename A> __device__ __forceinline__ void begin(const A &, int32_t) {}
-    template <typename A> __device__ __forceinline__ void leave(const A &, int32_t) {}
-    template <typename A> static __device__ __forceinline__ void clear(const A &) {}
-};
 
 /* Where sums are floats. */
 template <typename F> struct float_finisher {
     const stream_args<F> &a;
     const output at;
     const float old;
-    float sum[2];
+    float sum;
     __device__ __forceinline__ float_finisher(const stream_args<F> &args, const stream_rooms<F> &, int32_t i, int32_t tile)
-        : a(args), at(args, i, tile), old(at.old(args)) {}
+        : a(args), at(i, tile), old(at.old(args)) {}
     __device__ __forceinline__ void read(const typename F::sums &sums) {
-        sum[0] = sums.sum(at.in_tile, at.n);
-        sum[1] = at.is(GATE_UP) ? sums.sum(at.in_tile + RV_CUDA_GATE_BLOCK, at.n) : 0.f;
+        sum = at.there(a) ? sums.sum(at.in_tile(), at.n()) : 0.f;
     }
-    __device__ __forceinline__ void write(no_tally &) { at.write(a, sum[0], sum[1], old); }
+    __device__ __forceinline__ void write() { at.write(a, sum, old); }
 };
 
 /* What else a format wants before anybody begins, of those who attend behind attention, and of the two warps that are left. */
@@ -407,7 +404,7 @@ template <typename F> static __device__ __forceinline__ void multiply(const stre
         asm volatile("" : "+r"(none));
         const stream_rooms<F> here = { rooms.sums, rooms.h, rooms.narrow + none, rooms.wide + none };
         F::bring(a, i, here, [&] {
-            if (kind == O || kind == DOWN) await<GO, GO_THREADS>();
+            if (kind == O) await<GO, GO_THREADS>();
             else if (i) await<DONE, DONE_THREADS>();
         });
         make_absent(a, i);
@@ -442,14 +439,12 @@ template <typename F> static __device__ __forceinline__ void finish(const stream
     hand &h = *rooms.h;
     int32_t first = 0, k = 0, place = first_place<F>(h);
     round_robin room;
-    typename F::tally tally;
     gate_keeper gate = { a.gate, 0 };
 #pragma unroll 1
     for (int32_t i = 0; i < a.layers * PRODUCTS; i++) {
         const work p = work_of(a, i);
         const int32_t kind = i % PRODUCTS;
         await<HERE, HERE_THREADS>();
-        tally.begin(a, i);
         int32_t early = kind == GATE_UP ? early_tiles(a) : 0;
 #pragma unroll 1
         for (; place - first < p.tiles; place = next_place<F>(h, k, place)) {
@@ -461,24 +456,23 @@ template <typename F> static __device__ __forceinline__ void finish(const stream
             barrier_wait(&h.left[room.at], room.parity);
             f.read(rooms.sums[room.at]);
             warp_arrive(&h.taken[room.at]);
-            f.write(tally);
+            f.write();
             room.next(SUMS);
         }
         if (early) arrive_at_gate(a.gate + EARLY_GATE);
         first += p.tiles;
-        tally.leave(a, i);
         if (kind == IN) arrive<LOOK, LOOK_THREADS>();
+        else if (i + 1 < a.layers * PRODUCTS && !(kind == GATE_UP && early_tiles(a))) arrive<DONE, DONE_THREADS>();
         if (kind == IN || kind == GATE_UP) {
             arrive_at_gate(a.gate);
-            gate.wait();
-            if (kind == IN || !early_tiles(a)) arrive<GO, GO_THREADS>();
+            gate.wait();                 /* what `down` is added to is absent in all blocks      */
+            if (kind == IN) arrive<GO, GO_THREADS>();
             if (kind == IN || early_tiles(a)) await<PASS, PASS_THREADS>();
-        } else if (i + 1 < a.layers * PRODUCTS) arrive<DONE, DONE_THREADS>();
+        }
     }
     __syncwarp();
     if (threadIdx.x % 32 == 0 && atomicAdd(a.gate + 1, 1) == (int32_t)gridDim.x - 1) {
         a.gate[0] = a.gate[1] = a.gate[2] = a.gate[EARLY_GATE] = 0;
-        F::tally::clear(a);
     }
 }
 #endif

@@ -54,11 +54,11 @@ template <typename F, int D> static __global__ void __launch_bounds__(ALL_THREAD
         const stream_places<F> at = places();
         multiply(a, at.ring, at.beside, at.rooms);
     } else if (threadIdx.x < THREADS + ATTENDING) {
-        take_registers<232>();
+        take_registers<224>();
         const stream_places<F> at = places();
         attend(a, at.rooms, *(attention_room<typename F::T, D> *)at.attention);
     } else {
-        give_registers<40>();
+        give_registers<48>();
         const stream_places<F> at = places();
         if (threadIdx.x < THREADS + ATTENDING + 32) finish(a, at.rooms);
         else if (threadIdx.x < THREADS + ATTENDING + 64) ask(a, *at.rooms.h, at.ring, at.beside);
@@ -69,6 +69,9 @@ template <typename F, int D> static __global__ void __launch_bounds__(ALL_THREAD
 
 /* ---- launching ---- */
 
+/* Of the second place of rows of ffn, which lies before stream_args::fresh. */
+static int64_t ff_bytes(const rv_stream *p) { return (int64_t)p->x.rows * p->ff.cols * 2; }
+
 template <typename F> static stream_args<F> args_of(const rv_stream *p) {
     typedef typename F::T T;
     const rv_attention *any = p->self.q.rows ? &p->self : &p->cross;
@@ -76,11 +79,13 @@ template <typename F> static stream_args<F> args_of(const rv_stream *p) {
     a.x = (float *)p->x.data;
     a.fresh = (float *)((char *)p->partial + RV_CUDA_PARTIAL_BYTES - FRESH_BYTES);
     a.qkv = (T *)p->qkv.data;
-    a.ff = (T *)p->ff.data;
+    a.ff[0] = (T *)p->ff.data;
+    a.ff[1] = (T *)((char *)a.fresh - ff_bytes(p));
     a.x_ld = p->x.ld;
     a.fresh_ld = RV_CUDA_NORM_MOST;
     a.qkv_ld = p->qkv.ld;
-    a.ff_ld = p->ff.ld;
+    a.ff_ld[0] = p->ff.ld;
+    a.ff_ld[1] = p->ff.cols;
     a.attend[0] = args_of<T>(p->self.q.rows ? &p->self : any);
     a.attend[1] = args_of<T>(p->cross.q.rows ? &p->cross : any);
     const int32_t longest = p->self.longest > p->cross.longest ? p->self.longest : p->cross.longest, d = a.attend[0].head_dim;
