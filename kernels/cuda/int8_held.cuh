@@ -1,7 +1,7 @@
-/* int8_held.cuh - short rows of activations, held in the registers of the 256 threads that norm them and make codes of them.
+/* int8_held.cuh - rows of activations, held in the registers of the 256 threads that norm them and make codes of them.
  *
- * The one idea: a thread's columns are THREADS apart, as the norm's order of sums wants them, and stay in registers until they are codes;
- * the block meets once for the norm, once for the maximum and once for the codes.
+ * The one idea: a thread's columns are THREADS apart, as the norm's order of sums wants them, or pieces of eight neighbours where there is no norm, and stay in registers until
+ * they are codes; the block meets once for the norm, once for the maximum and once for the codes.
  */
 #ifndef RV_KERNELS_CUDA_INT8_HELD_CUH
 #define RV_KERNELS_CUDA_INT8_HELD_CUH
@@ -9,7 +9,7 @@
 #include "kernels/cuda/few.cuh"
 #include "kernels/cuda/int8.cuh"
 
-enum { SHORT = HELD * THREADS, LONG = PIECES_HELD * PIECE * THREADS };        /* columns of such a row, at most; of one that is held as it is */
+enum { SHORT = HELD * THREADS, LONG = PIECES_HELD * PIECE * THREADS };        /* columns of such a row, at most; of one of pieces */
 
 /* Outliers of a row in the order in which they were found. */
 struct alignas(16) found_outliers { int32_t n; uint32_t entry[NEAR]; };
@@ -86,8 +86,7 @@ static __device__ __forceinline__ void norm_held(const args &a, int32_t r, const
     pack_counted<HELD>(x, v, T());
 }
 
-/* A thread's i-th column: its 16 bits, and what becomes of them in f16. */
-static __device__ __forceinline__ uint32_t bits_held(const uint32_t (&x)[HELD / 2], int32_t i) { return x[i / 2] >> i % 2 * 16 & 0xffff; }
+/* What becomes of a thread's i-th column in f16. */
 template <typename T, int N> static __device__ __forceinline__ float value_held(const uint32_t (&x)[N], int32_t i) {
     const float2 f = through_f16(x[i / 2], T());
     return i % 2 ? f.y : f.x;
@@ -191,7 +190,7 @@ static __device__ __forceinline__ uint32_t block_most(uint32_t mine, bool *any, 
 
 /* quantise_row's codes of row r, held in x (PIECES: by hold_pieces): [pitch], seen by all when it returns.  Outliers, infinities and NaN are told from what is coded two values
  * at a time, and looked at once more by those who have some.  unlisted: fewer than a warp's outliers stay in m.found, as they were found, and are no list.  NEAR or more of more
- * than SHORT columns: their number, and nothing is done. */
+ * than SHORT columns: their number, and no list. */
 template <typename T, bool WHOLE, bool PIECES = false, int N = HELD / 2>
 static __device__ __forceinline__ int8_row quantise_held(const uint32_t (&x)[N], float threshold, int32_t pitch, int8_t *codes, list_place place, held_meeting &m, int32_t r,
                                                    bool unlisted = false) {

@@ -1,6 +1,6 @@
 /* stream8_90.cu - decoder layers of one or two rows in one launch, their weights in int8.
  *
- * The one idea: stream90.cuh's, with few8.cu's numbers; every block makes the codes of a product's rows itself, behind the gate, while weights
+ * The one idea: stream90.cuh's, with few8.cu's numbers; every block makes the codes of a product's rows itself, as they come, while weights
  * come.  A step is 128 codes of each of 8 slices, 16 rows of them; whoever multiplies a slice also adds up the outliers in it, from the
  * weights that are there anyway.
  */
@@ -68,14 +68,13 @@ template <typename A> struct int8_format {
         const args e;
         char *narrow;
         int8_t *codes;
-        const int32_t i;
         __device__ __forceinline__ places at() const { return places(a.n, a.hidden, a.q_width, a.ffn); }
         __device__ __forceinline__ list_place place(int32_t r) const {
             return { (uint32_t *)(narrow + at().lists) + r * NEAR, (uint32_t *)((int32_t *)a.partial + COUNTERS) + r * (e.cols + 8) };
         }
         __device__ __forceinline__ void *room() const { return narrow + at().room; }
         __device__ __forceinline__ int8_t *codes_of(int32_t r) const { return codes + r * pitch_of(e.cols); }
-        /* found: where outliers are that are no list.  Each warp tells, all the same. */
+        /* found: where outliers are that are no list.  Each warp tells, all of them the same: what it reads it has written itself. */
         __device__ __forceinline__ void know(int32_t r, const int8_row &row, const found_outliers *found = NULL) const {
             const bool unlisted = found && is_unlisted(row.outliers);
             if (threadIdx.x % 32 == 0) ((row8 *)(narrow + at().rows))[r] = { row, unlisted ? NULL : place(r)(row.outliers, 0), unlisted ? found : NULL };
@@ -141,7 +140,7 @@ template <typename A> struct int8_format {
 
     /* Once the block has done its part of what makes them. */
     template <typename R> static __device__ __forceinline__ void bring(const stream_args<int8_format> &a, int32_t i, const stream_rooms<int8_format> &rooms, R ready) {
-        const bringing b = { a, rows_of(a, i), (char *)rooms.narrow, i % PRODUCTS == DOWN ? (int8_t *)rooms.wide : (int8_t *)rooms.narrow, i };
+        const bringing b = { a, rows_of(a, i), (char *)rooms.narrow, i % PRODUCTS == DOWN ? (int8_t *)rooms.wide : (int8_t *)rooms.narrow };
         if (b.e.norm && b.e.cols <= SHORT) bring_held<HELD, true>(b, ready);
         else if (b.e.norm) bring_normed(b, rooms, ready);
         else {

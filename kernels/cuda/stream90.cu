@@ -22,7 +22,7 @@ template <typename A> struct plain_format {
         copy_slices(to, &w.map[layer][kind], step * DEPTH, tile * TILE, bar, policy);
     }
 
-    /* Behind the gate. */
+    /* Once the block has done its part of what makes them. */
     template <typename R> static __device__ __forceinline__ void bring(const stream_args<plain_format> &a, int32_t i, const stream_rooms<plain_format> &rooms, R ready) {
         const int32_t kind = i % PRODUCTS;
         const args e = rows_of(a, i);

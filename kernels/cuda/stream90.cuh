@@ -102,8 +102,8 @@ template <typename F> struct stream_rooms {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 /* ---- between warps ---- */
 
-/* Who finishes tells: LOOK, DONE: that the block's results are written, of q, k and v to those who attend, of o and `down` to those who multiply; GO, PASS: that a gate is open, to
- * those who multiply and to those who attend.  Those who multiply tell HERE: who finishes that a product's rows have come; FREE: those who attend that they have their room
+/* Who finishes tells: LOOK, DONE: that the block's results are written, of q, k and v to those who attend, of o, gate and up, and `down` to those who multiply (not of gate and up
+ * where those who attend bring the next rows); GO, PASS: that a gate is open, to those who multiply and to those who attend.  Those who multiply tell HERE: who finishes that a product's rows have come; FREE: those who attend that they have their room
  * again.  These tell WIDE, REST: those who multiply that the rows of `down` that they bring are there, and the last of them. */
 enum { GO = 3, PASS, FREE, HERE, WIDE, REST, DONE, LOOK, GO_THREADS = THREADS + 32, PASS_THREADS = ATTENDING + 32, FREE_THREADS = THREADS + ATTENDING, HERE_THREADS = THREADS + 32,
        WIDE_THREADS = FREE_THREADS, REST_THREADS = FREE_THREADS, DONE_THREADS = THREADS + 32, LOOK_THREADS = ATTENDING + 32 };
@@ -344,7 +344,7 @@ template <typename F> static __device__ __forceinline__ int32_t early_tiles(cons
 }
 
 /* A block's share of what is written anew behind the next gate and has been read by all: beside q, k and v x behind o and heads, beside gate and up x behind `down`, q, k and v and the
- * next layer's rows of ffn.  The first layer's are whatever they were before the launch.
+ * next layer's rows of ffn; the launch's first rows of ffn, of which nobody knows what they were, beside its first q, k and v.
  * By one warp of those who multiply, before who finishes comes to that gate. */
 template <typename F> static __device__ __forceinline__ void make_absent(const stream_args<F> &a, int32_t i) {
     if (multiplier() != WARPS - 1) return;
@@ -465,7 +465,7 @@ template <typename F> static __device__ __forceinline__ void finish(const stream
         else if (i + 1 < a.layers * PRODUCTS && !(kind == GATE_UP && early_tiles(a))) arrive<DONE, DONE_THREADS>();
         if (kind == IN || kind == GATE_UP) {
             arrive_at_gate(a.gate);
-            gate.wait();                 /* what `down` is added to is absent in all blocks      */
+            gate.wait();                 /* where o, or `down`, will leave x is absent in all blocks */
             if (kind == IN) arrive<GO, GO_THREADS>();
             if (kind == IN || early_tiles(a)) await<PASS, PASS_THREADS>();
         }

@@ -332,10 +332,11 @@ static void many_layers_in_a_launch_give_the_bits_of_single_ones(const model_cas
         k += differing(one.keys[i], many.keys[i]);
         v += differing(one.values[i], many.values[i]);
     }
-    const bool few = c.format == RV_FORMAT_INT8 && outliers_of(a) < c.outliers;
+    const int32_t outliers = c.format == RV_FORMAT_INT8 ? outliers_of(a) : 0;
+    const bool few = outliers < c.outliers;
     bool ok = !x && !k && !v && zero && good && !few;
     failures += !ok;
-    printf("%s %s: %zu layers, %d rows%s\n", ok ? "ok" : "FAILED", c.name, one.keys.size(), (int)c.n,
+    printf("%s %s: %zu layers, %d rows, %d outliers%s\n", ok ? "ok" : "FAILED", c.name, one.keys.size(), (int)c.n, (int)outliers,
            ok ? "" : few ? ": fewer outliers than the case is about" : !good ? ": x is not finite, or the same in two steps" : !zero ? ": counters are left" : ": x, keys or values differ");
     if (k || v) printf("  %zu bytes of keys, %zu of values\n", k, v);
 }
@@ -456,6 +457,10 @@ static const model_case cases[] = {
     { "int8 for bf16, heads of 64", RV_BF16, 1024, 16, 4, 64, 2048, "ssxs", 1, { 0 }, { 0 }, { 99 }, { 1 }, false, RV_FORMAT_INT8, 1, 0 },
     { "int8 for f16, two rows, many outliers", RV_F16, 1024, 16, 4, 64, 3072, "sxs", 2, { 254, 3 }, { 0, 0 }, { 400, 99 }, { 1, 1 }, true, RV_FORMAT_INT8, 3, 20 },
     { "int8 for bf16, more outliers than shared memory has room for", RV_BF16, 1024, 8, 2, 128, 3072, "sx", 2, { 5, 6 }, { 0, 0 }, { 99, 99 }, { 1, 1 }, false, RV_FORMAT_INT8, 12, 600 },
+    { "int8 for f16, longer rows with few outliers", RV_F16, 1024, 8, 2, 128, 6144, "sxs", 1, { 5 }, { 0 }, { 99 }, { 1 }, false, RV_FORMAT_INT8, 1.5, 0 },
+    { "int8 for f16, longer rows with a list", RV_F16, 1024, 8, 2, 128, 6144, "sx", 1, { 5 }, { 0 }, { 99 }, { 1 }, false, RV_FORMAT_INT8, 2, 0 },
+    { "int8 for f16, longer rows with too many to be listed as they are found", RV_F16, 1024, 8, 2, 128, 6144, "sxs", 1, { 5 }, { 0 }, { 99 }, { 1 }, false, RV_FORMAT_INT8, 12, 600 },
+    { "int8 for bf16, the same, two rows", RV_BF16, 1024, 8, 2, 128, 6144, "sx", 2, { 5, 6 }, { 0, 0 }, { 99, 99 }, { 1, 1 }, false, RV_FORMAT_INT8, 12, 600 },
     { "int8 for bf16, 40 layers", RV_BF16, 1024, 16, 4, 64, 1024, "sssxssssxssssxssssxssssxssssxssssxssssxs", 1, { 200 }, { 0 }, { 99 }, { 1 }, false, RV_FORMAT_INT8, 1, 0 },
     { "int8 for bf16, layers that attend in all blocks and in some", RV_BF16, 2048, 16, 4, 128, 5120, "ssxssxxsss", 1, { 300 }, { 0 }, { 6403 }, { 1 }, false, RV_FORMAT_INT8, 2, 1 },
     { "int8 for f16, rows of one step a slice", RV_F16, 1024, 8, 8, 128, 1024, "sxss", 1, { 511 }, { 0 }, { 1200 }, { 1 }, false, RV_FORMAT_INT8, 4, 5 },
