@@ -19,8 +19,8 @@ static __device__ __forceinline__ void count_clamped(uint32_t n) {
     if (n) atomicAdd(&f16_clamped, (unsigned long long)n);
 }
 
-/* f32 -> T, round to nearest even; f16 saturates at +-65504 (NaN stays NaN), and counts what would have become infinite: seldom, so that its lanes are not
- * counted together first, which would be some twenty instructions wherever a value is rounded. */
+/* f32 -> T, round to nearest even; f16 saturates at +-65504 (NaN stays NaN), and counts what would have become infinite: a branch and some fifteen instructions
+ * behind it wherever a value is rounded.  Of many values: round_counted or pack_counted. */
 template <typename T> __device__ __forceinline__ T to_act(float x);
 template <> __device__ __forceinline__ float to_act<float>(float x) { return x; }
 template <> __device__ __forceinline__ __nv_bfloat16 to_act<__nv_bfloat16>(float x) { return __float2bfloat16_rn(x); }

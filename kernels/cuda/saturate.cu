@@ -18,7 +18,7 @@ template <int N> static __global__ void clamp_kernel(uint16_t *x, int32_t rows, 
         for (int i = 0; i < N; i++)
             if ((p.of[i] & 0x7fff) == 0x7c00) p.of[i]--, clamped++;        /* the number before infinity */
         if (!clamped) continue;
-        atomicAdd(&f16_clamped, (unsigned long long)clamped);
+        count_clamped(clamped);
         *at = p;
     }
 }
