@@ -112,6 +112,17 @@ static __device__ __forceinline__ bool elected() {
 
 /* ---- clusters ---- */
 
+/* Of the grid, of so many. */
+static __device__ __forceinline__ uint32_t cluster_number() {
+    uint32_t n;
+    asm volatile("mov.u32 %0, %%clusterid.x;" : "=r"(n));
+    return n;
+}
+static __device__ __forceinline__ uint32_t clusters() {
+    uint32_t n;
+    asm volatile("mov.u32 %0, %%nclusterid.x;" : "=r"(n));
+    return n;
+}
 static __device__ __forceinline__ uint32_t cluster_rank() {
     uint32_t r;
     asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(r));
@@ -119,6 +130,8 @@ static __device__ __forceinline__ uint32_t cluster_rank() {
 }
 /* All threads of the cluster meet; what they wrote to shared memory is then seen by all. */
 static __device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.release;" ::: "memory"); }
+/* Where nothing was written that others must see, but barriers behind barriers_opened: without the fence, for which a thread waits until all that it asked of memory is done. */
+static __device__ __forceinline__ void cluster_arrive_relaxed() { asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory"); }
 static __device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire;" ::: "memory"); }
 static __device__ __forceinline__ void cluster_meet() {
     cluster_arrive();

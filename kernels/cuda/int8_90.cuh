@@ -105,7 +105,7 @@ template <class R> static __device__ __forceinline__ void find_columns(const arg
 /* HELPERS threads: what a tile's end needs of its rows, and those columns, of each of the block's tiles in turn, AT_ONCE at a time.  The first warp has the weights, the others the
  * activations: a thread has LOADED of one column, and of all that it loads nothing waits for anything else.  The first ones are asked for while results are still made of what is there of the
  * tile before. */
-template <typename T, class S> static __device__ __forceinline__ void gather(const args8 &g, beside<S> &room) {
+template <typename T, class S, bool ADDS> static __device__ __forceinline__ void gather(const args8 &g, beside<S> &room) {
     enum { LOADED = 32, OF_WEIGHTS = S::WEIGHTS / LOADED, OF_ROWS = S::MOST / LOADED, LOADED_ROWS = (S::MOST + HELPERS - 1) / HELPERS };
     static_assert(OF_WEIGHTS * AT_ONCE == 32 && OF_ROWS * AT_ONCE == HELPERS - 32, "a thread has a column of each AT_ONCE");
     walk w(g);
@@ -121,6 +121,12 @@ template <typename T, class S> static __device__ __forceinline__ void gather(con
         int32_t m, n;
         w.tile<S>(&m, &n);
         const int32_t weights = min((int32_t)S::WEIGHTS, g.a.cols - n), rows = min(g.wide, g.a.rows - m);
+        if (ADDS) {                      /* what results are added to is far away               */
+            const int32_t row0 = w.first_unit(w.part) * walk::UNIT, end_row = min(w.first_unit(w.part + 1) * walk::UNIT, rows), piece = me % 4 * 32;
+            const float *const to = (const float *)g.a.out + m * g.a.out_ld + n + piece;
+            if (piece < weights)
+                for (int32_t row = row0 + me / 4; row < end_row; row += HELPERS / 4) fetch_far(to + row * g.a.out_ld);
+        }
         uint32_t dense = 0;              /* a bit a row, a word a lane                          */
         if (found > BESIDE && me <= S::MOST / 32 && (m / 32 + me) * 32 < m + rows) dense = __ldcg(g.marks + column_words(g.pitch) + RV_CUDA_MARKS_DENSE + m / 32 + me);
         if (columns && weighs) {         /* scales lie beside the weights that they are of      */
@@ -194,6 +200,7 @@ template <typename T, typename O, class S, int HOW> static __device__ __forceinl
     walk w(g);
     const addresses<S> a(g, w, r);
     cursor<S> c;
+    if (g.split > 1 && threadIdx.x == GROUP) barrier_expect(&room.summed, bytes_of_others(w));
     wait_for_previous();
     ending<T, O, S, HOW> e(g, room);
     for (uint32_t turn = 0; w.more(); w.next(), turn++) {
@@ -207,7 +214,7 @@ template <typename T, typename O, class S, int HOW> static __device__ __forceinl
         e.place.take(a, c);
         const int32_t from = anew(w.first_unit(w.part)), end = anew(w.first_unit(w.part + 1));
         if (g.split > 1) {
-            exchange_sums<S>(w, a, &room.summed, e.place, sums);
+            exchange_sums<S>(w, a, &room.freed, &room.summed, e.place, sums, g.share > 1);
             multipliers_meet();          /* others' sums have been read: results go there       */
         }
         barrier_wait(&room.full, turn & 1);
@@ -257,21 +264,23 @@ static __global__ void __launch_bounds__(THREADS8, 1) int8_90_kernel(const __gri
         }
         barrier_open(&room.full, HELPERS);
         barrier_open(&room.empty, MULTIPLIER_WARPS);
-        barrier_open(&room.summed, (uint32_t)((g.split > 1 ? g.split - 1 : 1) * MULTIPLIER_WARPS));
+        barrier_open(&room.freed, (uint32_t)(g.split > 1 ? g.split - 1 : 1));
+        barrier_open(&room.summed, 1);
         barriers_opened();
     }
     if (shared) cluster_meet();
     else __syncthreads();
-    /* All have met once more when those who multiply parts of a tile's columns have read their rings: sums go to others' then. */
-    if (g.split > 1 && threadIdx.x < GROUP) cluster_arrive();
+    /* Barriers are open when sums of parts go from block to block: who is waited for there has come long before. */
+    const bool met_later = g.split > 1 && !shared;
+    if (met_later) cluster_arrive_relaxed();
     if (threadIdx.x < GROUP) {
         give_registers<OF_HELPER>();
         if (threadIdx.x < 32) {
             const addresses<S> a(g, walk(g), r);
             if (threadIdx.x == 0) produce<S>(g, a, room, &map_w, &map_x, &map_o);
-        } else gather<T, S>(g, room);
+        } else gather<T, S, HOW == rv_few::RV_FEW_ADD>(g, room);
         __syncwarp();
-        if (g.split > 1) cluster_wait();
+        if (met_later) cluster_wait();
     } else {
         take_registers<OF_MULTIPLIER>();
         multiply_tiles<T, O, S, HOW>(g, r, room);
@@ -292,9 +301,11 @@ cudaError_t launch_int8_90_tiles(const rv_int8 *q, const rv_int8_many *room, arg
     g.wide = c.rows;
     g.share = c.share;
     g.split = c.split;
+    g.by_split = reciprocal(c.split);
     g.box = parts(c.rows, 8 * c.share) * 8;        /* a swizzle is of 8 rows                  */
     g.a.tiles_m = parts(p->x.rows, c.rows);
     g.a.tiles_n = parts(p->rows, S::WEIGHTS * c.share);
+    g.by_tiles = reciprocal(g.a.n_first ? g.a.tiles_n : g.a.tiles_m);
     cudaError_t e = describe_boxes(&map_x, RV_I8, room->codes, p->x.rows, q->pitch, q->pitch, g.box, LINE);
     if (!e) e = describe_boxes(&map_w, RV_I8, p->w, p->rows, q->pitch, q->pitch, S::WEIGHTS, LINE);
     if (!e) e = describe_boxes(&map_o, p->act, room->outliers, p->x.rows, q->pitch, q->pitch, S::MOST, LINE);

@@ -12,29 +12,41 @@
 /* ---- sums, from registers ----
  * A thread has rows of weights g and g + 8 of its warp's 16, and of every 8 rows of x number 2 t and 2 t + 1: g = lane / 4, t = lane % 4. */
 
-/* Parts of the columns: each block gets the other parts' sums of its units, to the two stages that it holds, a thread's own as they are in registers, and adds them to its own. */
-template <class S> static __device__ __forceinline__ void exchange_sums(const walk &w, const addresses<S> &a, uint64_t *summed, const results_place<S> &place, int32_t (&sums)[S::MOST / 2]) {
-    enum { SLOT = MULTIPLIERS * 16, OF_STAGE = S::STAGE_BYTES / SLOT, UNITS = S::MOST / walk::UNIT, MOST_PARTS = 4 };
+/* What a block gets of each other part: a thread's sums of its units, as they are in registers. */
+enum { SLOT = MULTIPLIERS * 16, SLOTS_OF_UNIT = 2 };
+static __device__ __forceinline__ uint32_t bytes_of_others(const walk &w) { return (uint32_t)((w.g.split - 1) * (w.first_unit(w.part + 1) - w.first_unit(w.part)) * SLOTS_OF_UNIT * SLOT); }
+
+/* Parts of the columns: each block gets the other parts' sums of its units, to the two stages that it holds, a thread's own as they are in registers, and adds them to its own.
+ * freed, summed: barriers; the latter expects bytes_of_others.  all_there: other blocks' barriers are known to be open. */
+template <class S> static __device__ __forceinline__ void exchange_sums(const walk &w, const addresses<S> &a, uint64_t *freed, uint64_t *summed, const results_place<S> &place, int32_t (&sums)[S::MOST / 2], bool all_there) {
+    enum { OF_STAGE = S::STAGE_BYTES / SLOT, UNITS = S::MOST / walk::UNIT };
     const uint32_t mine = ((uint32_t)threadIdx.x - GROUP) * 16, bar = shared_address(summed);
-    auto slot = [&](uint32_t first, uint32_t second, int32_t i) { return (i < OF_STAGE ? first + (uint32_t)i * SLOT : second + (uint32_t)(i - OF_STAGE) * SLOT) + mine; };
-    cluster_meet();                      /* all have read their rings                           */
+    auto slot = [&](int32_t i) { return (i < OF_STAGE ? place.at[0] + (uint32_t)i * SLOT : place.at[1] + (uint32_t)(i - OF_STAGE) * SLOT) + mine; };
+    if (!all_there) cluster_wait();
+    if (threadIdx.x == GROUP)            /* the two stages have been read by all of this block   */
+#pragma unroll 1
+        for (int32_t to = 0; to < w.g.split; to++)
+            if (to != w.part) arrive_at_peer(peer_address(shared_address(freed), w.rank_of(to, w.place)));
+    barrier_wait(freed, 0);
 #pragma unroll 1
     for (int32_t to = 0; to < w.g.split; to++) {
         if (to == w.part) continue;
         cursor<S> c;
         c.skip(w.lines_of(to));
-        const uint32_t rank = w.rank_of(to, w.place), first = peer_address(a.stage(c.at), rank), second = peer_address(a.stage(c.at + 1 == S::STAGES ? 0 : c.at + 1), rank);
-        const int32_t from_unit = w.first_unit(to), end = w.first_unit(to + 1), at = (w.part - (w.part > to)) * 2 * (end - from_unit);
+        const uint32_t rank = w.rank_of(to, w.place), there = peer_address(bar, rank);
+        const int32_t from_unit = w.first_unit(to), end = w.first_unit(to + 1);
+        int32_t i = (w.part - (w.part > to)) * SLOTS_OF_UNIT * (end - from_unit);        /* slots; `at` is the next one's address */
+        const uint32_t second = peer_address(a.stage(c.at + 1 == S::STAGES ? 0 : c.at + 1), rank) + mine;
+        uint32_t at = i < OF_STAGE ? peer_address(a.stage(c.at), rank) + mine + (uint32_t)i * SLOT : second + (uint32_t)(i - OF_STAGE) * SLOT;
 #pragma unroll
         for (int u = 0; u < UNITS; u++)
             if (u >= from_unit && u < end)
 #pragma unroll
-                for (int j = 0; j < 2; j++) {
-                    const int i = (2 * u + j) * 4;
-                    store_at_peer(slot(first, second, at + 2 * (u - from_unit) + j), make_int4(sums[i], sums[i + 1], sums[i + 2], sums[i + 3]));
+                for (int j = 0; j < SLOTS_OF_UNIT; j++) {
+                    const int k = (SLOTS_OF_UNIT * u + j) * 4;
+                    send_to_peer(at, make_int4(sums[k], sums[k + 1], sums[k + 2], sums[k + 3]), there);
+                    at = ++i == OF_STAGE ? second : at + SLOT;
                 }
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) arrive_at_cluster(peer_address(bar, rank));
     }
     barrier_wait_cluster(summed, 0);
     const int32_t from_unit = w.first_unit(w.part), end = w.first_unit(w.part + 1);
@@ -44,9 +56,9 @@ template <class S> static __device__ __forceinline__ void exchange_sums(const wa
         for (int u = 0; u < UNITS; u++)
             if (u >= from_unit && u < end)
 #pragma unroll
-                for (int j = 0; j < 2; j++) {
-                    const int i = (2 * u + j) * 4;
-                    const int4 v = get_four(slot(place.at[0], place.at[1], (other * (end - from_unit) + u - from_unit) * 2 + j));
+                for (int j = 0; j < SLOTS_OF_UNIT; j++) {
+                    const int i = (SLOTS_OF_UNIT * u + j) * 4;
+                    const int4 v = get_four(slot((other * (end - from_unit) + u - from_unit) * SLOTS_OF_UNIT + j));
                     sums[i] += v.x, sums[i + 1] += v.y, sums[i + 2] += v.z, sums[i + 3] += v.w;
                 }
 }
@@ -116,7 +128,7 @@ template <typename T> static __device__ __noinline__ uint4 careful_results(int4 
 /* Results of a tile: a thread's of its own sums; then a warp's rows, two of each unit, STEP at a time, of which a lane has columns 4 lane .. 4 lane + 3. */
 template <typename T, typename O, class S, int HOW> struct ending {
     static constexpr int PAIRS = 2, STEP = 2 * PAIRS;
-    static constexpr int CHUNK = 4;      /* units of which sums are named                       */
+    static constexpr int CHUNK = 2;      /* units of which sums are named                       */
     static constexpr bool ADDS = HOW == rv_few::RV_FEW_ADD;
     struct asked { float more[STEP][4], old[STEP][ADDS ? 4 : 1]; };            /* what is read from memory, steps ahead: nobody touches it before it is used */
 
@@ -147,12 +159,12 @@ template <typename T, typename O, class S, int HOW> struct ending {
     }
 
     /* ---- a thread's sums ----
-     * s: of a unit.  v, y: of its 8 rows number j rows 2 t and 2 t + 1 times weights g and g + 8: v[j * 4 + h * 2 + i], y[j * 2 + h]. */
+     * Of CHUNK units at once: columns' weights are read once for them, and what is seldom is asked once.  Of a unit's 8 rows number j rows 2 t and 2 t + 1 times weights g and g + 8: v[j * 4 + h * 2 + i],
+     * y[j * 2 + h]. */
 
-    /* x_rows: scale and number of outliers of both rows. */
-    __device__ __forceinline__ void of_sums(uint32_t (&y)[4], const int32_t *s, const int4 (&x_rows)[2]) {
+    /* x_rows: scale and number of outliers of both rows.  most: of magnitudes so far. */
+    __device__ __forceinline__ void of_sums(uint32_t *y, __half2 &most, const int32_t *s, const int4 (&x_rows)[2]) const {
         float v[8];
-        __half2 most = __float2half2_rn(0.f);
 #pragma unroll
         for (int k = 0; k < 8; k++) {
             const float scaled = scaled_sum(s[k], x_rows, scale, k);
@@ -168,42 +180,41 @@ template <typename T, typename O, class S, int HOW> struct ending {
                 y[k] = pack2(f.x, f.y, T());
             }
         }
-        /* Either half the largest there is, or infinite. */
-        if (!g.bias && !((*(const uint32_t *)&most + 0x04010401u) & 0x80008000u)) return;
-        const uint4 careful = careful_results<T>(make_int4(s[0], s[1], s[2], s[3]), make_int4(s[4], s[5], s[6], s[7]), x_rows[0], x_rows[1], scale, bias, g.bias);
-        y[0] = careful.x, y[1] = careful.y, y[2] = careful.z, y[3] = careful.w;
     }
-    /* In ascending order, as outliers90.cu adds them; what has no outliers stays as it is, -0 too.  x, w: of the first of its rows. */
-    __device__ __forceinline__ void add_beside(uint32_t (&y)[4], const int4 (&x_rows)[2], const float *x, const float *w) const {
-        float all[8] = {};
+    /* Either half the largest there is, or infinite. */
+    static __device__ __forceinline__ bool has_largest(__half2 most) { return (*(const uint32_t *)&most + 0x04010401u) & 0x80008000u; }
+    /* What outliers of columns beside the tile add to CHUNK units' sums, in ascending order as outliers90.cu adds them.  x, w: of the first of the thread's rows. */
+    __device__ __forceinline__ void sum_beside(float (&all)[8 * CHUNK], const float *x, const float *w) const {
+#pragma unroll
+        for (int k = 0; k < 8 * CHUNK; k++) all[k] = 0;
 #pragma unroll 1
-        for (int32_t o = 0; o < found; o += AT_ONCE) {
+        for (int32_t o = 0; o < found; o += 4) {
+            float4 ws[2];
 #pragma unroll
-            for (int k = 0; k < AT_ONCE; k += 4) {
-                float4 ws[2];
+            for (int h = 0; h < 2; h++) ws[h] = *(const float4 *)(w + 8 * h * APART + o);
 #pragma unroll
-                for (int h = 0; h < 2; h++) ws[h] = *(const float4 *)(w + 8 * h * APART + o + k);
+            for (int u = 0; u < CHUNK; u++)
 #pragma unroll
                 for (int j = 0; j < 2; j++)
 #pragma unroll
                     for (int i = 0; i < 2; i++) {
-                        const float4 xs = *(const float4 *)(x + (8 * j + i) * APART + o + k);
+                        const float4 xs = *(const float4 *)(x + (u * walk::UNIT + 8 * j + i) * APART + o);
 #pragma unroll
                         for (int h = 0; h < 2; h++) {
-                            float &of = all[j * 4 + h * 2 + i];
+                            float &of = all[u * 8 + j * 4 + h * 2 + i];
                             of = __fmaf_rn(xs.x, ws[h].x, of), of = __fmaf_rn(xs.y, ws[h].y, of), of = __fmaf_rn(xs.z, ws[h].z, of), of = __fmaf_rn(xs.w, ws[h].w, of);
                         }
                     }
-            }
         }
-        float v[8];
+    }
+    /* A unit's results and that; what has no outliers stays as it is, -0 too. */
+    static __device__ __forceinline__ void add_beside(float *v, const uint32_t *y, const int4 (&x_rows)[2]) {
 #pragma unroll
         for (int k = 0; k < 4; k++) {
             const float2 f = pair_of(y[k], T());
-            v[2 * k] = f.x + (x_rows[k / 2].y ? all[2 * k] : -0.f);
-            v[2 * k + 1] = f.y + (x_rows[k / 2].w ? all[2 * k + 1] : -0.f);
+            v[2 * k] = f.x + (x_rows[k / 2].y ? v[2 * k] : -0.f);
+            v[2 * k + 1] = f.y + (x_rows[k / 2].w ? v[2 * k + 1] : -0.f);
         }
-        pack_counted(y, v, T());
     }
     /* Results of units [from, end) to shared memory; GATED: SwiGLU's, else those of the product alone.  Sums are used up. */
     template <bool GATED> __device__ __forceinline__ void make(int32_t (&sums)[S::MOST / 2], int32_t from, int32_t end, int32_t in_tile) {
@@ -214,25 +225,62 @@ template <typename T, typename O, class S, int HOW> struct ending {
         const uint32_t in_unit = GATED ? place.half_row(me % 16, in_tile / walk::UNIT) : place.eight_of(me / 16 * 8 + me % 8, in_tile / 8 + me / 8 % 2);
 #pragma unroll 1
         for (int32_t chunk = 0; chunk < end; chunk += CHUNK) {
+            if (chunk + CHUNK > from) {
+                uint32_t y[4 * CHUNK];
+                __half2 most = __float2half2_rn(0.f);
+                auto inside = [&](int i) { return chunk + i >= from && chunk + i < end; };
+                /* Of units that are others' or are not there, nothing. */
+                auto rows_of_x = [&](int4 (&of)[2], int i) {
 #pragma unroll
-            for (int i = 0; i < CHUNK; i++) {
-                const int32_t u = chunk + i;
-                if (u < from || u >= end) continue;
-                const int4 of_x[2] = { x_rows[u * walk::UNIT / 2], x_rows[u * walk::UNIT / 2 + 4] };
-                uint32_t y[4];
-                of_sums(y, sums + 8 * i, of_x);
-                if (beside_them) add_beside(y, of_x, x + u * walk::UNIT * APART, w);
-                if constexpr (GATED) {
-                    float v[4];
+                    for (int j = 0; j < 2; j++) of[j] = inside(i) ? x_rows[(chunk + i) * walk::UNIT / 2 + 4 * j] : make_int4(0, 0, 0, 0);
+                };
 #pragma unroll
-                    for (int j = 0; j < 2; j++) {
-                        const float2 gates = pair_of(y[2 * j], T()), ups = pair_of(y[2 * j + 1], T());
-                        v[2 * j] = silu(gates.x) * ups.x, v[2 * j + 1] = silu(gates.y) * ups.y;
+                for (int i = 0; i < CHUNK; i++) {
+                    int4 of_x[2];
+                    rows_of_x(of_x, i);
+                    of_sums(y + 4 * i, most, sums + 8 * i, of_x);
+                }
+                if (g.bias || has_largest(most))
+#pragma unroll
+                    for (int i = 0; i < CHUNK; i++) {
+                        if (!inside(i)) continue;
+                        const int32_t *const s = sums + 8 * i;
+                        int4 of_x[2];
+                        rows_of_x(of_x, i);
+                        const uint4 careful = careful_results<T>(make_int4(s[0], s[1], s[2], s[3]), make_int4(s[4], s[5], s[6], s[7]), of_x[0], of_x[1], scale, bias, g.bias);
+                        y[4 * i] = careful.x, y[4 * i + 1] = careful.y, y[4 * i + 2] = careful.z, y[4 * i + 3] = careful.w;
                     }
-                    uint32_t packed[2];
+                if (beside_them) {
+                    float v[8 * CHUNK];
+                    sum_beside(v, x + chunk * walk::UNIT * APART, w);
+#pragma unroll
+                    for (int i = 0; i < CHUNK; i++) {
+                        int4 of_x[2];
+                        rows_of_x(of_x, i);
+                        add_beside(v + 8 * i, y + 4 * i, of_x);
+                    }
+                    pack_counted(y, v, T());
+                }
+                if constexpr (GATED) {
+                    float v[4 * CHUNK];
+#pragma unroll
+                    for (int i = 0; i < 2 * CHUNK; i++) {
+                        const float2 gates = pair_of(y[2 * i], T()), ups = pair_of(y[2 * i + 1], T());
+                        v[2 * i] = silu(gates.x) * ups.x, v[2 * i + 1] = silu(gates.y) * ups.y;
+                    }
+                    uint32_t packed[2 * CHUNK];
                     pack_counted(packed, v, T());
-                    put_two_transposed(in_unit + (uint32_t)u * (place.OF_UNIT / 2), packed);
-                } else put_transposed(place.unit(u) + in_unit, y);
+#pragma unroll
+                    for (int i = 0; i < CHUNK; i++) {
+                        const uint32_t two[2] = { packed[2 * i], packed[2 * i + 1] };
+                        if (inside(i)) put_two_transposed(in_unit + (uint32_t)(chunk + i) * (place.OF_UNIT / 2), two);
+                    }
+                } else
+#pragma unroll
+                    for (int i = 0; i < CHUNK; i++) {
+                        const uint32_t four[4] = { y[4 * i], y[4 * i + 1], y[4 * i + 2], y[4 * i + 3] };
+                        if (inside(i)) put_transposed(place.unit(chunk + i) + in_unit, four);
+                    }
             }
 #pragma unroll
             for (int j = 0; j < S::MOST / 2 - 8 * CHUNK; j++) sums[j] = sums[j + 8 * CHUNK];

@@ -19,9 +19,13 @@ struct args8 {
     int32_t pitch;
     int32_t wide;                        /* rows of x of a tile: 128, 208 or 256                */
     int32_t share, split;                /* a cluster: tiles of so many weights side by side, of each so many parts of the columns */
+    uint32_t by_split, by_tiles;         /* reciprocals of split, and of the tiles that come one behind the other before the next row or column of them */
     int32_t box;                         /* rows of x that a block copies to all that share them */
     float threshold;                     /* 0: every row has all columns' values, whatever they are */
 };
+
+/* 2^32 / d, rounded up; 0 of 1: exact for what is less than 2^32 / d. */
+static inline uint32_t reciprocal(int32_t d) { return d == 1 ? 0u : (uint32_t)(((UINT64_C(1) << 32) + (uint64_t)d - 1) / (uint64_t)d); }
 
 /* A block: a warpgroup of which one thread asks for lines and the other warps bring columns with outliers, and two that multiply and make results of sums. */
 enum { MULTIPLIERS = 2 * GROUP, THREADS8 = GROUP + MULTIPLIERS,
@@ -44,7 +48,7 @@ template <class S> struct beside {
     int32_t found;                       /* so many columns have outliers: in `columns`, if they are no more than BESIDE */
     bool before, dense;                  /* whether `more` has something to be added; whether one of the tile's rows is dense */
     uint64_t full, empty;                /* all of this                                         */
-    uint64_t summed;                     /* other parts' sums are here                          */
+    uint64_t freed, summed;              /* other parts have room for sums of this one; theirs are here */
     uint64_t lines[2 * S::STAGES];       /* of the ring: filled; free                           */
 };
 enum { SHARED_BYTES8 = 1024 + tiling8::RING + (int)sizeof(beside<tiling8>) };
@@ -64,31 +68,34 @@ struct walk {
     const args8 &g;
     int32_t unit, units, apart, from, lines, place, part;
     __device__ __forceinline__ walk(const args8 &g_) : g(g_) {
-        const int32_t blocks = g.share * g.split, rank = blocks > 1 ? (int32_t)cluster_rank() : 0;
-        place = rank % g.share;
-        part = rank / g.share;
-        unit = (int32_t)blockIdx.x / blocks;
-        apart = (int32_t)gridDim.x / blocks;
+        const int32_t rank = (int32_t)cluster_rank();
+        place = rank & (g.share - 1);
+        part = rank >> (g.share - 1);
+        unit = (int32_t)cluster_number();
+        apart = (int32_t)clusters();
         units = g.a.tiles_m * g.a.tiles_n;
         from = first_line(part);
         lines = lines_of(part);
     }
     /* Of a block of the cluster. */
     __device__ __forceinline__ uint32_t rank_of(int32_t part_, int32_t place_) const { return (uint32_t)(part_ * g.share + place_); }
-    __device__ __forceinline__ int32_t first_line(int32_t of) const { return g.a.k_blocks * of / g.split; }
+    /* x / d, of `reciprocal`: division takes 200 clocks, and these stand before the first line. */
+    static __device__ __forceinline__ int32_t divided(int32_t x, uint32_t by) { return by ? (int32_t)__umulhi((uint32_t)x, by) : x; }
+    __device__ __forceinline__ int32_t by_parts(int32_t x) const { return divided(x, g.by_split); }
+    __device__ __forceinline__ int32_t first_line(int32_t of) const { return by_parts(g.a.k_blocks * of); }
     __device__ __forceinline__ int32_t lines_of(int32_t of) const { return first_line(of + 1) - first_line(of); }
     __device__ __forceinline__ bool more() const { return unit < units; }
     __device__ __forceinline__ void next() { unit += apart; }
     __device__ __forceinline__ bool last() const { return unit + apart >= units; }
     /* Its first row of x, and of weights. */
     template <class S> __device__ __forceinline__ void tile(int32_t *m, int32_t *n) const {
-        const int32_t tm = g.a.n_first ? unit / g.a.tiles_n : unit % g.a.tiles_m, tn = g.a.n_first ? unit % g.a.tiles_n : unit / g.a.tiles_m;
+        const int32_t q = divided(unit, g.by_tiles), r = unit - q * (g.a.n_first ? g.a.tiles_n : g.a.tiles_m), tm = g.a.n_first ? q : r, tn = g.a.n_first ? r : q;
         *m = tm * g.wide;
         *n = (tn * g.share + place) * S::WEIGHTS;
     }
     /* Of a tile's rows of x, UNIT at a time, each part makes the results of some. */
     enum { UNIT = 16 };
-    __device__ __forceinline__ int32_t first_unit(int32_t of) const { return g.wide / UNIT * of / g.split; }
+    __device__ __forceinline__ int32_t first_unit(int32_t of) const { return by_parts(g.wide / UNIT * of); }
 };
 
 static __device__ __forceinline__ int32_t dense_lines(const args8 &g) { return (g.pitch + HALF_LINE - 1) / HALF_LINE; }

@@ -38,10 +38,9 @@ static __device__ __forceinline__ bool is_over_at(uint32_t bar, uint32_t parity)
     return __all_sync(~0u, done);
 }
 
-/* To shared memory of another block, `there` of peer_address; what was stored before it arrives at that block's barrier, who waits for other blocks there has seen. */
-static __device__ __forceinline__ void store_at_peer(uint32_t there, int4 v) {
-    asm volatile("st.shared::cluster.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(there), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+/* To shared memory of another block, in the background; that block's barrier, which expects as many bytes, knows when they are there.  Both of peer_address. */
+static __device__ __forceinline__ void send_to_peer(uint32_t there, int4 v, uint32_t bar) {
+    asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.s32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(there), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(bar) : "memory");
 }
-static __device__ __forceinline__ void arrive_at_cluster(uint32_t there) { asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(there) : "memory"); }
 #endif
 #endif
