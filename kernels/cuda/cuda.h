@@ -35,7 +35,7 @@ cudaError_t rv_cuda_patches(rv_mat out, rv_mat pixels, const float *values, int3
 cudaError_t rv_cuda_embed(rv_mat out, rv_mat table, const int32_t *ids, bool overlap, cudaStream_t stream);
 cudaError_t rv_cuda_add_rows(rv_mat x, rv_mat table, const int32_t *ids, float scale, cudaStream_t stream);
 cudaError_t rv_cuda_norm(rv_mat out, rv_mat x, rv_norm n, bool overlap, cudaStream_t stream);
-cudaError_t rv_cuda_swiglu(rv_mat out, rv_mat gate_up, cudaStream_t stream);
+cudaError_t rv_cuda_swiglu(rv_mat out, rv_mat gate_up, bool overlap, cudaStream_t stream);
 cudaError_t rv_cuda_rope(rv_mat qk, const float *cos_sin, const int32_t *pos, int32_t head_dim, cudaStream_t stream);
 cudaError_t rv_cuda_kv_store(rv_kv kv, rv_mat k, rv_mat v, const int32_t *slot, const int32_t *pos, cudaStream_t stream);
 cudaError_t rv_cuda_concat_taps(rv_mat out, rv_mat last, const rv_mat *taps, int32_t n_taps, cudaStream_t stream);

@@ -307,7 +307,7 @@ static void op_add_rows(rv_backend *be, rv_mat x, const rv_weight *table, const 
     QUEUE(rv_cuda_add_rows(x, table->w, ids, scale, cuda_of(be)->stream), "add_rows");
 }
 static void op_norm(rv_backend *be, rv_mat out, rv_mat x, rv_norm n) { QUEUE(rv_cuda_norm(out, x, n, cuda_of(be)->overlap, cuda_of(be)->stream), "norm"); }
-static void op_swiglu(rv_backend *be, rv_mat out, rv_mat gate_up) { QUEUE(rv_cuda_swiglu(out, gate_up, cuda_of(be)->stream), "swiglu"); }
+static void op_swiglu(rv_backend *be, rv_mat out, rv_mat gate_up) { QUEUE(rv_cuda_swiglu(out, gate_up, cuda_of(be)->overlap, cuda_of(be)->stream), "swiglu"); }
 static void op_rope(rv_backend *be, rv_mat qk, const float *cos_sin, const int32_t *pos, int32_t head_dim) {
     QUEUE(rv_cuda_rope(qk, cos_sin, pos, head_dim, cuda_of(be)->stream), "rope");
 }

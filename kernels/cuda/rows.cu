@@ -323,11 +323,34 @@ template <typename T> static __global__ void swiglu_kernel(view<T> out, view<T> 
         out.at(r, c) = to_act<T>(silu(to_f32(in.at(r, at))) * to_f32(in.at(r, at + RV_CUDA_GATE_BLOCK)));
 }
 
-cudaError_t rv_cuda_swiglu(rv_mat out, rv_mat gate_up, cudaStream_t stream) {
-    return with_one(out.type, [&](auto t) {
+/* A thread has eight neighbours, whose gates and what these are for lie side by side. */
+template <typename T> static __global__ void swiglu_eight_kernel(view<T> out, view<T> in) {
+    static_assert(RV_CUDA_GATE_BLOCK == 8, "a block of gates is a thread's");
+    const int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x) * 8;
+    let_next_start();
+    wait_for_previous();
+    if (c >= out.cols) return;
+    for (int32_t r = (int32_t)blockIdx.y; r < out.rows; r += (int32_t)gridDim.y) {
+        const T *const at = &in.at(r, 2 * c);
+        const eight<T> gates = *(const eight<T> *)at, ups = *(const eight<T> *)(at + 8);
+        eight<T> to;
+        float v[8];
+#pragma unroll
+        for (int i = 0; i < 8; i++) v[i] = silu(to_f32(gates.of[i])) * to_f32(ups.of[i]);
+        round_counted(to.of, v);
+        *(eight<T> *)&out.at(r, c) = to;
+    }
+}
+
+cudaError_t rv_cuda_swiglu(rv_mat out, rv_mat gate_up, bool overlap, cudaStream_t stream) {
+    const bool by_eight = fits_eight(out) && fits_eight(gate_up);
+    cudaError_t e = cudaSuccess;
+    const cudaError_t known = with_one(out.type, [&](auto t) {
         using T = decltype(t);
-        swiglu_kernel<<<grid_of(out.rows, out.cols), THREADS, 0, stream>>>(as<T>(out), as<T>(gate_up));
+        if (by_eight) e = launch_kernel(swiglu_eight_kernel<T>, grid_of(out.rows, out.cols / 8), THREADS, 0, overlap, stream, as<T>(out), as<T>(gate_up));
+        else swiglu_kernel<<<grid_of(out.rows, out.cols), THREADS, 0, stream>>>(as<T>(out), as<T>(gate_up));
     });
+    return e ? e : known;
 }
 
 /* To 32-byte (f32) or 16-byte aligned places. */

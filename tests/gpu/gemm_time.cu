@@ -161,7 +161,7 @@ static double compare(const void *a, const void *b, size_t n, bool f32) {
 /* What follows cuBLASLt's product: act or f32 sums in `sums`. */
 static void pass(const shape &s, rv_mat sums, rv_mat out, const float *bias) {
     const rv_mat none = { NULL, s.rows, s.n, s.n, RV_F32 };
-    if (s.how == rv_few::RV_FEW_SWIGLU) MUST(rv_cuda_swiglu(out, sums, stream));
+    if (s.how == rv_few::RV_FEW_SWIGLU) MUST(rv_cuda_swiglu(out, sums, false, stream));
     else if (s.how == rv_few::RV_FEW_GELU) MUST(rv_cuda_bias_act(out, sums, bias, RV_ACT_GELU, stream));
     else if (s.how == rv_few::RV_FEW_ADD && bias) MUST(rv_cuda_add_scaled(out, none, bias, 1, NULL, stream));
 }

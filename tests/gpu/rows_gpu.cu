@@ -133,6 +133,26 @@ static void check_concat(int rows, int d, int n, int more, rv_dtype type, rv_dty
     drop_all();
 }
 
+/* Rows by eight, and the same one by one where they do not lie for it. */
+static void check_swiglu(int rows, int cols, int more, rv_dtype type) {
+    rv_mat in = matrix(rows, 2 * cols, 2 * more, type), out = matrix(rows, cols, more, type), odd = matrix(rows, cols, more | 1, type);
+    static const float special[] = { -0.f, NAN, INFINITY, -INFINITY, 60000.f, -30.f, 1e-30f };
+    for (int i = 0; i < 7; i++) put(in, 0, i, special[i]), put(in, rows - 1, 8 + i, special[i]);
+    for (int c = 0; c < 2 * cols; c++) put(in, rows / 2, c, 9 * get(in, rows / 2, c));
+    MUST(rv_cuda_swiglu(out, in, false, 0));
+    MUST(rv_cuda_swiglu(odd, in, false, 0));
+    MUST(cudaDeviceSynchronize());
+    const double unit = type == RV_F32 ? 1e-5 : type == RV_F16 ? 6e-4 : 4.1e-3;
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < cols; c++) {
+            const double g = (double)get(in, r, c / 8 * 16 + c % 8), u = (double)get(in, r, c / 8 * 16 + 8 + c % 8), v = g / (1 + exp(-g)) * u, got = (double)get(out, r, c);
+            const double most = type == RV_F16 ? 65504 : 3.3e38;
+            if (isfinite(v) && fabs(g) < 80 && !(fabs(got - fmin(fmax(v, -most), most)) <= unit * (fabs(v) + 1e-3))) fail("SwiGLU", type, r, c, got, v);
+            if (!same(get(odd, r, c), get(out, r, c))) fail("SwiGLU one by one", type, r, c, (double)get(odd, r, c), got);
+        }
+    drop_all();
+}
+
 static void check_add_rows(int rows, int cols, int more, rv_dtype type) {
     rv_mat x = matrix(rows, cols, more, RV_F32), table = matrix(9, cols, more, type);
     std::vector<float> before((size_t)rows * (size_t)cols);
@@ -218,6 +238,10 @@ static void check_all() {
             for (int d : { 1280, 256, 30, 2048 })
                 for (int more : { 0, 8, 1 })
                     for (rv_dtype last : { act, RV_F32 }) check_concat(7, d, n, more, act, last);
+        for (int cols : { 14336, 1032, 8 })
+            for (int more : { 0, 8, 3 })
+                for (int rows : { 1, 2, 67 })
+                    for (rv_dtype type : { act, RV_F32 }) check_swiglu(rows, cols, more, type);
         for (int cols : { 1280, 36 })
             for (int more : { 0, 3 }) check_add_rows(29, cols, more, act);
         for (int cols : { 4096, 5120, 8, 36, 30 })
@@ -302,6 +326,13 @@ static void time_all() {
     line("table rows added, 6404 x 1280", median_us([&](int i) { return rv_cuda_add_rows(rv_rows(x[i], 0, 6404), table, ids, 0.5f, 0); }), row * 10);
     line("five taps and the last state, f32, put together",
          median_us([&](int i) { return rv_cuda_concat_taps(features[i], rv_rows(x[i], 0, 6404), taps, 5, 0); }), row * (4 + 10 + 12));
+    for (int rows : { 200, 2048 }) {
+        char name[64];
+        rv_mat wide[2] = { plain(rows, 28672, 0, RV_BF16), plain(rows, 28672, 0, RV_BF16) }, gated = plain(rows, 14336, 0, RV_BF16), odd_gated = plain(rows, 14336, 1, RV_BF16);
+        snprintf(name, sizeof name, "SwiGLU, %d x 14336", rows);
+        line(name, median_us([&](int i) { return rv_cuda_swiglu(gated, wide[i % 2], false, 0); }), rows * 14336.0 * 6);
+        line("  .. one by one", median_us([&](int i) { return rv_cuda_swiglu(odd_gated, wide[i % 2], false, 0); }), rows * 14336.0 * 6);
+    }
     line("patches of four tiles of bytes", median_us([&](int i) { return rv_cuda_patches(patches[i], bytes[i], values, 3, 14, 0); }), 4 * 940800.0 * 3);
     drop_all();
 }
