@@ -137,7 +137,7 @@ static __device__ __forceinline__ void cluster_meet() {
     cluster_arrive();
     cluster_wait();
 }
-/* Sees what other blocks of the cluster stored before they arrived. */
+/* Sees what other blocks of the cluster stored before they arrived, or sent with as many bytes as it expects. */
 static __device__ __forceinline__ void barrier_wait_cluster(uint64_t *bar, uint32_t parity) {
     asm volatile("{.reg .pred done; again: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1; @!done bra again;}"
                  ::"r"(shared_address(bar)), "r"(parity) : "memory");

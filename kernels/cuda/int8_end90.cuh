@@ -23,7 +23,7 @@ template <class S> static __device__ __forceinline__ void exchange_sums(const wa
     const uint32_t mine = ((uint32_t)threadIdx.x - GROUP) * 16, bar = shared_address(summed);
     auto slot = [&](int32_t i) { return (i < OF_STAGE ? place.at[0] + (uint32_t)i * SLOT : place.at[1] + (uint32_t)(i - OF_STAGE) * SLOT) + mine; };
     if (!all_there) cluster_wait();
-    if (threadIdx.x == GROUP)            /* the two stages have been read by all of this block   */
+    if (threadIdx.x == GROUP)            /* the two stages have been read by all of this block: by products that are over, so that no fence is needed */
 #pragma unroll 1
         for (int32_t to = 0; to < w.g.split; to++)
             if (to != w.part) arrive_at_peer(peer_address(shared_address(freed), w.rank_of(to, w.place)));

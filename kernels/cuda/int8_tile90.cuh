@@ -68,7 +68,7 @@ struct walk {
     const args8 &g;
     int32_t unit, units, apart, from, lines, place, part;
     __device__ __forceinline__ walk(const args8 &g_) : g(g_) {
-        const int32_t rank = (int32_t)cluster_rank();
+        const int32_t rank = (int32_t)cluster_rank();        /* share is 1 or 2: a mask, a shift    */
         place = rank & (g.share - 1);
         part = rank >> (g.share - 1);
         unit = (int32_t)cluster_number();
