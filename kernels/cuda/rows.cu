@@ -315,6 +315,18 @@ cudaError_t rv_cuda_norm(rv_mat out, rv_mat x, rv_norm n, bool overlap, cudaStre
 
 /* ---- between products ---- */
 
+/* To 32-byte (f32) or 16-byte aligned places. */
+template <typename D> static __device__ __forceinline__ void store_eight(D *to, const float (&v)[8]) {
+    if constexpr (sizeof(D) == 4) {
+        ((float4 *)to)[0] = make_float4(v[0], v[1], v[2], v[3]);
+        ((float4 *)to)[1] = make_float4(v[4], v[5], v[6], v[7]);
+    } else {
+        uint32_t packed[4];
+        pack_counted(packed, v, D());
+        *(uint4 *)to = make_uint4(packed[0], packed[1], packed[2], packed[3]);
+    }
+}
+
 template <typename T> static __global__ void swiglu_kernel(view<T> out, view<T> in) {
     int32_t c = (int32_t)(blockIdx.x * THREADS + threadIdx.x);
     if (c >= out.cols) return;
@@ -333,36 +345,20 @@ template <typename T> static __global__ void swiglu_eight_kernel(view<T> out, vi
     for (int32_t r = (int32_t)blockIdx.y; r < out.rows; r += (int32_t)gridDim.y) {
         const T *const at = &in.at(r, 2 * c);
         const eight<T> gates = *(const eight<T> *)at, ups = *(const eight<T> *)(at + 8);
-        eight<T> to;
         float v[8];
 #pragma unroll
         for (int i = 0; i < 8; i++) v[i] = silu(to_f32(gates.of[i])) * to_f32(ups.of[i]);
-        round_counted(to.of, v);
-        *(eight<T> *)&out.at(r, c) = to;
+        store_eight(&out.at(r, c), v);
     }
 }
 
 cudaError_t rv_cuda_swiglu(rv_mat out, rv_mat gate_up, bool overlap, cudaStream_t stream) {
     const bool by_eight = fits_eight(out) && fits_eight(gate_up);
-    cudaError_t e = cudaSuccess;
-    const cudaError_t known = with_one(out.type, [&](auto t) {
+    return with_one(out.type, [&](auto t) {
         using T = decltype(t);
-        if (by_eight) e = launch_kernel(swiglu_eight_kernel<T>, grid_of(out.rows, out.cols / 8), THREADS, 0, overlap, stream, as<T>(out), as<T>(gate_up));
+        if (by_eight) launch_kernel(swiglu_eight_kernel<T>, grid_of(out.rows, out.cols / 8), THREADS, 0, overlap, stream, as<T>(out), as<T>(gate_up));
         else swiglu_kernel<<<grid_of(out.rows, out.cols), THREADS, 0, stream>>>(as<T>(out), as<T>(gate_up));
     });
-    return e ? e : known;
-}
-
-/* To 32-byte (f32) or 16-byte aligned places. */
-template <typename D> static __device__ __forceinline__ void store_eight(D *to, const float (&v)[8]) {
-    if constexpr (sizeof(D) == 4) {
-        ((float4 *)to)[0] = make_float4(v[0], v[1], v[2], v[3]);
-        ((float4 *)to)[1] = make_float4(v[4], v[5], v[6], v[7]);
-    } else {
-        uint32_t packed[4];
-        pack_counted(packed, v, D());
-        *(uint4 *)to = make_uint4(packed[0], packed[1], packed[2], packed[3]);
-    }
 }
 
 template <typename D, typename S> static __global__ void bias_act_kernel(view<D> out, view<S> x, const float *bias, bool is_gelu) {
