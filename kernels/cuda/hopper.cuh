@@ -112,7 +112,7 @@ static __device__ __forceinline__ bool elected() {
 
 /* ---- clusters ---- */
 
-/* Of the grid, of so many. */
+/* Which of the grid's clusters this block is of, and how many there are: blocks without a cluster are one each. */
 static __device__ __forceinline__ uint32_t cluster_number() {
     uint32_t n;
     asm volatile("mov.u32 %0, %%clusterid.x;" : "=r"(n));

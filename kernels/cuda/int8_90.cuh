@@ -214,7 +214,7 @@ template <typename T, typename O, class S, int HOW> static __device__ __forceinl
         e.place.take(a, c);
         const int32_t from = anew(w.first_unit(w.part)), end = anew(w.first_unit(w.part + 1));
         if (g.split > 1) {
-            exchange_sums<S>(w, a, &room.freed, &room.summed, e.place, sums, g.share > 1);
+            exchange_sums<S>(w, a, &room.freed, &room.summed, e.place, sums);
             multipliers_meet();          /* others' sums have been read: results go there       */
         }
         barrier_wait(&room.full, turn & 1);
@@ -270,9 +270,8 @@ static __global__ void __launch_bounds__(THREADS8, 1) int8_90_kernel(const __gri
     }
     if (shared) cluster_meet();
     else __syncthreads();
-    /* Barriers are open when sums of parts go from block to block: who is waited for there has come long before. */
-    const bool met_later = g.split > 1 && !shared;
-    if (met_later) cluster_arrive_relaxed();
+    const bool later = meets_later(g);
+    if (later) cluster_arrive_relaxed();
     if (threadIdx.x < GROUP) {
         give_registers<OF_HELPER>();
         if (threadIdx.x < 32) {
@@ -280,7 +279,7 @@ static __global__ void __launch_bounds__(THREADS8, 1) int8_90_kernel(const __gri
             if (threadIdx.x == 0) produce<S>(g, a, room, &map_w, &map_x, &map_o);
         } else gather<T, S, HOW == rv_few::RV_FEW_ADD>(g, room);
         __syncwarp();
-        if (met_later) cluster_wait();
+        if (later) cluster_wait();
     } else {
         take_registers<OF_MULTIPLIER>();
         multiply_tiles<T, O, S, HOW>(g, r, room);

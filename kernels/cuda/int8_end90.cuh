@@ -17,12 +17,12 @@ enum { SLOT = MULTIPLIERS * 16, SLOTS_OF_UNIT = 2 };
 static __device__ __forceinline__ uint32_t bytes_of_others(const walk &w) { return (uint32_t)((w.g.split - 1) * (w.first_unit(w.part + 1) - w.first_unit(w.part)) * SLOTS_OF_UNIT * SLOT); }
 
 /* Parts of the columns: each block gets the other parts' sums of its units, to the two stages that it holds, a thread's own as they are in registers, and adds them to its own.
- * freed, summed: barriers; the latter expects bytes_of_others.  all_there: other blocks' barriers are known to be open. */
-template <class S> static __device__ __forceinline__ void exchange_sums(const walk &w, const addresses<S> &a, uint64_t *freed, uint64_t *summed, const results_place<S> &place, int32_t (&sums)[S::MOST / 2], bool all_there) {
+ * freed, summed: barriers; the latter expects bytes_of_others. */
+template <class S> static __device__ __forceinline__ void exchange_sums(const walk &w, const addresses<S> &a, uint64_t *freed, uint64_t *summed, const results_place<S> &place, int32_t (&sums)[S::MOST / 2]) {
     enum { OF_STAGE = S::STAGE_BYTES / SLOT, UNITS = S::MOST / walk::UNIT };
     const uint32_t mine = ((uint32_t)threadIdx.x - GROUP) * 16, bar = shared_address(summed);
     auto slot = [&](int32_t i) { return (i < OF_STAGE ? place.at[0] + (uint32_t)i * SLOT : place.at[1] + (uint32_t)(i - OF_STAGE) * SLOT) + mine; };
-    if (!all_there) cluster_wait();
+    if (w.g.share == 1) cluster_wait();                     /* meets_later: others' barriers are open */
     if (threadIdx.x == GROUP)            /* the two stages have been read by all of this block: by products that are over, so that no fence is needed */
 #pragma unroll 1
         for (int32_t to = 0; to < w.g.split; to++)
@@ -216,71 +216,73 @@ template <typename T, typename O, class S, int HOW> struct ending {
             v[2 * k + 1] = f.y + (x_rows[k / 2].w ? v[2 * k + 1] : -0.f);
         }
     }
+    /* CHUNK units from `first` on, of which those in [from, end) are this block's and are there. */
+    struct units {
+        int32_t first, from, end;
+        __device__ __forceinline__ bool has(int i) const { return first + i >= from && first + i < end; }
+        /* Scales and numbers of outliers of the thread's rows of x, of which the tile's first are `rows`; of units that it has not, nothing. */
+        __device__ __forceinline__ void rows_of(int4 (&of)[2], const int4 *rows, int i) const {
+#pragma unroll
+            for (int j = 0; j < 2; j++) of[j] = has(i) ? rows[(first + i) * walk::UNIT / 2 + 4 * j] : make_int4(0, 0, 0, 0);
+        }
+    };
+    /* The product's results of CHUNK units, the first of which has the first of sums.  rows, x, w: of the thread's first rows of the tile. */
+    __device__ __forceinline__ void results(uint32_t (&y)[4 * CHUNK], const int32_t (&sums)[S::MOST / 2], const units &u, const int4 *rows, const float *x, const float *w) const {
+        __half2 most = __float2half2_rn(0.f);
+        int4 of_x[2];
+#pragma unroll
+        for (int i = 0; i < CHUNK; i++) {
+            u.rows_of(of_x, rows, i);
+            of_sums(y + 4 * i, most, sums + 8 * i, of_x);
+        }
+        if (g.bias || has_largest(most))
+#pragma unroll
+            for (int i = 0; i < CHUNK; i++) {
+                if (!u.has(i)) continue;
+                const int32_t *const s = sums + 8 * i;
+                u.rows_of(of_x, rows, i);
+                const uint4 careful = careful_results<T>(make_int4(s[0], s[1], s[2], s[3]), make_int4(s[4], s[5], s[6], s[7]), of_x[0], of_x[1], scale, bias, g.bias);
+                y[4 * i] = careful.x, y[4 * i + 1] = careful.y, y[4 * i + 2] = careful.z, y[4 * i + 3] = careful.w;
+            }
+        if (!beside_them) return;
+        float v[8 * CHUNK];
+        sum_beside(v, x + u.first * walk::UNIT * APART, w);
+#pragma unroll
+        for (int i = 0; i < CHUNK; i++) {
+            u.rows_of(of_x, rows, i);
+            add_beside(v + 8 * i, y + 4 * i, of_x);
+        }
+        pack_counted(y, v, T());
+    }
+    /* SwiGLU of them. */
+    static __device__ __forceinline__ void gate(uint32_t (&to)[2 * CHUNK], const uint32_t (&y)[4 * CHUNK]) {
+        float v[4 * CHUNK];
+#pragma unroll
+        for (int i = 0; i < 2 * CHUNK; i++) {
+            const float2 gates = pair_of(y[2 * i], T()), ups = pair_of(y[2 * i + 1], T());
+            v[2 * i] = silu(gates.x) * ups.x, v[2 * i + 1] = silu(gates.y) * ups.y;
+        }
+        pack_counted(to, v, T());
+    }
     /* Results of units [from, end) to shared memory; GATED: SwiGLU's, else those of the product alone.  Sums are used up. */
     template <bool GATED> __device__ __forceinline__ void make(int32_t (&sums)[S::MOST / 2], int32_t from, int32_t end, int32_t in_tile) {
         const int32_t me = anew(lane), t = me % 4;
         const float *const x = room.x[2 * t];
         const float *const w = room.w[in_tile + me / 4];
-        const int4 *x_rows = (const int4 *)&room.rows[2 * t];
+        const int4 *const rows = (const int4 *)&room.rows[2 * t];
         const uint32_t in_unit = GATED ? place.half_row(me % 16, in_tile / walk::UNIT) : place.eight_of(me / 16 * 8 + me % 8, in_tile / 8 + me / 8 % 2);
 #pragma unroll 1
-        for (int32_t chunk = 0; chunk < end; chunk += CHUNK) {
-            if (chunk + CHUNK > from) {
-                uint32_t y[4 * CHUNK];
-                __half2 most = __float2half2_rn(0.f);
-                auto inside = [&](int i) { return chunk + i >= from && chunk + i < end; };
-                /* Of units that are others' or are not there, nothing. */
-                auto rows_of_x = [&](int4 (&of)[2], int i) {
-#pragma unroll
-                    for (int j = 0; j < 2; j++) of[j] = inside(i) ? x_rows[(chunk + i) * walk::UNIT / 2 + 4 * j] : make_int4(0, 0, 0, 0);
-                };
+        for (units u = { 0, from, end }; u.first < end; u.first += CHUNK) {
+            if (u.first + CHUNK > from) {
+                uint32_t y[4 * CHUNK], gated[2 * CHUNK];
+                results(y, sums, u, rows, x, w);
+                if (GATED) gate(gated, y);
 #pragma unroll
                 for (int i = 0; i < CHUNK; i++) {
-                    int4 of_x[2];
-                    rows_of_x(of_x, i);
-                    of_sums(y + 4 * i, most, sums + 8 * i, of_x);
+                    if (!u.has(i)) continue;
+                    if constexpr (GATED) put_two_transposed(in_unit + (uint32_t)(u.first + i) * (place.OF_UNIT / 2), { gated[2 * i], gated[2 * i + 1] });
+                    else put_transposed(place.unit(u.first + i) + in_unit, { y[4 * i], y[4 * i + 1], y[4 * i + 2], y[4 * i + 3] });
                 }
-                if (g.bias || has_largest(most))
-#pragma unroll
-                    for (int i = 0; i < CHUNK; i++) {
-                        if (!inside(i)) continue;
-                        const int32_t *const s = sums + 8 * i;
-                        int4 of_x[2];
-                        rows_of_x(of_x, i);
-                        const uint4 careful = careful_results<T>(make_int4(s[0], s[1], s[2], s[3]), make_int4(s[4], s[5], s[6], s[7]), of_x[0], of_x[1], scale, bias, g.bias);
-                        y[4 * i] = careful.x, y[4 * i + 1] = careful.y, y[4 * i + 2] = careful.z, y[4 * i + 3] = careful.w;
-                    }
-                if (beside_them) {
-                    float v[8 * CHUNK];
-                    sum_beside(v, x + chunk * walk::UNIT * APART, w);
-#pragma unroll
-                    for (int i = 0; i < CHUNK; i++) {
-                        int4 of_x[2];
-                        rows_of_x(of_x, i);
-                        add_beside(v + 8 * i, y + 4 * i, of_x);
-                    }
-                    pack_counted(y, v, T());
-                }
-                if constexpr (GATED) {
-                    float v[4 * CHUNK];
-#pragma unroll
-                    for (int i = 0; i < 2 * CHUNK; i++) {
-                        const float2 gates = pair_of(y[2 * i], T()), ups = pair_of(y[2 * i + 1], T());
-                        v[2 * i] = silu(gates.x) * ups.x, v[2 * i + 1] = silu(gates.y) * ups.y;
-                    }
-                    uint32_t packed[2 * CHUNK];
-                    pack_counted(packed, v, T());
-#pragma unroll
-                    for (int i = 0; i < CHUNK; i++) {
-                        const uint32_t two[2] = { packed[2 * i], packed[2 * i + 1] };
-                        if (inside(i)) put_two_transposed(in_unit + (uint32_t)(chunk + i) * (place.OF_UNIT / 2), two);
-                    }
-                } else
-#pragma unroll
-                    for (int i = 0; i < CHUNK; i++) {
-                        const uint32_t four[4] = { y[4 * i], y[4 * i + 1], y[4 * i + 2], y[4 * i + 3] };
-                        if (inside(i)) put_transposed(place.unit(chunk + i) + in_unit, four);
-                    }
             }
 #pragma unroll
             for (int j = 0; j < S::MOST / 2 - 8 * CHUNK; j++) sums[j] = sums[j + 8 * CHUNK];

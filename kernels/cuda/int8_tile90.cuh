@@ -79,7 +79,7 @@ struct walk {
     }
     /* Of a block of the cluster. */
     __device__ __forceinline__ uint32_t rank_of(int32_t part_, int32_t place_) const { return (uint32_t)(part_ * g.share + place_); }
-    /* x / d, of `reciprocal`: division takes 200 clocks, and these stand before the first line. */
+    /* x / d, of `reciprocal`: a division takes its time, and these stand before the first line. */
     static __device__ __forceinline__ int32_t divided(int32_t x, uint32_t by) { return by ? (int32_t)__umulhi((uint32_t)x, by) : x; }
     __device__ __forceinline__ int32_t by_parts(int32_t x) const { return divided(x, g.by_split); }
     __device__ __forceinline__ int32_t first_line(int32_t of) const { return by_parts(g.a.k_blocks * of); }
@@ -197,6 +197,8 @@ static_assert(results_place<tiling8>::IN_FIRST * 2 * walk::UNIT >= tiling8::MOST
 
 /* ---- who meets ---- */
 
+/* Whether a cluster's blocks only have to know of one another that barriers are open, when sums of parts go from block to block: who is waited for then has come long before. */
+static __device__ __forceinline__ bool meets_later(const args8 &g) { return g.split > 1 && g.share == 1; }
 /* The warps that multiply. */
 static __device__ __forceinline__ void multipliers_meet() { group_sync(2, MULTIPLIERS); }
 static __device__ __forceinline__ void helpers_meet() { group_sync(5, HELPERS); }
