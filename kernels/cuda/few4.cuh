@@ -82,25 +82,32 @@ static __device__ __forceinline__ uint32_t permute(uint32_t a, uint32_t b, uint3
 /* The table begins a block's dynamic shared memory, and that begins here where the toolkit says so: then its place is part of the instruction.
  * A block that uses it has no static shared memory; few4_kernel and whoever else uses it stop where this is not so. */
 #if defined __CUDA_ARCH__ && __CUDA_ARCH__ >= 900
-enum { TABLE_AT = 1024 };
+enum { TABLE_AT = 1024, IN_CLUSTER = 1 << 24 /* beyond: the number of a block in its cluster */ };
 static __device__ __forceinline__ float2 pair_at(const char *, uint32_t offset) {
     float2 v;
     asm("ld.shared.v2.f32 {%0, %1}, [%2 + 1024];" : "=f"(v.x), "=f"(v.y) : "r"(offset));
     return v;
 }
+/* The same in the order of the program. */
+static __device__ __forceinline__ float2 pair_in_turn(uint32_t offset) {
+    float2 v;
+    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2 + 1024];" : "=f"(v.x), "=f"(v.y) : "r"(offset));
+    static_assert((int)TABLE_AT == 1024, "where the table is");
+    return v;
+}
 static __device__ __forceinline__ void check_table(const char *table) {
-    if (shared_address(table) != TABLE_AT) __trap();
+    if (shared_address(table) % IN_CLUSTER != TABLE_AT) __trap();
 }
 #else
 static __device__ __forceinline__ float2 pair_at(const char *table, uint32_t offset) { return *(const float2 *)(table + offset); }
 static __device__ __forceinline__ void check_table(const char *) {}
 #endif
 
-/* 8 weights of one block and row, columns in order.  at: this lane's copy, 8 bytes times its number. */
+/* 8 weights of one block and row, columns in order.  at: this lane's copy, 8 bytes times its number; of a block in a cluster that one's number, too, as in shared_address. */
 template <typename T> static __device__ __forceinline__ void decode8(uint32_t (&to)[4], const char *table, uint32_t at, uint32_t codes, float absmax) {
 #pragma unroll
     for (uint32_t i = 0; i < 4; i++) {
-        const float2 pair = pair_at(table, permute(codes, at, 0x5504u | i << 4));
+        const float2 pair = pair_at(table, permute(codes, at, 0x7504u | i << 4));
         to[i] = pack2(__fmul_rn(pair.x, absmax), __fmul_rn(pair.y, absmax), T());
     }
 }
@@ -150,6 +157,20 @@ template <typename E> struct gap_rows {
         const int32_t block = i / EACH, at = i % EACH * (int32_t)sizeof(E);
         return *(E *)(table + gap_of(block, more) + (at ^ gap_column(block)));
     }
+    __device__ __forceinline__ void operator+=(int32_t n) { first += n; }
+};
+
+/* ---- rows of activations, arranged by two (four.h) ---- */
+
+static __device__ __forceinline__ int32_t arranged_column(int32_t c) {
+    const int32_t in_record = c % RV_FOUR_COLS, block = in_record / RV_BLOCK4, at = in_record % RV_BLOCK4;
+    return c - in_record + at / 4 * 16 + at / 2 % 2 * 8 + block * 2 + at % 2;
+}
+/* One of them as norm_rows sees it. */
+template <typename E> struct arranged_row {
+    E *row;
+    int32_t first;
+    __device__ __forceinline__ E &operator[](int32_t c) const { return row[arranged_column(first + c)]; }
     __device__ __forceinline__ void operator+=(int32_t n) { first += n; }
 };
 

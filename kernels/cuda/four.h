@@ -64,6 +64,14 @@ cudaError_t rv_cuda_four_arrange(const rv_four *q, rv_mat x, void *to, rv_four_o
 /* room: for rows of x in another order. */
 cudaError_t rv_cuda_few4(const rv_few *p, const rv_four *q, void *room, bool overlap, cudaStream_t stream);
 
+/* ---- few4_90.cu: the same, to the bit, with more than RV_CUDA_NORM_ROWS rows and no norm, on Hopper ---- */
+bool rv_cuda_few4_90_takes(const rv_few *p, const rv_four *q);
+/* x [n x cols] f32 arranged by two, RMS-normed to the bits of rv_cuda_norm; false: it does not take so many columns. */
+bool        rv_cuda_four_norms(int32_t cols);
+cudaError_t rv_cuda_four_norm(rv_mat x, const float *weight, float eps, rv_dtype act, void *to, bool overlap, cudaStream_t stream);
+/* arranged: p->x is, by two, its rows tight; arranges: so becomes p->out, of SWIGLU, its columns some records. */
+cudaError_t rv_cuda_few4_90(const rv_few *p, const rv_four *q, void *room, bool arranged, bool arranges, bool overlap, cudaStream_t stream);
+
 /* ---- four90.cu: with more rows, on Hopper: out = store(x W^T + bias) or add; p->w, p->norm and p->turn do not count ---- */
 
 bool rv_cuda_four90_fits(const rv_few *p);

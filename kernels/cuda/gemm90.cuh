@@ -150,26 +150,6 @@ static __device__ __forceinline__ void pass_turn(uint32_t turn) { asm volatile("
 
 /* ---- launching ---- */
 
-template <typename... P, typename... A>
-static cudaError_t launch_cluster(void (*kernel)(P...), unsigned blocks, unsigned cluster, unsigned threads, int shared_bytes, bool overlap, cudaStream_t stream, const A &...given) {
-    cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
-    if (e) return e;
-    cudaLaunchAttribute wanted[2];
-    wanted[0].id = cudaLaunchAttributeClusterDimension;
-    wanted[0].val.clusterDim.x = cluster;
-    wanted[0].val.clusterDim.y = wanted[0].val.clusterDim.z = 1;
-    wanted[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    wanted[1].val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = dim3(blocks);
-    config.blockDim = dim3(threads);
-    config.dynamicSmemBytes = (size_t)shared_bytes;
-    config.stream = stream;
-    config.attrs = wanted;
-    config.numAttrs = overlap ? 2 : 1;
-    return cudaLaunchKernelEx(&config, kernel, given...);
-}
-
 static int32_t parts(int32_t n, int32_t of) { return (n + of - 1) / of; }
 
 static bool in_pieces(const void *p, int64_t ld, size_t size) { return (uintptr_t)p % 16 == 0 && (size_t)ld * size % 16 == 0; }

@@ -160,6 +160,12 @@ static __device__ __forceinline__ void copy_box_to_all(void *to, const CUtensorM
     copy_box_to_all_at(shared_address(to), map, column, row, shared_address(bar), mask);
 }
 
+/* Bytes that follow one another, 16 times something; to and from aligned as much. */
+static __device__ __forceinline__ void copy_bytes(void *to, const void *from, int32_t bytes, uint64_t *bar, uint64_t policy) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;"
+                 ::"r"(shared_address(to)), "l"(from), "r"(bytes), "r"(shared_address(bar)), "l"(policy) : "memory");
+}
+
 /* ---- registers: a warpgroup gives away what another takes ---- */
 
 template <int N> static __device__ __forceinline__ void give_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N)); }
@@ -190,7 +196,9 @@ template <int N> static __device__ __forceinline__ void pin(float (&x)[N]) {
     for (int32_t i = 0; i < N; i++) asm volatile("" : "+f"(x[i])::"memory");
 }
 
+#define RV_R4 "%0,%1,%2,%3"
 #define RV_R8 "%0,%1,%2,%3,%4,%5,%6,%7"
+#define RV_R16 RV_R8 ",%8,%9,%10,%11,%12,%13,%14,%15"
 #define RV_R32 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
 #define RV_R56 RV_R32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55"
 #define RV_R64 RV_R32 \
@@ -200,7 +208,8 @@ template <int N> static __device__ __forceinline__ void pin(float (&x)[N]) {
 #define RV_R104 RV_R96 ",%96,%97,%98,%99,%100,%101,%102,%103"
 #define RV_R128 RV_R96 \
     ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
-#define RV_D8(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
+#define RV_D4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
+#define RV_D8(i) RV_D4(i), RV_D4(i + 4)
 #define RV_D32(i) RV_D8(i), RV_D8(i + 8), RV_D8(i + 16), RV_D8(i + 24)
 #define RV_PRODUCT(N, T, NAME, REGISTERS, A, B, ADD, ...)                                                                                     \
     static __device__ __forceinline__ void product(float (&d)[N / 2], uint64_t a, uint64_t b, int32_t add, T) {                               \
@@ -233,6 +242,18 @@ RV_WEIGHTED_OF(128, RV_R64, "64", "65", "66", "67", "68", RV_D32(0), RV_D32(32))
 RV_HELD_OF(128, RV_R64, "64", "65", "66", "67", "68", RV_D32(0), RV_D32(32))
 RV_HELD_OF(208, RV_R104, "104", "105", "106", "107", "108", RV_D32(0), RV_D32(32), RV_D32(64), RV_D8(96))
 RV_HELD_OF(256, RV_R128, "128", "129", "130", "131", "132", RV_D32(0), RV_D32(32), RV_D32(64), RV_D32(96))
+
+/* The same, b as in operand_at. */
+#define RV_HELD_AT(N, T, NAME, REGISTERS, A0, A1, A2, A3, B, ...)                                                                             \
+    static __device__ __forceinline__ void product_held_at(float (&d)[N / 2], const uint32_t (&a)[4], uint32_t b, T) {                        \
+        asm volatile("{.reg .pred add; .reg .b64 db; setp.eq.b32 add, 0, 0; mov.b64 db, {%" B ", " RV_OPERAND_UPPER "};"                      \
+                     " wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." NAME "." NAME " {" REGISTERS "}, {%" A0 ",%" A1 ",%" A2 ",%" A3 "}, db, add, 1, 1, 0;}" \
+                     : __VA_ARGS__ : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b));                                                     \
+    }
+#define RV_HELD_AT_OF(N, ...) RV_HELD_AT(N, __nv_bfloat16, "bf16", __VA_ARGS__) RV_HELD_AT(N, __half, "f16", __VA_ARGS__)
+RV_HELD_AT_OF(8, RV_R4, "4", "5", "6", "7", "8", RV_D4(0))
+RV_HELD_AT_OF(16, RV_R8, "8", "9", "10", "11", "12", RV_D8(0))
+RV_HELD_AT_OF(32, RV_R16, "16", "17", "18", "19", "20", RV_D8(0), RV_D8(8))
 #endif
 
 /* ---- host: what copy_box takes ---- */

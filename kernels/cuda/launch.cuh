@@ -21,4 +21,25 @@ static cudaError_t launch_kernel(void (*kernel)(P...), dim3 grid, unsigned threa
     cudaError_t e = overlap ? cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared) : cudaSuccess;
     return e ? e : cudaLaunchKernelEx(&config, kernel, P(args)...);
 }
+
+/* The same in clusters of `cluster` blocks, on Hopper. */
+template <typename... P, typename... A>
+static cudaError_t launch_cluster(void (*kernel)(P...), unsigned blocks, unsigned cluster, unsigned threads, int shared_bytes, bool overlap, cudaStream_t stream, const A &...given) {
+    cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+    if (e) return e;
+    cudaLaunchAttribute wanted[2];
+    wanted[0].id = cudaLaunchAttributeClusterDimension;
+    wanted[0].val.clusterDim.x = cluster;
+    wanted[0].val.clusterDim.y = wanted[0].val.clusterDim.z = 1;
+    wanted[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    wanted[1].val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(blocks);
+    config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = (size_t)shared_bytes;
+    config.stream = stream;
+    config.attrs = wanted;
+    config.numAttrs = overlap ? 2 : 1;
+    return cudaLaunchKernelEx(&config, kernel, given...);
+}
 #endif

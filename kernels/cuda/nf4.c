@@ -287,6 +287,44 @@ static void each_rows(rv_cuda *c, const rv_weight *w, some_rows work, const void
     c->overlap = overlap;
 }
 
+cudaError_t rv_cuda_four_few(rv_cuda *c, const rv_few *p, const rv_four *q) {
+    if (c->arch == 70) return rv_cuda_few4_70(p, q, c->stream);
+#if RV_CUDA_SM90
+    if (c->arch == 90 && rv_cuda_few4_90_takes(p, q)) return rv_cuda_few4_90(p, q, rv_cuda_four_room(c), false, false, c->overlap, c->stream);
+#endif
+    return rv_cuda_few4(p, q, rv_cuda_four_room(c), c->overlap, c->stream);
+}
+
+bool rv_cuda_four_layer(const rv_cuda *c, const rv_decoder_block *b) {
+#if RV_CUDA_SM90
+    const rv_weight *w[] = { b->in, b->gate_up, b->down };
+    const rv_few like = { .x = b->x, .multiprocessors = c->multiprocessors };
+    for (int i = 0; i < 3; i++)
+        if (!rv_cuda_four(w[i]) || !rv_cuda_few4_90_takes(&like, rv_cuda_four(w[i]))) return false;
+    if (b->norm1.bias || b->norm2.bias || b->norm1.width != b->x.cols || b->norm2.width != b->x.cols) return false;
+    return c->arch == 90 && rv_cuda_four_norms(b->x.cols) && b->ff.cols % RV_FOUR_COLS == 0 && b->ff.ld == b->ff.cols && (uintptr_t)b->ff.data % 16 == 0;
+#else
+    (void)c, (void)b;
+    return false;
+#endif
+}
+
+cudaError_t rv_cuda_four_in_layer(rv_cuda *c, const rv_few *p, const rv_weight *w) {
+#if RV_CUDA_SM90
+    rv_few q = *p;
+    cudaError_t e = cudaSuccess;
+    if (p->norm) {
+        e = rv_cuda_four_norm(p->x, p->norm, p->eps, p->act, rv_cuda_four_room(c), c->overlap, c->stream);
+        q.x = rv_mat_of(rv_cuda_four_room(c), p->x.rows, p->x.cols, p->act);
+        q.norm = NULL;
+    }
+    return e ? e : rv_cuda_few4_90(&q, rv_cuda_four(w), NULL, true, p->how == RV_FEW_SWIGLU, c->overlap, c->stream);
+#else
+    (void)c, (void)p, (void)w;
+    return cudaErrorNotSupported;
+#endif
+}
+
 bool rv_cuda_four_many(rv_cuda *c, const rv_few *p, const rv_weight *w) {
 #if RV_CUDA_SM90
     if (c->arch != 90 || !rv_cuda_four90_fits(p)) return false;

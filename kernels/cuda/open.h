@@ -3,6 +3,7 @@
 #define RV_KERNELS_CUDA_OPEN_H
 #include <cublasLt.h>
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/four.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -118,6 +119,10 @@ void       rv_cuda_four_loaded(rv_cuda *c);  /* the loader has finished         
 void       rv_cuda_four_drop(rv_cuda *c, rv_weight *w);
 /* Products with any number of rows, by way of 16 bit. */
 void *rv_cuda_four_room(const rv_cuda *c);   /* nobody else uses it while a product runs      */
+cudaError_t rv_cuda_four_few(rv_cuda *c, const rv_few *p, const rv_four *q);      /* 1 to 64 rows, in one kernel */
+/* Whether a layer's rows go from one product to the next in the order in which few4_90.cu reads them; its products with a norm, and `down`, then. */
+bool        rv_cuda_four_layer(const rv_cuda *c, const rv_decoder_block *b);
+cudaError_t rv_cuda_four_in_layer(rv_cuda *c, const rv_few *p, const rv_weight *w);
 bool rv_cuda_four_many(rv_cuda *c, const rv_few *p, const rv_weight *w);    /* all of it in one kernel; false: it does not take this */
 void rv_cuda_four_linear(rv_cuda *c, rv_mat out, rv_mat x, const rv_weight *w, const float *bias, rv_act act);
 void rv_cuda_four_linear_add(rv_cuda *c, rv_mat x, rv_mat h, const rv_weight *w, const float *bias, float scale, const float *row_scale);

@@ -126,8 +126,8 @@ static bool is_few(rv_mat x, const rv_weight *w) {
 static cudaError_t few(rv_cuda *c, const rv_few *p, const rv_weight *w) {
     const rv_four *four = rv_cuda_four(w);
     if (w->head.format == RV_FORMAT_INT8) return rv_cuda_int8_product(c, p, w);
-    if (c->arch == 70) return four ? rv_cuda_few4_70(p, four, c->stream) : rv_cuda_few70(p, c->stream);
-    return four ? rv_cuda_few4(p, four, rv_cuda_four_room(c), c->overlap, c->stream) : rv_cuda_few(p, c->overlap, c->stream);
+    if (four) return rv_cuda_four_few(c, p, four);
+    return c->arch == 70 ? rv_cuda_few70(p, c->stream) : rv_cuda_few(p, c->overlap, c->stream);
 }
 
 /* The kernels that do all of it at once take the same description; false: neither suits. */
@@ -201,11 +201,12 @@ static bool norms_itself(const rv_cuda *c, int32_t rows, int32_t width, const rv
 
 /* out = norm(x) w^T, or what `how` makes of it: the norm inside the product while there are few rows (int8: or before it, with
  * the codes, unless a call's rows decide together), else through h. */
-static cudaError_t few_normed(rv_cuda *c, rv_mat out, rv_mat x, rv_mat h, rv_norm n, const rv_weight *w, int how) {
+static cudaError_t few_normed(rv_cuda *c, rv_mat out, rv_mat x, rv_mat h, rv_norm n, const rv_weight *w, int how, bool arranged) {
     rv_few p = few_of(c, out, x, w);
     p.norm = n.weight;
     p.eps = n.eps;
     p.how = how;
+    if (arranged) return rv_cuda_four_in_layer(c, &p, w);
     if (!norms_itself(c, x.rows, n.width, w)) {
         cudaError_t e = rv_cuda_norm(h, x, n, c->overlap, c->stream);
         if (e) return e;
@@ -221,7 +222,7 @@ static bool op_linear_normed(rv_backend *be, rv_mat out, rv_mat x, rv_norm n, co
     cudaError_t e = cudaSuccess;
     if (n.bias || n.width != x.cols) return false;
     if (x.rows <= RV_CUDA_NORM_ROWS && !swiglu && is_few(x, w) && norms_itself(c, x.rows, n.width, w)) {
-        check(be, few_normed(c, out, x, x, n, w, RV_FEW_STORE), "normed product");
+        check(be, few_normed(c, out, x, x, n, w, RV_FEW_STORE, false), "normed product");
         return true;
     }
     if (w->head.format != RV_FORMAT_INT8 || x.rows <= RV_FEW_ROWS || n.width <= RV_CUDA_NORM_THREADS || n.width > RV_CUDA_NORM_MOST) return false;
@@ -252,12 +253,12 @@ static void op_attend(rv_backend *be, const rv_attention *a) {
 /* ---- a decoder layer of few rows: five launches (more rows: two more), each reading its weights while the one before ends ---- */
 
 /* x += scale * row_scale * from w^T. */
-static cudaError_t few_added(rv_cuda *c, rv_mat x, rv_mat from, const rv_weight *w, float scale, const float *row_scale) {
+static cudaError_t few_added(rv_cuda *c, rv_mat x, rv_mat from, const rv_weight *w, float scale, const float *row_scale, bool arranged) {
     rv_few p = few_of(c, x, from, w);
     p.how = RV_FEW_ADD;
     p.scale = scale;
     p.row_scale = row_scale;
-    return few(c, &p, w);
+    return arranged ? rv_cuda_four_in_layer(c, &p, w) : few(c, &p, w);
 }
 
 static bool takes_block(const rv_cuda *c, const rv_decoder_block *b) {
@@ -276,18 +277,19 @@ static bool op_decoder_block(rv_backend *be, const rv_decoder_block *b) {
     const rv_cuda_order order = c->overlap ? RV_CUDA_EARLY : RV_CUDA_APART;
     cudaStream_t s = c->stream;
     if (!takes_block(c, b)) return false;
+    const bool arranged = rv_cuda_four_layer(c, b);
     cudaError_t e;
     if (b->cos_sin) {
         rv_mat k = rv_cols(b->qkv, a->q.cols, a->kv.k.cols), v = rv_cols(b->qkv, a->q.cols + a->kv.k.cols, a->kv.v.cols);
-        e = few_normed(c, b->qkv, b->x, b->h, b->norm1, b->in, RV_FEW_STORE);
+        e = few_normed(c, b->qkv, b->x, b->h, b->norm1, b->in, RV_FEW_STORE, arranged);
         if (!e) e = (c->arch == 70 ? rv_cuda_decode_rope70 : rv_cuda_decode_rope)(a, k, v, b->cos_sin, b->pos, c->partial, order, s);
     } else {
-        e = few_normed(c, a->q, b->x, b->h, b->norm1, b->in, RV_FEW_STORE);
+        e = few_normed(c, a->q, b->x, b->h, b->norm1, b->in, RV_FEW_STORE, arranged);
         if (!e) e = (c->arch == 70 ? rv_cuda_decode_norm70 : rv_cuda_decode_norm)(a, b->q_norm, c->partial, order, s);
     }
-    if (!e) e = few_added(c, b->x, a->out, b->o, b->attn_gate, NULL);
-    if (!e) e = few_normed(c, b->ff, b->x, b->h, b->norm2, b->gate_up, RV_FEW_SWIGLU);
-    if (!e) e = few_added(c, b->x, b->ff, b->down, b->mlp_gate, b->row_on);
+    if (!e) e = few_added(c, b->x, a->out, b->o, b->attn_gate, NULL, false);
+    if (!e) e = few_normed(c, b->ff, b->x, b->h, b->norm2, b->gate_up, RV_FEW_SWIGLU, arranged);
+    if (!e) e = few_added(c, b->x, b->ff, b->down, b->mlp_gate, b->row_on, arranged);
     check(be, e, "decoder layer");
     return true;
 }

@@ -216,13 +216,6 @@ struct looked_up {
             below[i] = pair_in_turn(permute(r.word(1, u), copy, 0x5504u | i << 4));
         }
     }
-    /* As pair_at, but in the order of the program. */
-    static __device__ __forceinline__ float2 pair_in_turn(uint32_t offset) {
-        float2 v;
-        asm volatile("ld.shared.v2.f32 {%0, %1}, [%2 + 1024];" : "=f"(v.x), "=f"(v.y) : "r"(offset));
-        static_assert((int)TABLE_AT == 1024, "where the table is");
-        return v;
-    }
     template <typename T> __device__ __forceinline__ void multiply(float (&acc)[4], const uint4 &x, float2 absmax, T) const {
         uint32_t a[4], b[4];
 #pragma unroll

@@ -269,12 +269,6 @@ static __device__ __forceinline__ void copy_slices(void *to, const CUtensorMap *
                  ::"r"(shared_address(to)), "l"(map), "r"(column), "r"(row), "r"(0), "r"(shared_address(bar)), "l"(policy) : "memory");
 }
 
-/* Bytes that follow one another, 16 times something; to and from aligned as much. */
-static __device__ __forceinline__ void copy_bytes(void *to, const void *from, int32_t bytes, uint64_t *bar, uint64_t policy) {
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;"
-                 ::"r"(shared_address(to)), "l"(from), "r"(bytes), "r"(shared_address(bar)), "l"(policy) : "memory");
-}
-
 /* Of product number i: its rows, as norm_rows (where there is a norm) and share_rows take them. */
 template <typename F> static __device__ __forceinline__ args rows_of(const stream_args<F> &a, int32_t i) {
     const rv_stream_layer &l = a.layer[i / PRODUCTS];

@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <vector>
 #include "kernels/cuda/act.cuh"
+#include "kernels/cuda/four.h"
 #include "tests/gpu/check.h"
 
 /* ---- numbers ---- */
@@ -244,10 +245,44 @@ static void a_norm_inside_is_the_norm_before(rv_dtype type, int32_t cols, int32_
 
 struct layer {
     int32_t n, heads, kv_heads, dim, hidden, ffn, keys, page;
-    bool cross, int8;
+    bool cross;
+    rv_format format;
 };
-static rv_weight weight(int32_t rows, int32_t cols, rv_weight_order order, bool int8) {
-    if (int8) {
+static const char *kept_as(rv_format f) { return f == RV_FORMAT_INT8 ? "int8 " : f == RV_FORMAT_NF4 ? "nf4 " : ""; }
+
+/* Nested, of random numbers. */
+static rv_weight weight_of_four(int32_t rows, int32_t cols, rv_weight_order order) {
+    rv_weight_spec s = {};
+    rv_four_head head = {};
+    s.n_parts = order == RV_ORDER_GATE_UP ? 2 : 1;
+    for (int32_t i = 0; i < s.n_parts; i++) s.part[i].rows = rows / s.n_parts;
+    s.rows = rows;
+    s.cols = cols;
+    s.order = order;
+    s.format = RV_FORMAT_NF4;
+    s.nested = s.filled = true;
+    memcpy(head.map, rv_nf4_map, sizeof head.map);
+    for (auto &map : head.nested_map) memcpy(map, rv_nested_map, sizeof map);
+    void *memory;
+    MUST(cudaMalloc(&memory, rv_weight_bytes(be, &s)));
+    MUST(put(memory, &head, sizeof head));
+    const rv_four q = rv_four_of(&s, memory);
+    for (int32_t i = 0; i < s.n_parts; i++) {
+        const size_t n = (size_t)s.part[i].rows, absmaxes = n * (size_t)q.blocks;
+        void *data = to_device(random_act(n * (size_t)cols, (float)(i + 1) / sqrtf((float)cols), be->act));
+        float *absmax;
+        MUST(cudaMalloc(&absmax, absmaxes * 16));
+        MUST(rv_cuda_four_quantise(&q, i, data, be->act, 0, s.part[i].rows, absmax, cuda->stream));
+        MUST(rv_cuda_four_nest(&q, i, absmax, (double *)(void *)(absmax + (absmaxes + 1) / 2 * 2), cuda->stream));
+        MUST(cudaStreamSynchronize(cuda->stream));
+        MUST(cudaFree(data));
+        MUST(cudaFree(absmax));
+    }
+    return *rv_weight_new(be, &s, memory);
+}
+static rv_weight weight(int32_t rows, int32_t cols, rv_weight_order order, rv_format format) {
+    if (format == RV_FORMAT_NF4) return weight_of_four(rows, cols, order);
+    if (format == RV_FORMAT_INT8) {
         rv_weight w = { { rows, cols, RV_USE_TEXT, order, RV_FORMAT_INT8 } };
         std::vector<int8_t> codes((size_t)rows * (size_t)cols);
         for (auto &c : codes) c = (int8_t)((int32_t)(random32() % 255) - 127);
@@ -285,8 +320,8 @@ static void composed(const rv_decoder_block *b, rv_mat gate_up) {
 
 static void a_layer_is_the_operations_it_stands_for(const layer &l) {
     const int32_t q = l.heads * l.dim, kv = l.kv_heads * l.dim, per = (l.keys - 1) / l.page + 1, cache_rows = l.n * per * l.page;
-    rv_weight in = weight(l.cross ? q : q + 2 * kv, l.hidden, RV_ORDER_STACKED, l.int8), o = weight(l.hidden, q, RV_ORDER_STACKED, l.int8);
-    rv_weight gate_up = weight(2 * l.ffn, l.hidden, RV_ORDER_GATE_UP, l.int8), down = weight(l.hidden, l.ffn, RV_ORDER_STACKED, l.int8);
+    rv_weight in = weight(l.cross ? q : q + 2 * kv, l.hidden, RV_ORDER_STACKED, l.format), o = weight(l.hidden, q, RV_ORDER_STACKED, l.format);
+    rv_weight gate_up = weight(2 * l.ffn, l.hidden, RV_ORDER_GATE_UP, l.format), down = weight(l.hidden, l.ffn, RV_ORDER_STACKED, l.format);
     std::vector<float> norm, x0, table, on;
     std::vector<int32_t> pages, slot, pos, first, last;
     for (int32_t i = 0; i < std::max(l.hidden, l.dim); i++) norm.push_back(1 + 0.3f * random_normal());
@@ -349,7 +384,7 @@ static void a_layer_is_the_operations_it_stands_for(const layer &l) {
         k[pass] = from_device<uint16_t>(b.attention.kv.k.data, keys0.size());
     }
     EXPECT(!be->error.code, "%s", be->error.message);
-    EXPECT(same(x[0], x[1], 0), "%s%s layer, %d rows, %d heads of %d: other bits than the operations", l.int8 ? "int8 " : "", l.cross ? "cross" : "self", l.n, l.heads, l.dim);
+    EXPECT(same(x[0], x[1], 0), "%s%s layer, %d rows, %d heads of %d: other bits than the operations", kept_as(l.format), l.cross ? "cross" : "self", l.n, l.heads, l.dim);
     EXPECT(!memcmp(k[0].data(), k[1].data(), k[0].size() * 2), "self layer, %d rows: other keys than the operations", l.n);
     for (void *p : { b.x.data, b.h.data, b.qkv.data, b.ff.data, b.attention.out.data, b.attention.kv.k.data, b.attention.kv.v.data, gu.data })
         rv_device_release(be, p);
@@ -459,12 +494,14 @@ static void check_layers(bool small) {
     for (int32_t n : { 1, 2, 7, 16, 33 })
         for (bool cross : { false, true }) {
             if (small && n != 1 && n != 7) continue;
-            a_layer_is_the_operations_it_stands_for({ n, 8, 2, 128, 1024, 512, 300, 64, cross, false });
-            if (!small) a_layer_is_the_operations_it_stands_for({ n, 16, 4, 64, 1024, 1504, 700, 16, cross, false });
+            a_layer_is_the_operations_it_stands_for({ n, 8, 2, 128, 1024, 512, 300, 64, cross, RV_FORMAT_PLAIN });
+            if (!small) a_layer_is_the_operations_it_stands_for({ n, 16, 4, 64, 1024, 1504, 700, 16, cross, RV_FORMAT_PLAIN });
+            a_layer_is_the_operations_it_stands_for({ n, 8, 2, 128, 1024, 768, 300, 64, cross, RV_FORMAT_NF4 });
+            if (!small) a_layer_is_the_operations_it_stands_for({ n, 16, 4, 64, 1024, 1472, 300, 64, cross, RV_FORMAT_NF4 });
             for (float threshold : { 0.f, 2.5f })
                 for (bool by_call : { false, true }) {
                     cuda->int8 = { threshold, by_call };
-                    a_layer_is_the_operations_it_stands_for({ n, 8, 2, 128, 1024, 512, 300, 64, cross, true });
+                    a_layer_is_the_operations_it_stands_for({ n, 8, 2, 128, 1024, 512, 300, 64, cross, RV_FORMAT_INT8 });
                 }
         }
 }

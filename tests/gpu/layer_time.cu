@@ -6,7 +6,7 @@
  *     layer_time [int8 | outliers | nf4] [-k KEYS] [ROWS ..]      a table; without arguments for 1, 2, 8, 16, 32 and 64 rows that see 700 keys
  *     layer_time sm70 [int8 | outliers | nf4] [ROWS ..]           the products of V100's kernels, in f16: f16 and int8 ones run on any GPU as they do there,
  *                                 those of nf4 do not, for newer GPUs have no such tensor cores
- *     layer_time ways [f16] ROWS ..     products of a layer with nf4 weights and up to 64 rows: the kernel of few rows at once and 16 rows at a time, that of
+ *     layer_time ways [f16] ROWS ..     products of a layer with nf4 weights and up to 64 rows: the kernel of few rows, that of GPUs of 8.x, that of
  *                                 many rows, and by way of 16 bit weights with few rows' kernel and cuBLASLt
  *     layer_time many [f16] ROWS ..     products of a layer with many rows, 16 bit, nf4, int8 without and with outliers such as synth makes; int8 launch by launch, and with every cut
  *     int8, nf4: the layers' weights in int8 or nested nf4, the head in 16 bit; outliers: int8 with outliers such as synth makes, eight channels of what is normed, and some dozens that
@@ -277,8 +277,7 @@ static double time_product(const char *what, rv_weight *w, int32_t n, bool norme
             p.scale = 1e-3f;
             p.turn = rv_cuda_turn(cuda->partial, cuda->turn++);
             if (int8) MUST(rv_cuda_int8_product(cuda, &p, &w[i % SELF]));
-            else if (four && cuda->arch == 70) MUST(rv_cuda_few4_70(&p, rv_cuda_four(&w[i % SELF]), cuda->stream));
-            else if (four) MUST(rv_cuda_few4(&p, rv_cuda_four(&w[i % SELF]), rv_cuda_four_room(cuda), cuda->overlap, cuda->stream));
+            else if (four) MUST(rv_cuda_four_few(cuda, &p, rv_cuda_four(&w[i % SELF])));
             else if (cuda->arch == 70) MUST(rv_cuda_few70(&p, cuda->stream));
             else MUST(rv_cuda_few(&p, cuda->overlap, cuda->stream));
         }
@@ -414,16 +413,6 @@ template <typename F> static void then_gates(const rv_few &p, rv_mat wide, F pro
     if (p.how == rv_few::RV_FEW_SWIGLU) rv_swiglu(be, p.out, wide);
 }
 
-static void some_rows_at_a_time(const rv_few &p, const rv_weight *w, int32_t most) {
-    for (int32_t from = 0; from < p.x.rows; from += most) {
-        rv_few some = p;
-        some.x = rv_rows(p.x, from, std::min(most, p.x.rows - from));
-        some.out = rv_rows(p.out, from, some.x.rows);
-        some.turn = rv_cuda_turn(cuda->partial, cuda->turn++);
-        MUST(rv_cuda_few4(&some, rv_cuda_four(w), rv_cuda_four_room(cuda), cuda->overlap, cuda->stream));
-    }
-}
-
 static void by_16_bit(const rv_few &p, const rv_weight *w) {
     if (p.how == rv_few::RV_FEW_ADD) rv_cuda_four_linear_add(cuda, p.out, p.x, w, NULL, p.scale, NULL);
     else rv_cuda_four_linear(cuda, p.out, p.x, w, NULL, RV_ACT_NONE);
@@ -445,7 +434,7 @@ static void time_ways(int32_t n) {
         { "gate, up", 2 * FFN, HIDDEN, RV_ORDER_GATE_UP, rv_few::RV_FEW_SWIGLU }, { "down", HIDDEN, FFN, RV_ORDER_STACKED, rv_few::RV_FEW_ADD } };
     enum { WAYS = 5 };
     double all[WAYS] = { 0 };
-    printf("%2d rows, us          few rows  16 at a time  many rows  16 bit, few  16 bit, cuBLASLt\n", n);
+    printf("%2d rows, us          few rows, of 8.x  many rows     16 bit, few  16 bit, cuBLASLt\n", n);
     for (const auto &c : cases) {
         static std::vector<rv_weight> kept[4];                          /* the same for all numbers of rows */
         std::vector<rv_weight> &w = kept[&c - cases];
@@ -465,7 +454,8 @@ static void time_ways(int32_t n) {
                     rv_few p = {};
                     p.x = from, p.act = act, p.multiprocessors = cuda->multiprocessors, p.rows = c.rows, p.cols = c.cols, p.out = to;
                     p.how = (decltype(p.how))c.how, p.scale = 1e-3f, p.turn = rv_cuda_turn(cuda->partial, cuda->turn++);
-                    if (way < 2) some_rows_at_a_time(p, one, way ? 16 : n);
+                    if (way == 0) MUST(rv_cuda_four_few(cuda, &p, rv_cuda_four(one)));
+                    else if (way == 1) MUST(rv_cuda_few4(&p, rv_cuda_four(one), rv_cuda_four_room(cuda), cuda->overlap, cuda->stream));
                     else then_gates(p, wide, [&](const rv_few &plain) {
                         if (way == 2 && !rv_cuda_four_many(cuda, &plain, one)) exit((puts("FAILED: no kernel of many rows"), 1));
                         if (way == 3) by_16_bit(plain, one);

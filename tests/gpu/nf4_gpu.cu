@@ -183,7 +183,7 @@ static std::vector<float> run(const weight &w, const product &p, const operands 
     f.row_scale = add ? o.d_row_scale + from : NULL;
     f.turn = take ? rv_cuda_turn(cuda->partial, cuda->turn++) : NULL;
     rv_four q = rv_four_of(&w.spec, w.memory);
-    MUST(cuda->arch == 70 ? rv_cuda_few4_70(&f, &q, cuda->stream) : rv_cuda_few4(&f, &q, rv_cuda_four_room(cuda), cuda->overlap, cuda->stream));
+    MUST(rv_cuda_four_few(cuda, &f, &q));
     std::vector<char> after = from_device<char>(o.d_out, bytes.size());
     std::vector<float> out;
     for (int32_t r = 0; r < MOST_N; r++)
@@ -436,10 +436,12 @@ static void all_of_it(bool small) {
     if (!small) {
         products({ { 2400 }, 64, false, false, RV_BF16, false }, true);
         products({ { 4504, 616 }, 64, false, true, RV_BF16, false }, true);       /* more pairs of tiles than multiprocessors */
+        products({ { 9216, 72 }, 576, false, true, RV_BF16, false }, true);         /* three units of 64 rows a pair of multiprocessors, columns that end within a record */
         products({ { 64 }, 4096, false, true, RV_BF16, false }, true);
         products({ { 48 }, 14336, false, true, RV_BF16, false }, true);
         products({ { 2304, 16 }, 2048, false, true, RV_BF16, false }, true);
     }
+    if (cuda->arch == 80) return;          /* what follows has no kernels of its own there        */
     weight many = make({ { 256, 128 }, small ? 256 : 1024, false, true, RV_BF16, false });
     many_rows_are_those_of_16_bit(many, 65);
     if (!small) many_rows_are_those_of_16_bit(many, 200);
@@ -453,10 +455,10 @@ static void all_of_it(bool small) {
 
 int main(int argc, char **argv) {
     if (rv_cuda_count() == 0) return puts("skipped: no GPU"), 77;
-    for (int32_t i = argc > 1 && !strcmp(argv[1], "sm70") ? 2 : 0; i < 3; i++) {        /* the GPU's own kernels in both types, and sm70's */
+    for (int32_t i = argc > 1 && !strcmp(argv[1], "sm70") ? 3 : 0; i < 4; i++) {        /* the GPU's own kernels in both types, those of 8.0, and Volta's */
         rv_cuda_options options = {};
-        options.act = i == 0 ? RV_BF16 : RV_F16;
-        options.arch = i == 2 ? 70 : 0;
+        options.act = i % 2 == 0 ? RV_BF16 : RV_F16;
+        options.arch = i == 3 ? 70 : i == 2 ? 80 : 0;
         rv_error err = {};
         if (rv_cuda_open(&options, &be, &err)) return printf("FAILED: %s\n", err.message), 1;
         cuda = (rv_cuda *)be;
