@@ -72,6 +72,7 @@ void *rv_cuda_clamped_decode70(void);
 void *rv_cuda_clamped_gemm90(void);      /* where these are built                               */
 void *rv_cuda_clamped_int8_90(void);
 void *rv_cuda_clamped_four90(void);
+void *rv_cuda_clamped_few4_90(void);
 void *rv_cuda_clamped_outliers90(void);
 void *rv_cuda_clamped_stream90(void);
 void *rv_cuda_clamped_stream8_90(void);

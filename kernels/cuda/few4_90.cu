@@ -210,7 +210,7 @@ static __global__ void __launch_bounds__(S::BLOCK, 1) few4_90_kernel(const __gri
         give_registers<S::OTHERS_REGISTERS>();
         if (warp == 0) bring(b, rank, q.steps, unit, a.tiles, apart);
         else if (warp <= FINISHING) finish_units<T, O, HOW, S>(of, table, bars, rank, warp - 1, unit, apart);
-        else if (q.nested) tell_rows<S>(q, told, bars, unit, a.tiles, apart);
+        else if (q.nested && group_steps<S>(rank, 0, q.steps).all()) tell_rows<S>(q, told, bars, unit, a.tiles, apart);
         return;
     }
     take_registers<S::REGISTERS>();

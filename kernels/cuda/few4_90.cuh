@@ -151,7 +151,7 @@ struct told_row {
 };
 static_assert(RV_WEIGHT_PARTS <= 4, "a part in fours");
 
-/* One warp, a unit ahead: what all lanes that multiply would find out for themselves.  When both blocks have read a unit's sums, all warps that left
+/* One warp of a block that has steps, a unit ahead: what all lanes that multiply would find out for themselves.  When both blocks have read a unit's sums, all warps that left
  * some have taken what was told of it. */
 template <class S> static __device__ __forceinline__ void tell_rows(const rv_four &q, told_row *told, barriers<S> &bars, int32_t unit, int32_t units, int32_t apart) {
     const int32_t lane = (int32_t)threadIdx.x % 32;

@@ -40,7 +40,7 @@ cudaError_t rv_cuda_clamped(uint64_t *sum, int32_t capability, cudaStream_t stre
                                          rv_cuda_clamped_few8_70, rv_cuda_clamped_many8_70, rv_cuda_clamped_decode70 };
     static void *(*const of80[])(void) = { rv_cuda_clamped_few, rv_cuda_clamped_few4, rv_cuda_clamped_few8, rv_cuda_clamped_decode,
 #if RV_CUDA_SM90
-                                           rv_cuda_clamped_gemm90, rv_cuda_clamped_four90, rv_cuda_clamped_int8_90, rv_cuda_clamped_int8_f16_90, rv_cuda_clamped_outliers90,
+                                           rv_cuda_clamped_gemm90, rv_cuda_clamped_four90, rv_cuda_clamped_few4_90, rv_cuda_clamped_int8_90, rv_cuda_clamped_int8_f16_90, rv_cuda_clamped_outliers90,
                                            rv_cuda_clamped_stream90, rv_cuda_clamped_stream8_90, rv_cuda_clamped_stream4_90,
 #endif
     };

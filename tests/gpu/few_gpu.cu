@@ -498,6 +498,7 @@ static void check_layers(bool small) {
             if (!small) a_layer_is_the_operations_it_stands_for({ n, 16, 4, 64, 1024, 1504, 700, 16, cross, RV_FORMAT_PLAIN });
             a_layer_is_the_operations_it_stands_for({ n, 8, 2, 128, 1024, 768, 300, 64, cross, RV_FORMAT_NF4 });
             if (!small) a_layer_is_the_operations_it_stands_for({ n, 16, 4, 64, 1024, 1472, 300, 64, cross, RV_FORMAT_NF4 });
+            if (!small) a_layer_is_the_operations_it_stands_for({ n, 16, 4, 128, 2048, 9216, 300, 64, cross, RV_FORMAT_NF4 });
             for (float threshold : { 0.f, 2.5f })
                 for (bool by_call : { false, true }) {
                     cuda->int8 = { threshold, by_call };

@@ -294,6 +294,15 @@ static void a_row_does_not_depend_on_its_neighbours(const weight &w, const produ
     drop(o);
 }
 
+/* Several units of 64 rows, and columns for all sums of each: without a norm, whatever becomes of them. */
+static void rows_by_turns_are_rows_alone(const shape &s) {
+    weight w = make(s);
+    load(w, false);
+    for (const product &p : std::vector<product>{ { rv_few::RV_FEW_STORE, false, false, true }, { rv_few::RV_FEW_ADD, false, true, true }, { rv_few::RV_FEW_SWIGLU, false, false, false } })
+        a_row_does_not_depend_on_its_neighbours(w, p);
+    unload(w);
+}
+
 /* More rows than the few, stored and added: as exact as a naive product in the same types. */
 static void many_rows_are_as_exact_as_naive_ones(const shape &s, int32_t n) {
     weight w = make(s);
@@ -436,7 +445,8 @@ static void all_of_it(bool small) {
     if (!small) {
         products({ { 2400 }, 64, false, false, RV_BF16, false }, true);
         products({ { 4504, 616 }, 64, false, true, RV_BF16, false }, true);       /* more pairs of tiles than multiprocessors */
-        products({ { 9216, 72 }, 576, false, true, RV_BF16, false }, true);         /* three units of 64 rows a pair of multiprocessors, columns that end within a record */
+        products({ { 17336, 72 }, 576, false, true, RV_BF16, false }, true);        /* up to five units of 64 rows a pair of multiprocessors, one of which has no columns */
+        for (bool nested : { false, true }) rows_by_turns_are_rows_alone({ { 10600, 10600 }, 2368, true, nested, RV_BF16, false });
         products({ { 64 }, 4096, false, true, RV_BF16, false }, true);
         products({ { 48 }, 14336, false, true, RV_BF16, false }, true);
         products({ { 2304, 16 }, 2048, false, true, RV_BF16, false }, true);

@@ -394,17 +394,18 @@ static uint64_t clamped(rv_backend *be) {
     return now;
 }
 
-static void every_clamped_value_is_counted(rv_backend *be) {
+static void every_clamped_value_is_counted(rv_backend *be, rv_format format) {
     enum { K = 64, N = 48 };
     rv_error err;
     std::vector<float> ones(N * K, 1.f), long_norm(K, 1e6f);
     rv_weight_spec spec = {};
-    spec.name = "ones", spec.rows = N, spec.cols = K, spec.n_parts = 1, spec.use = RV_USE_TEXT;
+    spec.name = "ones", spec.rows = N, spec.cols = K, spec.n_parts = 1, spec.use = RV_USE_TEXT, spec.format = format;
     spec.part[0].data = ones.data(), spec.part[0].type = RV_F32, spec.part[0].rows = N;
     void *memory = rv_device_alloc(be, rv_weight_bytes(be, &spec)), *norm = rv_device_alloc(be, K * 4);
     rv_weight *w = rv_weight_new(be, &spec, memory);
     rv_upload(be, norm, long_norm.data(), K * 4);
-    for (int rows : { 1, 5, 64, 65, 300 })
+    expect(rv_finish(be, &err) == RV_OK, "loading");
+    for (int rows : { 1, 5, 13, 64, 65, 300 })
         for (float x : { 1000.f, 2000.f, -2000.f }) {
             device_mat in(be, rows, K, be->act, x), out(be, rows, N, be->act, 0), wide(be, rows, N, RV_F32, 0), normed(be, rows, K, be->act, 0);
             clamped(be);
@@ -550,8 +551,10 @@ int main(int argc, char **argv) {
     device_chooses_what_the_host_chooses(be, 3, 2, quick ? 1 : 30);
     device_chooses_what_the_host_chooses(be, 1, 16, quick ? 1 : 60);
     if (!quick) draws_follow_the_distribution(be);
-    every_clamped_value_is_counted(half);
-    every_clamped_value_is_counted(be);
+    for (rv_format f : { RV_FORMAT_PLAIN, RV_FORMAT_NF4 }) {
+        every_clamped_value_is_counted(half, f);
+        every_clamped_value_is_counted(be, f);
+    }
     neighbours_are_clamped_one_by_one(half);
     neighbours_are_clamped_one_by_one(be);
     expect(rv_saturated(be) == 0, "bf16 clamps nothing", (long long)rv_saturated(be));
