@@ -112,6 +112,20 @@ template <typename T> static __device__ __forceinline__ void decode8(uint32_t (&
     }
 }
 
+#if defined __CUDA_ARCH__ && __CUDA_ARCH__ >= 900
+/* Map values of pieces number u of a record's two rows: asked for while those before them are rounded and multiplied.  R: what a lane has of the record. */
+struct piece_values {
+    float2 above[4], below[4];
+    template <typename R> __device__ __forceinline__ void ask(const R &record, uint32_t copy, int32_t u) {
+#pragma unroll
+        for (uint32_t i = 0; i < 4; i++) {
+            above[i] = pair_in_turn(permute(record.word(0, u), copy, 0x7504u | i << 4));
+            below[i] = pair_in_turn(permute(record.word(1, u), copy, 0x7504u | i << 4));
+        }
+    }
+};
+#endif
+
 /* ---- the same from registers: a block's 16 products, byte by byte ---- */
 
 /* The products of the map with one absmax: their low bytes and their high bytes. */

@@ -31,16 +31,7 @@ template <typename T> static __device__ __forceinline__ void decode(uint32_t (&w
     hold(w);
 }
 
-/* Map values of a piece of 8 columns of both rows, from the table: asked for while those before them are rounded and multiplied. */
-struct looked_up {
-    float2 above[4], below[4];
-    __device__ __forceinline__ void ask(const lane_codes &codes, uint32_t copy, int32_t u) {
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++) {
-            above[i] = pair_in_turn(permute(codes.word(0, u), copy, 0x7504u | i << 4));
-            below[i] = pair_in_turn(permute(codes.word(1, u), copy, 0x7504u | i << 4));
-        }
-    }
+struct looked_up : piece_values {
     /* As operands of two products. */
     template <typename T> __device__ __forceinline__ void round(uint32_t (&w)[2][4], const float (&absmax)[2], T) const {
 #pragma unroll

@@ -206,16 +206,7 @@ struct record4 {
     __device__ __forceinline__ uint32_t word(int32_t h, int32_t u) const { return (&piece[h * 2 + u / 4].x)[u % 4]; }
 };
 
-/* Map values of pieces number u of both rows, from the table: asked for while the ones before are rounded and multiplied. */
-struct looked_up {
-    float2 above[4], below[4];
-    __device__ __forceinline__ void ask(const record4 &r, uint32_t copy, int32_t u) {
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++) {
-            above[i] = pair_in_turn(permute(r.word(0, u), copy, 0x5504u | i << 4));
-            below[i] = pair_in_turn(permute(r.word(1, u), copy, 0x5504u | i << 4));
-        }
-    }
+struct looked_up : piece_values {
     template <typename T> __device__ __forceinline__ void multiply(float (&acc)[4], const uint4 &x, float2 absmax, T) const {
         uint32_t a[4], b[4];
 #pragma unroll
