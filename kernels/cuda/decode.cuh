@@ -1,4 +1,4 @@
-/* decode.cuh - attention for a few rows against many keys, as a block's work: what decode.cu launches by itself and stream.cu between products.
+/* decode.cuh - attention for a few rows against many keys, as a block's work: what decode.cu launches by itself and stream90.cu between products.
  *
  * The one idea: a block owns one row, one K/V head with up to 8 of its query heads, and one split of the row's
  * keys (key_cut); each of its 4 warps takes 32 keys at a time, the next ones on their way.  Blocks

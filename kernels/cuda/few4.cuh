@@ -57,7 +57,7 @@ static __device__ __forceinline__ float nested_absmax(float code, float scale, f
 
 /* ---- the table ---- */
 
-/* By all threads of a block of 256; a barrier must follow. */
+/* By a block's first 256 threads; a barrier must follow. */
 static __device__ __forceinline__ void fill_pairs(char *table, const float *map) {
     const int32_t copy = (int32_t)threadIdx.x % PAIR_COPIES, low = (int32_t)threadIdx.x / PAIR_COPIES;
     const float odd = map[low];

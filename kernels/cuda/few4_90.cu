@@ -10,12 +10,9 @@
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 /* ---- products ---- */
 
-/* Computed by now, and not given away before. */
 template <int N> static __device__ __forceinline__ void hold(uint32_t (&w)[N][4]) {
 #pragma unroll
-    for (int32_t j = 0; j < N; j++)
-#pragma unroll
-        for (int32_t i = 0; i < 4; i++) asm volatile("" : "+r"(w[j][i])::"memory");
+    for (int32_t j = 0; j < N; j++) hold(w[j]);
 }
 
 /* Two words of both rows of a record, as operands of four products. */

@@ -12,7 +12,7 @@
 
 enum { GROUP = 128, LINE = 128, LINE_COLS = LINE / 2, LINES = RV_FOUR_COLS / LINE_COLS,
        CLUSTER = 2, ROWS = 64, TILES = ROWS / TILE, HALF = ROWS / CLUSTER,
-       ABSMAXES = RV_FOUR_ROWS * RV_FOUR_BLOCKS, NESTED_RECORD = RV_FOUR_CODES + ABSMAXES, FLOAT_RECORD = RV_FOUR_CODES + ABSMAXES * (int)sizeof(float), RECORDS = TILES * FLOAT_RECORD,
+       RECORDS = TILES * RV_FOUR_FLOAT_RECORD,
        PIECE = 192 /* a record is some of these */,
        ALL_BYTES = 227 * 1024, MOST_ROWS = 32 };
 
@@ -28,7 +28,7 @@ template <int N_> struct shape {
     static_assert((int)STAGES >= 2 && (int)BYTES <= (int)ALL_BYTES && X_BYTES % 1024 == 0 && (int)MULTIPLYING >= (int)THREADS, "room for two stages a group, on a product's lines");
 };
 
-static_assert(NESTED_RECORD % PIECE == 0 && FLOAT_RECORD % PIECE == 0, "boxes of a record");
+static_assert(RV_FOUR_NESTED_RECORD % PIECE == 0 && RV_FOUR_FLOAT_RECORD % PIECE == 0, "boxes of a record");
 
 /* x, in boxes of N rows by four lines; records, in boxes of four tiles' of a step. */
 struct maps4 { CUtensorMap x, records; };

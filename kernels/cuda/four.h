@@ -19,7 +19,9 @@
 extern "C" {
 #endif
 
-enum { RV_FOUR_ROWS = 16, RV_FOUR_COLS = 256, RV_FOUR_CODES = RV_FOUR_ROWS * RV_FOUR_COLS / 2, RV_FOUR_BLOCKS = RV_FOUR_COLS / RV_BLOCK4 };
+enum { RV_FOUR_ROWS = 16, RV_FOUR_COLS = 256, RV_FOUR_CODES = RV_FOUR_ROWS * RV_FOUR_COLS / 2, RV_FOUR_BLOCKS = RV_FOUR_COLS / RV_BLOCK4,
+       RV_FOUR_ABSMAXES = RV_FOUR_ROWS * RV_FOUR_BLOCKS /* a record's */, RV_FOUR_NESTED_RECORD = RV_FOUR_CODES + RV_FOUR_ABSMAXES,
+       RV_FOUR_FLOAT_RECORD = RV_FOUR_CODES + RV_FOUR_ABSMAXES * 4 };
 
 /* What memory begins with. */
 typedef struct rv_four_head { float map[16], nested_map[RV_WEIGHT_PARTS][256], offset[RV_WEIGHT_PARTS]; } rv_four_head;

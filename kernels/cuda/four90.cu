@@ -61,12 +61,6 @@ template <class S> static __device__ __forceinline__ void produce(const args4 &g
 
 /* ---- products ---- */
 
-/* Computed by now, and not given away before. */
-static __device__ __forceinline__ void hold(uint32_t (&a)[4]) {
-#pragma unroll
-    for (int32_t i = 0; i < 4; i++) asm volatile("" : "+r"(a[i])::"memory");
-}
-
 /* A warp's rows of W, a record ahead. */
 template <typename T, bool HOLD> struct warp_weights {
     const rv_four &q;

@@ -254,6 +254,12 @@ RV_HELD_OF(256, RV_R128, "128", "129", "130", "131", "132", RV_D32(0), RV_D32(32
 RV_HELD_AT_OF(8, RV_R4, "4", "5", "6", "7", "8", RV_D4(0))
 RV_HELD_AT_OF(16, RV_R8, "8", "9", "10", "11", "12", RV_D8(0))
 RV_HELD_AT_OF(32, RV_R16, "16", "17", "18", "19", "20", RV_D8(0), RV_D8(8))
+
+/* Operands are computed by now, and not given away before. */
+static __device__ __forceinline__ void hold(uint32_t (&a)[4]) {
+#pragma unroll
+    for (int32_t i = 0; i < 4; i++) asm volatile("" : "+r"(a[i])::"memory");
+}
 #endif
 
 /* ---- host: what copy_box takes ---- */

@@ -8,8 +8,8 @@
 #include "kernels/cuda/few4.cuh"
 #include "kernels/cuda/stream90_launch.cuh"
 
-enum { RECORDS = WARPS, STEP_COLS = RECORDS * RV_FOUR_COLS, STEP_BLOCKS = STEP_COLS / RV_BLOCK4, ABSMAXES = RV_FOUR_ROWS * RV_FOUR_BLOCKS /* a record's */,
-       NESTED_RECORD = RV_FOUR_CODES + ABSMAXES, FLOAT_RECORD = RV_FOUR_CODES + ABSMAXES * (int)sizeof(float), MAKERS = 2 /* warps that make absmaxes */ };
+enum { RECORDS = WARPS, STEP_COLS = RECORDS * RV_FOUR_COLS, STEP_BLOCKS = STEP_COLS / RV_BLOCK4,
+       MAKERS = 2 /* warps that make absmaxes */ };
 
 /* Behind the table of pairs. */
 struct alignas(128) four_room {
@@ -45,9 +45,9 @@ template <typename E> struct gap_lines {
 template <typename A> struct int4_format {
     typedef A T;
     typedef tile_sums sums;
-    enum { STEP = RECORDS * (NESTED_RECORD + ABSMAXES * (int)sizeof(float)), BESIDE = 0, ASKED = 3, EARLY = 3, DRAWN = false, ROWS_FIRST = true, IN_PARTS = true,
+    enum { STEP = RECORDS * (RV_FOUR_NESTED_RECORD + RV_FOUR_ABSMAXES * (int)sizeof(float)), BESIDE = 0, ASKED = 3, EARLY = 3, DRAWN = false, ROWS_FIRST = true, IN_PARTS = true,
            STEP_COLUMNS = STEP_COLS };
-    static_assert((int)STEP >= RECORDS * (int)FLOAT_RECORD && STEP % 128 == 0, "room for absmaxes, made or not; rows behind the ring on lines of 128 bytes");
+    static_assert((int)STEP >= RECORDS * (int)RV_FOUR_FLOAT_RECORD && STEP % 128 == 0, "room for absmaxes, made or not; rows behind the ring on lines of 128 bytes");
     struct weights {
         rv_four of[RV_STREAM_LAYERS][PRODUCTS];
         bool nested;
@@ -146,8 +146,8 @@ static __device__ __forceinline__ void make_absmaxes(char *stage, const rows_abs
     const int32_t lane = (int32_t)threadIdx.x % 32;
 #pragma unroll
     for (int32_t r = 0; r < RECORDS; r++) {
-        const uchar2 code = *(const uchar2 *)(stage + r * NESTED_RECORD + RV_FOUR_CODES + lane * 2);
-        *(float2 *)(stage + RECORDS * NESTED_RECORD + (r * ABSMAXES + lane * 2) * (int)sizeof(float)) =
+        const uchar2 code = *(const uchar2 *)(stage + r * RV_FOUR_NESTED_RECORD + RV_FOUR_CODES + lane * 2);
+        *(float2 *)(stage + RECORDS * RV_FOUR_NESTED_RECORD + (r * RV_FOUR_ABSMAXES + lane * 2) * (int)sizeof(float)) =
             make_float2(nested_absmax(rows.map[0][code.x], above, rows.offset[0]), nested_absmax(rows.map[1][code.y], below, rows.offset[1]));
     }
 }
@@ -261,8 +261,8 @@ template <typename A> static __device__ __forceinline__ void multiply(const stre
     four_room &room4 = F::room(rooms);
     uint64_t *come = nested ? room4.ready : h.full;
     char *table = (char *)rooms.narrow;
-    const char *codes = ring + warp * (nested ? (int)NESTED_RECORD : (int)FLOAT_RECORD) + lane * 16;
-    const char *absmaxes = ring + (nested ? RECORDS * NESTED_RECORD + warp * ABSMAXES * (int)sizeof(float) : warp * FLOAT_RECORD + RV_FOUR_CODES) + lane * 8;
+    const char *codes = ring + warp * (nested ? (int)RV_FOUR_NESTED_RECORD : (int)RV_FOUR_FLOAT_RECORD) + lane * 16;
+    const char *absmaxes = ring + (nested ? RECORDS * RV_FOUR_NESTED_RECORD + warp * RV_FOUR_ABSMAXES * (int)sizeof(float) : warp * RV_FOUR_FLOAT_RECORD + RV_FOUR_CODES) + lane * 8;
     const uint32_t copy = (uint32_t)(lane % PAIR_COPIES) * 8, column = (uint32_t)(t ^ g / 2) * 16;
     int32_t first = 0, place = (int32_t)blockIdx.x;
     round_robin stage, room;
