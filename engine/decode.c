@@ -83,7 +83,7 @@ rv_status rv_decode_open(rv_session *s, rv_error *err) {
     rv_status st = RV_OK;
     int32_t *device = s->ahead.rows.device;
     if (!s->runs_ahead) return RV_OK;
-    pthread_mutex_lock(&s->model->device);
+    rv_model_lock(s->model);
     TRY(rv_text_rows_new(&s->ahead.rows, s->cache.slots, err));
     TRY(rv_places_new(s, err));
     s->ahead.rows.device = device;
@@ -94,7 +94,7 @@ rv_status rv_decode_open(rv_session *s, rv_error *err) {
             if (sees != RV_SEES_ALL || share_keys(s) < all_keys(s)) TRY(record(s, padded(s, 1 << i), sees, err));
 done:
     if (st) rv_forgive(be);              /* the model's other sessions go on                     */
-    pthread_mutex_unlock(&s->model->device);
+    rv_model_unlock(s->model);
     return st;
 }
 
@@ -149,19 +149,19 @@ rv_status rv_decode_launch(rv_session *s, rv_job *const *jobs, rv_error *err) {
     a->sees = sees_of(s, &a->rows);
     pad_rows(&a->rows, padded(s, n));
     set_bounds(s, &a->rows, a->sees);
-    pthread_mutex_lock(&s->model->device);
+    rv_model_lock(s->model);
     rv_text_upload(&s->text, &a->rows);
     rv_upload(s->model->be, a->device_how, a->how, (uint64_t)n * sizeof *a->how);
     rv_status st = play(s, jobs, n, err);
-    pthread_mutex_unlock(&s->model->device);
+    rv_model_unlock(s->model);
     return st;
 }
 
 rv_status rv_decode_launch_next(rv_session *s, rv_error *err) {
     const rv_flight *last = &s->ahead.flights[s->ahead.flying - 1];
-    pthread_mutex_lock(&s->model->device);
+    rv_model_lock(s->model);
     rv_status st = play(s, last->jobs, last->n, err);
-    pthread_mutex_unlock(&s->model->device);
+    rv_model_unlock(s->model);
     return st;
 }
 
@@ -174,12 +174,12 @@ static void pop(rv_ahead *a) {
 }
 
 rv_status rv_decode_land(rv_session *s, rv_flight *flight, rv_best best[RV_FEW_ROWS], rv_error *err) {
-    pthread_mutex_lock(&s->model->device);
+    rv_model_lock(s->model);
     *flight = s->ahead.flights[0];
     const rv_best *tokens = rv_fetched(s->model->be, flight->tray, err);
     if (tokens) memcpy(best, tokens, (size_t)flight->n * sizeof *best);
     pop(&s->ahead);
-    pthread_mutex_unlock(&s->model->device);
+    rv_model_unlock(s->model);
     return tokens ? RV_OK : s->model->be->error.code;
 }
 
@@ -203,16 +203,16 @@ void rv_decode_prompt(rv_session *s, const rv_job *job) {
     memset(s->seen, 0, vocab);
     for (size_t i = 0; i < job->prompt.count; i++)
         if ((size_t)job->prompt.data[i] < vocab) s->seen[job->prompt.data[i]] = 1;
-    pthread_mutex_lock(&s->model->device);
+    rv_model_lock(s->model);
     rv_upload(s->model->be, s->ahead.seen + (size_t)job->slot * vocab, s->seen, vocab);
-    pthread_mutex_unlock(&s->model->device);
+    rv_model_unlock(s->model);
 }
 
 rv_status rv_decode_now(rv_session *s, const rv_text *t, rv_job *const *jobs, int32_t n, rv_best *best, rv_error *err) {
     rv_backend *be = s->model->be;
     rv_choice how[RV_FEW_ROWS], *device = s->ahead.device_how + s->cache.slots;
     for (int32_t i = 0; i < n; i++) how[i] = choice_of(jobs[i]);
-    pthread_mutex_lock(&s->model->device);
+    rv_model_lock(s->model);
     rv_text_run(t, &s->rows, s->rows.n - n, n);
     if (n) {
         rv_upload(be, device, how, (uint64_t)n * sizeof *how);
@@ -220,17 +220,17 @@ rv_status rv_decode_now(rv_session *s, const rv_text *t, rv_job *const *jobs, in
         rv_download(be, best, s->text_scratch.best, (uint64_t)n * sizeof *best);
     }
     rv_status st = rv_finish(be, err);
-    pthread_mutex_unlock(&s->model->device);
+    rv_model_unlock(s->model);
     return st;
 }
 
 rv_status rv_decode_run(rv_session *s, const rv_text *t, int32_t from, int32_t n, rv_error *err) {
     rv_backend *be = s->model->be;
     uint64_t bytes = (uint64_t)n * (uint64_t)s->model->files.config.text.vocab * sizeof(float);
-    pthread_mutex_lock(&s->model->device);
+    rv_model_lock(s->model);
     rv_text_run(t, &s->rows, from, n);
     if (n) rv_download(be, s->logits, s->text_scratch.logits.data, bytes);
     rv_status st = rv_finish(be, err);
-    pthread_mutex_unlock(&s->model->device);
+    rv_model_unlock(s->model);
     return st;
 }

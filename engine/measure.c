@@ -50,11 +50,13 @@ rv_status rv_measure_ceilings(const rv_load_options *load, rv_ceilings *out, rv_
     TRY(rv_abi_read(&o, sizeof o, load, "rv_load_options", err));
     TRY(rv_load_resolve(NULL, &o, err));
     TRY(rv_load_backend(&o, false, &be, err));
+    rv_enter(be);
     TRY(peak_of(o.backend, be, o.memory_limit, &peak, err));
     rv_ceilings c = { .backend = o.backend, .compute = o.compute, .read_bytes_s = peak.read, .copy_bytes_s = peak.copy,
                       .flop_s = peak.flop, .buffer_bytes = peak.bytes, .product_side = (uint32_t)peak.side, .host_bytes_s = host_rate(be) };
     st = rv_abi_write(out, &c, sizeof c, "rv_ceilings", err);
 done:
+    if (be) rv_leave(be);
     rv_backend_close(be);
     return st;
 }

@@ -175,13 +175,26 @@ static void say_steps(const rv_model *m, const char *why) {
                      m->streamed.end - m->streamed.first, (double)m->streamed.host_bytes / 1e9);
 }
 
+/* While a model is loaded, `be` is the loading thread's whenever it is open. */
+static rv_status open_backend(rv_model *m, rv_error *err) {
+    rv_status st = rv_load_backend(&m->options, false, &m->be, err);
+    if (st == RV_OK) rv_model_lock(m);
+    return st;
+}
+
+static void close_backend(rv_model *m) {
+    if (!m->be) return;
+    rv_model_unlock(m);
+    rv_backend_close(m->be);
+    m->be = NULL;
+}
+
 /* The backend computes in what the options say now. */
 static rv_status reopen(rv_model *m, rv_error *err) {
     const rv_dtype act = m->options.compute == RV_COMPUTE_F16 ? RV_F16 : RV_BF16;
     if (m->be->act == act || m->options.backend != RV_BACKEND_CUDA) return RV_OK;
-    rv_backend_close(m->be);
-    m->be = NULL;
-    return rv_load_backend(&m->options, false, &m->be, err);
+    close_backend(m);
+    return open_backend(m, err);
 }
 
 static rv_status place_rung(rv_model *m, const char *model_dir, const rv_load_options *asked, const rv_taking *taking, rv_error *err) {
@@ -227,12 +240,11 @@ static rv_status fall_to_cpu(rv_model *m, const char *model_dir, const rv_load_o
     cpu.profile = NULL;
     cpu.embedding = RV_EMBEDDING_AUTO;
     give_back(m);
-    rv_backend_close(m->be);
-    m->be = NULL;
+    close_backend(m);
     m->rung = (rv_rung){ 0 };
     m->options = cpu;
     TRY(rv_load_resolve(&m->files, &m->options, err));
-    TRY(rv_load_backend(&m->options, false, &m->be, err));
+    TRY(open_backend(m, err));
     m->steps = RV_STEP_CPU;
     rv_model_log(m, RV_LOG_WARNING, "memory: the model runs on the CPU after all, which is many times slower: %s", why.message);
     st = place_on_cpu(m, model_dir, &cpu, err);
@@ -255,7 +267,7 @@ static rv_status open_both(rv_model *m, const char *dir, rv_error *err) {
     opening o = { .dir = dir, .files = &m->files };
     pthread_t thread;
     bool beside = pthread_create(&thread, NULL, run_opening, &o) == 0;
-    rv_status st = rv_load_backend(&m->options, false, &m->be, err);
+    rv_status st = open_backend(m, err);
     if (beside) pthread_join(thread, NULL);
     else run_opening(&o);
     if (o.st && err) *err = o.err;
@@ -324,6 +336,7 @@ rv_status rv_model_load(const char *model_dir, const rv_load_options *options, r
     rv_model_log(m, RV_LOG_INFO, "model loaded: %.1f MB mapped, %.1f MB taken, padding tiles computed %s",
                  (double)m->mapped_bytes / 1e6, (double)m->memory_bytes / 1e6, m->weights.pads_are_equal ? "once" : "in full");
 done:
+    if (m->be) rv_model_unlock(m);
     if (st) rv_model_free(m);
     else *out = m;
     return st;
@@ -331,12 +344,23 @@ done:
 
 void rv_model_retain(rv_model *m) { atomic_fetch_add(&m->refs, 1); }
 
+void rv_model_lock(rv_model *m) {
+    pthread_mutex_lock(&m->device);
+    rv_enter(m->be);
+}
+
+void rv_model_unlock(rv_model *m) {
+    rv_leave(m->be);
+    pthread_mutex_unlock(&m->device);
+}
+
 void rv_model_free(rv_model *m) {
     if (!m || atomic_fetch_sub(&m->refs, 1) > 1) return;
     rv_weight_cache_close(m->cache);                     /* reads the memory that goes next      */
     if (m->be) {
+        rv_model_lock(m);
         give_back(m);
-        rv_backend_close(m->be);
+        close_backend(m);
     }
     rv_files_close(&m->files);
     pthread_mutex_destroy(&m->device);

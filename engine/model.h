@@ -38,7 +38,7 @@ struct rv_model {
     rv_steps         steps;              /* what the model was reduced by                       */
     rv_weights       weights;
     struct rv_weight_cache *cache;       /* the file that is being written; NULL: none          */
-    pthread_mutex_t  device;             /* held while a session uses `be`                      */
+    pthread_mutex_t  device;             /* held while a session uses `be`: rv_model_lock       */
     _Atomic uint64_t taken;              /* bytes of memory_limit: weights and all sessions     */
     atomic_int       refs;               /* the caller's, and one a session                     */
     rv_load_times    times;
@@ -46,6 +46,9 @@ struct rv_model {
 };
 
 void rv_model_retain(rv_model *m);
+/* The calling thread, alone, uses `be` between these two. */
+void rv_model_lock(rv_model *m);
+void rv_model_unlock(rv_model *m);
 void rv_model_log(const rv_model *m, rv_log_level level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* engine/warm.c: while weights are being read, queues a pass through every kind of layer, for a backend whose code

@@ -55,8 +55,8 @@ void rv_place_fill(rv_session *s, const rv_job *job) {
     p->guide = *host;
     p->guide.classes = (const uint16_t *)(const void *)room;
     p->guide.next = (const uint16_t *)(const void *)(room + classes);
-    pthread_mutex_lock(&s->model->device);
+    rv_model_lock(s->model);
     rv_upload(s->model->be, room, host->classes, classes);
     rv_upload(s->model->be, room + classes, host->next, next);
-    pthread_mutex_unlock(&s->model->device);
+    rv_model_unlock(s->model);
 }

@@ -67,7 +67,7 @@ static rv_status reserve(rv_model *m, uint64_t bytes, rv_error *err) {
 static rv_status take_device(rv_session *s, rv_error *err) {
     rv_model *m = s->model;
     rv_status st = RV_OK;
-    pthread_mutex_lock(&m->device);
+    rv_model_lock(m);
     s->cache_memory = rv_device_alloc(m->be, s->cache_bytes);
     s->scratch_memory = rv_device_alloc(m->be, s->scratch_bytes);
     TRY(rv_finish(m->be, err));
@@ -85,15 +85,15 @@ static rv_status take_device(rv_session *s, rv_error *err) {
     free(rotary);
 done:
     if (st) rv_forgive(m->be);           /* the model's other sessions go on                     */
-    pthread_mutex_unlock(&m->device);
+    rv_model_unlock(m);
     return st;
 }
 
 /* On a device that is lost nothing fits either: that is not what the caller should hear. */
 static rv_status check_alive(rv_model *m, rv_error *err) {
-    pthread_mutex_lock(&m->device);
+    rv_model_lock(m);
     rv_status st = rv_finish(m->be, err);
-    pthread_mutex_unlock(&m->device);
+    rv_model_unlock(m);
     return st;
 }
 
@@ -110,11 +110,11 @@ static void start(rv_session *s) {
 
 static void give_back(rv_session *s) {
     rv_model *m = s->model;
-    pthread_mutex_lock(&m->device);
+    rv_model_lock(m);
     rv_decode_close(s);
     rv_device_release(m->be, s->cache_memory);
     rv_device_release(m->be, s->scratch_memory);
-    pthread_mutex_unlock(&m->device);
+    rv_model_unlock(m);
     atomic_fetch_sub(&m->taken, s->cache_bytes + s->scratch_bytes);
     free(s->slots);
     free(s->logits);

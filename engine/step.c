@@ -30,9 +30,9 @@ static void end_job(rv_job *job, rv_job_state state) {
     if (state == RV_JOB_CANCELLED) rv_fail(&job->error, RV_ERR_CANCELLED, "the request was cancelled");
     job->stats.total_ms = (float)(rv_now_ms() - job->submitted_ms);
     job->stats.device_bytes = s->cache_bytes + s->scratch_bytes;
-    pthread_mutex_lock(&s->model->device);
+    rv_model_lock(s->model);
     job->stats.saturated = rv_saturated(s->model->be);
-    pthread_mutex_unlock(&s->model->device);
+    rv_model_unlock(s->model);
     job->stats.reduced = s->steps;
     rv_decode_forget(s, job);
     rv_guided_end(job);
@@ -187,7 +187,7 @@ static void set_sight(rv_job *job, int32_t i) {
 
 /* The slot's list of image pages: all real tiles in order, then all padding lanes. */
 static void upload_pages(rv_session *s, rv_job *job) {
-    pthread_mutex_lock(&s->model->device);
+    rv_model_lock(s->model);
     int32_t *list = s->vision_scratch.host, n = 0;
     for (int32_t pads = 0; pads < 2; pads++)
         for (uint32_t k = 0; k < job->n_pictures; k++) {
@@ -196,7 +196,7 @@ static void upload_pages(rv_session *s, rv_job *job) {
             for (int32_t i = from; i < to; i++) list[n++] = p->pages[i];
         }
     rv_upload(s->model->be, s->cache.cross_pages + (size_t)job->slot * (size_t)s->cache.tile_pages, list, (uint64_t)n * sizeof *list);
-    pthread_mutex_unlock(&s->model->device);
+    rv_model_unlock(s->model);
     job->image_keys = n * s->model->files.config.vision.tokens;
 }
 
@@ -358,13 +358,13 @@ static bool see(rv_session *s, rv_job *job, int32_t steps, rv_error *err) {
         if (job->pictures[i]->state != RV_PICTURE_READY) p = job->pictures[i];
     if (s->seeing != p) p->work.step = 0;        /* others have used the tower since this picture's job was cancelled */
     s->seeing = p;
-    pthread_mutex_lock(&s->model->device);
+    rv_model_lock(s->model);
     rv_mark_time(s->model->be, RV_MARK_SLICE);
     rv_vision_run(&s->vision, &p->work, steps);
     rv_status st = rv_finish(s->model->be, err);
     bool ready = p->work.step == rv_vision_steps(&s->model->files.config);
     float ms = (float)(rv_now_ms() - start), tower = ready ? (float)rv_marked_ms(s->model->be, RV_MARK_SLICE, RV_MARK_TOWER) : ms;
-    pthread_mutex_unlock(&s->model->device);
+    rv_model_unlock(s->model);
     if (st) return false;
     job->stats.vision_ms += ms;
     job->stats.tower_ms += tower;

@@ -244,10 +244,10 @@ static bool make_folders(const char *path) {
 /* A piece of the device's memory, between two steps of whoever computes. */
 static bool fetch_piece(rv_weight_cache *c, void *to, uint64_t i, uint64_t bytes) {
     rv_model *m = c->m;
-    pthread_mutex_lock(&m->device);
+    rv_model_lock(m);
     rv_download(m->be, to, (const char *)m->memory + i * RV_FILL_PIECE, bytes);
     const bool good = m->be->error.code == RV_OK;
-    pthread_mutex_unlock(&m->device);
+    rv_model_unlock(m);
     return good;
 }
 

@@ -47,6 +47,14 @@ void rv_backend_close(rv_backend *be) {
     if (be) be->ops->close(be);
 }
 
+void rv_enter(rv_backend *be) {
+    if (be->ops->enter) be->ops->enter(be);
+}
+
+void rv_leave(rv_backend *be) {
+    if (be->ops->leave) be->ops->leave(be);
+}
+
 void *rv_device_alloc(rv_backend *be, uint64_t bytes) {
     if (failed(be)) return NULL;
     void *p = be->ops->alloc(be, bytes);

@@ -14,7 +14,7 @@
  * A row's result never depends on its neighbours: for up to RV_FEW_ROWS rows, `linear` sums in
  * an order fixed by the weight's shape alone, and `attend` splits a row's keys by their range alone.
  *
- * Threads: one thread at a time per backend.
+ * Threads: one thread at a time per backend, any of them, between rv_enter and rv_leave.
  */
 #ifndef RV_KERNELS_BACKEND_H
 #define RV_KERNELS_BACKEND_H
@@ -239,6 +239,9 @@ typedef struct rv_backend_ops {
     void  (*bring)      (rv_backend *, int32_t lane, void *dst, const void *host, uint64_t bytes);
     void  (*brought)    (rv_backend *, int32_t lane);
     void  (*spent)      (rv_backend *, int32_t lane);
+    /* optional, both or neither */
+    void  (*enter)      (rv_backend *);
+    void  (*leave)      (rv_backend *);
 } rv_backend_ops;
 
 /* Where the threads that load weights spent their time, a mean over them. */
@@ -338,6 +341,10 @@ static inline rv_mat rv_mat_of(void *data, int32_t rows, int32_t cols, rv_dtype 
 }
 
 /* ---- the checked calls, one per operation ---- */
+/* A thread that is about to use an open backend makes its device the thread's, and afterwards gives the thread back what it had
+ * chosen before.  In pairs, which may be nested.  Opening, closing and rv_weight_bytes need neither. */
+void rv_enter(rv_backend *be);
+void rv_leave(rv_backend *be);
 void *rv_device_alloc(rv_backend *be, uint64_t bytes);
 void  rv_device_release(rv_backend *be, void *memory);               /* also after an error      */
 /* Host memory for tables of rows (rv_weight_spec.on_host); only where rv_has_host_memory. */

@@ -1,8 +1,8 @@
 /* cuda.h - the CUDA backend from the inside.
  *
- * The one idea: host code is C (driver.c, open.c, memory.c, load.c, gemm.c, ops.c, tape.c) and only knows launchers,
- * plain C functions declared here; the .cu files hold kernels and their launchers and know no
- * policy.  Launchers queue on `stream` and return the launch's error.
+ * The one idea: host code is C and only knows launchers, plain C functions declared here; the .cu files hold kernels and
+ * their launchers and know no policy.  Launchers queue on `stream`, whose GPU must be the thread's current one, and return
+ * the launch's error.
  *
  * Types: "act" is the 16-bit type of matrix operands, bf16 or f16; a launcher takes it as rv_dtype.
  */
@@ -27,6 +27,9 @@ enum { RV_CUDA_GATE_BLOCK = 8,           /* GATE_UP weights: 8 rows of gate, 8 o
 
 #define RV_CUDA_PARTIAL_BYTES (UINT64_C(64) << 20)     /* what attention that is cut along the keys leaves in between */
 #define RV_CUDA_MARKS_BYTES   (UINT64_C(16) << 10)     /* behind it: rv_int8's marks, zero between products */
+
+/* context.c: a function of the driver's, which is no library that a build links with. */
+cudaError_t rv_cuda_driver_entry(const char *name, void **out);
 
 /* ---- rows.cu: one row at a time; all memory-bound ---- */
 cudaError_t rv_cuda_zero(rv_mat x, cudaStream_t stream);
@@ -55,8 +58,8 @@ uint64_t    rv_cuda_choose_bytes(int32_t rows, int32_t cols);
  * large products leave.  Not counted: attention's weights and means, which stay in range, and weights while loading. */
 /* x f16, as a product stored it: infinities become +-65504. */
 cudaError_t rv_cuda_clamp(rv_mat x, cudaStream_t stream);
-/* *sum: clamped by this process on this GPU. Waits for `stream`, which may be any. capability: of the GPU, which may be
- * too old for a set's files. */
+/* *sum: clamped by this process on this GPU. Waits for `stream`, which may be any. capability: of the GPU, which may have no
+ * code of a set's files. */
 cudaError_t rv_cuda_clamped(uint64_t *sum, int32_t capability, cudaStream_t stream);
 void *rv_cuda_clamped_few(void);         /* a file's counter (device), NULL on an error         */
 void *rv_cuda_clamped_few8(void);

@@ -74,13 +74,18 @@ rv_status rv_cuda_device(int32_t i, rv_cuda_device_info *out, rv_error *err) {
     rv_status st = rv_cuda_verdict(e, n, driver, CUDART_VERSION, err);
     if (st) return st;
     if (i < 0 || i >= n) return rv_fail(err, RV_ERR_UNSUPPORTED, "GPU %d: there %s %d, counted from 0", i, n == 1 ? "is" : "are", n);
+    rv_cuda_context context = { 0 };
     e = cudaGetDeviceProperties(&p, i);
-    if (!e) e = cudaSetDevice(i);
+    if (!e) e = rv_cuda_context_of(i, &context);
+    rv_cuda_push(&context);
     if (!e) e = cudaMemGetInfo(&unused, &total);
-    if (e)
+    rv_cuda_pop(&context);
+    if (e) {
+        cudaGetLastError();              /* else the thread's next launch reports it as its own  */
         return rv_fail(err, e == cudaErrorMemoryAllocation ? RV_ERR_DEVICE_MEMORY : RV_ERR_DEVICE, "GPU %d: %s: %s", i, cudaGetErrorString(e), advice(e) ? advice(e) :
                        e == cudaErrorMemoryAllocation ? "other processes have taken nearly all of its memory: free it, or use another GPU" :
                        "restart the process to use the GPU again");
+    }
     *out = (rv_cuda_device_info){ .capability = p.major * 10 + p.minor, .driver = driver,
                                   .multiprocessors = p.multiProcessorCount, .memory_total = total, .memory_free = unused };
     snprintf(out->name, sizeof out->name, "%.*s", (int)sizeof out->name - 1, p.name);

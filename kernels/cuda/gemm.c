@@ -86,6 +86,7 @@ void rv_cuda_gemm(rv_cuda *c, rv_mat out, rv_mat x, const rv_weight *w, float al
         s = cublasLtMatmul(c->lt, l.op, &alpha, w->w.data, l.a, x.data, l.b, &beta, out.data, l.d, out.data, l.d, &plan->algo,
                            c->workspace, RV_CUDA_WORKSPACE_BYTES, c->stream);
     drop(&l);
-    if (s && !c->be.error.code)
+    if (s == CUBLAS_STATUS_ALLOC_FAILED) rv_cuda_failed(c, cudaErrorMemoryAllocation, "a product by cuBLASLt");
+    else if (s && !c->be.error.code)
         rv_fail(&c->be.error, RV_ERR_DEVICE, "cuBLASLt: product [%d x %d] x [%d x %d]: %s", key.m, key.k, key.k, key.n, cublasLtGetStatusString(s));
 }

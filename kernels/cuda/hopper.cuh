@@ -267,17 +267,11 @@ static __device__ __forceinline__ void hold(uint32_t (&a)[4]) {
 typedef CUresult (*encode_function)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
                                     const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
 
-/* The driver's, which is no library that a build links with. */
 static inline cudaError_t find_encode(encode_function *encode) {
     void *found = NULL;
-    cudaDriverEntryPointQueryResult how;
-#if CUDART_VERSION >= 12050
-    cudaError_t e = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &how);
-#else
-    cudaError_t e = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &found, cudaEnableDefault, &how);
-#endif
+    cudaError_t e = rv_cuda_driver_entry("cuTensorMapEncodeTiled", &found);
     *encode = (encode_function)found;
-    return e || found ? e : cudaErrorNotSupported;
+    return e;
 }
 
 /* Boxes of box_rows by box_bytes, 128 or 32, of a matrix of f16, bf16 or i8, swizzled by their width (`operand`); what lies

@@ -256,9 +256,10 @@ static void *run(void *user) {
     for (;;) {
         while (!l->closing && !work_left(l)) pthread_cond_wait(&l->work, &l->lock);
         if (!next_piece(l, &p)) break;
+        const bool goes_on = r->pinned && !l->error;         /* what nobody will use is not read     */
         l->busy++;
         pthread_mutex_unlock(&l->lock);
-        cudaError_t e = r->pinned ? send(r, &p) : cudaSuccess;
+        const cudaError_t e = goes_on ? send(r, &p) : cudaSuccess;
         pthread_mutex_lock(&l->lock);
         if (e && !l->error) l->error = e;
         if (--l->busy == 0 && !work_left(l)) pthread_cond_broadcast(&l->idle);
@@ -288,13 +289,14 @@ static cudaError_t forget_bad(rv_loader *l) {
     return cudaMemcpy(l->bad, &none, sizeof none, cudaMemcpyHostToDevice);
 }
 
-static void fail_to_start(rv_error *err, cudaError_t e) {
-    rv_fail(err, RV_ERR_MEMORY, "loader: cannot start a reader with %d MB of pinned memory: %s", (int)(BUFFERS * (PIECE_BYTES >> 20)), cudaGetErrorString(e));
+static void no_pinned_memory(const rv_loader *l, cudaError_t e) {
+    rv_fail(&l->cuda->be.error, RV_ERR_MEMORY, "GPU %d: a reader of weights gets no %d MB of pinned memory (%s): free memory of the host", l->cuda->device,
+            (int)(BUFFERS * (PIECE_BYTES >> 20)), cudaGetErrorString(e));
 }
 
-rv_loader *rv_loader_open(rv_cuda *c, bool fills, rv_error *err) {
+rv_loader *rv_loader_open(rv_cuda *c, bool fills) {
     rv_loader *l = calloc(1, sizeof *l);
-    if (!l) return rv_fail_memory(err, "loader"), NULL;
+    if (!l) return rv_fail_memory(&c->be.error, "loader"), NULL;
     l->cuda = c;
     l->n_readers = count_readers(fills ? READERS_MOST : READERS_MAPPED);
     pthread_mutex_init(&l->lock, NULL);
@@ -306,12 +308,11 @@ rv_loader *rv_loader_open(rv_cuda *c, bool fills, rv_error *err) {
     if (!e) e = forget_bad(l);
     for (int i = 0; !e && i < STREAMS; i++) e = cudaStreamCreateWithFlags(&l->streams[i], cudaStreamNonBlocking);
     for (int i = 0; !e && i < l->n_readers; i++) e = open_reader(&l->readers[i], l);
-    for (int i = 0; !e && i < l->n_readers; i++) {
-        if (pthread_create(&l->readers[i].thread, NULL, run, &l->readers[i])) e = cudaErrorMemoryAllocation;
-        else l->readers[i].started = true;
-    }
-    if (!e) return l;
-    fail_to_start(err, e);
+    int started = 0;                     /* fewer are slower, and no worse                       */
+    for (int i = 0; !e && i < l->n_readers; i++) started += l->readers[i].started = pthread_create(&l->readers[i].thread, NULL, run, &l->readers[i]) == 0;
+    if (started) return l;
+    if (e) rv_cuda_failed(c, e, "starting to load");
+    else rv_fail(&c->be.error, RV_ERR_MEMORY, "GPU %d: no thread to read weights: allow this process more threads, or free memory of the host", c->device);
     rv_loader_close(l);
     return NULL;
 }
@@ -388,7 +389,7 @@ void rv_loader_finish(rv_loader *l) {
     for (int i = 0; !e && i < STREAMS; i++) e = cudaStreamSynchronize(l->streams[i]);
     if (!e) e = cudaStreamSynchronize(l->after);
     if (!e) e = tell_bad(l);
-    if (e && l->unpinned && !l->cuda->be.error.code) fail_to_start(&l->cuda->be.error, e);
+    if (e && l->unpinned && !l->cuda->be.error.code) no_pinned_memory(l, e);
     else if (e) rv_cuda_failed(l->cuda, e, "copying weights to the device");
     l->cuda->be.load_parts = sum_parts(l);
 }

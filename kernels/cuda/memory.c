@@ -103,11 +103,12 @@ void *rv_cuda_take_host(rv_cuda *c, uint64_t bytes) {
     char *map = map_pages(whole);
     if (map) touch_all(map, whole);
     cudaError_t e = map ? pin(map, whole, cudaHostRegisterMapped) : cudaErrorMemoryAllocation;
+    const bool pinned = !e;
     if (!e && !(e = cudaHostGetDevicePointer(&there, map, 0)) && there == map) {
         memcpy(map, &whole, sizeof whole);
         return map + HEAD_BYTES;
     }
-    if (there) rv_cuda_unpin(map, whole);
+    if (pinned) rv_cuda_unpin(map, whole);
     if (e == cudaErrorMemoryAllocation)
         rv_fail(&c->be.error, RV_ERR_MEMORY, "GPU %d: out of memory: %.1f MB of pinned host memory are not to be had: keep the embedding on the device, or "
                 "free memory of the host", c->device, (double)bytes / 1e6);

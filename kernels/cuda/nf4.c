@@ -38,7 +38,7 @@ rv_four rv_four_of(const rv_weight_spec *s, void *memory) {
                   .nested = s->format != RV_FORMAT_PLAIN && s->nested };
     q.blocks = s->cols / RV_BLOCK4;
     q.steps = (s->cols + RV_FOUR_COLS - 1) / RV_FOUR_COLS;
-    q.record = RV_FOUR_CODES + RV_FOUR_ROWS * RV_FOUR_BLOCKS * (q.nested ? 1 : (int32_t)sizeof(float));
+    q.record = q.nested ? RV_FOUR_NESTED_RECORD : RV_FOUR_FLOAT_RECORD;
     uint64_t at = aligned(sizeof(rv_four_head));
     for (int32_t i = 0; i < s->n_parts; i++) {
         q.part_rows[i] = s->part[i].rows;
@@ -248,7 +248,7 @@ rv_weight *rv_cuda_four_new(rv_backend *be, const rv_weight_spec *s, void *memor
     w->w = rv_mat_of(memory, s->rows, s->cols, be->act);       /* its rows are not 16 bit: `four` says what they are */
     w->four->q = rv_four_of(s, memory);
     if (s->filled) return w;
-    if (!c->loader && !(c->loader = rv_loader_open(c, false, &be->error))) return rv_cuda_four_drop(c, w), free(w), NULL;
+    if (!c->loader && !(c->loader = rv_loader_open(c, false))) return rv_cuda_four_drop(c, w), free(w), NULL;
     send_head(c, s, &w->four->q);
     for (int32_t i = 0; i < s->n_parts && !be->error.code; i++) load_part(c, w, s, i);
     return w;

@@ -4,11 +4,11 @@
 #include <stdlib.h>
 
 void rv_cuda_failed(rv_cuda *c, cudaError_t e, const char *doing) {
+    if (e == cudaErrorMemoryAllocation) cudaGetLastError();      /* else the next launch reports it as its own */
     if (c->be.error.code) return;
-    if (e == cudaErrorMemoryAllocation) {
-        cudaGetLastError();              /* else the next launch reports it as its own            */
+    if (e == cudaErrorMemoryAllocation)
         rv_fail(&c->be.error, RV_ERR_DEVICE_MEMORY, "GPU %d: %s: out of device memory: ask for less (fewer slots, less context) or free the GPU", c->device, doing);
-    } else if (e == cudaErrorNoKernelImageForDevice || e == cudaErrorUnsupportedPtxVersion || e == cudaErrorInvalidPtx)
+    else if (e == cudaErrorNoKernelImageForDevice || e == cudaErrorUnsupportedPtxVersion || e == cudaErrorInvalidPtx)
         rv_fail(&c->be.error, RV_ERR_UNSUPPORTED, "GPU %d: %s: this build has no kernels that GPU and driver can run (%s): update the driver, or build with "
                 "RV_CUDA_ARCHS for this GPU", c->device, doing, cudaGetErrorName(e));
     else
@@ -52,7 +52,11 @@ rv_status rv_cuda_open(const rv_cuda_options *o, rv_backend **out, rv_error *err
     c->plain_attention = o->plain_attention;
     c->int8 = o->int8;
     rv_cuda_fill(&c->be, o->act);
-    if (!o->plans) take(c);
+    cudaError_t e = o->plans ? cudaSuccess : rv_cuda_context_of(c->device, &c->context);
+    rv_cuda_push(&c->context);
+    if (e) rv_cuda_failed(c, e, "opening");
+    else if (!o->plans) take(c);
+    rv_cuda_pop(&c->context);
     if (c->be.error.code) {
         st = c->be.error.code;
         if (err) *err = c->be.error;
@@ -65,6 +69,8 @@ rv_status rv_cuda_open(const rv_cuda_options *o, rv_backend **out, rv_error *err
 
 void rv_cuda_close(rv_backend *be) {
     rv_cuda *c = (rv_cuda *)be;
+    const rv_cuda_context context = c->context;
+    rv_cuda_push(&context);
     rv_loader_close(c->loader);
     rv_cuda_four_loaded(c);
     rv_cuda_lanes_close(c);
@@ -78,4 +84,5 @@ void rv_cuda_close(rv_backend *be) {
     if (c->side) cudaStreamDestroy(c->side);
     if (c->stream) cudaStreamDestroy(c->stream);
     free(c);
+    rv_cuda_pop(&context);
 }

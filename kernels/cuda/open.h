@@ -2,6 +2,7 @@
 #ifndef RV_KERNELS_CUDA_OPEN_H
 #define RV_KERNELS_CUDA_OPEN_H
 #include <cublasLt.h>
+#include <cuda.h>                        /* CUcontext; nothing of libcuda is linked             */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/four.h"
 
@@ -28,8 +29,17 @@ struct rv_weight {
 
 typedef struct rv_loader rv_loader;      /* load.c: readers, pinned ring, copies                 */
 
+/* context.c: a GPU's context, which kernels, streams and memory belong to, and how a thread comes to use it and to leave it.  All NULL: of the
+ * machine's only GPU, which every thread uses anyway. */
+typedef struct rv_cuda_context { CUcontext is; CUresult (*push)(CUcontext), (*pop)(CUcontext *); } rv_cuda_context;
+cudaError_t rv_cuda_context_of(int32_t device, rv_cuda_context *out);
+/* Between the two `device` is the calling thread's GPU, whatever else the thread or its process does with CUDA; in pairs, which may be nested. */
+void rv_cuda_push(const rv_cuda_context *c);
+void rv_cuda_pop(const rv_cuda_context *c);
+
 typedef struct rv_cuda {
     rv_backend       be;
+    rv_cuda_context  context;
     int32_t          device, arch, capability;       /* arch: the kernel set, 70, 80 or 90   */
     bool             overlap;            /* programmatic dependent launch                        */
     bool             plain_attention;
@@ -150,8 +160,8 @@ struct rv_load_item {
     void        *user;                   /* theirs; lives until the loader has finished          */
 };
 uint64_t   rv_loader_bytes(void);            /* pinned memory of an open one, at most            */
-/* fills: it is rv_loader_fill that comes. */
-rv_loader *rv_loader_open(rv_cuda *c, bool fills, rv_error *err);
+/* fills: it is rv_loader_fill that comes.  NULL: the backend's error says why. */
+rv_loader *rv_loader_open(rv_cuda *c, bool fills);
 void       rv_loader_add(rv_loader *l, const rv_load_item *item);
 /* rv_fill_memory: before any items that were added since the last finish. */
 void       rv_loader_fill(rv_loader *l, void *to, const rv_fill *from);

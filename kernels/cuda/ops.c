@@ -14,7 +14,10 @@ static void check(rv_backend *be, cudaError_t e, const char *what) {
     if (e) rv_cuda_failed(cuda_of(be), e, what);
 }
 
-/* ---- memory ---- */
+/* ---- memory and order ---- */
+
+static void op_enter(rv_backend *be) { rv_cuda_push(&cuda_of(be)->context); }
+static void op_leave(rv_backend *be) { rv_cuda_pop(&cuda_of(be)->context); }
 
 static void *op_alloc(rv_backend *be, uint64_t bytes) { return rv_cuda_take(cuda_of(be), bytes, "a model or session"); }
 static void  op_release(rv_backend *be, void *p) { rv_cuda_give_back(cuda_of(be), p); }
@@ -59,7 +62,7 @@ static uint64_t op_saturated(rv_backend *be) {
 
 static void op_fill(rv_backend *be, void *dst, const rv_fill *from) {
     rv_cuda *c = cuda_of(be);
-    if (!c->loader && !(c->loader = rv_loader_open(c, true, &be->error))) return;
+    if (!c->loader && !(c->loader = rv_loader_open(c, true))) return;
     rv_loader_fill(c->loader, dst, from);
 }
 
@@ -88,7 +91,7 @@ static rv_weight *op_weight_new(rv_backend *be, const rv_weight_spec *s, void *m
     if (s->format >= RV_FORMAT_NF4) return rv_cuda_four_new(be, s, memory);
     rv_weight *w = calloc(1, sizeof *w);
     if (!w) return rv_fail_memory(&be->error, s->name), NULL;
-    if (!c->loader && !(c->loader = rv_loader_open(c, false, &be->error))) return free(w), NULL;
+    if (!c->loader && !(c->loader = rv_loader_open(c, false))) return free(w), NULL;
     w->head = (rv_weight_head){ s->rows, s->cols, s->use, s->order, s->format };
     w->w = rv_mat_of(memory, s->rows, s->cols, be->act);
     if (s->format == RV_FORMAT_INT8) rv_cuda_int8_place(w, memory);
@@ -200,7 +203,7 @@ static bool norms_itself(const rv_cuda *c, int32_t rows, int32_t width, const rv
 }
 
 /* out = norm(x) w^T, or what `how` makes of it: the norm inside the product while there are few rows (int8: or before it, with
- * the codes, unless a call's rows decide together), else through h. */
+ * the codes, unless a call's rows decide together), else through h or, arranged, a room of its own. */
 static cudaError_t few_normed(rv_cuda *c, rv_mat out, rv_mat x, rv_mat h, rv_norm n, const rv_weight *w, int how, bool arranged) {
     rv_few p = few_of(c, out, x, w);
     p.norm = n.weight;
@@ -250,7 +253,7 @@ static void op_attend(rv_backend *be, const rv_attention *a) {
     else check(be, rv_cuda_attend_plain(a, c->stream), "attention");
 }
 
-/* ---- a decoder layer of few rows: five launches (more rows: two more), each reading its weights while the one before ends ---- */
+/* ---- a decoder layer of few rows: five launches (more rows: two more; NF4 on Hopper: three, and products of more than 32 rows are two), each reading its weights while the one before ends ---- */
 
 /* x += scale * row_scale * from w^T. */
 static cudaError_t few_added(rv_cuda *c, rv_mat x, rv_mat from, const rv_weight *w, float scale, const float *row_scale, bool arranged) {
@@ -350,7 +353,7 @@ void rv_cuda_fill(rv_backend *be, rv_dtype act) {
         .record = rv_cuda_record, .recorded = rv_cuda_recorded, .play = rv_cuda_play, .erase = rv_cuda_erase,
         .choose = op_choose, .tray_new = rv_cuda_tray_new, .tray_free = rv_cuda_tray_free, .fetch = rv_cuda_fetch, .fetched = rv_cuda_fetched, .fill = op_fill,
         .loading = op_loading, .saturated = op_saturated,
-        .bring = rv_cuda_bring, .brought = rv_cuda_brought, .spent = rv_cuda_spent,
+        .bring = rv_cuda_bring, .brought = rv_cuda_brought, .spent = rv_cuda_spent, .enter = op_enter, .leave = op_leave,
     };
     be->ops = &ops;
     be->act = act;
