@@ -18,7 +18,7 @@ threaded='thread|service|pool'
 threaded_targets="test_threads service test_kernels_pool"
 
 # What is labelled gpu or cuda; all else is as in the first suite.
-cuda_targets="rvengine rvbench rvengine_shared tests/gpu/all tests/facts/all test_cli_cuda test_session_gpu test_rows_gpu test_constraint_gpu
+cuda_targets="rvengine rvbench rvengine_shared tests/gpu/all tests/fake_gpu/all tests/facts/all test_cli_cuda test_session_gpu test_rows_gpu test_constraint_gpu
               test_memory_gpu test_spoilt_gpu test_golden_shapes_gpu test_session_sm70 test_rows_sm70"
 
 failed=0

@@ -34,20 +34,22 @@ cudaError_t rv_cuda_clamp(rv_mat x, cudaStream_t stream) {
 
 static RV_CUDA_CLAMPED(here)
 
-/* of: what a set's files return. */
-cudaError_t rv_cuda_clamped(uint64_t *sum, int32_t capability, cudaStream_t stream) {
-    static void *(*const of[])(void) = { rv_cuda_clamped_int8, rv_cuda_clamped_rows, rv_cuda_clamped_here, rv_cuda_clamped_few70, rv_cuda_clamped_few4_70,
-                                         rv_cuda_clamped_few8_70, rv_cuda_clamped_many8_70, rv_cuda_clamped_decode70 };
-    static void *(*const of80[])(void) = { rv_cuda_clamped_few, rv_cuda_clamped_few4, rv_cuda_clamped_few8, rv_cuda_clamped_decode,
+/* Files that count, and whose set they are of: a set's code runs on its own GPUs and all newer ones, Hopper's on 9.0 alone. */
+static const struct { int32_t set; void *(*counter)(void); } files[] = {
+    { 70, rv_cuda_clamped_int8 }, { 70, rv_cuda_clamped_rows }, { 70, rv_cuda_clamped_here }, { 70, rv_cuda_clamped_few70 }, { 70, rv_cuda_clamped_few4_70 },
+    { 70, rv_cuda_clamped_few8_70 }, { 70, rv_cuda_clamped_many8_70 }, { 70, rv_cuda_clamped_decode70 },
+    { 80, rv_cuda_clamped_few }, { 80, rv_cuda_clamped_few4 }, { 80, rv_cuda_clamped_few8 }, { 80, rv_cuda_clamped_decode },
 #if RV_CUDA_SM90
-                                           rv_cuda_clamped_gemm90, rv_cuda_clamped_four90, rv_cuda_clamped_few4_90, rv_cuda_clamped_int8_90, rv_cuda_clamped_int8_f16_90, rv_cuda_clamped_outliers90,
-                                           rv_cuda_clamped_stream90, rv_cuda_clamped_stream8_90, rv_cuda_clamped_stream4_90,
+    { 90, rv_cuda_clamped_gemm90 }, { 90, rv_cuda_clamped_four90 }, { 90, rv_cuda_clamped_few4_90 }, { 90, rv_cuda_clamped_int8_90 }, { 90, rv_cuda_clamped_int8_f16_90 },
+    { 90, rv_cuda_clamped_outliers90 }, { 90, rv_cuda_clamped_stream90 }, { 90, rv_cuda_clamped_stream8_90 }, { 90, rv_cuda_clamped_stream4_90 },
 #endif
-    };
-    const size_t n_all = sizeof of / sizeof *of, n_80 = capability >= 80 ? sizeof of80 / sizeof *of80 : 0;
+};
+
+cudaError_t rv_cuda_clamped(uint64_t *sum, int32_t capability, cudaStream_t stream) {
     *sum = 0;
-    for (size_t i = 0; i < n_all + n_80; i++) {
-        void *const counter = i < n_all ? of[i]() : of80[i - n_all]();
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        if (files[i].set == 90 ? capability != 90 : capability < files[i].set) continue;
+        void *const counter = files[i].counter();
         uint64_t n = 0;
         if (!counter) return cudaErrorInvalidSymbol;
         cudaError_t e = cudaMemcpyAsync(&n, counter, sizeof n, cudaMemcpyDeviceToHost, stream);
