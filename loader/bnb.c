@@ -70,23 +70,45 @@ static rv_status read_map(const rv_tensor *t, float *to, int64_t n, rv_error *er
     return st;
 }
 
-static rv_status check_scales(const rv_tensor *weight, const char *what, const void *scale, int64_t n, rv_error *err) {
-    /* As bits: a finite number from +0 up is below infinity's; -0 is let pass. */
+/* The largest that weights of 4 bits may be: in f32 and bf16 they stay finite whatever the rounding; casts to f16 saturate. */
+#define MOST_WEIGHT 0x1.fep127
+/* The largest SCB: bitsandbytes takes absmaxes of rows that it has rounded to f16, whatever type they had. */
+#define MOST_SCB    65504.0
+
+static rv_status check_scales(const rv_tensor *weight, const char *what, const void *scale, int64_t n, double most, rv_error *err) {
+    const float limit = (float)most;
+    uint32_t top, bits;
+    memcpy(&top, &limit, sizeof top);
+    /* As bits: numbers from +0 up are in their order, infinity and NaN behind them; -0 is let pass. */
     for (int64_t i = 0; i < n; i++) {
-        uint32_t bits;
         memcpy(&bits, (const char *)scale + i * 4, sizeof bits);
-        if (bits < 0x7f800000u || bits == 0x80000000u) continue;
-        return rv_fail(err, RV_ERR_FORMAT, "tensor %s: scale %" PRId64 " (%s) is %g, not a finite number from 0 up (%s)", weight->file_name, i, what,
-                       (double)f32_at(scale, i), weight->file);
+        if (bits <= top || bits == 0x80000000u) continue;
+        return rv_fail(err, RV_ERR_FORMAT, "tensor %s: scale %" PRId64 " (%s) is %g, must be a number from 0 to %g: damaged? copy or download the "
+                       "model again (%s)", weight->file_name, i, what, (double)f32_at(scale, i), most, weight->file);
     }
     return RV_OK;
 }
 
+static double largest_of(const float *map, int n) {
+    double most = 0;
+    for (int i = 0; i < n; i++) most = fmax(most, fabs((double)map[i]));
+    return most;
+}
+
+/* The scale of which `factor` times is `product`; any finite one where that is no limit. */
+static double limit_of(double product, double factor) { return product < MOST_WEIGHT * factor ? product / factor : MOST_WEIGHT; }
+
 rv_status rv_checkpoint_check_scales(const rv_tensor *weight, const rv_codes *q, int64_t rows, int64_t cols, rv_error *err) {
     const int64_t blocks = rows * cols / RV_BLOCK4;
-    if (q->format == RV_FORMAT_INT8) return check_scales(weight, "SCB", q->scale, rows, err);
-    if (q->nested) return check_scales(weight, "nested_absmax", q->nested_scale, (blocks + RV_NESTED_BLOCK - 1) / RV_NESTED_BLOCK, err);
-    return check_scales(weight, "absmax", q->scale, blocks, err);
+    if (q->format == RV_FORMAT_INT8) return check_scales(weight, "SCB", q->scale, rows, MOST_SCB, err);
+    const double absmax = limit_of(MOST_WEIGHT, largest_of(q->map, 16)), offset = fabs((double)q->offset);
+    if (!q->nested) return check_scales(weight, "absmax", q->scale, blocks, absmax, err);
+    if (offset > absmax)
+        return rv_fail(err, RV_ERR_FORMAT, "tensor %s: nested_offset is %g, must be a number from %g to %g: damaged? copy or download the "
+                       "model again (%s)", weight->file_name, (double)q->offset, -absmax, absmax, weight->file);
+    /* An absmax may come out a little below 0: that is what rounding to a code does to small ones. */
+    return check_scales(weight, "nested_absmax", q->nested_scale, (blocks + RV_NESTED_BLOCK - 1) / RV_NESTED_BLOCK,
+                        limit_of(absmax - offset, largest_of(q->nested_map, 256)), err);
 }
 
 /* ---- int8 ---- */

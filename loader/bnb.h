@@ -23,7 +23,8 @@ rv_status rv_checkpoint_codes(const rv_checkpoint *c, const rv_tensor *weight, i
 /* What `t` is stored as, without looking at its companions: where not PLAIN, the above gives this format or an error. */
 rv_format rv_checkpoint_format(const rv_checkpoint *c, const rv_tensor *t);
 
-/* Reads all scales of such codes: RV_ERR_FORMAT for one that is not a finite number from 0 up. */
+/* Reads all scales of such codes: RV_ERR_FORMAT for one that is not a number from 0 up, or so large that weights would not be finite
+ * where they are multiplied (SCB: beyond f16, in which bitsandbytes takes it; 4 bit: the largest code's product beyond bf16 and f32). */
 rv_status rv_checkpoint_check_scales(const rv_tensor *weight, const rv_codes *codes, int64_t rows, int64_t cols, rv_error *err);
 
 /* Whether `t` only says how another tensor is to be read.  Then *weight is that tensor, NULL when there is none that is

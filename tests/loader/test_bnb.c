@@ -373,6 +373,85 @@ static void scales_that_are_not_finite_or_negative_are_errors(void **state) {
     }
 }
 
+static void scales_pass(list l) {
+    rv_error err = { 0 };
+    rv_codes q;
+    rv_checkpoint *c = open_list(&l);
+    expect_ok(rv_checkpoint_codes(c, weight_of(c), ROWS, COLS, &q, &err), &err);
+    expect_ok(rv_checkpoint_check_scales(weight_of(c), &q, ROWS, COLS, &err), &err);
+    rv_checkpoint_close(c);
+}
+
+/* bitsandbytes takes a row's absmax in f16. */
+static void an_scb_beyond_f16_is_an_error(void **state) {
+    (void)state;
+    float s[ROWS] = { 0, -0.f, 65504.f, 1 };
+    list l = int8_file();
+    put(&l, (stored){ M ".SCB", "F32", "4", AS(s) });
+    scales_pass(l);
+    s[2] = 65505.f;
+    scales_fail(l, "up_proj.weight: scale 2 (SCB) is 65505, must be a number from 0 to 65504");
+    s[2] = 3e38f;
+    scales_fail(l, "scale 2 (SCB) is 3e+38");
+}
+
+static void absmaxes_that_make_infinite_weights_are_errors(void **state) {
+    (void)state;
+    float a[BLOCKS], map[16];
+    memcpy(a, absmax, sizeof a);
+    memcpy(map, quant_map, sizeof map);
+    list l = plain_file();
+    put(&l, (stored){ W ".absmax", "F32", "512", AS(a) });
+    put(&l, (stored){ W ".quant_map", "F32", "16", AS(map) });
+    a[7] = 3.38e38f;                                     /* half of it: finite                   */
+    scales_pass(l);
+    a[7] = 3.4e38f;                                      /* itself infinite in bf16              */
+    scales_fail(l, "scale 7 (absmax) is 3.4e+38, must be a number from 0 to 3.38953e+38: damaged? copy or download the model again");
+    a[7] = 1e38f, map[0] = -3.f;
+    scales_pass(l);
+    map[0] = -4.f;
+    scales_fail(l, "scale 7 (absmax) is 1e+38");
+}
+
+static void nested_absmaxes_that_make_infinite_weights_are_errors(void **state) {
+    (void)state;
+    static const char far[] = "{\"quant_type\": \"nf4\", \"blocksize\": 64, \"dtype\": \"bfloat16\", \"shape\": [4, 8192], \"nested_blocksize\": 256, "
+                              "\"nested_dtype\": \"float32\", \"nested_offset\": -2e38}";
+    float n[RUNS] = { 1, 3e38f }, map[256];
+    memcpy(map, nested_map, sizeof map);
+    list l = nested_file();
+    put(&l, (stored){ W ".nested_absmax", "F32", "2", AS(n) });
+    put(&l, (stored){ W ".nested_quant_map", "F32", "256", AS(map) });
+    scales_pass(l);
+    map[0] = -1.2f;
+    scales_fail(l, "scale 1 (nested_absmax) is 3e+38");
+    map[0] = nested_map[0];
+    put(&l, (stored){ STATE, "U8", "", TEXT(far) });
+    scales_fail(l, "scale 1 (nested_absmax) is 3e+38");
+    n[1] = 2e38f;
+    scales_pass(l);
+    float wide[16];
+    memcpy(wide, quant_map, sizeof wide);
+    wide[15] = 2;
+    put(&l, (stored){ W ".quant_map", "F32", "16", AS(wide) });
+    scales_fail(l, "nested_offset is -2e+38, must be a number from -1.69");
+}
+
+/* Small absmaxes are rounded to one of few codes and may come out below 0: bitsandbytes' files have such. */
+static void nested_absmaxes_a_little_below_zero_are_read(void **state) {
+    (void)state;
+    rv_error err = { 0 };
+    rv_codes q;
+    float n[RUNS] = { 0.25f, 0.25f };
+    list l = nested_file();
+    put(&l, (stored){ W ".nested_absmax", "F32", "2", AS(n) });
+    scales_pass(l);
+    rv_checkpoint *c = open_list(&l);
+    expect_ok(rv_checkpoint_codes(c, weight_of(c), ROWS, COLS, &q, &err), &err);
+    assert_true(rv_codes_absmax(&q, 0) < 0);
+    rv_checkpoint_close(c);
+}
+
 /* ---- who belongs to whom ---- */
 
 /* The companion's weight: "none" where it has none, NULL where it is no companion. */
@@ -427,6 +506,10 @@ int main(void) {
         cmocka_unit_test(a_size_that_is_no_multiple_of_the_block_is_unsupported),
         cmocka_unit_test(maps_that_are_not_finite_are_errors),
         cmocka_unit_test(scales_that_are_not_finite_or_negative_are_errors),
+        cmocka_unit_test(an_scb_beyond_f16_is_an_error),
+        cmocka_unit_test(absmaxes_that_make_infinite_weights_are_errors),
+        cmocka_unit_test(nested_absmaxes_that_make_infinite_weights_are_errors),
+        cmocka_unit_test(nested_absmaxes_a_little_below_zero_are_read),
         cmocka_unit_test(companions_know_their_weight_and_strays_have_none),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
