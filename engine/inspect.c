@@ -177,10 +177,12 @@ const char *rv_model_info_get(const rv_model_info *info, const char *key) {
 
 /* ---- NaN and Inf ---- */
 
+static bool is_number(rv_dtype type) { return type == RV_F32 || type == RV_F16 || type == RV_BF16; }
+
 static void count_bad(const rv_tensor *t, uint64_t *nans, uint64_t *infs) {
-    size_t step = rv_dtype_size(t->type), n = t->bytes / step;
-    uint32_t exponent = t->type == RV_F16 ? 0x7c00u : t->type == RV_BF16 ? 0x7f80u : 0x7f800000u;
-    uint32_t magnitude = step == 2 ? 0x7fffu : 0x7fffffffu;
+    const size_t step = rv_dtype_size(t->type), n = t->bytes / step;
+    const uint32_t exponent = t->type == RV_F16 ? 0x7c00u : t->type == RV_BF16 ? 0x7f80u : 0x7f800000u;
+    const uint32_t magnitude = step == 2 ? 0x7fffu : 0x7fffffffu;
     for (size_t i = 0; i < n; i++) {
         uint32_t bits = 0;
         memcpy(&bits, (const char *)t->data + i * step, step);       /* little endian, as the file */
@@ -188,6 +190,16 @@ static void count_bad(const rv_tensor *t, uint64_t *nans, uint64_t *infs) {
         *nans += bits > exponent;
         *infs += bits == exponent;
     }
+}
+
+/* A quantised weight's numbers are made of codes, which are all good, and scales, which are looked at as loading does. */
+static rv_status check_codes(void *user, const rv_tensor_want *want, rv_error *err) {
+    const rv_checkpoint *c = user;
+    const rv_tensor *t = rv_checkpoint_find(c, want->name);
+    rv_codes codes;
+    if (!rv_modules_linear(want->name) || rv_checkpoint_format(c, t) == RV_FORMAT_PLAIN) return RV_OK;
+    rv_status st = rv_checkpoint_codes(c, t, want->shape[0], want->shape[1], &codes, err);
+    return st ? st : rv_checkpoint_check_scales(t, &codes, want->shape[0], want->shape[1], err);
 }
 
 rv_status rv_check_weights(const char *model_dir, rv_bad_tensor_fn bad, void *user, rv_error *err) {
@@ -200,13 +212,15 @@ rv_status rv_check_weights(const char *model_dir, rv_bad_tensor_fn bad, void *us
     for (uint32_t i = 0; i < rv_checkpoint_count(files.checkpoint); i++) {
         const rv_tensor *t = rv_checkpoint_at(files.checkpoint, i);
         uint64_t nans = 0, infs = 0;
-        if (rv_checkpoint_format(files.checkpoint, t)) continue;      /* codes, whatever type they are stored as */
+        if (!is_number(t->type)) continue;
+        if (rv_modules_linear(t->name) && rv_checkpoint_format(files.checkpoint, t)) continue;      /* codes, whatever type they are stored as */
         count_bad(t, &nans, &infs);
         if (!nans && !infs) continue;
         tensors++;
         if (bad && bad(user, t->file_name, t->file, nans, infs)) break;
     }
     if (tensors) st = rv_fail(err, RV_ERR_FORMAT, "%u tensor%s of the model hold%s NaN or Inf (%s)", tensors, tensors == 1 ? "" : "s", tensors == 1 ? "s" : "", model_dir);
+    else st = rv_weights_each(&files.config, check_codes, files.checkpoint, err);
 done:
     rv_files_close(&files);
     return st;

@@ -277,7 +277,8 @@ RV_API const char *rv_model_info_get(const rv_model_info *info, const char *key)
 RV_API const char *rv_model_info_key(const rv_model_info *info, uint32_t i);  /* NULL past the end */
 
 /* Reads every weight and counts NaN and Inf.  `bad` is called once per tensor that has any;
- * non-zero stops.  RV_ERR_FORMAT when there was one. */
+ * non-zero stops.  RV_ERR_FORMAT when there was one, or a quantised weight has scales that loading
+ * refuses: negative ones, and such as make weights that are not finite. */
 typedef int32_t (*rv_bad_tensor_fn)(void *user, const char *tensor, const char *file,
                                     uint64_t nans, uint64_t infs);
 RV_API rv_status rv_check_weights(const char *model_dir, rv_bad_tensor_fn bad, void *user, rv_error *err);   /* [any] */

@@ -121,7 +121,8 @@ static rv_status check_one(void *user, const rv_tensor_want *want, rv_error *err
     return RV_OK;
 }
 
-/* A tensor that the config does not ask for: all right if a quantised weight does. */
+/* A tensor that the config does not ask for: all right if a quantised weight does, which can only be a linear layer's: whatever else
+ * has a quant_state beside it would be taken for codes by who looks no further. */
 static rv_status check_other(const rv_checkpoint *c, const rv_tensor *t, rv_error *err) {
     const rv_tensor *weight = NULL;
     if (!rv_checkpoint_companion(c, t, &weight))
@@ -129,6 +130,9 @@ static rv_status check_other(const rv_checkpoint *c, const rv_tensor *t, rv_erro
                        "merge adapters into the model first (%s)", t->file_name, t->file);
     if (!weight)
         return rv_fail(err, RV_ERR_FORMAT, "tensor %s: unexpected: there is no weight that is quantised so that it needs this (%s)", t->file_name, t->file);
+    if (!rv_modules_linear(weight->name))
+        return rv_fail(err, RV_ERR_FORMAT, "tensor %s: unexpected: only weights of linear layers are quantised, %s is none (%s)", t->file_name,
+                       weight->file_name, t->file);
     return RV_OK;
 }
 

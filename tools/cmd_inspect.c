@@ -36,7 +36,7 @@ static parse_result parse(inspect_options *o, int argc, char **argv) {
         { OPTION_LIST, .name = "image", .letter = 'i', .to = &o->images, .value = "FILE",
           .help = "an image; may be repeated; - reads stdin" },
         { OPTION_FLAG, .name = "check", .to = &o->check,
-          .help = "read every weight and look for NaN and Inf; exit code 4 if\nthere are any" },
+          .help = "read every weight and look for NaN and Inf, and for scales\nthat loading refuses; exit code 4 if there are any" },
         { OPTION_CHOICE, .name = "max-tiles", .to = &o->max_tiles, .choices = "1|2|4",
           .help = "tiles an image is cut into at most (default 4)" },
         { OPTION_FLAG, .name = "no-exif", .to = &o->no_exif, .help = "do not turn photos as their EXIF tag asks" },

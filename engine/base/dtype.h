@@ -7,9 +7,10 @@
 
 typedef enum { RV_F32, RV_F16, RV_BF16, RV_I8, RV_U8, RV_I32, RV_I64, RV_DTYPE_COUNT } rv_dtype;
 
+/* 0 for what is no type of these (RV_DTYPE_COUNT: what a file has and the engine does not compute with). */
 static inline size_t rv_dtype_size(rv_dtype type) {
     static const uint8_t bytes[RV_DTYPE_COUNT] = { 4, 2, 2, 1, 1, 4, 8 };
-    return bytes[type];
+    return (unsigned)type < RV_DTYPE_COUNT ? bytes[type] : 0;
 }
 
 static inline float rv_bf16_to_f32(uint16_t h) {

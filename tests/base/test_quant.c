@@ -327,6 +327,14 @@ static void formats_have_names(void **state) {
     assert_string_equal(rv_format_name(RV_FORMATS), "?");
 }
 
+static void only_types_with_arithmetic_have_a_size(void **state) {
+    (void)state;
+    assert_int_equal(rv_dtype_size(RV_F32), 4);
+    assert_int_equal(rv_dtype_size(RV_I64), 8);
+    assert_int_equal(rv_dtype_size(RV_DTYPE_COUNT), 0);
+    assert_int_equal(rv_dtype_size((rv_dtype)99), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_number_that_is_none_is_seen_wherever_it_stands),
@@ -349,6 +357,7 @@ int main(void) {
         cmocka_unit_test(codes_are_read_through_the_table_given),
         cmocka_unit_test(the_text_layers_of_the_11b_model_take_what_the_format_says),
         cmocka_unit_test(formats_have_names),
+        cmocka_unit_test(only_types_with_arithmetic_have_a_size),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

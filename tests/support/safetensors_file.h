@@ -17,6 +17,7 @@ static inline void safetensors_write(const char *folder, const char *file, const
         rv_string_addf(&s, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", i ? "," : "", tensors[i].name,
                        tensors[i].type, tensors[i].shape, at, at + tensors[i].bytes);
     rv_string_addz(&s, "}");
+    while (s.bytes % 8) rv_string_addz(&s, " ");         /* numbers are aligned, as Hugging Face's are */
     assert_false(s.failed);
     for (size_t i = 0; i < 8; i++) s.data[i] = (char)((uint64_t)(s.bytes - 8) >> 8 * i & 0xff);
     for (size_t i = 0; i < n; i++) rv_string_add(&s, tensors[i].data, tensors[i].bytes);
