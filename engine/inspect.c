@@ -50,7 +50,7 @@ static rv_status add(void *user, const rv_tensor_want *want, rv_error *err) {
     p->bytes_16bit += bytes16;
     if (rv_weights_large_table(want->row)) s->tables += bytes16;
     p->bytes_int8 += quantised ? n + 4 * (uint64_t)want->shape[0] : bytes16;
-    p->bytes_nf4 += quantised ? nf4_bytes(n) : bytes16;
+    p->bytes_nf4 += quantised && want->shape[1] % RV_BLOCK4 == 0 ? nf4_bytes(n) : bytes16;
     return RV_OK;
 }
 

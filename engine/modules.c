@@ -152,6 +152,11 @@ rv_format rv_modules_format(const rv_modules *m, const char *canonical, rv_forma
     return format;
 }
 
+rv_format rv_modules_format_of(const rv_modules *m, const rv_tensor_want *want, rv_format asked) {
+    const rv_format format = rv_modules_format(m, want->name, asked);
+    return format >= RV_FORMAT_NF4 && want->shape[1] % RV_BLOCK4 ? RV_FORMAT_PLAIN : format;
+}
+
 /* ---- checking ---- */
 
 static rv_status check_text(const rv_modules *m, rv_error *err) {

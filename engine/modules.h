@@ -34,6 +34,8 @@ rv_status rv_modules_check(const rv_modules *modules, const rv_config *config, r
 
 /* What the tensor of that canonical name is to be kept as, if quantised modules are `asked`; of checked modules. */
 rv_format rv_modules_format(const rv_modules *modules, const char *canonical_name, rv_format asked);
+/* The same, of a tensor whose shape is known: 4 bit only where blocks are whole in every row. */
+rv_format rv_modules_format_of(const rv_modules *modules, const rv_tensor_want *want, rv_format asked);
 
 /* Whether it is the weight of a linear layer. */
 bool rv_modules_linear(const char *canonical_name);

@@ -260,7 +260,7 @@ static rv_status size_one(void *user, const rv_tensor_want *want, rv_error *err)
     const rv_tensor *t = rv_checkpoint_find(s->c, want->name);
     (void)err;
     if (want->row->kind != RV_KIND_WEIGHT) return RV_OK;
-    rv_format format = rv_modules_linear(want->name) ? rv_modules_format(s->modules, want->name, s->format) : RV_FORMAT_PLAIN;
+    rv_format format = rv_modules_linear(want->name) ? rv_modules_format_of(s->modules, want, s->format) : RV_FORMAT_PLAIN;
     if (format == RV_FORMAT_PLAIN && s->in_place && t) s->bytes += t->bytes;
     else s->bytes += rv_codes_bytes(format, s->nested, want->shape[0], want->elements / want->shape[0]);
     return RV_OK;

@@ -93,19 +93,19 @@ done:
 static rv_status plan_one(void *user, const rv_tensor_want *want, rv_error *err) {
     job *j = user;
     const rv_tensor *t = rv_checkpoint_find(j->files.checkpoint, want->name);
-    source of = { .t = t, .format = rv_modules_format(&j->modules, want->name, j->format) };
+    const rv_format asked = rv_modules_format(&j->modules, want->name, j->format);
+    source of = { .t = t, .format = rv_modules_format_of(&j->modules, want, j->format) };
     rv_status st = RV_OK;
     if (rv_checkpoint_format(j->files.checkpoint, t) != RV_FORMAT_PLAIN)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "tensor %s: is quantised already: start from the 16-bit or 32-bit model (%s)", t->file_name, t->file);
-    if (of.format != RV_FORMAT_PLAIN && of.format != j->format)
+    if (asked != RV_FORMAT_PLAIN && asked != j->format)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "keep list: %s as %s: bitsandbytes' folders hold one format; only 16bit can be kept", t->file_name,
-                       rv_format_name(of.format));
+                       rv_format_name(asked));
     of.rows = want->shape[0], of.cols = want->shape[1];
-    if (of.format == RV_FORMAT_NF4 && of.rows * of.cols % RV_BLOCK4) {
+    if (of.format != asked) {
         char line[256];
-        snprintf(line, sizeof line, "%s: its size is no multiple of %d: it stays as it is", t->file_name, RV_BLOCK4);
+        snprintf(line, sizeof line, "%.160s: its %" PRId64 " columns are no multiple of %d: it stays as it is", t->file_name, of.cols, RV_BLOCK4);
         say(j, line);
-        of.format = RV_FORMAT_PLAIN;
     }
     j->quantised += of.format != RV_FORMAT_PLAIN;
     if (of.format == RV_FORMAT_NF4) return add_4bit(j, &of, err);

@@ -76,8 +76,7 @@ void rv_quantise_remove_files(const char *out_dir, const rv_string *copied) {
 typedef struct skipping { const rv_modules *m; rv_format format; json_t *list; uint32_t vision, vision_quantised; bool failed; } skipping;
 
 static bool is_quantised(const skipping *s, const rv_tensor_want *want) {
-    return rv_modules_format(s->m, want->name, s->format) != RV_FORMAT_PLAIN &&
-           (s->format == RV_FORMAT_INT8 || want->shape[0] * want->shape[1] % RV_BLOCK4 == 0);
+    return rv_modules_format_of(s->m, want, s->format) != RV_FORMAT_PLAIN;
 }
 
 static rv_status count_vision(void *user, const rv_tensor_want *want, rv_error *err) {

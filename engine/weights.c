@@ -243,11 +243,9 @@ static rv_status read_part(place *p, const rv_tensor_want *want, const rv_tensor
         if (st == RV_OK && p->arena->base) st = rv_checkpoint_check_scales(t, codes, rows, cols, err);
         if (st) return st;
         *part = (rv_weight_part){ NULL, RV_U8, rows, codes };
-        if (p->how->as_stored) *format = codes->format;
-    } else if (linear && p->how->format != RV_FORMAT_PLAIN) {
-        *format = rv_modules_format(p->how->modules, want->name, p->how->format);
-        if (*format >= RV_FORMAT_NF4 && cols % RV_BLOCK4) *format = RV_FORMAT_PLAIN;
-    }
+        /* Blocks that cross the ends of rows suit no product: such weights are read as 16 bit. */
+        if (p->how->as_stored && (codes->format < RV_FORMAT_NF4 || cols % RV_BLOCK4 == 0)) *format = codes->format;
+    } else if (linear && p->how->format != RV_FORMAT_PLAIN) *format = rv_modules_format_of(p->how->modules, want, p->how->format);
     if (p->how->head_int8 && want->row->part == RV_IN_HEAD && !part->codes) *format = RV_FORMAT_INT8;
     return RV_OK;
 }

@@ -1,10 +1,13 @@
 /* test_companions.c - model folders in bitsandbytes' form whose companions are not as they should be, and what inspecting and loading say. */
 #include "tests/support/model_file.h"
 
+#include <jansson.h>
 #include <math.h>
 
 #include "engine/model.h"
+#include "engine/modules.h"
 #include "engine/synth.h"
+#include "loader/bnb.h"
 
 static char source[1024], dir[1024];
 static const float zeros[4096];
@@ -27,11 +30,15 @@ static int tear_down(void **state) {
     return rmdir(source);
 }
 
-/* A fresh quantised copy of the model, laid open. */
-static model_file *quantised(rv_weight_format weights, int32_t single) {
+static void quantise(rv_weight_format weights, int32_t single) {
     rv_error err = { 0 };
     const rv_quantise_options o = { .size = sizeof o, .weights = weights, .nf4_single = single };
     expect_ok(rv_quantise(source, folder_new(dir, "quantised"), &o, NULL, &err), &err);
+}
+
+/* A fresh quantised copy of the model, laid open. */
+static model_file *quantised(rv_weight_format weights, int32_t single) {
+    quantise(weights, single);
     return model_file_open(dir);
 }
 
@@ -154,6 +161,128 @@ static void scales_that_bitsandbytes_can_write_are_read(void **state) {
     all_accept();
 }
 
+/* ---- rows that are no whole blocks ---- */
+
+/* The same shape, but that down_proj has 160 columns: 256 rows of them are whole blocks together, none is alone. */
+static void synthesise_narrow(void) {
+    char path[2048], folder[1024];
+    snprintf(path, sizeof path, "%s/config.json", source);
+    json_t *root = json_load_file(path, 0, NULL);
+    assert_non_null(root);
+    json_object_set_new(json_object_get(root, "text_config"), "intermediate_size", json_integer(160));
+    snprintf(path, sizeof path, "%s/narrow.json", folder_new(folder, "shape"));
+    assert_int_equal(json_dump_file(root, path, 0), 0);
+    json_decref(root);
+    synthesise("narrow", path);
+}
+
+static void leave_narrow(void) { folder_path(source, "source"); }
+
+static uint32_t count_format(rv_format format) {
+    rv_files f;
+    rv_error err = { 0 };
+    uint32_t n = 0;
+    expect_ok(rv_files_open(dir, false, &f, &err), &err);
+    for (uint32_t i = 0; i < rv_checkpoint_count(f.checkpoint); i++) {
+        const rv_tensor *t = rv_checkpoint_at(f.checkpoint, i);
+        n += rv_modules_linear(t->name) && strstr(t->name, "down_proj") && rv_checkpoint_format(f.checkpoint, t) == format;
+    }
+    rv_files_close(&f);
+    return n;
+}
+
+static void rows_that_are_no_whole_blocks_are_not_quantised_to_4_bit(void **state) {
+    (void)state;
+    char path[2048], *config;
+    size_t bytes;
+    rv_error err = { 0 };
+    synthesise_narrow();
+    quantise(RV_WEIGHTS_NF4, 0);
+    assert_int_equal(count_format(RV_FORMAT_PLAIN), 5);
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    expect_ok(rv_file_read(path, 1 << 20, &config, &bytes, &err), &err);
+    assert_non_null(strstr(config, "layers.4.mlp.down_proj\""));
+    assert_null(strstr(config, "layers.4.mlp.up_proj"));
+    free(config);
+    all_accept();
+    quantise(RV_WEIGHTS_INT8, 0);
+    assert_int_equal(count_format(RV_FORMAT_INT8), 5);
+    all_accept();
+    leave_narrow();
+}
+
+typedef struct answer { int32_t ids[8]; float logprobs[8]; } answer;
+
+static answer ask(void) {
+    const rv_load_options load_options = { .size = sizeof load_options, .backend = RV_BACKEND_CPU, .compute = RV_COMPUTE_F32 };
+    const rv_session_options session_options = { .size = sizeof session_options, .context = 128 };
+    const rv_request r = { .size = sizeof r, .raw = "GST", .max_tokens = 8, .flags = RV_REQUEST_IGNORE_STOP };
+    rv_error err = { 0 };
+    rv_model *m = NULL;
+    rv_session *s = NULL;
+    rv_job *job = NULL;
+    const int32_t *ids;
+    const float *logprobs;
+    answer a;
+    expect_ok(rv_model_load(dir, &load_options, &m, &err), &err);
+    expect_ok(rv_session_new(m, &session_options, &s, &err), &err);
+    expect_ok(rv_generate(s, &r, &job, &err), &err);
+    assert_int_equal(rv_job_tokens(job, &ids, &logprobs), 8);
+    memcpy(a.ids, ids, sizeof a.ids);
+    memcpy(a.logprobs, logprobs, sizeof a.logprobs);
+    rv_job_free(job);
+    rv_session_free(s);
+    rv_model_free(m);
+    return a;
+}
+
+enum { NARROW = 256 * 160, NARROW_BLOCKS = NARROW / RV_BLOCK4 };
+static uint8_t narrow_codes[NARROW / 2];
+static float narrow_absmax[NARROW_BLOCKS];
+
+/* Layer 0's down_proj in 4 bit as bitsandbytes would have it, or the numbers that this is, in f16. */
+static void put_narrow(bool decoded) {
+    static uint16_t numbers[NARROW];
+    static char names[4][512];
+    static const char json[] = "{\"quant_type\": \"nf4\", \"blocksize\": 64, \"dtype\": \"bfloat16\", \"shape\": [256, 160]}";
+    model_file *f = quantised(RV_WEIGHTS_NF4, 0);
+    stored *t = model_file_get(f, "layers.0.mlp.down_proj.weight");
+    assert_int_equal(t->bytes, NARROW * 2);
+    rv_nf4_quantise(narrow_codes, narrow_absmax, t->data, RV_BF16, NARROW);
+    if (decoded) {
+        rv_codes q = { .format = RV_FORMAT_NF4, .codes = narrow_codes, .scale = narrow_absmax };
+        memcpy(q.map, rv_nf4_map, sizeof q.map);
+        for (int i = 0; i < NARROW; i++) {
+            const float w = q.map[narrow_codes[i / 2] >> (i % 2 ? 0 : 4) & 15] * narrow_absmax[i / RV_BLOCK4];
+            numbers[i] = rv_f32_to_f16(w);
+        }
+        t->type = "F16", t->data = numbers;
+    } else {
+        static const char *const tails[] = { ".absmax", ".quant_map", ".quant_state.bitsandbytes__nf4" };
+        for (int i = 0; i < 3; i++) snprintf(names[i], sizeof names[i], "%s%s", t->name, tails[i]);
+        *t = (stored){ t->name, "U8", "20480,1", narrow_codes, sizeof narrow_codes };
+        model_file_add(f, (stored){ names[0], "F32", "640", narrow_absmax, sizeof narrow_absmax });
+        model_file_add(f, (stored){ names[1], "F32", "16", rv_nf4_map, 64 });
+        snprintf(names[3], sizeof names[3], "%zu", sizeof json - 1);
+        model_file_add(f, (stored){ names[2], "U8", names[3], json, sizeof json - 1 });
+    }
+    model_file_save(f);
+}
+
+static void blocks_that_cross_rows_are_read_as_16_bit(void **state) {
+    (void)state;
+    synthesise_narrow();
+    put_narrow(true);
+    const answer wanted = ask();
+    put_narrow(false);
+    assert_int_equal(count_format(RV_FORMAT_NF4), 1);
+    all_accept();
+    const answer got = ask();
+    assert_memory_equal(got.ids, wanted.ids, sizeof got.ids);
+    assert_memory_equal(got.logprobs, wanted.logprobs, sizeof got.logprobs);
+    leave_narrow();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(companions_of_what_is_never_quantised_are_unexpected),
@@ -162,6 +291,8 @@ int main(void) {
         cmocka_unit_test(scales_that_loading_refuses_are_found_without_loading),
         cmocka_unit_test(nan_among_scales_is_counted),
         cmocka_unit_test(scales_that_bitsandbytes_can_write_are_read),
+        cmocka_unit_test(rows_that_are_no_whole_blocks_are_not_quantised_to_4_bit),
+        cmocka_unit_test(blocks_that_cross_rows_are_read_as_16_bit),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
