@@ -67,7 +67,7 @@ static rv_status whole(reader *r, const json_t *schema, const char *key, int oth
 }
 
 static rv_status add_literal(reader *r, const json_t *is) {
-    char *text = json_dumps(is, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *text = rv_json_dump(is, JSON_ENCODE_ANY | JSON_COMPACT);
     if (!text) return rv_fail_memory(r->err, "JSON Schema");
     for (const char *c = text; *c; c++) {
         bool word = (*c >= '0' && *c <= '9') || (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (unsigned char)*c >= 128;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "engine/abi.h"
+#include "engine/base/json_tree.h"
 #include "engine/base/text.h"
 #include "engine/rvextract.h"
 #include "extract/documents.h"
@@ -154,7 +155,7 @@ rv_status rv_record_get_summary(const rv_record *record, rv_summary *out, rv_err
 
 static rv_status write_json(const rv_record *record, bool lines, rv_string *out, rv_error *err) {
     json_t *root = rv_record_json(record);
-    char *text = root ? json_dumps(root, (lines ? JSON_COMPACT : JSON_INDENT(2)) | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = root ? rv_json_dump(root, (lines ? JSON_COMPACT : JSON_INDENT(2)) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(root);
     if (!text) return rv_fail_memory(err, "report");
     rv_string_addz(out, text);

@@ -144,7 +144,7 @@ rv_status rv_quantise_write_config(const char *model_dir, const char *out_dir, c
     if (!root && no_memory) TRY(rv_fail_memory(err, "config.json"));
     if (!root) TRY(rv_fail(err, RV_ERR_FORMAT, "%s: changed while the model was quantised", path));
     if (json_object_set_new(root, "quantization_config", quantization_config(config, modules, format, nested)) ||
-        !(text = json_dumps(root, JSON_INDENT(2))))
+        !(text = rv_json_dump(root, JSON_INDENT(2))))
         TRY(rv_fail_memory(err, "config.json"));
     TRY(write_one(out_dir, "config.json", text, strlen(text), copied, err));
 done:

@@ -111,7 +111,7 @@ rv_status rv_synth_model_open(const char *name, rv_dtype *type, rv_synth_model *
     if (*type == RV_DTYPE_COUNT) *type = out->config.dtype;
     out->config.dtype = *type;
     if (!set_type(f.root, *type)) TRY(rv_fail_memory(err, "config.json"));
-    out->config_json = json_dumps(f.root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+    out->config_json = rv_json_dump(f.root, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
     if (!out->config_json) TRY(rv_fail_memory(err, "config.json"));
 done:
     rv_json_file_close(&f);
@@ -220,7 +220,7 @@ static rv_status write_text(const char *dir, const char *name, const char *text,
 }
 
 static rv_status write_json(const char *dir, const char *name, json_t *root, rv_error *err) {
-    char *text = root ? json_dumps(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(16)) : NULL;
+    char *text = root ? rv_json_dump(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(16)) : NULL;
     rv_status st = text ? write_text(dir, name, text, err) : rv_fail_memory(err, name);
     free(text);
     json_decref(root);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/locale.h"
 #include "engine/base/text.h"
 #include "extract/check.h"
 #include "extract/expr.h"
@@ -64,7 +65,7 @@ static rv_status read_rule(const rv_tree *tree, const rv_node *node, rule *out, 
         return rv_node_fail(tree, severity, err, "must be info, warning or error");
     if (layer && !rv_layer_find(layer->text, &out->layer)) return rv_node_fail(tree, layer, err, "must be format, consistency or legal");
     if (weight && weight->type != RV_JSON_NUMBER) return rv_node_fail(tree, weight, err, "must be a number");
-    if (weight) out->weight = strtod(weight->text, NULL);
+    if (weight) out->weight = rv_number(weight->text, NULL);
     if (!(out->weight >= 0 && out->weight <= 1000)) return rv_node_fail(tree, weight, err, "must be from 0 to 1000");
     for (const rv_node *child = gate ? gate->first : NULL; child; child = child->next) {
         if (!pick(child->text, gates, RV_GATES, &which)) return rv_node_fail(tree, child, err, "must be tax_invoice, gst_credit or deduction");

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/json_tree.h"
 #include "engine/base/text.h"
 #include "extract/documents.h"
 #include "extract/evaluate.h"
@@ -14,7 +15,7 @@
 /* A rate in percent; "-" where there is nothing to count. */
 static const char *percent(double rate, char out[16]) {
     if (rate < 0) return "-";
-    snprintf(out, 16, "%.1f", 100 * rate);
+    rv_print(out, 16, "%.1f", 100 * rate);
     return out;
 }
 
@@ -216,7 +217,7 @@ static void write_json(rv_string *s, const rv_evaluation *e) {
                                       rv_rate_exact(&e->b.all) - rv_rate_exact(&e->a.all), "exact_interval_95",
                                       interval_json(e->paired.exact), "better", (int)e->paired.better, "worse", (int)e->paired.worse,
                                       "equal", (int)e->paired.equal, "sign_test_p", e->paired.p));
-    char *text = json_dumps(to, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    char *text = rv_json_dump(to, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     json_decref(to);
     s->failed = s->failed || !text;
     if (text) rv_string_addf(s, "%s\n", text);

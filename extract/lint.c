@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/json_tree.h"
 #include "engine/base/text.h"
 #include "extract/check.h"
 #include "extract/documents.h"
@@ -163,7 +164,7 @@ static void write_json(const linter *l, rv_string *s) {
                                               "problem", p->message, "value", p->value));
     }
     json_t *to = json_pack("{s:s,s:i,s:o}", "file", l->file, "documents", (int)l->documents, "problems", list);
-    char *text = to ? json_dumps(to, JSON_INDENT(2)) : NULL;
+    char *text = to ? rv_json_dump(to, JSON_INDENT(2)) : NULL;
     json_decref(to);
     s->failed = s->failed || !text;
     if (text) rv_string_addf(s, "%s\n", text);

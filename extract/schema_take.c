@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/locale.h"
 #include "extract/schema_load.h"
 #include "extract/similar.h"
 
@@ -81,7 +82,7 @@ rv_status rv_take_tristate(const rv_loader *l, const rv_node *node, void *to) {
 
 static rv_status number(const rv_loader *l, const rv_node *node, const char *must, double *out) {
     if (node->type != RV_JSON_NUMBER) return rv_take_wrong(l, node, must);
-    *out = strtod(node->text, NULL);
+    *out = rv_number(node->text, NULL);
     return RV_OK;
 }
 

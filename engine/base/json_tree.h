@@ -4,6 +4,8 @@
  * long token, calls good text bad, or runs into an assertion. Its trees do not. So the text is read with the pull reader, and
  * jansson's parser is asked only about what that does not take: its messages about bad text are good.
  *
+ * Numbers are JSON's in every locale: jansson corrects a decimal comma by itself, but no decimal point of several bytes.
+ *
  * Header-only, for those who link jansson: base itself links nothing.
  */
 #ifndef RV_BASE_JSON_TREE_H
@@ -14,6 +16,7 @@
 #include <stdlib.h>
 
 #include "engine/base/json.h"
+#include "engine/base/locale.h"
 
 typedef struct rv_json_builder {
     rv_json j;
@@ -27,7 +30,7 @@ static inline json_t *rv_json_keep(rv_json_builder *b, json_t *value) {
     return value;
 }
 
-/* NULL, without no_memory, for numbers that jansson refuses or that the locale writes in another way. */
+/* NULL, without no_memory, for numbers that jansson refuses. */
 static inline json_t *rv_json_number_tree(rv_json_builder *b) {
     char text[64], *end;
     const size_t n = b->j.slice_bytes;
@@ -37,7 +40,7 @@ static inline json_t *rv_json_number_tree(rv_json_builder *b) {
     if (n >= sizeof text) return NULL;
     memcpy(text, b->j.slice, n);
     text[n] = '\0';
-    const double x = strtod(text, &end);
+    const double x = rv_number(text, &end);
     return *end == '\0' && isfinite(x) ? rv_json_keep(b, json_real(x)) : NULL;
 }
 
@@ -110,9 +113,19 @@ static inline json_t *rv_json_load(const char *text, size_t bytes, size_t flags,
     *no_memory = b.no_memory;
     if (b.no_memory) snprintf(why->text, sizeof why->text, "out of memory");
     else if (!root) {
+        const rv_locale l = rv_locale_enter();
         root = json_loadb(text, bytes, flags, why);
+        rv_locale_leave(l);
         *no_memory = !root && json_error_code(why) == json_error_out_of_memory;
     }
     return root;
+}
+
+/* json_dumps. */
+static inline char *rv_json_dump(const json_t *root, size_t flags) {
+    const rv_locale l = rv_locale_enter();
+    char *text = json_dumps(root, flags);
+    rv_locale_leave(l);
+    return text;
 }
 #endif

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/locale.h"
+
 size_t rv_utf8_read(const char *text, size_t bytes, uint32_t *code) {
     const uint8_t *s = (const uint8_t *)text;
     uint8_t lead = s[0], low = 0x80, high = 0xbf;
@@ -81,6 +83,7 @@ void rv_string_add(rv_string *s, const char *data, size_t bytes) {
 void rv_string_addz(rv_string *s, const char *text) { rv_string_add(s, text, strlen(text)); }
 
 void rv_string_addf(rv_string *s, const char *format, ...) {
+    const rv_locale l = rv_locale_enter();
     va_list args, again;
     va_start(args, format);
     va_copy(again, args);
@@ -92,6 +95,7 @@ void rv_string_addf(rv_string *s, const char *format, ...) {
         s->bytes += (size_t)n;
     }
     va_end(again);
+    rv_locale_leave(l);
 }
 
 const char *rv_string_text(const rv_string *s) { return s->data ? s->data : ""; }

@@ -15,7 +15,7 @@ size_t rv_utf8_check(const char *text, size_t bytes);
 
 /* A byte string that grows.  Zero-initialise; data is NUL-terminated once anything was added
  * (rv_string_text never returns NULL).  An allocation that fails sets `failed`, and from then on
- * adding does nothing: check once at the end. */
+ * adding does nothing: check once at the end.  Numbers are written as in C, whatever the program's locale. */
 typedef struct rv_string { char *data; size_t bytes, capacity; bool failed; } rv_string;
 void        rv_string_add(rv_string *s, const char *data, size_t bytes);
 void        rv_string_addz(rv_string *s, const char *text);
