@@ -8,6 +8,7 @@
 
 #include "engine/abi.h"
 #include "engine/base/file.h"
+#include "engine/base/text.h"
 #include "engine/session.h"
 #include "engine/weight_cache.h"
 
@@ -60,11 +61,11 @@ static rv_status check_fits(const rv_model *m, const rv_load_options *asked, uin
     uint64_t available = rv_load_available(&m->options), total = arena + mapped;
     uint64_t must = asked->memory_limit ? total : arena;
     if (must > available)
-        return rv_fail(err, RV_ERR_DEVICE_MEMORY, "the weights take %.2f GB and %s %.2f GB: raise the limit or free memory",
-                       (double)must / 1e9, asked->memory_limit ? "memory_limit is" : "the device has", (double)available / 1e9);
+        return rv_fail(err, RV_ERR_DEVICE_MEMORY, "the weights take %s and %s %s: raise the limit or free memory", rv_size_in_words(must).text,
+                       asked->memory_limit ? "memory_limit is" : "the device has", rv_size_in_words(available).text);
     if (total > available)
-        rv_model_log(m, RV_LOG_WARNING, "the weights (%.2f GB) are larger than the free memory (%.2f GB): "
-                     "they will be read from disk again and again", (double)total / 1e9, (double)available / 1e9);
+        rv_model_log(m, RV_LOG_WARNING, "the weights (%s) are larger than the free memory (%s): "
+                     "they will be read from disk again and again", rv_size_in_words(total).text, rv_size_in_words(available).text);
     return RV_OK;
 }
 
@@ -171,8 +172,8 @@ static void say_steps(const rv_model *m, const char *why) {
     rv_steps_text(m->steps, steps, sizeof steps);
     rv_model_log(m, RV_LOG_WARNING, "memory: %s, so that it fits: %s%s%s", why ? "reduced after a refusal" : "reduced", steps, why ? ": " : "", why ? why : "");
     if (m->streamed.host_bytes)
-        rv_model_log(m, RV_LOG_WARNING, "memory: the weights of %d text layers (%.2f GB) stay in host memory and stream over PCIe: every step waits for them",
-                     m->streamed.end - m->streamed.first, (double)m->streamed.host_bytes / 1e9);
+        rv_model_log(m, RV_LOG_WARNING, "memory: the weights of %d text layers (%s) stay in host memory and stream over PCIe: every step waits for them",
+                     m->streamed.end - m->streamed.first, rv_size_in_words(m->streamed.host_bytes).text);
 }
 
 /* While a model is loaded, `be` is the loading thread's whenever it is open. */

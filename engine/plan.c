@@ -253,29 +253,53 @@ static rv_format stored_format(const rv_files *f) {
 
 bool rv_files_quantised(const rv_files *f) { return stored_format(f) != RV_FORMAT_PLAIN; }
 
-typedef struct sizing { const rv_modules *modules; const rv_checkpoint *c; rv_format format; bool nested, in_place; uint64_t bytes; } sizing;
+typedef struct sizing { const rv_modules *modules; rv_format format; bool nested; uint64_t bytes; } sizing;
 
 static rv_status size_one(void *user, const rv_tensor_want *want, rv_error *err) {
     sizing *s = user;
-    const rv_tensor *t = rv_checkpoint_find(s->c, want->name);
     (void)err;
     if (want->row->kind != RV_KIND_WEIGHT) return RV_OK;
     rv_format format = rv_modules_linear(want->name) ? rv_modules_format_of(s->modules, want, s->format) : RV_FORMAT_PLAIN;
-    if (format == RV_FORMAT_PLAIN && s->in_place && t) s->bytes += t->bytes;
-    else s->bytes += rv_codes_bytes(format, s->nested, want->shape[0], want->elements / want->shape[0]);
+    s->bytes += rv_codes_bytes(format, s->nested, want->shape[0], want->elements / want->shape[0]);
     return RV_OK;
 }
 
-/* The largest format whose weights fit; NF4 where none does, so that the message is about the smallest. */
-static rv_weight_format that_fits(const rv_files *f, const rv_load_options *o) {
+/* On a GPU, which is not open yet: about what the ladder will choose, for the numbers it is opened to compute in. */
+static rv_weight_format that_may_fit(const rv_files *f, const rv_load_options *o) {
     const rv_modules modules = { o->modules, o->skip, o->keep };
     const uint64_t available = rv_load_available(o);
     for (rv_weight_format w = RV_WEIGHTS_16BIT; w < RV_WEIGHTS_NF4; w++) {
-        sizing s = { &modules, f->checkpoint, formats[w], !o->nf4_single, o->backend == RV_BACKEND_CPU, 0 };
+        sizing s = { &modules, formats[w], !o->nf4_single, 0 };
         rv_weights_each(&f->config, size_one, &s, NULL);
         if (s.bytes <= available) return w;
     }
     return RV_WEIGHTS_NF4;
+}
+
+/* On a CPU, where there is no ladder: the largest format that leaves room for one sequence of the usual length, else the largest that fits
+ * alone; NF4 where none does, so that the message is about the smallest. */
+static rv_status choose_on_cpu(const rv_files *f, rv_load_options *o, rv_error *err) {
+    const rv_session_options usual = { .size = sizeof usual };
+    const uint64_t available = rv_load_available(o);
+    uint64_t needed[RV_WEIGHTS_NF4 + 1] = { 0 }, device = 0, host, mapped = 0;
+    rv_backend *be = NULL;
+    rv_status st = rv_load_backend(o, true, &be, err);
+    if (st) return st;
+    const uint64_t session = o->on_oom == RV_OOM_FAIL ? 0 : rv_session_bytes(&f->config, be, &usual, 1, false);
+    for (rv_weight_format w = RV_WEIGHTS_16BIT; w <= RV_WEIGHTS_NF4; w++) {
+        rv_load_options one = *o;
+        one.weights = w;
+        TRY(rv_load_measure(f, be, &one, available, &device, &host, &mapped, err));
+        needed[w] = device + mapped + be->own_bytes;
+    }
+    o->weights = RV_WEIGHTS_AUTO;
+    for (int with = 1; with >= 0 && o->weights == RV_WEIGHTS_AUTO; with--)
+        for (rv_weight_format w = RV_WEIGHTS_NF4; w >= RV_WEIGHTS_16BIT; w--)
+            if (needed[w] <= available && (!with || session <= available - needed[w])) o->weights = w;
+    if (o->weights == RV_WEIGHTS_AUTO) o->weights = RV_WEIGHTS_NF4;
+done:
+    rv_backend_close(be);
+    return st;
 }
 
 static void warn(void *user, const char *line) {
@@ -289,7 +313,7 @@ static rv_status resolve_weights(const rv_files *f, rv_load_options *o, rv_error
     rv_status st = rv_modules_check(&modules, &f->config, formats[o->weights], o->log ? warn : NULL, o, err);
     if (st) return st;
     if (stored == RV_FORMAT_PLAIN) {
-        if (o->weights == RV_WEIGHTS_AUTO) o->weights = that_fits(f, o);
+        if (o->weights == RV_WEIGHTS_AUTO && o->backend == RV_BACKEND_CUDA) o->weights = that_may_fit(f, o);
         return RV_OK;
     }
     if (quantised(o) && formats[o->weights] != stored)
@@ -308,7 +332,9 @@ static rv_status resolve(const rv_files *files, rv_load_options *o, bool plans, 
     if (o->backend == RV_BACKEND_AUTO) o->backend = gpu_count() > 0 || (plans && o->profile) ? RV_BACKEND_CUDA : RV_BACKEND_CPU;
     if (!files) o->weights = RV_WEIGHTS_16BIT;
     else if ((st = resolve_weights(files, o, err))) return st;
-    return o->backend == RV_BACKEND_CUDA ? resolve_cuda(stored, o, plans, err) : resolve_cpu(stored, o, err);
+    if (o->backend == RV_BACKEND_CUDA) return resolve_cuda(stored, o, plans, err);
+    st = resolve_cpu(stored, o, err);
+    return st || o->weights != RV_WEIGHTS_AUTO ? st : choose_on_cpu(files, o, err);
 }
 
 rv_status rv_load_resolve(const rv_files *files, rv_load_options *o, rv_error *err) { return resolve(files, o, false, err); }

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "engine/abi.h"
+#include "engine/base/text.h"
 
 double rv_now_ms(void) {
     struct timespec t;
@@ -57,9 +58,9 @@ static rv_status reserve(rv_model *m, uint64_t bytes, rv_error *err) {
         /* Without a limit what is free now decides, and what was taken is no longer in it. */
         uint64_t counted = limit ? before : 0, available = limit ? limit : rv_load_available(&m->options);
         if (bytes > available || counted > available - bytes)
-            return rv_fail(err, RV_ERR_DEVICE_MEMORY, "the session takes %.2f GB, %.2f GB are left: ask for fewer slots, "
-                           "less context or fewer images", (double)bytes / 1e9,
-                           (double)(available > counted ? available - counted : 0) / 1e9);
+            return rv_fail(err, RV_ERR_DEVICE_MEMORY, "the session takes %s, %s are left: ask for fewer slots, "
+                           "less context or fewer images", rv_size_in_words(bytes).text,
+                           rv_size_in_words(available > counted ? available - counted : 0).text);
     } while (!atomic_compare_exchange_weak(&m->taken, &before, before + bytes));
     return RV_OK;
 }

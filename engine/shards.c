@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "engine/base/file.h"
+#include "engine/base/text.h"
 
 enum { MOST_THREADS = 64, MOST_SHARDS = 99999 };
 #define INDEX_NAME "model.safetensors.index.json"
@@ -360,6 +361,6 @@ rv_status rv_folder_take(const char *dir, bool *made, rv_error *err) {
 rv_status rv_folder_check_room(const char *dir, uint64_t bytes, rv_error *err) {
     struct statvfs fs;
     if (statvfs(dir, &fs) || fs.f_frsize == 0 || bytes / fs.f_frsize < fs.f_bavail) return RV_OK;
-    return rv_fail(err, RV_ERR_IO, "%s: the model needs %.2f GB, the disk has %.2f GB free", dir, (double)bytes / 1e9,
-                   (double)fs.f_bavail * (double)fs.f_frsize / 1e9);
+    return rv_fail(err, RV_ERR_IO, "%s: the model needs %s, the disk has %s free", dir, rv_size_in_words(bytes).text,
+                   rv_size_in_words((uint64_t)fs.f_bavail * fs.f_frsize).text);
 }

@@ -104,3 +104,10 @@ void rv_string_free(rv_string *s) {
     free(s->data);
     *s = (rv_string){ 0 };
 }
+
+rv_size_words rv_size_in_words(uint64_t bytes) {
+    rv_size_words w;
+    if (bytes < 1000000000) snprintf(w.text, sizeof w.text, "%.1f MB", (double)bytes / 1e6);
+    else snprintf(w.text, sizeof w.text, "%.2f GB", (double)bytes / 1e9);
+    return w;
+}

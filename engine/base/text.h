@@ -22,4 +22,8 @@ void        rv_string_addz(rv_string *s, const char *text);
 void        rv_string_addf(rv_string *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 const char *rv_string_text(const rv_string *s);
 void        rv_string_free(rv_string *s);
+
+/* A size for people: "21.34 GB", below one "37.0 MB". */
+typedef struct rv_size_words { char text[32]; } rv_size_words;
+rv_size_words rv_size_in_words(uint64_t bytes);
 #endif

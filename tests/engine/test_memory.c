@@ -235,6 +235,65 @@ static void *no_memory(rv_backend *be, uint64_t bytes) {
     return NULL;
 }
 
+/* What a format takes with one sequence of the usual length. */
+static uint64_t needed(rv_weight_format weights) {
+    rv_error err;
+    rv_memory plan = { .size = sizeof plan };
+    const rv_load_options o = { .size = sizeof o, .backend = BACKEND, .weights = weights };
+    const rv_session_options usual = { .size = sizeof usual };
+    if (rv_memory_plan(model_dir, &o, &usual, &plan, &err)) fail_msg("%s", err.message);
+    return plan.total;
+}
+
+/* `session`: one of the usual length is made too. */
+static rv_weight_format chosen(uint64_t limit, bool session) {
+    rv_error err;
+    rv_model *m;
+    rv_session *s = NULL;
+    rv_memory is = { .size = sizeof is }, plan = { .size = sizeof plan };
+    const rv_load_options o = { .size = sizeof o, .backend = BACKEND, .memory_limit = limit };
+    const rv_session_options usual = { .size = sizeof usual };
+    if (rv_model_load(model_dir, &o, &m, &err)) fail_msg("%s", err.message);
+    assert_int_equal(rv_model_memory(m, &is, &err), RV_OK);
+    if (session && rv_session_new(m, &usual, &s, &err)) fail_msg("%s", err.message);
+    if (rv_memory_plan(model_dir, &o, &usual, &plan, &err)) fail_msg("%s", err.message);
+    assert_int_equal(plan.weights_format, is.weights_format);
+    assert_int_equal(plan.fits, session);
+    rv_session_free(s);
+    rv_model_free(m);
+    return is.weights_format;
+}
+
+static void the_format_that_fits_leaves_room_for_a_session(void **state) {
+    (void)state;
+    const uint64_t plain = needed(RV_WEIGHTS_16BIT), int8 = needed(RV_WEIGHTS_INT8), nf4 = needed(RV_WEIGHTS_NF4);
+    assert_true(plain > int8 && int8 > nf4);
+    assert_int_equal(chosen(plain, true), RV_WEIGHTS_16BIT);
+    assert_int_equal(chosen(plain - 1, true), RV_WEIGHTS_INT8);
+    assert_int_equal(chosen(int8, true), RV_WEIGHTS_INT8);
+    assert_int_equal(chosen(int8 - 1, true), RV_WEIGHTS_NF4);
+}
+
+/* A shorter one may. */
+static void where_no_format_leaves_room_for_a_session_the_first_that_fits_alone_is_taken(void **state) {
+    (void)state;
+    assert_int_equal(chosen(needed(RV_WEIGHTS_NF4) - 1, false), RV_WEIGHTS_16BIT);
+}
+
+static void sizes_below_a_gigabyte_are_told_in_megabytes(void **state) {
+    (void)state;
+    rv_error err = { 0 };
+    rv_model *m;
+    rv_session *s;
+    rv_load_options o = { .size = sizeof o, .backend = BACKEND, .weights = RV_WEIGHTS_16BIT, .memory_limit = 1500000 };
+    expect_error(rv_model_load(model_dir, &o, &m, &err), &err, RV_ERR_DEVICE_MEMORY, " MB and memory_limit is 1.5 MB: raise");
+    o.memory_limit = needed(RV_WEIGHTS_16BIT) - 1;
+    if (rv_model_load(model_dir, &o, &m, &err)) fail_msg("%s", err.message);
+    const rv_session_options usual = { .size = sizeof usual };
+    expect_error(rv_session_new(m, &usual, &s, &err), &err, RV_ERR_DEVICE_MEMORY, " MB are left: ask for fewer slots");
+    rv_model_free(m);
+}
+
 /* As a GPU plans it. */
 static void tables_go_to_host_memory_when_asked_or_when_the_weights_would_not_fit(void **state) {
     (void)state;
@@ -307,6 +366,9 @@ int main(void) {
         cmocka_unit_test(a_model_that_fits_without_its_tables_keeps_them_in_host_memory),
         cmocka_unit_test(streamed_layers_leave_every_bit_as_it_is),
 #else
+        cmocka_unit_test(the_format_that_fits_leaves_room_for_a_session),
+        cmocka_unit_test(where_no_format_leaves_room_for_a_session_the_first_that_fits_alone_is_taken),
+        cmocka_unit_test(sizes_below_a_gigabyte_are_told_in_megabytes),
         cmocka_unit_test(tables_go_to_host_memory_when_asked_or_when_the_weights_would_not_fit),
 #endif
         cmocka_unit_test(loading_says_where_its_time_went),
