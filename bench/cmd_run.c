@@ -136,6 +136,7 @@ static rv_status prepare(run *r, rv_error *err) {
     if (st) return st;
     rv_session_options room = run_room(r, 1);
     r->memory.plan.size = sizeof r->memory.plan;
+    load.log = NULL;                                     /* loading says the same                */
     if ((st = rv_memory_plan(r->o.load.model, &load, &room, &r->memory.plan, err))) return st;
     r->device.size = sizeof r->device;
     rv_backend_id backend = r->memory.plan.backend;

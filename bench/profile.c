@@ -127,7 +127,9 @@ static rv_status load(profile_run *p, phase *f, rv_error *err) {
     uint32_t most = f->slots_asked ? f->slots_asked : 64;
     rv_session_options room = { .size = sizeof room, .slots = f->slots_asked, .queue = PAGES_A_SLOT * most + LEAST_PAGES, .context = r->context };
     f->plan.size = f->model.size = f->session.size = sizeof f->plan;
-    rv_status st = rv_memory_plan(r->o.load.model, &o, &room, &f->plan, err);
+    rv_load_options silent = o;
+    silent.log = NULL;                                   /* loading says the same                */
+    rv_status st = rv_memory_plan(r->o.load.model, &silent, &room, &f->plan, err);
     if (st) return st;
     double start = now_ms();
     if ((st = rv_model_load(r->o.load.model, &o, &r->model, err))) return st;

@@ -240,6 +240,7 @@ static rv_status fall_to_cpu(rv_model *m, const char *model_dir, const rv_load_o
     cpu.device = cpu.gpu_layers = cpu.kernels = 0;
     cpu.profile = NULL;
     cpu.embedding = RV_EMBEDDING_AUTO;
+    cpu.log = NULL;                                      /* what there is to warn of was said for the GPU */
     give_back(m);
     close_backend(m);
     m->rung = (rv_rung){ 0 };
@@ -247,6 +248,7 @@ static rv_status fall_to_cpu(rv_model *m, const char *model_dir, const rv_load_o
     TRY(rv_load_resolve(&m->files, &m->options, err));
     TRY(open_backend(m, err));
     m->steps = RV_STEP_CPU;
+    m->options.log = asked->log;
     rv_model_log(m, RV_LOG_WARNING, "memory: the model runs on the CPU after all, which is many times slower: %s", why.message);
     st = place_on_cpu(m, model_dir, &cpu, err);
 done:
@@ -332,6 +334,7 @@ rv_status rv_model_load(const char *model_dir, const rv_load_options *options, r
     if (is_memory(st) && m->options.backend == RV_BACKEND_CUDA && asked.backend == RV_BACKEND_AUTO && asked.on_oom != RV_OOM_FAIL && !asked.profile)
         st = fall_to_cpu(m, model_dir, &asked, err);
     if (st) goto done;
+    rv_load_warn_of_idle(&m->files, &m->options);
     m->options.profile = NULL;                           /* the caller's                         */
     sum_times(m, start);
     rv_model_log(m, RV_LOG_INFO, "model loaded: %.1f MB mapped, %.1f MB taken, padding tiles computed %s",

@@ -61,6 +61,8 @@ void *rv_model_warm(rv_model *m);
 /* Fills AUTO fields: backend, compute, weights format; RV_ERR_UNSUPPORTED for what this build lacks, RV_ERR_ARGUMENT for
  * module names that cannot be.  files NULL: of a usual model in 16 bit. */
 rv_status rv_load_resolve(const rv_files *files, rv_load_options *options, rv_error *err);
+/* Warns of module lists and the like that change nothing, once the weights' format is settled (by size, or by the ladder). */
+void      rv_load_warn_of_idle(const rv_files *files, const rv_load_options *options);
 /* How the weights of resolved options are placed. *modules is filled for it, and points into the options. */
 rv_placing rv_load_placing(const rv_files *files, const rv_load_options *options, rv_modules *modules);
 /* Opens the backend that resolved options name; `plans`: one that only knows sizes, and takes nothing of a GPU. */

@@ -325,6 +325,29 @@ static rv_status resolve_weights(const rv_files *f, rv_load_options *o, rv_error
     return RV_OK;
 }
 
+static rv_status count_4bit(void *user, const rv_tensor_want *want, rv_error *err) {
+    sizing *s = user;
+    (void)err;
+    s->bytes += rv_modules_linear(want->name) && rv_modules_format_of(s->modules, want, s->format) >= RV_FORMAT_NF4;
+    return RV_OK;
+}
+
+void rv_load_warn_of_idle(const rv_files *f, const rv_load_options *o) {
+    const struct { const char *name; bool given; } lists[] = { { "modules hf-literal", o->modules != RV_MODULES_INTENDED }, { "skip list", o->skip && *o->skip },
+                                                               { "keep list", o->keep && *o->keep }, { "nf4_single", o->nf4_single != 0 } };
+    const char *why = rv_files_quantised(f) ? "the folder's weights are quantised already" : !quantised(o) ? "the weights are 16 bit" : NULL;
+    const rv_modules modules = { o->modules, o->skip, o->keep };
+    sizing four = { &modules, formats[o->weights], true, 0 };
+    char line[120];
+    if (!why && o->nf4_single) rv_weights_each(&f->config, count_4bit, &four, NULL);
+    for (int i = 0; i < 4 && o->log; i++) {
+        const char *of = why ? why : i == 3 && !four.bytes ? "no weights become 4 bit" : NULL;
+        if (!of || !lists[i].given) continue;
+        snprintf(line, sizeof line, "%s: changes nothing: %s", lists[i].name, of);
+        o->log(o->log_user, RV_LOG_WARNING, line);
+    }
+}
+
 static rv_status resolve(const rv_files *files, rv_load_options *o, bool plans, rv_error *err) {
     const rv_dtype stored = files ? files->config.dtype : RV_BF16;
     rv_status st = check_options(o, err);
@@ -526,6 +549,7 @@ rv_status rv_memory_plan(const char *model_dir, const rv_load_options *load, con
     plan.available = rv_load_available(&p.load);
     TRY(rv_load_backend(&p.load, true, &p.be, err));     /* a plan needs no pool; sizes do not depend on it */
     TRY(measure(&p, session ? &so : NULL, &plan, err));
+    rv_load_warn_of_idle(&files, &p.load);
     plan.fits = plan.total <= plan.available;
     plan.weights_format = p.load.weights;
     plan.compute = p.load.compute;

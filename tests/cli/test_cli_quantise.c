@@ -71,6 +71,52 @@ static void wrong_options_are_refused(void **state) {
     refuses(3, "cannot make the folder: No such file", "quantise", "-m", MODEL, "-o", "/no/such/place/x", "--weights", "int8");
 }
 
+/* ---- what is said about options that change nothing ---- */
+
+static int times(const char *text, const char *part) {
+    int n = 0;
+    for (const char *at = text; (at = strstr(at, part)); at += strlen(part)) n++;
+    return n;
+}
+
+/* Each of `parts` (up to a NULL) once, and no other warning. */
+static void expect_warnings(const char *const *parts, const char *const *args) {
+    outcome o = run_with(NULL, args);
+    int n = 0;
+    if (o.code) fail_msg("exit code %d: %s", o.code, o.err);
+    for (; parts[n]; n++)
+        if (times(o.err, parts[n]) != 1) fail_msg("\"%s\" is not there once:\n%s", parts[n], o.err);
+    if (times(o.err, "warning: ") != n) fail_msg("expected %d warnings:\n%s", n, o.err);
+    outcome_free(&o);
+}
+
+#define RUN(dir, ...) ARGS("run", "--backend", "cpu", "-m", dir, "--raw", "GST", "-n", "2", "--cache", "off", __VA_ARGS__)
+
+static void a_warning_about_a_list_is_said_once(void **state) {
+    (void)state;
+    expect_warnings(ARGS("skip list: \"a\" matches no linear layer", "skip list: \"b\" matches no linear layer"), RUN(MODEL, "--weights", "int8", "--skip", "a,b,"));
+    expect_warnings(ARGS("keep list: \"a\" matches no text layer"), RUN(MODEL, "--weights", "nf4", "--keep", "a=int8"));
+    expect_warnings(ARGS("skip list: \"a\" matches no linear layer"), ARGS("plan", "--backend", "cpu", "-m", MODEL, "--weights", "int8", "--skip", "a"));
+}
+
+static void options_that_change_nothing_are_said_once(void **state) {
+    (void)state;
+    const char *dir = fresh("idle");
+    expect_warnings(ARGS("keep list: changes nothing: the weights are 16 bit"), RUN(MODEL, "--weights", "16bit", "--keep", "lm_head=int8"));
+    expect_warnings(ARGS("keep list: changes nothing: the weights are 16 bit"), RUN(MODEL, "--keep", "lm_head=int8"));
+    expect_warnings(ARGS("skip list: changes nothing", "nf4_single: changes nothing"), RUN(MODEL, "--skip", "lm_head", "--nf4-single"));
+    expect_warnings(ARGS("modules hf-literal: changes nothing"), RUN(MODEL, "--weights", "16bit", "--modules", "hf-literal"));
+    expect_warnings(ARGS("nf4_single: changes nothing: no weights become 4 bit"), RUN(MODEL, "--weights", "int8", "--nf4-single"));
+    expect_warnings(ARGS("nf4_single: changes nothing: no weights become 4 bit"), ARGS("plan", "--backend", "cpu", "-m", MODEL, "--weights", "int8", "--nf4-single"));
+    expect_warnings(ARGS(NULL), RUN(MODEL, "--weights", "int8", "--keep", "mlp.down_proj=nf4", "--nf4-single"));
+    expect_warnings(ARGS(NULL), RUN(MODEL, "--weights", "nf4", "--nf4-single", "--modules", "hf-literal", "--keep", "lm_head=int8"));
+    prints("", "quantise", "-m", MODEL, "-o", dir, "--weights", "nf4");
+    expect_warnings(ARGS("keep list: changes nothing: the folder's weights are quantised already", "modules hf-literal: changes nothing", "nf4_single: changes nothing"),
+                    RUN(dir, "--keep", "lm_head=int8", "--modules", "hf-literal", "--nf4-single"));
+    expect_warnings(ARGS("skip list: changes nothing: the folder's weights are quantised already"), RUN(dir, "--weights", "nf4", "--skip", "lm_head"));
+    expect_warnings(ARGS(NULL), RUN(dir, "--weights", "nf4"));
+}
+
 /* ---- the cache of `run` ---- */
 
 #define READ(...) "run", "--backend", "cpu", "-m", MODEL, "--raw", "GST", "-n", "3", "-v", __VA_ARGS__
@@ -114,6 +160,8 @@ int main(void) {
         cmocka_unit_test(quantised_folders_are_models),
         cmocka_unit_test(options_choose_what_is_written),
         cmocka_unit_test(wrong_options_are_refused),
+        cmocka_unit_test(a_warning_about_a_list_is_said_once),
+        cmocka_unit_test(options_that_change_nothing_are_said_once),
         cmocka_unit_test(quantised_weights_are_kept_where_the_user_keeps_caches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
