@@ -120,8 +120,8 @@ static int inspect_model(const inspect_options *o, json_t **root) {
     if (!o->check) return EXIT_OK;
     bad_list bad = { .json = json_array(), .print = !o->json };
     rv_status st = rv_check_weights(o->load.model, on_bad_tensor, &bad, &err);
-    if (o->json) json_object_set_new(*root, "bad_tensors", bad.json);
-    else json_decref(bad.json);
+    if (o->json && (st == RV_OK || bad.count)) json_object_set_new(*root, "bad_tensors", bad.json);
+    else json_decref(bad.json);                          /* an empty list says that all is well  */
     if (interrupted()) st = fail(&err, RV_ERR_CANCELLED, "interrupted");
     if (st) return report(NAME, &err);
     if (!o->json) printf("\n  every weight is a finite number\n");

@@ -47,8 +47,9 @@ int inspect_outliers(const inspect_options *o, const char *const *images, size_t
                        .max_tokens = (uint32_t)o->max_tokens };
     if (o->json) t.json = json_array();
     if (st == RV_OK) st = rv_count_outliers(model, &ask, (float)t.threshold, o->json ? add_one : print_one, &t, &err);
-    if (o->json) json_object_set_new(root, "outliers", json_pack("{s:f, s:o}", "threshold", t.threshold, "modules", t.json));
-    else if (st == RV_OK) printf("  %u of %u inputs have any\n\n", t.with, t.modules);
+    if (st) json_decref(t.json);                         /* none were counted: no list, which would say that there are none */
+    else if (o->json) json_object_set_new(root, "outliers", json_pack("{s:f, s:o}", "threshold", t.threshold, "modules", t.json));
+    else printf("  %u of %u inputs have any\n\n", t.with, t.modules);
     rv_model_free(model);
     conversation_free(&talk);
     return st ? report(NAME, &err) : EXIT_OK;

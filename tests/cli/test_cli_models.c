@@ -200,6 +200,21 @@ static void unsupported_weights_and_devices_are_refused(void **state) {
 #endif
 }
 
+/* What could not be found out is left out, not empty. */
+static void json_of_an_inspection_that_failed_has_no_empty_lists(void **state) {
+    (void)state;
+    static const struct { int code; const char *absent, *args[12]; } rows[] = {
+        { 7, "\"outliers\"", { "inspect", MODEL, "--outliers", "-p", "GST", "--memory-limit", "1M", "--backend", "cpu", "--json" } },
+        { 3, "\"outliers\"", { "inspect", MODEL, "--outliers", "-i", "/no/such.png", "--json" } } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        outcome o = run_with(NULL, rows[i].args);
+        assert_int_equal(o.code, rows[i].code);
+        if (strstr(o.out, rows[i].absent) || !strstr(o.out, "\"facts\"")) fail_msg("%s", o.out);
+        outcome_free(&o);
+    }
+    prints("\"outliers\": \\{[^}]*\"modules\": \\[\n *\\{", "inspect", MODEL, "--outliers", "-p", "GST", "-n", "2", "--backend", "cpu", "--json");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(missing_model_folder_is_an_error),
@@ -219,6 +234,7 @@ int main(void) {
         cmocka_unit_test(inspect_tells_parts_and_prompt_form),
         cmocka_unit_test(plan_says_whether_it_fits),
         cmocka_unit_test(unsupported_weights_and_devices_are_refused),
+        cmocka_unit_test(json_of_an_inspection_that_failed_has_no_empty_lists),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
