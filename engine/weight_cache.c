@@ -186,7 +186,7 @@ static void seen(void *user, uint64_t piece, const void *data, uint64_t bytes) {
 }
 
 bool rv_weight_cache_read(rv_weight_cache *c, bool *pads_are_equal) {
-    c->fd = open(c->path, O_RDONLY | O_CLOEXEC);
+    c->fd = open(c->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);                /* a FIFO must not hang us   */
     if (c->fd < 0) {
         if (errno != ENOENT)
             rv_model_log(c->m, RV_LOG_WARNING, "weights cache %s: cannot be read: %s: the weights are made again", c->path, strerror(errno));

@@ -268,6 +268,8 @@ static void what_is_no_file_is_said_and_loading_goes_on(void **state) {
     expect_said("cannot be read");
     expect_said("not written: cannot be renamed");
     rmdir(path);
+    assert_int_equal(mkfifo(path, 0644), 0);             /* nobody will ever write to it         */
+    expect_made_again("cannot be read", memory, bytes);
     free(memory);
 }
 
