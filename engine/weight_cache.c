@@ -292,6 +292,10 @@ static void remove_leftovers(const char *path) {
 
 static void *run_writer(void *user) {
     rv_weight_cache *c = user;
+    sigset_t too_large;                                  /* a limit on file sizes is EFBIG, not the program's end */
+    sigemptyset(&too_large);
+    sigaddset(&too_large, SIGXFSZ);
+    pthread_sigmask(SIG_BLOCK, &too_large, NULL);
     rv_string temporary = { 0 };
     const char *why = NULL;
     rv_string_addf(&temporary, "%s" TEMPORARY "%ld", c->path, (long)getpid());

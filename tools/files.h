@@ -30,7 +30,7 @@ bool is_folder(const char *path);
 /* An error of the program's own, in the library's form. */
 rv_status fail(rv_error *err, rv_status code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* Ctrl-C and SIGTERM set a flag (the second one kills); SIGPIPE becomes a write error. */
+/* Ctrl-C and SIGTERM set a flag (the second one kills); SIGPIPE and SIGXFSZ (`ulimit -f`) become write errors. */
 void signals_prepare(void);
 /* In a worker process: SIGUSR1 instead, which the process that the user sees sends on. */
 void signals_worker(void);

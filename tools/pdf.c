@@ -45,6 +45,7 @@ static void run_child(const int in[2], const int out[2], const int err[2], uint3
     limit(RLIMIT_CPU, seconds);
     limit(RLIMIT_FSIZE, 0);
     limit(RLIMIT_CORE, 0);
+    signal(SIGXFSZ, SIG_DFL);                            /* ignored by this program: see files.h */
     setpgid(0, 0);
     execvpe("pdftoppm", argv, environment);
     _exit(127);

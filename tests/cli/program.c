@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -144,6 +145,8 @@ static void become(const setting *how, const char *const *args, const char *in, 
     }
     signal(SIGPIPE, SIG_DFL);
     signal(SIGINT, SIG_DFL);
+    signal(SIGXFSZ, SIG_DFL);
+    if (how->file_limit) setrlimit(RLIMIT_FSIZE, &(struct rlimit){ (rlim_t)how->file_limit, (rlim_t)how->file_limit });
     execv(RV_TEST_PROGRAM, (char *const *)(uintptr_t)argv);
     _exit(126);
 }

@@ -33,6 +33,7 @@ typedef struct setting {
     size_t      input_bytes;  /* 0: input ends at its NUL                                     */
     out_kind    out;
     int         interrupt;    /* send SIGINT once stdout has something                        */
+    long        file_limit;   /* bytes a file that it writes may have; 0: any                 */
 } setting;
 
 /* args ends with NULL; args[0] is the subcommand. A program that runs for minutes is killed and fails

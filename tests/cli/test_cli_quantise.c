@@ -117,6 +117,16 @@ static void options_that_change_nothing_are_said_once(void **state) {
     expect_warnings(ARGS(NULL), RUN(dir, "--weights", "nf4"));
 }
 
+static void a_limit_on_file_sizes_is_an_error_and_leaves_nothing(void **state) {
+    (void)state;
+    const char *dir = fresh("limited");
+    const setting small = { .file_limit = 4 << 20 };
+    check_refuses(__LINE__, 3, "model.safetensors: cannot write: File too large", &small, ARGS("quantise", "-m", MODEL, "-o", dir, "--weights", "int8"));
+    assert_int_equal(count_files(dir), 0);
+    check_refuses(__LINE__, 3, "model.safetensors: cannot write: File too large", &small, ARGS("synth", dir, "--shape", "tiny"));
+    assert_int_equal(count_files(dir), 0);
+}
+
 /* ---- the cache of `run` ---- */
 
 #define READ(...) "run", "--backend", "cpu", "-m", MODEL, "--raw", "GST", "-n", "3", "-v", __VA_ARGS__
@@ -155,6 +165,18 @@ static void quantised_weights_are_kept_where_the_user_keeps_caches(void **state)
     assert_int_equal(count_files(below), 0);
 }
 
+static void a_cache_that_grows_beyond_the_limit_on_files_is_a_warning_beside_the_answer(void **state) {
+    (void)state;
+    const char *dir = fresh("limited-cache");
+    const setting small = { .file_limit = 1 << 20 };
+    outcome o = run_with(&small, ARGS(READ("--weights", "int8", "--cache", dir)));
+    assert_int_equal(o.code, 0);
+    assert_true(o.out_bytes > 0);
+    if (!matches(o.err, "warning: weights cache .*not written: cannot be written: File too large")) fail_msg("stderr:\n%s", o.err);
+    assert_int_equal(count_files(dir), 0);
+    outcome_free(&o);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(quantised_folders_are_models),
@@ -162,7 +184,9 @@ int main(void) {
         cmocka_unit_test(wrong_options_are_refused),
         cmocka_unit_test(a_warning_about_a_list_is_said_once),
         cmocka_unit_test(options_that_change_nothing_are_said_once),
+        cmocka_unit_test(a_limit_on_file_sizes_is_an_error_and_leaves_nothing),
         cmocka_unit_test(quantised_weights_are_kept_where_the_user_keeps_caches),
+        cmocka_unit_test(a_cache_that_grows_beyond_the_limit_on_files_is_a_warning_beside_the_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
