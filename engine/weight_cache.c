@@ -16,7 +16,7 @@
 #include "engine/base/text.h"
 #include "engine/modules.h"
 
-enum { FILE_VERSION = 1, PAGE = 4096, MOST_CONFIG = 1 << 24 };
+enum { FILE_VERSION = 1, PAGE = 4096, MOST_CONFIG = 1 << 24, MOST_TEMPORARIES = 1000 };
 #define MAGIC "rvcache\n"
 #define TEMPORARY ".tmp-"
 
@@ -275,7 +275,7 @@ static const char *write_file(rv_weight_cache *c, int fd) {
     return good && fsync(fd) == 0 ? NULL : "cannot be written";
 }
 
-/* What processes that were killed have left behind: NAME.tmp-PID of none that lives. */
+/* What was left behind by whoever was killed while he wrote: NAME.tmp-* whose lock nobody holds. Where there are no locks it stays. */
 static void remove_leftovers(const char *path) {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     const size_t n = strlen(name), m = sizeof TEMPORARY - 1;
@@ -283,11 +283,31 @@ static void remove_leftovers(const char *path) {
     DIR *d = folder ? opendir(*folder ? folder : "/") : NULL;
     for (struct dirent *e; d && (e = readdir(d));) {
         if (strncmp(e->d_name, name, n) || strncmp(e->d_name + n, TEMPORARY, m)) continue;
-        const long pid = strtol(e->d_name + n + m, NULL, 10);
-        if (pid > 0 && pid != (long)getpid() && kill((pid_t)pid, 0) && errno == ESRCH) unlinkat(dirfd(d), e->d_name, 0);
+        const int fd = openat(dirfd(d), e->d_name, O_WRONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0) continue;
+        /* The name is looked up again with the lock held: before, another could have removed this file and a third made a new one. */
+        if (rv_file_lock(fd) == RV_LOCK_TAKEN && rv_file_is(fd, dirfd(d), e->d_name)) unlinkat(dirfd(d), e->d_name, 0);
+        close(fd);
     }
     if (d) closedir(d);
     free(folder);
+}
+
+/* A new file beside `path` of this writer's own, locked so that nobody takes it for a leftover: closed when it has its name. The number is
+ * for people: processes of two containers may have the same, and one process may write several models. -1: errno. */
+static int open_temporary(const char *path, rv_string *name) {
+    for (unsigned i = 0; i < MOST_TEMPORARIES; i++) {
+        name->bytes = 0;
+        rv_string_addf(name, "%s" TEMPORARY "%ld-%u", path, (long)getpid(), i);
+        if (name->failed) return errno = ENOMEM, -1;
+        const int fd = open(name->data, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+        if (fd < 0 && errno != EEXIST) return -1;
+        if (fd < 0) continue;
+        const rv_lock lock = rv_file_lock(fd);
+        if (lock == RV_LOCK_NONE_HERE || (lock == RV_LOCK_TAKEN && rv_file_is(fd, AT_FDCWD, name->data))) return fd;
+        close(fd);                                       /* somebody came between and removes it as a leftover */
+    }
+    return errno = EEXIST, -1;
 }
 
 static void *run_writer(void *user) {
@@ -298,17 +318,16 @@ static void *run_writer(void *user) {
     pthread_sigmask(SIG_BLOCK, &too_large, NULL);
     rv_string temporary = { 0 };
     const char *why = NULL;
-    rv_string_addf(&temporary, "%s" TEMPORARY "%ld", c->path, (long)getpid());
     remove_leftovers(c->path);
     errno = 0;
-    int fd = temporary.failed || !make_folders(c->path) ? -1 : open(temporary.data, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int fd = make_folders(c->path) ? open_temporary(c->path, &temporary) : -1;
     if (fd < 0) why = "cannot be made";
     else {
         why = write_file(c, fd);
-        if (close(fd) && !why) why = "cannot be written";
         if (!why && rename(temporary.data, c->path)) why = "cannot be renamed";
         const int reason = errno;
         if (why) unlink(temporary.data);
+        close(fd);                                       /* the lock too; its bytes were synced      */
         errno = reason;
     }
     if (why) snprintf(c->outcome, sizeof c->outcome, "%s%s%s", why, errno ? ": " : "", errno ? strerror(errno) : "");

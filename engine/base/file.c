@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -124,6 +125,16 @@ rv_status rv_file_write(const char *path, const void *data, size_t bytes, rv_err
     }
     free(temporary);
     return st;
+}
+
+rv_lock rv_file_lock(int fd) {
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) return RV_LOCK_TAKEN;
+    return errno == EWOULDBLOCK ? RV_LOCK_HELD_ELSEWHERE : RV_LOCK_NONE_HERE;
+}
+
+bool rv_file_is(int fd, int at, const char *name) {
+    struct stat mine, there;
+    return fstat(fd, &mine) == 0 && fstatat(at, name, &there, AT_SYMLINK_NOFOLLOW) == 0 && mine.st_dev == there.st_dev && mine.st_ino == there.st_ino;
 }
 
 int rv_file_exists(const char *path) {

@@ -2,7 +2,9 @@
 #include "tests/support/folder.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 
 #include "engine/model.h"
@@ -341,23 +343,90 @@ static void a_full_disk_is_a_warning_and_leaves_nothing(void **state) {
     assert_int_equal(count_files(cache_dir, name), 0);
 }
 
+/* The only file's name with another tail; which stays. */
+static void name_beside(char name[256], char path[2048], const char *tail) {
+    only_file(path);
+    snprintf(name, 256, "%s%s", strrchr(path, '/') + 1, tail);
+}
+
 static void what_a_killed_process_left_is_removed(void **state) {
     (void)state;
-    char path[2048], dead[300], own[300], name[256];
+    char path[2048], dead[256], own[256];
     uint64_t bytes;
     free(memory_of(options(), &bytes));
-    only_file(path);
-    snprintf(name, sizeof name, "%s", strrchr(path, '/') + 1);
-    snprintf(dead, sizeof dead, "%s.tmp-999999999", name);                   /* no process has this number */
-    snprintf(own, sizeof own, "%s.tmp-1", name);                             /* this one lives           */
+    name_beside(dead, path, ".tmp-999999999-0");         /* no process has this number           */
+    name_beside(own, path, ".tmp-1-0");                  /* this one lives, but nobody writes    */
     folder_write_text(cache_dir, dead, "half");
     folder_write_text(cache_dir, own, "half");
     unlink(path);
     free(memory_of(options(), &bytes));
     expect_said("written to the cache");
-    assert_int_equal(count_files(cache_dir, name), 2);
-    folder_remove(cache_dir, own);
     only_file(path);
+}
+
+/* A process of another container may have this one's number. */
+static void what_another_writes_is_left_alone_and_links_are_not_followed(void **state) {
+    (void)state;
+    char path[2048], victim[4096], name[256], tails[3][32];
+    uint64_t bytes;
+    int fd[2];
+    free(memory_of(options(), &bytes));
+    only_file(path);
+    snprintf(name, sizeof name, "%s", strrchr(path, '/') + 1);
+    for (int i = 0; i < 3; i++) snprintf(tails[i], sizeof tails[i], i ? ".tmp-%ld-%d" : ".tmp-%ld", (long)getpid(), i - 1);
+    for (int i = 0; i < 2; i++) {
+        char other[4096];
+        snprintf(other, sizeof other, "%s%s", path, tails[i]);
+        fd[i] = open(other, O_RDWR | O_CREAT | O_EXCL, 0666);
+        assert_true(fd[i] >= 0 && write(fd[i], "half", 4) == 4 && flock(fd[i], LOCK_EX | LOCK_NB) == 0);
+    }
+    folder_write_text(cache_dir, "victim", "dear");
+    snprintf(victim, sizeof victim, "%s%s", path, tails[2]);
+    assert_int_equal(symlink("victim", victim), 0);
+    assert_int_equal(unlink(path), 0);
+    free(memory_of(options(), &bytes));
+    expect_said("written to the cache");
+    assert_int_equal(count_files(cache_dir, name), 5);
+    for (int i = 0; i < 2; i++) {
+        struct stat is;
+        assert_true(fstat(fd[i], &is) == 0 && is.st_size == 4 && is.st_nlink == 1);
+        close(fd[i]);
+    }
+    snprintf(victim, sizeof victim, "%s/victim", cache_dir);
+    assert_int_equal(size_of(victim), 4);
+    free(memory_of(options(), &bytes));
+    expect_said("read from the cache");
+}
+
+static void hear_alone(void *user, rv_log_level level, const char *line) {
+    char *heard = user;
+    (void)level;
+    snprintf(heard + strlen(heard), 1024 - strlen(heard), "%s\n", line);
+}
+
+static void *load_alone(void *heard) {
+    rv_load_options o = options();
+    rv_error err;
+    rv_model *m;
+    o.log = hear_alone, o.log_user = heard, o.threads = 1;
+    if (rv_model_load(model_dir, &o, &m, &err)) snprintf(heard, 1024, "%s", err.message);
+    else rv_model_free(m);
+    return NULL;
+}
+
+static void models_of_one_folder_may_write_the_file_at_the_same_time(void **state) {
+    (void)state;
+    enum { MODELS = 4 };
+    char heard[MODELS][1024] = { "" }, path[2048];
+    pthread_t threads[MODELS];
+    for (int i = 0; i < MODELS; i++) assert_int_equal(pthread_create(&threads[i], NULL, load_alone, heard[i]), 0);
+    for (int i = 0; i < MODELS; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < MODELS; i++)
+        if (!strstr(heard[i], "to the cache") && !strstr(heard[i], "from the cache")) fail_msg("%s", heard[i]);
+    only_file(path);
+    uint64_t bytes;
+    free(memory_of(options(), &bytes));
+    expect_said("read from the cache");
 }
 
 /* ---- while somebody computes ---- */
@@ -400,6 +469,8 @@ int main(void) {
         cmocka_unit_test_setup(a_folder_that_cannot_be_made_is_a_warning, fresh),
         cmocka_unit_test_setup(a_full_disk_is_a_warning_and_leaves_nothing, fresh),
         cmocka_unit_test_setup(what_a_killed_process_left_is_removed, fresh),
+        cmocka_unit_test_setup(what_another_writes_is_left_alone_and_links_are_not_followed, fresh),
+        cmocka_unit_test_setup(models_of_one_folder_may_write_the_file_at_the_same_time, fresh),
         cmocka_unit_test_setup(answers_come_while_the_file_is_written, fresh),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
