@@ -131,6 +131,26 @@ done:
     return NULL;
 }
 
+/* ---- leftovers ---- */
+
+/* What was left behind by whoever was killed while he wrote: NAME.tmp-* whose lock nobody holds. Where there are no locks it stays. */
+static void remove_leftovers(const char *path) {
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const size_t n = strlen(name), m = sizeof TEMPORARY - 1;
+    char *folder = slash ? strndup(path, (size_t)(slash - path)) : strdup(".");
+    DIR *d = folder ? opendir(*folder ? folder : "/") : NULL;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        if (strncmp(e->d_name, name, n) || strncmp(e->d_name + n, TEMPORARY, m)) continue;
+        const int fd = openat(dirfd(d), e->d_name, O_WRONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0) continue;
+        /* The name is looked up again with the lock held: before, another could have removed this file and a third made a new one. */
+        if (rv_file_lock(fd) == RV_LOCK_TAKEN && rv_file_is(fd, dirfd(d), e->d_name)) unlinkat(dirfd(d), e->d_name, 0);
+        close(fd);
+    }
+    if (d) closedir(d);
+    free(folder);
+}
+
 /* ---- reading ---- */
 
 static bool read_at(int fd, void *to, uint64_t bytes, uint64_t at) {
@@ -201,6 +221,7 @@ bool rv_weight_cache_read(rv_weight_cache *c, bool *pads_are_equal) {
     atomic_store(&c->damaged, 0);
     const rv_fill from = { .fd = c->fd, .at = c->head.data_at, .bytes = c->head.memory_bytes, .seen = seen, .user = c };
     rv_fill_memory(c->m->be, c->m->memory, &from);
+    remove_leftovers(c->path);                           /* nobody will write here, and they are as large as the file */
     return true;
 }
 
@@ -273,24 +294,6 @@ static const char *write_file(rv_weight_cache *c, int fd) {
     errno = 0;
     const bool good = write_at(fd, c->sums, c->head.pieces * sizeof *c->sums, sizeof c->head) && write_at(fd, &c->head, sizeof c->head, 0);
     return good && fsync(fd) == 0 ? NULL : "cannot be written";
-}
-
-/* What was left behind by whoever was killed while he wrote: NAME.tmp-* whose lock nobody holds. Where there are no locks it stays. */
-static void remove_leftovers(const char *path) {
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    const size_t n = strlen(name), m = sizeof TEMPORARY - 1;
-    char *folder = slash ? strndup(path, (size_t)(slash - path)) : strdup(".");
-    DIR *d = folder ? opendir(*folder ? folder : "/") : NULL;
-    for (struct dirent *e; d && (e = readdir(d));) {
-        if (strncmp(e->d_name, name, n) || strncmp(e->d_name + n, TEMPORARY, m)) continue;
-        const int fd = openat(dirfd(d), e->d_name, O_WRONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0) continue;
-        /* The name is looked up again with the lock held: before, another could have removed this file and a third made a new one. */
-        if (rv_file_lock(fd) == RV_LOCK_TAKEN && rv_file_is(fd, dirfd(d), e->d_name)) unlinkat(dirfd(d), e->d_name, 0);
-        close(fd);
-    }
-    if (d) closedir(d);
-    free(folder);
 }
 
 /* A new file beside `path` of this writer's own, locked so that nobody takes it for a leftover: closed when it has its name. The number is

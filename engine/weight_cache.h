@@ -7,7 +7,7 @@
  *
  * The file: a header of rv_cache_head's fields and a checksum a piece, up to a multiple of 4096 bytes; then the memory.
  * It is written beside its place as NAME.tmp-PID-N, locked (flock) for as long, and renamed: of several writers the last one's file stays, and
- * what a killed one left is what nobody has locked.
+ * what a killed one left is what nobody has locked: whoever reads or writes the file removes it.
  * Its name: the model folder's name, the format, and a hash of the folder's full path and all that is asked for.
  */
 #ifndef RV_ENGINE_WEIGHT_CACHE_H

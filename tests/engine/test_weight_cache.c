@@ -358,6 +358,11 @@ static void what_a_killed_process_left_is_removed(void **state) {
     name_beside(own, path, ".tmp-1-0");                  /* this one lives, but nobody writes    */
     folder_write_text(cache_dir, dead, "half");
     folder_write_text(cache_dir, own, "half");
+    free(memory_of(options(), &bytes));
+    expect_said("read from the cache");
+    only_file(path);
+    folder_write_text(cache_dir, dead, "half");
+    folder_write_text(cache_dir, own, "half");
     unlink(path);
     free(memory_of(options(), &bytes));
     expect_said("written to the cache");
