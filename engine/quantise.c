@@ -12,7 +12,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
+#include <string.h>
 
 #include "engine/abi.h"
 #include "loader/bnb.h"
@@ -248,23 +248,24 @@ static rv_status check_options(job *j, rv_error *err) {
 static rv_status write_folder(job *j, const char *model_dir, const char *out_dir, rv_error *err) {
     const rv_shard_work work = { .units = units_of, .run = run, .user = j, .memory_bytes = memory_of(j), .threads = j->options.threads,
                                  .progress = j->options.progress, .progress_user = j->options.progress_user };
-    rv_string copied = { 0 };
-    bool made = false;
-    rv_status st = rv_folder_take(out_dir, &made, err);
-    if (st) return st;
+    rv_string others = { 0 };
+    rv_folder folder;
+    rv_status st = rv_quantise_list_files(model_dir, &others, err);
+    if (!st) st = rv_folder_take(out_dir, &folder, err);
+    if (st) return rv_string_free(&others), st;
+    rv_shards_name(&j->out, &folder);
+    rv_folder_add(&folder, "config.json");
+    for (size_t at = 0; at < others.bytes; at += strlen(others.data + at) + 1) rv_folder_add(&folder, others.data + at);
     TRY(rv_folder_check_room(out_dir, j->out.file_bytes, err));
     TRY(rv_checkpoint_recheck(j->files.checkpoint, err));
-    TRY(rv_shards_write(&j->out, out_dir, &work, err));
-    TRY(rv_quantise_copy_files(model_dir, out_dir, &copied, err));
-    TRY(rv_quantise_write_config(model_dir, out_dir, &j->files.config, &j->modules, j->format, !j->options.nf4_single, &copied, err));
-    TRY(rv_shards_publish(&j->out, out_dir, err));
+    TRY(rv_folder_begin(&folder, err));
+    TRY(rv_quantise_write_config(model_dir, &folder, &j->files.config, &j->modules, j->format, !j->options.nf4_single, err));
+    TRY(rv_quantise_copy_files(model_dir, &folder, &others, err));
+    TRY(rv_shards_write(&j->out, &folder, &work, err));
+    TRY(rv_folder_publish(&folder, err));
 done:
-    if (st) {
-        rv_shards_remove(&j->out, out_dir);
-        rv_quantise_remove_files(out_dir, &copied);
-        if (made) rmdir(out_dir);
-    }
-    rv_string_free(&copied);
+    rv_folder_leave(&folder, st);
+    rv_string_free(&others);
     return st;
 }
 

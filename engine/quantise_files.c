@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "engine/base/file.h"
 #include "engine/base/json_tree.h"
@@ -25,49 +24,44 @@ static bool stays_behind(const char *name) {
     return name[0] == '.' || !strcmp(name, "config.json");
 }
 
-static rv_status write_one(const char *out_dir, const char *name, const void *data, size_t bytes, rv_string *copied, rv_error *err) {
-    char *to = rv_path_join(out_dir, name);
-    rv_status st = RV_OK;
-    rv_string_add(copied, name, strlen(name) + 1);
-    if (!to || copied->failed) TRY(rv_fail_memory(err, "quantise"));
-    TRY(rv_file_write(to, data, bytes, err));
-done:
-    free(to);
-    return st;
-}
-
-static rv_status copy_one(const char *model_dir, const char *out_dir, const char *name, rv_string *copied, rv_error *err) {
+static rv_status copy_one(const char *model_dir, const rv_folder *out, const char *name, rv_error *err) {
     char *from = rv_path_join(model_dir, name), *data = NULL;
     size_t bytes = 0;
     rv_status st = RV_OK;
     if (!from) TRY(rv_fail_memory(err, "quantise"));
-    if (!rv_file_exists(from)) goto done;                /* a folder, or nothing that can be read */
     TRY(rv_file_read(from, MOST_BYTES, &data, &bytes, err));
-    TRY(write_one(out_dir, name, data, bytes, copied, err));
+    TRY(rv_folder_write(out, name, data, bytes, err));
 done:
     free(from);
     free(data);
     return st;
 }
 
-rv_status rv_quantise_copy_files(const char *model_dir, const char *out_dir, rv_string *copied, rv_error *err) {
+rv_status rv_quantise_copy_files(const char *model_dir, const rv_folder *out, const rv_string *names, rv_error *err) {
+    rv_status st = RV_OK;
+    for (size_t at = 0; at < names->bytes; at += strlen(names->data + at) + 1) TRY(copy_one(model_dir, out, names->data + at, err));
+done:
+    return st;
+}
+
+static rv_status list_one(const char *model_dir, const char *name, rv_string *names, rv_error *err) {
+    char *path = rv_path_join(model_dir, name);
+    if (!path) return rv_fail_memory(err, "quantise");
+    if (rv_file_exists(path)) rv_string_add(names, name, strlen(name) + 1);  /* else a folder, or nothing that can be read */
+    free(path);
+    return names->failed ? rv_fail_memory(err, "quantise") : RV_OK;
+}
+
+rv_status rv_quantise_list_files(const char *model_dir, rv_string *names, rv_error *err) {
     struct stat info;
     if (stat(model_dir, &info) || !S_ISDIR(info.st_mode)) return RV_OK;
     DIR *d = opendir(model_dir);
     if (!d) return rv_fail(err, RV_ERR_IO, "%s: cannot open the folder", model_dir);
     rv_status st = RV_OK;
     for (struct dirent *e; st == RV_OK && (e = readdir(d));)
-        if (!stays_behind(e->d_name)) st = copy_one(model_dir, out_dir, e->d_name, copied, err);
+        if (!stays_behind(e->d_name)) st = list_one(model_dir, e->d_name, names, err);
     closedir(d);
     return st;
-}
-
-void rv_quantise_remove_files(const char *out_dir, const rv_string *copied) {
-    for (size_t at = 0; at < copied->bytes; at += strlen(copied->data + at) + 1) {
-        char *path = rv_path_join(out_dir, copied->data + at);
-        if (path) unlink(path);
-        free(path);
-    }
 }
 
 /* ---- config.json ---- */
@@ -92,7 +86,7 @@ static void list_add(skipping *s, const char *name) { s->failed |= json_array_ap
 
 /* Names under which transformers 4 (a leaf, a whole name, or followed by a dot) and 5 (at the start or at the end) leave the module out,
  * in both generations of names, and no other module. */
-static rv_status list_one(void *user, const rv_tensor_want *want, rv_error *err) {
+static rv_status skip_one(void *user, const rv_tensor_want *want, rv_error *err) {
     skipping *s = user;
     char name[RV_MODULE_BYTES];
     (void)err;
@@ -114,7 +108,7 @@ static json_t *skip_list(const rv_config *config, const rv_modules *modules, rv_
         list_add(&s, "vision_model");
         list_add(&s, "model.vision_model");
     }
-    rv_weights_each(config, list_one, &s, NULL);
+    rv_weights_each(config, skip_one, &s, NULL);
     if (!s.failed) return s.list;
     json_decref(s.list);
     return NULL;
@@ -130,8 +124,8 @@ static json_t *quantization_config(const rv_config *config, const rv_modules *mo
                      "load_in_4bit", four, "load_in_8bit", !four, "quant_method", "bitsandbytes");
 }
 
-rv_status rv_quantise_write_config(const char *model_dir, const char *out_dir, const rv_config *config, const rv_modules *modules, rv_format format,
-                                   bool nested, rv_string *copied, rv_error *err) {
+rv_status rv_quantise_write_config(const char *model_dir, const rv_folder *out, const rv_config *config, const rv_modules *modules, rv_format format,
+                                   bool nested, rv_error *err) {
     char *path = rv_path_join(model_dir, "config.json"), *data = NULL, *text = NULL;
     size_t bytes = 0;
     json_t *root = NULL;
@@ -146,7 +140,7 @@ rv_status rv_quantise_write_config(const char *model_dir, const char *out_dir, c
     if (json_object_set_new(root, "quantization_config", quantization_config(config, modules, format, nested)) ||
         !(text = rv_json_dump(root, JSON_INDENT(2))))
         TRY(rv_fail_memory(err, "config.json"));
-    TRY(write_one(out_dir, "config.json", text, strlen(text), copied, err));
+    TRY(rv_folder_write(out, "config.json", text, strlen(text), err));
 done:
     json_decref(root);
     free(path);

@@ -339,9 +339,10 @@ typedef struct rv_synth_info {
 /* Writes a model folder with random weights: real names, shapes and sizes, values under which
  * activations stay sane in every 16-bit type, a tokenizer of random words.  For benchmarks and tests
  * without the published weights; what such a model answers means nothing.
- * out_dir: made if missing, and must be empty (files of an interrupted run, *.partial, are
- * replaced); NULL: nothing is written, *out is filled.  The folder is whole or, after an error,
- * empty.  Files are not synced to the disk.  Memory: 4 MiB a thread (8 for f32), and for the
+ * out_dir: made if missing, and must be empty; what an interrupted run left there (rvengine.partial
+ * lists it) is deleted; RV_ERR_IO while another process writes there.  NULL: nothing is written, *out is
+ * filled.  The folder is whole or, after an error, empty.  Files are not synced to the disk.  A limit on
+ * their size (RLIMIT_FSIZE) is RV_ERR_IO: the calling thread holds SIGXFSZ back meanwhile.  Memory: 4 MiB a thread (8 for f32), and for the
  * tokenizer some 150 bytes a token.  Starts threads, which end before it returns.
  * RV_ERR_CANCELLED when progress said stop.  */
 RV_API rv_status rv_synthesise(const char *out_dir, const rv_synth_options *options,
@@ -371,9 +372,10 @@ typedef struct rv_quantise_info {
 
 /* Writes the model again with its linear layers' weights as bitsandbytes' int8 or NF4: a Hugging Face folder that
  * transformers with bitsandbytes loads, and rvengine.  Tensor names, other weights and other files are the source's
- * (subfolders and files of weights in other forms are left out).  out_dir: made if missing, and must be empty (*.partial of
- * an interrupted run are replaced); NULL: nothing is written, *out is filled.  The folder is whole or,
- * after an error, empty.  Memory: 1 MiB a thread and some MB of scales a weight being worked on.  Starts threads, which end before
+ * (subfolders and files of weights in other forms are left out).  out_dir: made if missing, and must be empty; what an
+ * interrupted run left there (rvengine.partial lists it) is deleted; RV_ERR_IO while another process writes there.  NULL: nothing
+ * is written, *out is filled.  The folder is whole or, after an error, empty.  Files are not synced to the disk.  A limit on their
+ * size (RLIMIT_FSIZE) is RV_ERR_IO: the calling thread holds SIGXFSZ back meanwhile.  Memory: 1 MiB a thread and some MB of scales a weight being worked on.  Starts threads, which end before
  * it returns.  RV_ERR_CANCELLED when progress said stop. */
 RV_API rv_status rv_quantise(const char *model_dir, const char *out_dir, const rv_quantise_options *options,
                              rv_quantise_info *out, rv_error *err);      /* [any] `out` may be NULL */

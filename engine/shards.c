@@ -1,7 +1,6 @@
 /* shards.c - see shards.h. */
 #include "engine/shards.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -10,16 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
-
-#include "engine/base/file.h"
-#include "engine/base/text.h"
 
 enum { MOST_THREADS = 64, MOST_SHARDS = 99999 };
 #define INDEX_NAME "model.safetensors.index.json"
-#define PARTIAL ".partial"
 
 /* ---- the plan ---- */
 
@@ -154,14 +147,10 @@ static bool write_at(int fd, const char *data, uint64_t bytes, uint64_t at) {
     return true;
 }
 
-static rv_status fail_write(const rv_shards *s, const char *name, rv_error *err) {
-    return rv_fail(err, RV_ERR_IO, "%s/%s: cannot write: %s", s->dir, name, strerror(errno));
-}
-
 rv_status rv_shards_put(rv_shards *s, size_t i, uint64_t at, const void *data, uint64_t bytes, rv_error *err) {
     const rv_shard_tensor *t = &s->tensors[i];
     const rv_shard *f = &s->files[t->file];
-    if (!write_at(s->fd[t->file - s->first_open], data, bytes, f->header.bytes + t->at + at)) return fail_write(s, f->name, err);
+    if (!write_at(s->fd[t->file - s->first_open], data, bytes, f->header.bytes + t->at + at)) return rv_folder_fail(s->folder, f->name, err);
     atomic_fetch_add(&s->done, bytes);
     return RV_OK;
 }
@@ -237,27 +226,16 @@ done:
     return st;
 }
 
-static char *path_of(const char *dir, const char *name, const char *end) {
-    rv_string s = { 0 };
-    rv_string_addf(&s, "%s/%s%s", dir, name, end);
-    if (!s.failed) return s.data;
-    rv_string_free(&s);
-    return NULL;
-}
-
 /* Opens a file, takes its room on the disk and writes its header; -1 and an error when that failed. */
 static int shard_open(const rv_shards *s, const rv_shard *file, rv_error *err) {
-    char *path = path_of(s->dir, file->name, PARTIAL);
-    if (!path) return rv_fail_memory(err, "model files"), -1;
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    free(path);
-    bool good = fd >= 0;
+    int fd = rv_folder_open(s->folder, file->name, err);
+    if (fd < 0) return fd;
+    bool good = true;
     /* Some file systems have no fallocate: then writing finds out whether there is room. */
     const off_t bytes = (off_t)(file->header.bytes + file->bytes);
-    if (good && (s->sparse ? ftruncate(fd, bytes) : fallocate(fd, 0, 0, bytes)) && (s->sparse || errno == ENOSPC || errno == EFBIG)) good = false;
+    if ((s->sparse ? ftruncate(fd, bytes) : fallocate(fd, 0, 0, bytes)) && (s->sparse || errno == ENOSPC || errno == EFBIG)) good = false;
     if (good) good = write_at(fd, file->header.data, file->header.bytes, 0);
-    if (!good) fail_write(s, file->name, err);
-    if (!good && fd >= 0) close(fd), fd = -1;
+    if (!good) rv_folder_fail(s->folder, file->name, err), close(fd), fd = -1;
     return fd;
 }
 
@@ -275,92 +253,40 @@ static rv_status write_some(writing *w, size_t files, rv_error *err) {
         }
     if (opened == files) run(w);
     for (size_t k = 0; k < opened; k++)
-        if (close(s->fd[k])) fail_write(s, s->files[s->first_open + k].name, &why), give_up(w, &why);
+        if (close(s->fd[k])) rv_folder_fail(s->folder, s->files[s->first_open + k].name, &why), give_up(w, &why);
     if (w->st && err) *err = w->err;
     return w->st;
 }
 
-rv_status rv_shards_write(rv_shards *s, const char *dir, const rv_shard_work *job, rv_error *err) {
+static rv_status write_index(const rv_shards *s, rv_error *err) {
+    rv_string index = { 0 };
+    rv_string_addf(&index, "{\n  \"metadata\": {\"total_size\": %" PRIu64 "},\n  \"weight_map\": {", s->bytes);
+    for (size_t i = 0; i < s->n; i++)
+        rv_string_addf(&index, "%s\n    \"%s\": \"%s\"", i ? "," : "", s->tensors[i].name, s->files[s->tensors[i].file].name);
+    rv_string_addz(&index, "\n  }\n}\n");
+    rv_status st = index.failed ? rv_fail_memory(err, "shard index") : rv_folder_write(s->folder, INDEX_NAME, index.data, index.bytes, err);
+    rv_string_free(&index);
+    return st;
+}
+
+void rv_shards_name(const rv_shards *s, rv_folder *folder) {
+    if (s->n_files != 1) rv_folder_add(folder, INDEX_NAME);
+    for (size_t k = 0; k < s->n_files; k++) rv_folder_add(folder, s->files[k].name);
+}
+
+rv_status rv_shards_write(rv_shards *s, const rv_folder *folder, const rv_shard_work *job, rv_error *err) {
     writing w = { .s = s, .work = job };
     rv_status st = RV_OK;
-    s->dir = dir;
+    s->folder = folder;
     atomic_store(&s->done, 0);
     pthread_mutex_init(&w.lock, NULL);
     for (s->first_open = 0; s->first_open < s->n_files; s->first_open += RV_SHARDS_AT_ONCE) {
         size_t left = s->n_files - s->first_open;
         TRY(write_some(&w, left < RV_SHARDS_AT_ONCE ? left : RV_SHARDS_AT_ONCE, err));
     }
+    if (s->n_files != 1) TRY(write_index(s, err));
 done:
     pthread_mutex_destroy(&w.lock);
     free(w.units);
-    if (st) rv_shards_remove(s, dir);
     return st;
-}
-
-/* ---- names ---- */
-
-static rv_status shard_rename(const char *dir, const char *name, rv_error *err) {
-    char *from = path_of(dir, name, PARTIAL), *to = path_of(dir, name, "");
-    rv_status st = RV_OK;
-    if (!from || !to) TRY(rv_fail_memory(err, "model files"));
-    if (rename(from, to)) TRY(rv_fail(err, RV_ERR_IO, "%s: cannot rename: %s", from, strerror(errno)));
-done:
-    free(from);
-    free(to);
-    return st;
-}
-
-rv_status rv_shards_publish(const rv_shards *s, const char *dir, rv_error *err) {
-    rv_string index = { 0 };
-    char *path = path_of(dir, INDEX_NAME, "");
-    rv_status st = RV_OK;
-    if (!path) TRY(rv_fail_memory(err, "shard index"));
-    for (size_t k = 0; k < s->n_files; k++) TRY(shard_rename(dir, s->files[k].name, err));
-    if (s->n_files == 1) goto done;
-    rv_string_addf(&index, "{\n  \"metadata\": {\"total_size\": %" PRIu64 "},\n  \"weight_map\": {", s->bytes);
-    for (size_t i = 0; i < s->n; i++)
-        rv_string_addf(&index, "%s\n    \"%s\": \"%s\"", i ? "," : "", s->tensors[i].name, s->files[s->tensors[i].file].name);
-    rv_string_addz(&index, "\n  }\n}\n");
-    if (index.failed) TRY(rv_fail_memory(err, "shard index"));
-    TRY(rv_file_write(path, index.data, index.bytes, err));
-done:
-    if (st) rv_shards_remove(s, dir);
-    rv_string_free(&index);
-    free(path);
-    return st;
-}
-
-void rv_shards_remove(const rv_shards *s, const char *dir) {
-    static const char *const ends[] = { PARTIAL, "" };
-    for (size_t k = 0; k < s->n_files; k++)
-        for (size_t e = 0; e < 2; e++) {
-            char *path = path_of(dir, s->files[k].name, ends[e]);
-            if (path) unlink(path);
-            free(path);
-        }
-}
-
-/* ---- the folder ---- */
-
-rv_status rv_folder_take(const char *dir, bool *made, rv_error *err) {
-    *made = mkdir(dir, 0777) == 0;
-    if (*made) return RV_OK;
-    if (errno != EEXIST) return rv_fail(err, RV_ERR_IO, "%s: cannot make the folder: %s", dir, strerror(errno));
-    DIR *d = opendir(dir);
-    if (!d) return rv_fail(err, RV_ERR_IO, "%s: cannot open the folder: %s", dir, strerror(errno));
-    rv_status st = RV_OK;
-    for (struct dirent *e; st == RV_OK && (e = readdir(d));) {
-        size_t n = strlen(e->d_name), m = sizeof PARTIAL - 1;
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || (n > m && !strcmp(e->d_name + n - m, PARTIAL))) continue;
-        st = rv_fail(err, RV_ERR_IO, "%s: is not empty, it holds %s: give a new folder, or empty this one", dir, e->d_name);
-    }
-    closedir(d);
-    return st;
-}
-
-rv_status rv_folder_check_room(const char *dir, uint64_t bytes, rv_error *err) {
-    struct statvfs fs;
-    if (statvfs(dir, &fs) || fs.f_frsize == 0 || bytes / fs.f_frsize < fs.f_bavail) return RV_OK;
-    return rv_fail(err, RV_ERR_IO, "%s: the model needs %s, the disk has %s free", dir, rv_size_in_words(bytes).text,
-                   rv_size_in_words((uint64_t)fs.f_bavail * fs.f_frsize).text);
 }

@@ -8,8 +8,7 @@
 #define RV_ENGINE_SHARDS_H
 #include <stdatomic.h>
 
-#include "engine/base/text.h"
-#include "engine/base/status.h"
+#include "engine/folder.h"
 
 enum { RV_SHARD_DIMS = 4, RV_SHARDS_AT_ONCE = 8 };
 
@@ -39,7 +38,7 @@ typedef struct rv_shards {
     size_t           n_files;
     uint64_t         bytes, file_bytes;  /* bytes: of all tensors                               */
     int32_t          sparse;             /* non-zero: files get their length, not their bytes   */
-    const char      *dir;                /* while writing                                       */
+    const rv_folder *folder;             /* while writing                                       */
     int              fd[RV_SHARDS_AT_ONCE];
     size_t           first_open;         /* fd[k] is that of file first_open + k                */
     _Atomic uint64_t done;
@@ -62,17 +61,10 @@ typedef struct rv_shard_work {
     rv_progress_fn progress;  void *progress_user;     /* on the calling thread                 */
 } rv_shard_work;
 
-/* Writes every file as NAME.partial into dir; on failure they are deleted. */
-rv_status rv_shards_write(rv_shards *s, const char *dir, const rv_shard_work *work, rv_error *err);
+/* Tells the folder its files: the index or, without one, the only file first: it makes the folder a model. */
+void      rv_shards_name(const rv_shards *s, rv_folder *folder);
+/* Makes them, with NAME.partial for a name. */
+rv_status rv_shards_write(rv_shards *s, const rv_folder *folder, const rv_shard_work *work, rv_error *err);
 rv_status rv_shards_put(rv_shards *s, size_t i, uint64_t at, const void *data, uint64_t bytes, rv_error *err);
-/* Gives the files their names; what makes the folder a model (the index, or the only file) comes last. */
-rv_status rv_shards_publish(const rv_shards *s, const char *dir, rv_error *err);
-/* Deletes what _write and _publish made. */
-void      rv_shards_remove(const rv_shards *s, const char *dir);
 void      rv_shards_free(rv_shards *s);
-
-/* Makes dir, or makes sure that it is empty (but for *.partial, leftovers of an interrupted run); *made: it was not there. */
-rv_status rv_folder_take(const char *dir, bool *made, rv_error *err);
-/* RV_ERR_IO when the disk has less room. */
-rv_status rv_folder_check_room(const char *dir, uint64_t bytes, rv_error *err);
 #endif

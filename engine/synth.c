@@ -1,13 +1,11 @@
 /* synth.c - rv_synthesise: options, the folder, and the order in which its files appear.
  *
- * The one idea: what makes a folder a model is written last, so that nobody can load half a checkpoint.
+ * The one idea: what makes a folder a model gets its name last (engine/folder.h), so that nobody can load half a checkpoint.
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "engine/abi.h"
-#include "engine/base/file.h"
 #include "engine/synth.h"
 
 enum { CHANNELS_AN_OUTLIER = 512, MOST_THREADS = 1024 };
@@ -48,20 +46,19 @@ static void plant_outliers(rv_synth_spec *spec, int32_t wanted, int32_t hidden) 
 
 static rv_status write_folder(const char *dir, const rv_synth_model *model, rv_synth_set *set,
                               const rv_synth_options *o, rv_error *err) {
-    bool made = false;
-    rv_status st = rv_folder_take(dir, &made, err);
+    rv_folder folder;
+    rv_status st = rv_folder_take(dir, &folder, err);
     if (st) return st;
+    rv_shards_name(&set->files, &folder);
+    rv_synth_name_configs(model, &folder);
     if (!o->sparse) TRY(rv_folder_check_room(dir, set->files.file_bytes, err));
-    TRY(rv_synth_set_write(set, dir, o->progress, o->progress_user, err));
-    TRY(rv_synth_write_configs(model, dir, err));
-    TRY(rv_synth_write_tokenizer(model, o->seed, dir, err));
-    TRY(rv_synth_set_publish(set, dir, err));
+    TRY(rv_folder_begin(&folder, err));
+    TRY(rv_synth_set_write(set, &folder, o->progress, o->progress_user, err));
+    TRY(rv_synth_write_configs(model, &folder, err));
+    TRY(rv_synth_write_tokenizer(model, o->seed, &folder, err));
+    TRY(rv_folder_publish(&folder, err));
 done:
-    if (st) {
-        rv_synth_set_remove(set, dir);
-        rv_synth_remove_configs(dir);
-        if (made) rmdir(dir);
-    }
+    rv_folder_leave(&folder, st);
     return st;
 }
 

@@ -56,12 +56,8 @@ typedef struct rv_synth_set {
 
 /* Touches no disk.  config stays the caller's and must live as long.  Free in any case. */
 rv_status rv_synth_set_plan(const rv_config *config, const rv_synth_spec *spec, rv_synth_set *out, rv_error *err);
-/* Writes every shard as NAME.partial into dir. */
-rv_status rv_synth_set_write(rv_synth_set *set, const char *dir, rv_progress_fn progress, void *user, rv_error *err);
-/* Gives the shards their names; what makes the folder a model (the index, or the only shard) comes last. */
-rv_status rv_synth_set_publish(const rv_synth_set *set, const char *dir, rv_error *err);
-/* Deletes what _write and _publish made. */
-void      rv_synth_set_remove(const rv_synth_set *set, const char *dir);
+/* Writes every shard into a folder that knows of them (rv_shards_name). */
+rv_status rv_synth_set_write(rv_synth_set *set, const rv_folder *folder, rv_progress_fn progress, void *user, rv_error *err);
 void      rv_synth_set_free(rv_synth_set *set);
 
 /* ---- the JSON files (engine/synth_config.c, engine/synth_tokenizer.c) ---- */
@@ -76,12 +72,12 @@ typedef struct rv_synth_model {
  * config's own type, any other replaces the config's. */
 rv_status rv_synth_model_open(const char *shape, rv_dtype *type, rv_synth_model *out, rv_error *err);
 void      rv_synth_model_close(rv_synth_model *m);
-/* config.json, generation_config.json, preprocessor_config.json, tokenizer_config.json (and chat_template.json);
- * on failure those that were written are deleted. */
-rv_status rv_synth_write_configs(const rv_synth_model *m, const char *dir, rv_error *err);
+/* Tells the folder of all the files below. */
+void      rv_synth_name_configs(const rv_synth_model *m, rv_folder *folder);
+/* config.json, generation_config.json, preprocessor_config.json, tokenizer_config.json (and chat_template.json). */
+rv_status rv_synth_write_configs(const rv_synth_model *m, const rv_folder *folder, rv_error *err);
 /* tokenizer.json: a byte-pair vocabulary of random letters that fills every id below the control tokens. */
-rv_status rv_synth_write_tokenizer(const rv_synth_model *m, uint64_t seed, const char *dir, rv_error *err);
-void      rv_synth_remove_configs(const char *dir);
+rv_status rv_synth_write_tokenizer(const rv_synth_model *m, uint64_t seed, const rv_folder *folder, rv_error *err);
 /* RV_ERR_UNSUPPORTED when no Llama 3 tokenizer has this config's ids. */
 rv_status rv_synth_check_ids(const rv_config *config, rv_error *err);
 /* Text of control token `id`, "" for an id that is none. */

@@ -1,7 +1,6 @@
 /* synth_config.c - shapes of synthetic models, and the small JSON files of a model folder. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "engine/base/file.h"
 #include "engine/base/json_tree.h"
@@ -212,39 +211,27 @@ static json_t *tokenizer_config(const rv_synth_model *m) {
     return root;
 }
 
-static rv_status write_text(const char *dir, const char *name, const char *text, rv_error *err) {
-    char *path = rv_path_join(dir, name);
-    rv_status st = path ? rv_file_write(path, text, strlen(text), err) : rv_fail_memory(err, name);
-    free(path);
-    return st;
-}
-
-static rv_status write_json(const char *dir, const char *name, json_t *root, rv_error *err) {
+static rv_status write_json(const rv_folder *folder, const char *name, json_t *root, rv_error *err) {
     char *text = root ? rv_json_dump(root, JSON_INDENT(2) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(16)) : NULL;
-    rv_status st = text ? write_text(dir, name, text, err) : rv_fail_memory(err, name);
+    rv_status st = text ? rv_folder_write(folder, name, text, strlen(text), err) : rv_fail_memory(err, name);
     free(text);
     json_decref(root);
     return st;
 }
 
-rv_status rv_synth_write_configs(const rv_synth_model *m, const char *dir, rv_error *err) {
-    rv_status st = RV_OK;
-    TRY(write_text(dir, "config.json", m->config_json, err));
-    TRY(write_json(dir, "generation_config.json", generation(&m->config), err));
-    TRY(write_json(dir, "preprocessor_config.json", preprocessor(&m->config), err));
-    TRY(write_json(dir, "tokenizer_config.json", tokenizer_config(m), err));
-    if (m->chat) TRY(write_json(dir, "chat_template.json", json_pack("{s:s}", "chat_template", chat_template), err));
-done:
-    if (st) rv_synth_remove_configs(dir);
-    return st;
+void rv_synth_name_configs(const rv_synth_model *m, rv_folder *folder) {
+    static const char *const names[] = { "config.json", "generation_config.json", "preprocessor_config.json", "tokenizer_config.json", "tokenizer.json" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) rv_folder_add(folder, names[i]);
+    if (m->chat) rv_folder_add(folder, "chat_template.json");
 }
 
-void rv_synth_remove_configs(const char *dir) {
-    static const char *const names[] = { "config.json", "generation_config.json", "preprocessor_config.json",
-                                         "tokenizer_config.json", "chat_template.json", "tokenizer.json" };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char *path = rv_path_join(dir, names[i]);
-        if (path) unlink(path);
-        free(path);
-    }
+rv_status rv_synth_write_configs(const rv_synth_model *m, const rv_folder *folder, rv_error *err) {
+    rv_status st = RV_OK;
+    TRY(rv_folder_write(folder, "config.json", m->config_json, strlen(m->config_json), err));
+    TRY(write_json(folder, "generation_config.json", generation(&m->config), err));
+    TRY(write_json(folder, "preprocessor_config.json", preprocessor(&m->config), err));
+    TRY(write_json(folder, "tokenizer_config.json", tokenizer_config(m), err));
+    if (m->chat) TRY(write_json(folder, "chat_template.json", json_pack("{s:s}", "chat_template", chat_template), err));
+done:
+    return st;
 }

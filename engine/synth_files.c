@@ -61,12 +61,8 @@ static rv_status run(void *user, rv_shards *files, size_t i, uint32_t unit, void
     return rv_shards_put(files, i, from * size, memory, n * size, err);
 }
 
-rv_status rv_synth_set_write(rv_synth_set *set, const char *dir, rv_progress_fn progress, void *user, rv_error *err) {
+rv_status rv_synth_set_write(rv_synth_set *set, const rv_folder *folder, rv_progress_fn progress, void *user, rv_error *err) {
     const rv_shard_work work = { .units = units_of, .run = run, .user = set, .memory_bytes = PIECE * rv_dtype_size(set->spec.type),
                                  .threads = set->spec.threads, .progress = progress, .progress_user = user };
-    return rv_shards_write(&set->files, dir, &work, err);
+    return rv_shards_write(&set->files, folder, &work, err);
 }
-
-rv_status rv_synth_set_publish(const rv_synth_set *set, const char *dir, rv_error *err) { return rv_shards_publish(&set->files, dir, err); }
-
-void rv_synth_set_remove(const rv_synth_set *set, const char *dir) { rv_shards_remove(&set->files, dir); }

@@ -185,12 +185,10 @@ static void add_middle(rv_string *s, const rv_config *config) {
                    "\"end_of_word_suffix\":null,\"fuse_unk\":false,\"byte_fallback\":false,\"ignore_merges\":true,\"vocab\":{");
 }
 
-rv_status rv_synth_write_tokenizer(const rv_synth_model *m, uint64_t seed, const char *dir, rv_error *err) {
+rv_status rv_synth_write_tokenizer(const rv_synth_model *m, uint64_t seed, const rv_folder *folder, rv_error *err) {
     rv_string s = { 0 };
     words w = { 0 };
     rv_status st = RV_OK;
-    char *path = rv_path_join(dir, "tokenizer.json");
-    if (!path) TRY(rv_fail_memory(err, "tokenizer.json"));
     TRY(words_new(&w, (uint32_t)m->config.bos, err));
     fill(&w, seed);
     rv_string_addz(&s, "{\n\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\n\"added_tokens\":[");
@@ -201,10 +199,9 @@ rv_status rv_synth_write_tokenizer(const rv_synth_model *m, uint64_t seed, const
     add_merges(&s, &w);
     rv_string_addz(&s, "]}}\n");
     if (s.failed) TRY(rv_fail_memory(err, "tokenizer.json"));
-    TRY(rv_file_write(path, s.data, s.bytes, err));
+    TRY(rv_folder_write(folder, "tokenizer.json", s.data, s.bytes, err));
 done:
     words_free(&w);
     rv_string_free(&s);
-    free(path);
     return st;
 }

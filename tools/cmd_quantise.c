@@ -14,6 +14,7 @@ static const command_help help = {
     .about = "Writes the model again with quantised weights: a Hugging Face folder that transformers with\n"
              "bitsandbytes loads, and rvengine. The source must be a 16-bit or 32-bit model.\n"
              "OUT_DIR is made, or must be empty; it is whole or, after an error, empty.\n"
+             "What an interrupted run left there is replaced.\n"
              "rvengine itself needs no such folder: run --weights int8 gives the same weights.",
     .after = "examples:\n"
              "  rvengine quantise -m /models/mllama -o /models/mllama-nf4 --weights nf4\n"

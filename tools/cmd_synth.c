@@ -14,7 +14,8 @@ static const command_help help = {
     .about = "Writes a Hugging Face model folder of the given shape with random weights: real names, shapes\n"
              "and sizes, sane activations, a tokenizer of random words. It is how this engine is measured\n"
              "without the published weights; what such a model answers means nothing.\n"
-             "The folder is made, or must be empty. The same seed gives the same bits everywhere.",
+             "The folder is made, or must be empty; what an interrupted run left there is replaced.\n"
+             "The same seed gives the same bits everywhere.",
     .after = "examples:\n"
              "  rvengine synth /tmp/11b                      21.3 GB, the shape of Llama-3.2-11B-Vision-Instruct\n"
              "  rvengine synth /tmp/tiny --shape tiny\n"

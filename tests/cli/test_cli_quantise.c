@@ -1,8 +1,10 @@
 /* test_cli_quantise.c - rvengine quantise, and where quantised weights are kept for the next start. */
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -127,6 +129,21 @@ static void a_limit_on_file_sizes_is_an_error_and_leaves_nothing(void **state) {
     assert_int_equal(count_files(dir), 0);
 }
 
+static void a_folder_that_another_process_writes_is_refused_and_left_alone(void **state) {
+    (void)state;
+    char dir[4096];
+    snprintf(dir, sizeof dir, "%s", fresh("shared"));
+    file_write("shared/model.safetensors.partial", "half", 4);
+    const int fd = open(dir, O_RDONLY | O_DIRECTORY);
+    assert_true(fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0);
+    refuses(3, "shared: another process is writing there", "quantise", "-m", MODEL, "-o", dir, "--weights", "int8");
+    refuses(3, "shared: another process is writing there", "synth", dir, "--shape", "tiny");
+    assert_int_equal(count_files(dir), 1);
+    close(fd);
+    prints("written in", "quantise", "-m", MODEL, "-o", dir, "--weights", "int8");
+    fresh("shared");
+}
+
 /* ---- the cache of `run` ---- */
 
 #define READ(...) "run", "--backend", "cpu", "-m", MODEL, "--raw", "GST", "-n", "3", "-v", __VA_ARGS__
@@ -185,6 +202,7 @@ int main(void) {
         cmocka_unit_test(a_warning_about_a_list_is_said_once),
         cmocka_unit_test(options_that_change_nothing_are_said_once),
         cmocka_unit_test(a_limit_on_file_sizes_is_an_error_and_leaves_nothing),
+        cmocka_unit_test(a_folder_that_another_process_writes_is_refused_and_left_alone),
         cmocka_unit_test(quantised_weights_are_kept_where_the_user_keeps_caches),
         cmocka_unit_test(a_cache_that_grows_beyond_the_limit_on_files_is_a_warning_beside_the_answer),
     };

@@ -2,11 +2,13 @@
 #include "tests/support/hash_checkpoint.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "engine/base/file.h"
 #include "engine/synth.h"
@@ -108,17 +110,22 @@ rv_status hash_checkpoint_write(const char *golden_dir, const char *out_dir, rv_
     rv_status st = RV_OK;
     hash_spec spec;
     rv_synth_set set = { 0 };
+    rv_folder folder = { .dir = out_dir, .fd = -1 };     /* not taken: what an earlier test left is replaced */
     rv_config *config = malloc(sizeof *config);
     if (!config) TRY(rv_fail_memory(err, golden_dir));
     TRY(hash_spec_load(golden_dir, &spec, err));
     TRY(rv_config_load(golden_dir, config, err));
     if (mkdir(out_dir, 0777) && errno != EEXIST) TRY(rv_fail(err, RV_ERR_IO, "%s: %s", out_dir, strerror(errno)));
+    if ((folder.fd = open(out_dir, O_RDONLY | O_DIRECTORY)) < 0) TRY(rv_fail(err, RV_ERR_IO, "%s: %s", out_dir, strerror(errno)));
     TRY(copy_config(golden_dir, out_dir, err));
     rv_synth_spec synth = synth_of(&spec);
     TRY(rv_synth_set_plan(config, &synth, &set, err));
-    TRY(rv_synth_set_write(&set, out_dir, NULL, NULL, err));
-    TRY(rv_synth_set_publish(&set, out_dir, err));
+    rv_shards_name(&set.files, &folder);
+    TRY(rv_synth_set_write(&set, &folder, NULL, NULL, err));
+    TRY(rv_folder_publish(&folder, err));
 done:
+    if (folder.fd >= 0) close(folder.fd);
+    rv_string_free(&folder.names);
     rv_synth_set_free(&set);
     free(config);
     return st;
