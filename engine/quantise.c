@@ -250,13 +250,14 @@ static rv_status write_folder(job *j, const char *model_dir, const char *out_dir
                                  .progress = j->options.progress, .progress_user = j->options.progress_user };
     rv_string others = { 0 };
     rv_folder folder;
-    rv_status st = rv_quantise_list_files(model_dir, &others, err);
+    uint64_t bytes = j->out.file_bytes;
+    rv_status st = rv_quantise_list_files(model_dir, &others, &bytes, err);
     if (!st) st = rv_folder_take(out_dir, &folder, err);
     if (st) return rv_string_free(&others), st;
     rv_shards_name(&j->out, &folder);
     rv_folder_add(&folder, "config.json");
     for (size_t at = 0; at < others.bytes; at += strlen(others.data + at) + 1) rv_folder_add(&folder, others.data + at);
-    TRY(rv_folder_check_room(out_dir, j->out.file_bytes, err));
+    TRY(rv_folder_check_room(out_dir, bytes, err));
     TRY(rv_checkpoint_recheck(j->files.checkpoint, err));
     TRY(rv_folder_begin(&folder, err));
     TRY(rv_quantise_write_config(model_dir, &folder, &j->files.config, &j->modules, j->format, !j->options.nf4_single, err));

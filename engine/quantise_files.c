@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "engine/base/file.h"
 #include "engine/base/json_tree.h"
@@ -44,22 +45,32 @@ done:
     return st;
 }
 
-static rv_status list_one(const char *model_dir, const char *name, rv_string *names, rv_error *err) {
+static rv_status list_one(const char *model_dir, const char *name, rv_string *names, uint64_t *bytes, rv_error *err) {
     char *path = rv_path_join(model_dir, name);
     if (!path) return rv_fail_memory(err, "quantise");
-    if (rv_file_exists(path)) rv_string_add(names, name, strlen(name) + 1);  /* else a folder, or nothing that can be read */
+    int fd;
+    struct stat info;
+    uint64_t its = 0;
+    rv_status st = RV_OK;
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) goto done;
+    TRY(rv_file_open(path, &fd, &its, err));
+    close(fd);
+    *bytes += its;
+    rv_string_add(names, name, strlen(name) + 1);
+    if (names->failed) TRY(rv_fail_memory(err, "quantise"));
+done:
     free(path);
-    return names->failed ? rv_fail_memory(err, "quantise") : RV_OK;
+    return st;
 }
 
-rv_status rv_quantise_list_files(const char *model_dir, rv_string *names, rv_error *err) {
+rv_status rv_quantise_list_files(const char *model_dir, rv_string *names, uint64_t *bytes, rv_error *err) {
     struct stat info;
     if (stat(model_dir, &info) || !S_ISDIR(info.st_mode)) return RV_OK;
     DIR *d = opendir(model_dir);
     if (!d) return rv_fail(err, RV_ERR_IO, "%s: cannot open the folder", model_dir);
     rv_status st = RV_OK;
     for (struct dirent *e; st == RV_OK && (e = readdir(d));)
-        if (!stays_behind(e->d_name)) st = list_one(model_dir, e->d_name, names, err);
+        if (!stays_behind(e->d_name)) st = list_one(model_dir, e->d_name, names, bytes, err);
     closedir(d);
     return st;
 }

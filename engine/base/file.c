@@ -18,8 +18,8 @@ static rv_status fail_system(rv_error *err, const char *path, const char *doing)
     return rv_fail(err, code == ENOMEM ? RV_ERR_MEMORY : RV_ERR_IO, "%s: cannot %s: %s", path, doing, text);
 }
 
-/* Opens a regular file for reading; *bytes is its size. O_NONBLOCK: a FIFO must not hang us. */
-static rv_status open_regular(const char *path, int *fd, uint64_t *bytes, rv_error *err) {
+/* O_NONBLOCK: a FIFO must not hang us. */
+rv_status rv_file_open(const char *path, int *fd, uint64_t *bytes, rv_error *err) {
     struct stat st;
     *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (*fd < 0) return fail_system(err, path, "open");
@@ -39,7 +39,7 @@ static rv_status open_regular(const char *path, int *fd, uint64_t *bytes, rv_err
 rv_status rv_map_open(const char *path, rv_map *out, rv_error *err) {
     int fd;
     uint64_t bytes = 0;
-    rv_status st = open_regular(path, &fd, &bytes, err);
+    rv_status st = rv_file_open(path, &fd, &bytes, err);
     if (st) return st;
     void *data = NULL;
     if (bytes) {
@@ -60,7 +60,7 @@ void rv_map_close(rv_map *map) {
 rv_status rv_file_read(const char *path, uint64_t limit, char **out, size_t *bytes, rv_error *err) {
     int fd;
     uint64_t size;
-    rv_status st = open_regular(path, &fd, &size, err);
+    rv_status st = rv_file_open(path, &fd, &size, err);
     if (st) return st;
     if (size > limit) {
         close(fd);

@@ -9,6 +9,7 @@
 typedef struct rv_map { const uint8_t *data; uint64_t bytes; } rv_map;
 
 /* Errors (RV_ERR_IO) name the path and the system's reason; a folder is an error. */
+rv_status rv_file_open(const char *path, int *fd, uint64_t *bytes, rv_error *err);     /* to read, by the caller, who closes it */
 rv_status rv_map_open(const char *path, rv_map *out, rv_error *err);
 void      rv_map_close(rv_map *map);                                  /* NULL or empty is fine */
 

@@ -256,6 +256,26 @@ static void other_files_come_along_but_not_weights_in_other_forms(void **state) 
     }
 }
 
+static void files_that_cannot_be_read_are_errors_before_anything_is_written(void **state) {
+    (void)state;
+    char dir[1024], path[2048];
+    rv_error err = { 0 };
+    const rv_quantise_options o = options(RV_WEIGHTS_INT8);
+    rmdir(folder_new(dir, "unread"));
+    snprintf(path, sizeof path, "%s/special_tokens_map.json", source_dir);
+    for (int i = 0; i < 3; i++) {
+        static const char *const why[] = { "special_tokens_map.json: cannot open: No such file", "special_tokens_map.json: cannot open: Too many levels",
+                                           "special_tokens_map.json: is a device or pipe, not a file" };
+        assert_int_equal(i == 2 ? mkfifo(path, 0644) : symlink(i ? "special_tokens_map.json" : "nowhere", path), 0);
+        expect_error(rv_quantise(source_dir, dir, &o, NULL, &err), &err, RV_ERR_IO, why[i]);
+        assert_int_equal(count_files(dir), -1);
+        assert_int_equal(unlink(path), 0);
+    }
+    assert_int_equal(mkdir(path, 0755), 0);              /* folders are left out                 */
+    expect_ok(rv_quantise(source_dir, dir, &o, NULL, &err), &err);
+    assert_int_equal(rmdir(path), 0);
+}
+
 /* ---- what is refused ---- */
 
 static void refused(const char *model, const char *dir, rv_quantise_options o, rv_status code, const char *part) {
@@ -454,6 +474,7 @@ int main(void) {
         cmocka_unit_test(config_json_names_what_stays_16_bit),
         cmocka_unit_test(config_json_says_how),
         cmocka_unit_test(other_files_come_along_but_not_weights_in_other_forms),
+        cmocka_unit_test(files_that_cannot_be_read_are_errors_before_anything_is_written),
         cmocka_unit_test(requests_that_make_no_sense_are_refused),
         cmocka_unit_test(numbers_without_a_code_are_errors_and_leave_an_empty_folder),
         cmocka_unit_test(a_stopped_run_leaves_nothing),
