@@ -167,14 +167,19 @@ static int open_new(const rv_folder *f, const char *file, const char *name, rv_e
     return fd;
 }
 
-static rv_status write_and_close(const rv_folder *f, int fd, const char *name, const char *data, size_t bytes, rv_error *err) {
-    bool good = true;
-    while (good && bytes) {
+rv_status rv_folder_put(const rv_folder *f, int fd, const char *name, const char *data, size_t bytes, rv_error *err) {
+    while (bytes) {
         const ssize_t n = write(fd, data, bytes);
         if (n < 0 && errno == EINTR) continue;
-        if ((good = n >= 0)) data += n, bytes -= (size_t)n;
+        if (n < 0) return rv_folder_fail(f, name, err);
+        data += n;
+        bytes -= (size_t)n;
     }
-    rv_status st = good ? RV_OK : rv_folder_fail(f, name, err);
+    return RV_OK;
+}
+
+static rv_status write_and_close(const rv_folder *f, int fd, const char *name, const char *data, size_t bytes, rv_error *err) {
+    rv_status st = rv_folder_put(f, fd, name, data, bytes, err);
     if (close(fd) && !st) st = rv_folder_fail(f, name, err);
     return st;
 }

@@ -28,6 +28,7 @@ void      rv_folder_add(rv_folder *f, const char *name);
 rv_status rv_folder_begin(rv_folder *f, rv_error *err);
 /* Opens NAME.partial, empty, to be written; -1 and an error when that failed. The caller closes it. */
 int       rv_folder_open(const rv_folder *f, const char *name, rv_error *err);
+rv_status rv_folder_put(const rv_folder *f, int fd, const char *name, const char *data, size_t bytes, rv_error *err);     /* on to it */
 rv_status rv_folder_write(const rv_folder *f, const char *name, const void *data, size_t bytes, rv_error *err);
 /* RV_ERR_IO with errno's reason. */
 rv_status rv_folder_fail(const rv_folder *f, const char *name, rv_error *err);

@@ -2,6 +2,7 @@
 #include "engine/quantise.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -10,7 +11,7 @@
 #include "engine/base/file.h"
 #include "engine/base/json_tree.h"
 
-enum { MOST_BYTES = 1 << 28 };
+enum { MOST_CONFIG = 1 << 24, COPY_BYTES = 1 << 20 };
 
 static bool ends_with(const char *text, const char *tail) {
     size_t n = strlen(text), m = strlen(tail);
@@ -19,22 +20,31 @@ static bool ends_with(const char *text, const char *tail) {
 
 /* Files that hold weights in whatever form, or belong to a download rather than to the model. */
 static bool stays_behind(const char *name) {
-    static const char *const tails[] = { ".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pth", ".pt", ".gguf", ".partial" };
+    static const char *const tails[] = { ".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pth", ".pt", ".ckpt", ".gguf", ".h5", ".h5.index.json",
+                                         ".msgpack", ".msgpack.index.json", ".onnx", ".onnx_data", ".ot", ".partial" };
     for (size_t i = 0; i < sizeof tails / sizeof *tails; i++)
         if (ends_with(name, tails[i])) return true;
     return name[0] == '.' || !strcmp(name, "config.json");
 }
 
 static rv_status copy_one(const char *model_dir, const rv_folder *out, const char *name, rv_error *err) {
-    char *from = rv_path_join(model_dir, name), *data = NULL;
-    size_t bytes = 0;
+    char *from = rv_path_join(model_dir, name), *buffer = malloc(COPY_BYTES);
+    int in = -1, to = -1;
+    uint64_t bytes;
     rv_status st = RV_OK;
-    if (!from) TRY(rv_fail_memory(err, "quantise"));
-    TRY(rv_file_read(from, MOST_BYTES, &data, &bytes, err));
-    TRY(rv_folder_write(out, name, data, bytes, err));
+    if (!from || !buffer) TRY(rv_fail_memory(err, "quantise"));
+    TRY(rv_file_open(from, &in, &bytes, err));
+    if ((to = rv_folder_open(out, name, err)) < 0) TRY(RV_ERR_IO);
+    for (ssize_t n; (n = read(in, buffer, COPY_BYTES)) != 0;) {
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) TRY(rv_fail(err, RV_ERR_IO, "%s: cannot read: %s", from, strerror(errno)));
+        TRY(rv_folder_put(out, to, name, buffer, (size_t)n, err));
+    }
 done:
+    if (in >= 0) close(in);
+    if (to >= 0 && close(to) && !st) st = rv_folder_fail(out, name, err);
     free(from);
-    free(data);
+    free(buffer);
     return st;
 }
 
@@ -144,7 +154,7 @@ rv_status rv_quantise_write_config(const char *model_dir, const rv_folder *out, 
     bool no_memory;
     rv_status st = RV_OK;
     if (!path) TRY(rv_fail_memory(err, "config.json"));
-    TRY(rv_file_read(path, MOST_BYTES, &data, &bytes, err));
+    TRY(rv_file_read(path, MOST_CONFIG, &data, &bytes, err));
     root = rv_json_load(data, bytes, 0, &why, &no_memory);
     if (!root && no_memory) TRY(rv_fail_memory(err, "config.json"));
     if (!root) TRY(rv_fail(err, RV_ERR_FORMAT, "%s: changed while the model was quantised", path));

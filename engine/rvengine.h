@@ -372,7 +372,7 @@ typedef struct rv_quantise_info {
 
 /* Writes the model again with its linear layers' weights as bitsandbytes' int8 or NF4: a Hugging Face folder that
  * transformers with bitsandbytes loads, and rvengine.  Tensor names, other weights and other files are the source's
- * (subfolders and files of weights in other forms are left out; one that cannot be read is an error before anything is written).  out_dir: made if missing, and must be empty; what an
+ * (subfolders and weights in other forms, as *.bin, *.h5, *.msgpack, *.onnx, are left out; one that cannot be read is an error before anything is written).  out_dir: made if missing, and must be empty; what an
  * interrupted run left there (rvengine.partial lists it) is deleted; RV_ERR_IO while another process writes there.  NULL: nothing
  * is written, *out is filled.  The folder is whole or, after an error, empty.  Files are not synced to the disk.  A limit on their
  * size (RLIMIT_FSIZE) is RV_ERR_IO: the calling thread holds SIGXFSZ back meanwhile.  Memory: 1 MiB a thread and some MB of scales a weight being worked on.  Starts threads, which end before

@@ -1,6 +1,7 @@
 /* test_quantise.c - quantised model folders: what is in them, that they are whole or not at all, and that bitsandbytes writes the same. */
 #include "tests/support/folder.h"
 
+#include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
 
@@ -247,7 +248,15 @@ static void config_json_says_how(void **state) {
 static void other_files_come_along_but_not_weights_in_other_forms(void **state) {
     (void)state;
     char dir[1024], path[2048];
+    static const char *const others[] = { "flax_model.msgpack", "tf_model.h5", "model.onnx", "model.onnx_data", "rust_model.ot", "last.ckpt", "tf_model.h5.index.json",
+                                          "flax_model.msgpack.index.json" };
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) folder_write_text(source_dir, others[i], "weights in another form");
     quantise(dir, "files", options(RV_WEIGHTS_INT8));
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, others[i]);
+        if (rv_file_exists(path)) fail_msg("%s", others[i]);
+        folder_remove(source_dir, others[i]);
+    }
     static const struct { const char *name; int there; } files[] = { { "tokenizer.json", 1 }, { "chat_template.json", 1 }, { "preprocessor_config.json", 1 },
                                                                      { "pytorch_model.bin", 0 }, { ".hidden", 0 }, { "model.safetensors.index.json", 0 } };
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
@@ -274,6 +283,27 @@ static void files_that_cannot_be_read_are_errors_before_anything_is_written(void
     assert_int_equal(mkdir(path, 0755), 0);              /* folders are left out                 */
     expect_ok(rv_quantise(source_dir, dir, &o, NULL, &err), &err);
     assert_int_equal(rmdir(path), 0);
+}
+
+static void files_of_any_size_come_along(void **state) {
+    (void)state;
+    enum { BYTES = (1 << 28) + 7 };                      /* of holes, but for the end            */
+    char dir[1024], path[2048], end[5] = "";
+    snprintf(path, sizeof path, "%s/large.dat", source_dir);
+    for (int i = 0; i < 2; i++) {
+        struct stat is;
+        const int fd = open(path, i ? O_RDONLY : O_RDWR | O_CREAT | O_EXCL, 0666);
+        assert_true(fd >= 0);
+        if (i == 0) assert_int_equal(pwrite(fd, "dear", 4, BYTES - 4), 4);
+        assert_int_equal(fstat(fd, &is), 0);
+        assert_int_equal(is.st_size, BYTES);
+        assert_int_equal(pread(fd, end, 4, BYTES - 4), 4);
+        assert_string_equal(end, "dear");
+        close(fd);
+        if (i == 0) quantise(dir, "large", options(RV_WEIGHTS_INT8));
+        unlink(path);
+        snprintf(path, sizeof path, "%s/large.dat", dir);
+    }
 }
 
 /* ---- what is refused ---- */
@@ -474,6 +504,7 @@ int main(void) {
         cmocka_unit_test(config_json_names_what_stays_16_bit),
         cmocka_unit_test(config_json_says_how),
         cmocka_unit_test(other_files_come_along_but_not_weights_in_other_forms),
+        cmocka_unit_test(files_of_any_size_come_along),
         cmocka_unit_test(files_that_cannot_be_read_are_errors_before_anything_is_written),
         cmocka_unit_test(requests_that_make_no_sense_are_refused),
         cmocka_unit_test(numbers_without_a_code_are_errors_and_leave_an_empty_folder),
