@@ -72,7 +72,8 @@ void say(const char *format, ...) {
 }
 
 int report(const char *command, const rv_error *err) {
-    say_error("%s: %s", command, err->message);
+    const bool by_user = err->code == RV_ERR_CANCELLED && interrupted();      /* the library knows of callbacks only */
+    say_error("%s: %s", command, by_user ? "interrupted" : err->message);
     return exit_code(err->code);
 }
 

@@ -157,7 +157,7 @@ static double now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* Waits for the end; sends SIGINT once `out` has something, if asked. */
+/* Waits for the end; sends a signal when its time has come, if asked. */
 static int wait_for(pid_t pid, const setting *how, const char *out) {
     int status, sent = 0;
     struct stat st;
@@ -165,6 +165,7 @@ static int wait_for(pid_t pid, const setting *how, const char *out) {
         struct timespec pause = { .tv_nsec = 2000000 };
         nanosleep(&pause, NULL);
         if (how->interrupt && !sent && stat(out, &st) == 0 && st.st_size > 0) sent = kill(pid, SIGINT) == 0;
+        if (how->stop_signal && !sent && access(how->stop_at, F_OK) == 0) sent = kill(pid, how->stop_signal) == 0;
         if (now() - start < LIMIT_S) continue;
         kill(pid, SIGKILL);
         waitpid(pid, &status, 0);

@@ -1,6 +1,7 @@
 /* test_cli_quantise.c - rvengine quantise, and where quantised weights are kept for the next start. */
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,6 +145,31 @@ static void a_folder_that_another_process_writes_is_refused_and_left_alone(void 
     fresh("shared");
 }
 
+/* A model of holes, large enough to be at work for a second. */
+static const char *slow_model(void) {
+    static char dir[4096];
+    char shape[4096];
+    snprintf(shape, sizeof shape, "%s/config.json", fresh("shape"));
+    prints("written in", "synth", fresh("shape"), "--shape", "tiny", "--sparse");
+    file_replace(shape, "\"intermediate_size\": 768", "\"intermediate_size\": 96000");
+    snprintf(dir, sizeof dir, "%s", fresh("slow"));
+    prints("written in", "synth", dir, "--shape", shape, "--sparse");
+    return dir;
+}
+
+static void an_interrupted_run_says_so_and_leaves_an_empty_folder(void **state) {
+    (void)state;
+    char dir[4096], begun[4200];
+    const char *model = slow_model();
+    snprintf(dir, sizeof dir, "%s", fresh("interrupted"));
+    snprintf(begun, sizeof begun, "%s/rvengine.partial", dir);
+    for (int i = 0; i < 2; i++) {
+        const setting stop = { .stop_signal = i ? SIGTERM : SIGINT, .stop_at = begun };
+        check_refuses(__LINE__, 130, "^rvengine quantise: interrupted\n$", &stop, ARGS("quantise", "-m", model, "-o", dir, "--weights", "nf4", "--threads", "1"));
+        assert_int_equal(count_files(dir), 0);
+    }
+}
+
 /* ---- the cache of `run` ---- */
 
 #define READ(...) "run", "--backend", "cpu", "-m", MODEL, "--raw", "GST", "-n", "3", "-v", __VA_ARGS__
@@ -202,6 +228,7 @@ int main(void) {
         cmocka_unit_test(a_warning_about_a_list_is_said_once),
         cmocka_unit_test(options_that_change_nothing_are_said_once),
         cmocka_unit_test(a_limit_on_file_sizes_is_an_error_and_leaves_nothing),
+        cmocka_unit_test(an_interrupted_run_says_so_and_leaves_an_empty_folder),
         cmocka_unit_test(a_folder_that_another_process_writes_is_refused_and_left_alone),
         cmocka_unit_test(quantised_weights_are_kept_where_the_user_keeps_caches),
         cmocka_unit_test(a_cache_that_grows_beyond_the_limit_on_files_is_a_warning_beside_the_answer),
