@@ -40,12 +40,18 @@ void rv_files_close(rv_files *f) {
 
 void rv_model_log(const rv_model *m, rv_log_level level, const char *format, ...) {
     if (!m->options.log) return;
-    char line[512];
+    char line[512], *longer = NULL;                      /* a path alone may have 4096 bytes     */
     va_list args;
     va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
+    const int n = vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    m->options.log(m->options.log_user, level, line);
+    if (n >= (int)sizeof line && (longer = malloc((size_t)n + 1))) {
+        va_start(args, format);
+        vsnprintf(longer, (size_t)n + 1, format, args);
+        va_end(args);
+    }
+    m->options.log(m->options.log_user, level, longer ? longer : line);
+    free(longer);
 }
 
 /* The time since the part before ended. */

@@ -48,7 +48,7 @@ const char *exit_codes_text(void) {
 }
 
 static void say_line(const char *prefix, const char *format, va_list args) {
-    char line[2048];
+    char line[8192];                                     /* a path alone may have 4096 bytes     */
     vsnprintf(line, sizeof line, format, args);
     for (char *c = line; *c; c++)
         if (((unsigned char)*c < 0x20 && *c != '\t') || *c == 0x7f) *c = '?';     /* names come from outside */

@@ -328,6 +328,19 @@ static void a_folder_that_cannot_be_made_is_a_warning(void **state) {
     expect_said("not written: cannot be made: Not a directory");
 }
 
+static void the_reason_is_said_whatever_the_length_of_the_path(void **state) {
+    (void)state;
+    uint64_t bytes;
+    char path[2048];
+    rv_load_options o = options();
+    folder_write_text(cache_dir, "file", "no folder");
+    snprintf(path, sizeof path, "%s/file", cache_dir);
+    for (int i = 0; i < 6; i++) snprintf(path + strlen(path), sizeof path - strlen(path), "/%0200d", i);
+    o.cache_dir = path;
+    free(memory_of(o, &bytes));
+    expect_said("not written: cannot be made: Not a directory");
+}
+
 static void a_full_disk_is_a_warning_and_leaves_nothing(void **state) {
     (void)state;
     char name[256];
@@ -472,6 +485,7 @@ int main(void) {
         cmocka_unit_test_setup(what_is_no_file_is_said_and_loading_goes_on, fresh),
         cmocka_unit_test_setup(a_model_that_changed_is_not_taken_for_the_old_one, fresh),
         cmocka_unit_test_setup(a_folder_that_cannot_be_made_is_a_warning, fresh),
+        cmocka_unit_test_setup(the_reason_is_said_whatever_the_length_of_the_path, fresh),
         cmocka_unit_test_setup(a_full_disk_is_a_warning_and_leaves_nothing, fresh),
         cmocka_unit_test_setup(what_a_killed_process_left_is_removed, fresh),
         cmocka_unit_test_setup(what_another_writes_is_left_alone_and_links_are_not_followed, fresh),
