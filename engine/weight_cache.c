@@ -74,7 +74,8 @@ static const char *text_of(const char *list) { return list ? list : ""; }
 
 /* All that decides what the memory holds, besides the checkpoint: as asked, and as this build lays it out. */
 static void add_asked(rv_string *s, const rv_model *m, const rv_placing *how) {
-    rv_string_addf(s, "%d %d %d %d %d %d", m->be->act, how->format, how->as_stored, how->nested, how->modules ? how->modules->preset : 0, m->table_bytes > 0);
+    rv_string_addf(s, "%d %d %d %d %d %d%s", m->be->act, how->format, how->as_stored, how->nested, how->modules ? how->modules->preset : 0, m->table_bytes > 0,
+                   how->head_int8 ? " head int8" : "");
     if (how->modules) rv_string_addf(s, "\n%s\n%s", text_of(how->modules->skip), text_of(how->modules->keep));
 }
 

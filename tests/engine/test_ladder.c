@@ -319,6 +319,47 @@ static void asked_for_slots_become_fewer_only_where_that_is_allowed(void **state
     rv_model_free(m);
 }
 
+static int count_files(const char *dir) {
+    int n = 0;
+    DIR *d = opendir(dir);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));) n += e->d_name[0] != '.';
+    closedir(d);
+    return n;
+}
+
+static void every_rung_has_a_cache_file_of_its_own(void **state) {
+    (void)state;
+    char dir[1024];
+    uint64_t session;
+    const uint64_t int8 = needed(RV_WEIGHTS_INT8, &session);
+    rv_steps seen[16];
+    int n = 0, heads = 0;
+    folder_new(dir, "cache");
+    for (int i = 0; i < 60; i++) {
+        rv_error err;
+        rv_model *m;
+        rv_load_options o = with(RV_WEIGHTS_INT8, 0, (int8 + session) / 60 * (uint64_t)(60 - i) + session / 60);
+        o.on_oom = RV_OOM_DEGRADE, o.cache_dir = dir;
+        log_text[0] = '\0';
+        if (rv_model_load(model_dir, &o, &m, &err)) break;
+        const rv_steps steps = memory_of(m).steps & ~(rv_steps)RV_STEP_SLOTS;
+        rv_model_free(m);
+        if (strstr(log_text, "weights cache")) fail_msg("%s", log_text);
+        int k = 0;
+        while (k < n && seen[k] != steps) k++;
+        if (k < n || steps & RV_STEP_STREAM) continue;
+        assert_true(n < 16);
+        seen[n++] = steps;
+        heads += (steps & RV_STEP_HEAD) != 0;
+        assert_int_equal(count_files(dir), n);
+    }
+    print_message("%d rungs, %d of them with lm_head in int8\n", n, heads);
+    assert_true(heads > 0 && n > heads);
+    folder_new(dir, "cache");
+    rmdir(dir);
+}
+
 /* ---- refusals ---- */
 
 /* Each allocation of loading and of a session in its turn: something smaller is taken, or an error says what to do. */
@@ -396,6 +437,7 @@ int main(void) {
         cmocka_unit_test(as_many_layers_as_there_are_leave_none_to_stream),
         cmocka_unit_test(less_and_less_memory_goes_down_the_ladder),
         cmocka_unit_test(what_was_asked_for_by_name_stays_unless_it_may_be_reduced),
+        cmocka_unit_test(every_rung_has_a_cache_file_of_its_own),
         cmocka_unit_test(slots_are_as_many_as_fit),
         cmocka_unit_test(asked_for_slots_become_fewer_only_where_that_is_allowed),
         cmocka_unit_test(a_refusal_takes_the_next_rung),
