@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "tools/commands.h"
+#include "tools/picture.h"
 #include "tools/read.h"
 
 static const char NAME[] = "extract";
@@ -44,10 +45,13 @@ static rv_status write_record(work *w, const rv_record *record, const input *pag
     rv_form form = forms[w->o.format];
     bool whole = form == RV_FORM_HTML || form == RV_FORM_CSV;
     rv_write_options write = { .size = sizeof write, .parts = whole && !w->written ? RV_WRITE_HEAD | RV_WRITE_RECORD : RV_WRITE_RECORD };
+    input png = { 0 };
     char *text;
     size_t bytes;
-    if (form == RV_FORM_HTML) write.image = page->data, write.image_bytes = page->bytes;
-    rv_status st = rv_record_write(record, form, &write, &text, &bytes, err);
+    rv_status st = form == RV_FORM_HTML ? picture_png(page, &png, err) : RV_OK;
+    if (form == RV_FORM_HTML) write.image = png.data ? png.data : page->data, write.image_bytes = png.data ? png.bytes : page->bytes;
+    if (st == RV_OK) st = rv_record_write(record, form, &write, &text, &bytes, err);
+    input_free(&png);
     if (st) return st;
     bool ok = (whole || !w->written || form == RV_FORM_JSONL || buffer_add(&w->out, "\n", 1)) && buffer_add(&w->out, text, bytes);
     rv_text_free(text);

@@ -8,6 +8,7 @@
 #include "tools/commands.h"
 #include "tools/files.h"
 #include "tools/options.h"
+#include "tools/picture.h"
 #include "tools/report.h"
 
 static const char NAME[] = "validate";
@@ -156,7 +157,7 @@ static rv_status finish(collector *c) {
 
 static rv_status run(const validate_options *o, collector *c, rv_error *err) {
     rv_schema *schema = NULL;
-    input fields = { 0 }, page = { 0 }, image = { 0 };
+    input fields = { 0 }, page = { 0 }, image = { 0 }, png = { 0 };
     char today[16];
     time_t now = time(NULL);
     strftime(today, sizeof today, "%Y-%m-%d", localtime(&now));
@@ -167,10 +168,11 @@ static rv_status run(const validate_options *o, collector *c, rv_error *err) {
     if (st == RV_OK) st = input_read(path, &fields, err);
     if (st == RV_OK && o->page_text) st = input_read_text(o->page_text, &page, err);
     if (st == RV_OK && o->image) st = input_read(o->image, &image, err);
+    if (st == RV_OK && o->image) st = picture_png(&image, &png, err);
     if (st == RV_OK) {
         options.page_text = page.data;
         options.file = o->image ? o->image : strcmp(path, "-") ? path : "";
-        c->image = o->image ? &image : NULL;
+        c->image = png.data ? &png : o->image ? &image : NULL;
         st = rv_records_read(schema, &options, strcmp(path, "-") ? path : "stdin", fields.data, fields.bytes, each, c, err);
         if (c->st) *err = c->err, st = c->st;
         if (st == RV_OK && (st = finish(c))) *err = c->err;
@@ -179,6 +181,7 @@ static rv_status run(const validate_options *o, collector *c, rv_error *err) {
     input_free(&fields);
     input_free(&page);
     input_free(&image);
+    input_free(&png);
     return st;
 }
 

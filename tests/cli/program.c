@@ -121,6 +121,38 @@ const char *model_copy(const char *name, const char *file) {
     return folder;
 }
 
+const char *quick_schema(void) {
+    static const char text[] = "{\"title\": \"Type\", \"version\": \"1.0.0\", \"x-doctype\": \"RECEIPT\", \"x-prompt\": \"Extract the receipt as KEY: VALUE lines.\", \"x-prompt-alone\": true,"
+                               "\"type\": \"object\", \"properties\": {\"DOCUMENT_TYPE\": {\"title\": \"Type\", \"enum\": [\"RECEIPT\", \"INVOICE\"]}}, \"additionalProperties\": false}";
+    return file_write("quick.json", text, sizeof text - 1);
+}
+
+const char *pdf_file(const char *name, int n, const char *extra) {
+    char *text = malloc((size_t)n * 400 + 2000);
+    long *places = calloc((size_t)n + 3, sizeof *places);
+    int at = sprintf(text, "%%PDF-1.4\n");
+    places[1] = at;
+    at += sprintf(text + at, "1 0 obj <</Type /Catalog /Pages 2 0 R>> endobj\n");
+    places[2] = at;
+    at += sprintf(text + at, "2 0 obj <</Type /Pages /Count %d /Kids [", n);
+    for (int i = 0; i < n; i++) at += sprintf(text + at, "%d 0 R ", i + 3);
+    at += sprintf(text + at, "]>> endobj\n");
+    for (int i = 0; i < n; i++) {
+        places[i + 3] = at;
+        at += sprintf(text + at, "%d 0 obj <</Type /Page /Parent 2 0 R /MediaBox [0 0 100 100]>> endobj\n", i + 3);
+    }
+    int table = at;
+    at += sprintf(text + at, "xref\n0 %d\n0000000000 65535 f \n", n + 3);
+    for (int i = 1; i < n + 3; i++) at += sprintf(text + at, "%010ld 00000 n \n", places[i]);
+    at += sprintf(text + at, "trailer <</Size %d /Root 1 0 R %s>>\nstartxref\n%d\n%%%%EOF\n", n + 3, extra, table);
+    const char *path = file_write(name, text, (size_t)at);
+    free(places);
+    free(text);
+    return path;
+}
+
+int has_pdftoppm(void) { return access("/usr/bin/pdftoppm", X_OK) == 0; }
+
 /* ---- running ------------------------------------------------------------------------------- */
 
 static void move_fd(int from, int to) {

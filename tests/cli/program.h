@@ -62,6 +62,11 @@ const char *file_write(const char *name, const void *data, size_t bytes);    /* 
 void        file_put(const char *path, long offset, const void *data, size_t bytes);   /* offset < 0: from the end */
 void        file_cut(const char *path, long bytes);             /* negative: that many off the end */
 char       *file_read(const char *path, size_t *bytes);         /* free it */
+/* A schema of one field: the demo model answers it in a few steps. */
+const char *quick_schema(void);
+/* A PDF of n empty pages; `extra` goes into the trailer. */
+const char *pdf_file(const char *name, int n, const char *extra);
+int         has_pdftoppm(void);
 /* Replaces the first `from` in a text file, which must be there. */
 void        file_replace(const char *path, const char *from, const char *to);
 #endif

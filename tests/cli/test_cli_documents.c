@@ -63,13 +63,6 @@ static void a_direct_choice_of_type_is_one_of_the_types(void **state) {
 
 /* ---- batch ---- */
 
-/* A schema of one field: the demo model answers it in a few steps. */
-static const char *quick_schema(void) {
-    static const char text[] = "{\"title\": \"Type\", \"version\": \"1.0.0\", \"x-doctype\": \"RECEIPT\", \"x-prompt\": \"Extract the receipt as KEY: VALUE lines.\", \"x-prompt-alone\": true,"
-                               "\"type\": \"object\", \"properties\": {\"DOCUMENT_TYPE\": {\"title\": \"Type\", \"enum\": [\"RECEIPT\", \"INVOICE\"]}}, \"additionalProperties\": false}";
-    return file_write("quick.json", text, sizeof text - 1);
-}
-
 /* Every fifth is not there; the full run has receipts of all sizes. */
 static const char *list_of(int n) {
     char *text = malloc((size_t)n * 512 + 512);
@@ -218,33 +211,6 @@ static void a_list_may_not_leave_its_folder(void **state) {
 
 /* ---- PDF ---- */
 
-static int has_pdftoppm(void) { return access("/usr/bin/pdftoppm", X_OK) == 0; }
-
-/* A PDF of n empty pages; `extra` goes into the trailer. */
-static const char *pdf(const char *name, int n, const char *extra) {
-    char *text = malloc((size_t)n * 400 + 2000);
-    long *places = calloc((size_t)n + 3, sizeof *places);
-    int at = sprintf(text, "%%PDF-1.4\n");
-    places[1] = at;
-    at += sprintf(text + at, "1 0 obj <</Type /Catalog /Pages 2 0 R>> endobj\n");
-    places[2] = at;
-    at += sprintf(text + at, "2 0 obj <</Type /Pages /Count %d /Kids [", n);
-    for (int i = 0; i < n; i++) at += sprintf(text + at, "%d 0 R ", i + 3);
-    at += sprintf(text + at, "]>> endobj\n");
-    for (int i = 0; i < n; i++) {
-        places[i + 3] = at;
-        at += sprintf(text + at, "%d 0 obj <</Type /Page /Parent 2 0 R /MediaBox [0 0 100 100]>> endobj\n", i + 3);
-    }
-    int table = at;
-    at += sprintf(text + at, "xref\n0 %d\n0000000000 65535 f \n", n + 3);
-    for (int i = 1; i < n + 3; i++) at += sprintf(text + at, "%010ld 00000 n \n", places[i]);
-    at += sprintf(text + at, "trailer <</Size %d /Root 1 0 R %s>>\nstartxref\n%d\n%%%%EOF\n", n + 3, extra, table);
-    const char *path = file_write(name, text, (size_t)at);
-    free(places);
-    free(text);
-    return path;
-}
-
 static void pages_of_a_pdf_are_documents_up_to_a_limit(void **state) {
     (void)state;
     if (!has_pdftoppm()) skip();
@@ -252,7 +218,7 @@ static void pages_of_a_pdf_are_documents_up_to_a_limit(void **state) {
     snprintf(schema, sizeof schema, "%s", quick_schema());
     const setting quiet = { 0 };
     outcome got = run_with(&quiet, ARGS("extract", "--model", MODEL, "--schema", schema, "--ocr", "off", "--backend", "cpu", "--pages", "2", "--dpi", "50", "--format", "jsonl",
-                                        pdf("thousand.pdf", 1000, "")));
+                                        pdf_file("thousand.pdf", 1000, "")));
     assert_int_equal(got.code, 0);
     assert_non_null(strstr(got.out, "thousand.pdf#1\""));
     assert_non_null(strstr(got.out, "thousand.pdf#2\""));
@@ -265,7 +231,7 @@ static void a_pdf_that_cannot_be_drawn_says_why(void **state) {
     (void)state;
     if (!has_pdftoppm()) skip();
     refuses(5, "asks for a password", "extract", READ,
-            pdf("locked.pdf", 1, "/Encrypt <</Filter /Standard /V 1 /R 2 /P -4 /O (aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa) /U (bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb)>> "
+            pdf_file("locked.pdf", 1, "/Encrypt <</Filter /Standard /V 1 /R 2 /P -4 /O (aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa) /U (bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb)>> "
                                   "/ID [(aaaaaaaaaaaaaaaa) (aaaaaaaaaaaaaaaa)]"));
     refuses(4, "cannot be drawn", "extract", READ, file_write("damaged.pdf", "%PDF-1.4\nnothing here\n", 22));
 }
