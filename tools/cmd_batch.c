@@ -99,8 +99,10 @@ static rv_status add_failure(const batch_options *o, const document *d, const rv
     return ok ? RV_OK : fail(err, RV_ERR_MEMORY, "result: out of memory");
 }
 
-/* These are no document's fault. */
-static bool ends_the_run(rv_status st) { return st == RV_ERR_DEVICE || st == RV_ERR_MEMORY || st == RV_ERR_DEVICE_MEMORY || st == RV_ERR_CANCELLED || st == RV_ERR_INTERNAL; }
+/* These are no document's fault: a result that says so would stay there when the command was mended. */
+static bool ends_the_run(rv_status st) {
+    return st == RV_ERR_DEVICE || st == RV_ERR_MEMORY || st == RV_ERR_DEVICE_MEMORY || st == RV_ERR_CANCELLED || st == RV_ERR_INTERNAL || st == RV_ERR_ARGUMENT;
+}
 
 static rv_status read_document(work *w, const document *d, rv_error *err) {
     page_list pages = { 0 };

@@ -88,3 +88,14 @@ rv_load_options load_options(const load_choice *c) {
         .progress = on_progress,
     };
 }
+
+rv_status load_check(const load_choice *c, const rv_session_options *session, rv_error *err) {
+    static const char field[] = "rv_session_options.context";
+    rv_load_options options = load_options(c);
+    rv_memory memory = { .size = sizeof memory };
+    rv_error why;
+    rv_status st = rv_memory_plan(c->model, &options, session, &memory, &why);
+    if (st == RV_OK) return RV_OK;
+    const bool named = strncmp(why.message, field, sizeof field - 1) == 0;
+    return fail(err, st, "%s%s", named ? "--context" : "", why.message + (named ? sizeof field - 1 : 0));
+}

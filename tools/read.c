@@ -8,18 +8,37 @@
 enum { DEFAULT_PAGES = 20, DEFAULT_SECONDS = 60, DEFAULT_DPI = 150, DEFAULT_SLOTS = 4 };
 static const uint32_t TILES[] = { 1, 2, 4 };
 
+static rv_session_options session_room(const read_choice *c) {
+    uint32_t slots = c->slots ? (uint32_t)c->slots : DEFAULT_SLOTS;
+    return (rv_session_options){ .size = sizeof(rv_session_options), .slots = slots, .queue = 16, .context = (uint32_t)c->load.context, .images = 2, .constraints = slots };
+}
+
+/* The schema, and --today, which the library reads when it makes a record. */
+static rv_status check_schema(const read_choice *c, rv_error *err) {
+    rv_record_options options = { .size = sizeof options, .today = c->today };
+    rv_schema *schema = NULL;
+    rv_record *record = NULL;
+    rv_error why;
+    rv_status st = rv_schema_open(c->schema ? c->schema : rv_schema_name(0), &schema, err);
+    if (st == RV_OK && (st = rv_record_new(schema, &options, &record, &why))) st = fail(err, st, st == RV_ERR_ARGUMENT ? "--%s" : "%s", why.message);
+    rv_record_free(record);
+    rv_schema_free(schema);
+    return st;
+}
+
 rv_status read_check(const read_choice *c, rv_error *err) {
+    const rv_session_options room = session_room(c);
     if (!c->load.model && c->ocr != RV_OCR_ONLY) return fail(err, RV_ERR_ARGUMENT, "--model is missing: give the model's folder, or --ocr only");
     if (c->load.model && c->ocr == RV_OCR_ONLY) return fail(err, RV_ERR_ARGUMENT, "--ocr only reads without a model: leave --model out");
     if (c->question && (!c->schema || c->strategy > RV_STRATEGY_SINGLE))
         return fail(err, RV_ERR_ARGUMENT, "--question goes with --schema and --strategy single: other strategies ask their own");
-    return RV_OK;
+    rv_status st = check_schema(c, err);
+    return st || !c->load.model ? st : load_check(&c->load, &room, err);
 }
 
 static rv_status open_model(const read_choice *c, read_model *out, rv_error *err) {
-    uint32_t slots = c->slots ? (uint32_t)c->slots : DEFAULT_SLOTS;
+    const rv_session_options room = session_room(c);
     rv_load_options options = load_options(&c->load);
-    rv_session_options room = { .size = sizeof room, .slots = slots, .queue = 16, .context = (uint32_t)c->load.context, .images = 2, .constraints = slots };
     rv_status st = rv_model_load(c->load.model, &options, &out->model, err);
     if (st == RV_OK) st = rv_session_new(out->model, &room, &out->session, err);
     progress_end();
