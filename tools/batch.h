@@ -15,23 +15,34 @@ void      documents_free(document_list *list);
 
 /* ---- batch_journal.c: what is done, so that a run can be killed at any time ---- */
 
-/* why: what a failed one failed for; only while it is noted. */
-typedef struct done { char *id; const char *why; bool failed; double ms; uint32_t chosen, forced, steps, pages; } done;
+/* why: what a failed one failed for; only while it is noted.  ours: among the documents of this run. */
+typedef struct done { char *id; const char *why; bool failed, ours; double ms; uint32_t chosen, forced, steps, pages; } done;
 
 /* OUTPUT.journal: a line a document, written after its results are in OUTPUT and both are flushed, with OUTPUT's size then.  What stands
  * in OUTPUT beyond the last line's size is of a document that was not finished, and cut off when a run goes on. */
-typedef struct journal { int output, log; char *path; uint64_t bytes; done *items; size_t count, room; } journal;
+typedef struct journal {
+    int         output, log;
+    const char *name;                 /* OUTPUT                                                */
+    char       *path;
+    bool        new_output, new_log;  /* this run made the files                               */
+    uint64_t    bytes;
+    done       *items;
+    size_t      count, room;
+} journal;
 
 /* `settings`: what results depend on; a journal of others is refused (RV_ERR_ARGUMENT).  fresh: begins anew. */
 rv_status journal_open(const char *output, const char *settings, bool fresh, journal *out, rv_error *err);
-bool      journal_has(const journal *j, const char *id);
+/* NULL: not done. */
+done     *journal_find(const journal *j, const char *id);
 /* Text of a document (or of the head of a CSV file: of = NULL, not noted), then its line. */
 rv_status journal_add(journal *j, const done *of, const char *text, size_t bytes, rv_error *err);
+/* Files that this run made and that no document is in are removed. */
 void      journal_close(journal *j);
 
 /* ---- batch_report.c ---- */
 
-typedef struct batch_state { size_t documents, before; double start; const journal *journal; const char *output; bool quiet; double shown; } batch_state;
+/* done, failed: of this run's documents, whichever run read them; before: those that an earlier one had. */
+typedef struct batch_state { size_t documents, before, done, failed; double start; const journal *journal; const char *output; bool quiet; double shown; } batch_state;
 /* A line on stderr: on a terminal always the same one, elsewhere now and then. */
 void      batch_progress(batch_state *s);
 void      batch_progress_end(const batch_state *s);

@@ -113,10 +113,10 @@ rv_status journal_open(const char *output, const char *settings, bool fresh, jou
     return st;
 }
 
-bool journal_has(const journal *j, const char *id) {
+done *journal_find(const journal *j, const char *id) {
     for (size_t i = 0; i < j->count; i++)
-        if (!strcmp(j->items[i].id, id)) return true;
-    return false;
+        if (!strcmp(j->items[i].id, id)) return &j->items[i];
+    return NULL;
 }
 
 /* ---- writing ---- */

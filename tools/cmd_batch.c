@@ -107,7 +107,7 @@ static bool ends_the_run(rv_status st) {
 static rv_status read_document(work *w, const document *d, rv_error *err) {
     page_list pages = { 0 };
     buffer out = { 0 };
-    done of = { .id = d->id };
+    done of = { .id = d->id, .ours = true };
     rv_error why;
     double start = batch_now();
     rv_status st = pages_read(&w->o.read, d->path, &pages, &why);
@@ -121,6 +121,7 @@ static rv_status read_document(work *w, const document *d, rv_error *err) {
         if (st) out.bytes = 0;                                   /* all of its pages, or none */
         st = st ? add_failure(&w->o, d, &why, &out, err) : RV_OK;
         if (st == RV_OK) st = journal_add(&w->journal, &of, out.data ? out.data : "", out.bytes, err);
+        if (st == RV_OK) w->state.done++, w->state.failed += of.failed;
     }
     free(out.data);
     return st;
@@ -140,6 +141,18 @@ static rv_status begin_csv(work *w, rv_error *err) {
     return st;
 }
 
+/* The journal may hold others, too: those of another list. */
+static void count_done(work *w) {
+    for (size_t i = 0; i < w->documents.count; i++) {
+        done *of = journal_find(&w->journal, w->documents.items[i].id);
+        if (!of) continue;
+        of->ours = true;
+        w->state.before++;
+        w->state.failed += of->failed;
+    }
+    w->state.done = w->state.before;
+}
+
 static rv_status run(work *w, rv_error *err) {
     char settings[1024];
     rv_status st = settings_text(&w->o, settings, err);
@@ -148,28 +161,26 @@ static rv_status run(work *w, rv_error *err) {
     if (st == RV_OK) st = read_open(&w->o.read, &w->model, err);
     if (st == RV_OK) st = begin_csv(w, err);
     if (st) return st;
-    w->state = (batch_state){ .documents = w->documents.count, .before = w->journal.count, .start = batch_now(), .journal = &w->journal, .output = w->o.output,
-                               .quiet = w->o.quiet, .shown = batch_now() };
-    size_t i = 0;
-    for (; i < w->documents.count && st == RV_OK && !interrupted(); i++) {
-        if (journal_has(&w->journal, w->documents.items[i].id)) continue;
+    w->state = (batch_state){ .documents = w->documents.count, .start = batch_now(), .journal = &w->journal, .output = w->o.output, .quiet = w->o.quiet, .shown = batch_now() };
+    count_done(w);
+    for (size_t i = 0; i < w->documents.count && st == RV_OK && !interrupted(); i++) {
+        if (journal_find(&w->journal, w->documents.items[i].id)) continue;
         st = read_document(w, &w->documents.items[i], err);
         batch_progress(&w->state);
     }
     batch_progress_end(&w->state);
-    rv_status reported = batch_report(&w->state, &w->o.read, &w->model, st == RV_OK && i == w->documents.count, st ? NULL : err);
+    rv_status reported = batch_report(&w->state, &w->o.read, &w->model, w->state.done == w->state.documents, st ? NULL : err);
     return st ? st : reported;
 }
 
-static int finish(work *w) {
-    size_t failed = 0;
-    for (size_t i = 0; i < w->journal.count; i++) failed += w->journal.items[i].failed;
-    if (w->journal.count < w->documents.count) {
-        say("batch: stopped after %zu of %zu documents: the same command goes on", w->journal.count, w->documents.count);
+static int finish(const work *w) {
+    const batch_state *s = &w->state;
+    if (s->done < s->documents) {
+        say("batch: stopped after %zu of %zu documents: the same command goes on", s->done, s->documents);
         return EXIT_INTERRUPTED;
     }
-    if (failed) say("batch: %zu of %zu documents could not be read: %s says why", failed, w->documents.count, w->o.format ? "the journal" : w->o.output);
-    return failed ? EXIT_FOUND : EXIT_OK;
+    if (s->failed) say("batch: %zu of %zu documents could not be read: %s says why", s->failed, s->documents, w->o.format ? "the journal" : w->o.output);
+    return s->failed ? EXIT_FOUND : EXIT_OK;
 }
 
 static int batch(work *w) {

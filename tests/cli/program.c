@@ -196,7 +196,7 @@ static int wait_for(pid_t pid, const setting *how, const char *out) {
     for (double start = now(); waitpid(pid, &status, WNOHANG) != pid;) {
         struct timespec pause = { .tv_nsec = 2000000 };
         nanosleep(&pause, NULL);
-        if (how->interrupt && !sent && stat(out, &st) == 0 && st.st_size > 0) sent = kill(pid, SIGINT) == 0;
+        if (how->interrupt && !sent && stat(how->watch ? how->watch : out, &st) == 0 && st.st_size > how->watch_bytes) sent = kill(pid, SIGINT) == 0;
         if (how->stop_signal && !sent && access(how->stop_at, F_OK) == 0) sent = kill(pid, how->stop_signal) == 0;
         if (now() - start < LIMIT_S) continue;
         kill(pid, SIGKILL);

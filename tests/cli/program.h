@@ -33,6 +33,8 @@ typedef struct setting {
     size_t      input_bytes;  /* 0: input ends at its NUL                                     */
     out_kind    out;
     int         interrupt;    /* send SIGINT once stdout has something                        */
+    const char *watch;        /* or this file has more than .. bytes                          */
+    long        watch_bytes;
     int         stop_signal;  /* sent once there is a file or folder `stop_at`; 0: none          */
     const char *stop_at;
     long        file_limit;   /* bytes a file that it writes may have; 0: any                 */

@@ -52,9 +52,75 @@ static void a_wrong_option_is_no_documents_failure(void **state) {
     assert_int_equal(lines_of(output), 1);
 }
 
+/* ---- what is counted ---- */
+
+static json_t *report_of(void) {
+    char path[4200];
+    snprintf(path, sizeof path, "%s.run.json", output);
+    json_t *report = json_load_file(path, 0, NULL);
+    assert_non_null(report);
+    return report;
+}
+
+static int number(const json_t *report, const char *key) { return (int)json_integer_value(json_object_get(report, key)); }
+
+/* n names for one receipt. */
+static const char *list_of(const char *name, int n) {
+    char text[64 * 256];
+    int at = 0;
+    for (int i = 0; i < n; i++) at += sprintf(text + at, "{\"image\": \"%s\", \"id\": \"%s %d\"}\n", SMALL, name, i);
+    return file_write(name, text, (size_t)at);
+}
+
+static void a_batch_that_is_interrupted_says_how_many_of_its_own_are_done(void **state) {
+    (void)state;
+    begin("stopped.jsonl");
+    char first[4096], second[4096];
+    snprintf(first, sizeof first, "%s", list_of("first.jsonl", 12));
+    snprintf(second, sizeof second, "%s", list_of("second.jsonl", 10));
+    prints("^$", BATCH, "--any-path", first);
+    size_t bytes;
+    free(file_read(output, &bytes));
+    outcome o = run_with(&(setting){ .interrupt = 1, .watch = output, .watch_bytes = (long)bytes }, ARGS(BATCH, "--any-path", second));
+    assert_int_equal(o.code, 130);
+    assert_true(matches(o.err, "stopped after [1-9] of 10 documents"));
+    outcome_free(&o);
+    json_t *report = report_of();
+    assert_true(json_is_false(json_object_get(report, "complete")));
+    assert_true(number(report, "done") >= 1 && number(report, "done") < 10);
+    json_decref(report);
+    prints("^$", BATCH, "--any-path", second);
+    assert_int_equal(lines_of(output), 22);
+}
+
+static void a_batch_counts_the_documents_of_its_own_list(void **state) {
+    (void)state;
+    begin("counts.jsonl");
+    char list[4096];
+    snprintf(list, sizeof list, "%s", file_write("gone.jsonl", "{\"image\": \"gone.png\"}\n", 22));
+    outcome failing = run_with(NULL, ARGS(BATCH, list));
+    assert_int_equal(failing.code, 1);
+    assert_true(matches(failing.err, "1 of 1 documents could not be read"));
+    outcome_free(&failing);
+    prints("^$", BATCH, SMALL);                              /* the failure is another list's */
+    json_t *report = report_of();
+    assert_true(json_is_true(json_object_get(report, "complete")));
+    assert_int_equal(number(report, "documents"), 1);
+    assert_int_equal(number(report, "done"), 1);
+    assert_int_equal(number(report, "failed"), 0);
+    assert_int_equal(number(report, "pages"), 1);
+    json_decref(report);
+    outcome both = run_with(NULL, ARGS(BATCH, list, SMALL));
+    assert_int_equal(both.code, 1);
+    assert_true(matches(both.err, "1 of 2 documents could not be read"));
+    outcome_free(&both);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_wrong_option_is_no_documents_failure),
+        cmocka_unit_test(a_batch_that_is_interrupted_says_how_many_of_its_own_are_done),
+        cmocka_unit_test(a_batch_counts_the_documents_of_its_own_list),
     };
     snprintf(schema, sizeof schema, "%s", quick_schema());
     return cmocka_run_group_tests(tests, NULL, NULL);
