@@ -21,7 +21,7 @@ typedef struct done { char *id; const char *why; bool failed, ours; double ms; u
 /* OUTPUT.journal: a line a document, written after its results are in OUTPUT and both are flushed, with OUTPUT's size then.  What stands
  * in OUTPUT beyond the last line's size is of a document that was not finished, and cut off when a run goes on. */
 typedef struct journal {
-    int         output, log;
+    int         output, log;          /* log -1: there is none                                 */
     const char *name;                 /* OUTPUT                                                */
     char       *path;
     bool        new_output, new_log;  /* this run made the files                               */
@@ -30,7 +30,8 @@ typedef struct journal {
     size_t      count, room;
 } journal;
 
-/* `settings`: what results depend on; a journal of others is refused (RV_ERR_ARGUMENT).  fresh: begins anew. */
+/* `settings`: what results depend on; a journal of others is refused (RV_ERR_ARGUMENT) if it holds a document.  fresh: begins anew.  stdout, pipes
+ * and devices have no journal: a run into them cannot go on. */
 rv_status journal_open(const char *output, const char *settings, bool fresh, journal *out, rv_error *err);
 /* NULL: not done. */
 done     *journal_find(const journal *j, const char *id);
@@ -46,7 +47,7 @@ typedef struct batch_state { size_t documents, before, done, failed; double star
 /* A line on stderr: on a terminal always the same one, elsewhere now and then. */
 void      batch_progress(batch_state *s);
 void      batch_progress_end(const batch_state *s);
-/* OUTPUT.run.json: rates, times, tokens, memory. */
+/* OUTPUT.run.json: rates, times, tokens, memory; where there is a journal. */
 rv_status batch_report(const batch_state *s, const read_choice *c, const read_model *m, bool complete, rv_error *err);
 double    batch_now(void);
 #endif

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tools/batch.h"
@@ -56,21 +57,27 @@ static rv_status check_settings(const journal *j, const json_t *line, const char
     return fail(err, RV_ERR_ARGUMENT, "%s: was begun with other settings (%.120s): use those, another --output, or --fresh", j->path, is ? is : "none");
 }
 
-/* Whole lines count; *good: where they end. */
-static rv_status read_journal(journal *j, const input *text, const char *settings, uint64_t *good, rv_error *err) {
+typedef struct lines { uint64_t good; bool begun; rv_status other; rv_error why; } lines;     /* good: where whole lines end; other: settings */
+
+/* Settings matter once there is a document that was read with them. */
+static rv_status read_journal(journal *j, const input *text, const char *settings, lines *out, rv_error *err) {
     rv_status st = RV_OK;
     size_t at = 0;
-    for (unsigned number = 0; st == RV_OK && at < text->bytes; number++) {
+    while (st == RV_OK && at < text->bytes) {
         const char *newline = memchr(text->data + at, '\n', text->bytes - at);
         if (!newline) break;                                     /* it was being written */
         json_t *line = json_read(text->data + at, (size_t)(newline - text->data) - at, 0, NULL);
         if (!line) break;
-        st = number == 0 ? check_settings(j, line, settings, err) : read_line(j, line, err);
+        if (out->begun) st = read_line(j, line, err);
+        else out->other = check_settings(j, line, settings, &out->why), out->begun = true;
         json_decref(line);
         at = (size_t)(newline - text->data) + 1;
     }
-    *good = at;
-    return st;
+    out->good = at;
+    if (st || !out->other) return st;
+    if (j->count) return *err = out->why, out->other;
+    out->good = 0;                                               /* begun, and ended before the first document */
+    return RV_OK;
 }
 
 static rv_status begin(journal *j, const char *settings, rv_error *err) {
@@ -84,30 +91,45 @@ static rv_status begin(journal *j, const char *settings, rv_error *err) {
     return st;
 }
 
+/* Opens a file that may be there already. */
+static int open_or_make(const char *path, bool *made) {
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    *made = fd >= 0;
+    return fd >= 0 || errno != EEXIST ? fd : open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+}
+
 static rv_status open_files(journal *j, const char *output, bool fresh, rv_error *err) {
-    int flags = O_RDWR | O_CREAT | O_CLOEXEC | (fresh ? O_TRUNC : 0);
+    if (is_folder(output)) return fail(err, RV_ERR_IO, "%s: cannot write: it is a folder", output);
     if (asprintf(&j->path, "%s.journal", output) < 0) return j->path = NULL, fail(err, RV_ERR_MEMORY, "%s: out of memory", output);
-    j->log = open(j->path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    j->log = open_or_make(j->path, &j->new_log);
     if (j->log < 0) return system_error(err, j->path, "open");
-    if (flock(j->log, LOCK_EX | LOCK_NB)) return fail(err, RV_ERR_BUSY, "%s: another batch is writing there now", output);
+    struct stat held;
+    if (flock(j->log, LOCK_EX | LOCK_NB) || fstat(j->log, &held) || held.st_nlink == 0) return j->new_log = false, fail(err, RV_ERR_BUSY, "%s: another batch is writing there now", output);
     if (fresh && ftruncate(j->log, 0)) return system_error(err, j->path, "begin anew");
-    j->output = open(output, flags, 0644);
+    j->output = open_or_make(output, &j->new_output);
+    if (j->output < 0) return system_error(err, output, "open");
+    return fresh && ftruncate(j->output, 0) ? system_error(err, output, "begin anew") : RV_OK;
+}
+
+static rv_status open_stream(journal *j, const char *output, rv_error *err) {
+    j->output = is_stdout(output) ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3) : open(output, O_WRONLY | O_CLOEXEC);
     return j->output < 0 ? system_error(err, output, "open") : RV_OK;
 }
 
 rv_status journal_open(const char *output, const char *settings, bool fresh, journal *j, rv_error *err) {
     input text = { 0 };
-    uint64_t good = 0;
-    *j = (journal){ .output = -1, .log = -1 };
+    lines read = { 0 };
+    *j = (journal){ .output = -1, .log = -1, .name = is_stdout(output) ? "stdout" : output };
+    if (is_stdout(output) || is_special(output)) return open_stream(j, output, err);
     rv_status st = open_files(j, output, fresh, err);
     if (st == RV_OK) st = input_read(j->path, &text, err);
-    if (st == RV_OK) st = read_journal(j, &text, settings, &good, err);
-    if (st == RV_OK && good == 0 && lseek(j->output, 0, SEEK_END) > 0)
+    if (st == RV_OK) st = read_journal(j, &text, settings, &read, err);
+    if (st == RV_OK && !read.begun && lseek(j->output, 0, SEEK_END) > 0)
         st = fail(err, RV_ERR_ARGUMENT, "%s: is there already, and not from a batch: choose another name, or say --fresh", output);
     if (st == RV_OK && (off_t)j->bytes > lseek(j->output, 0, SEEK_END)) st = fail(err, RV_ERR_FORMAT, "%s: is shorter than its journal says: say --fresh", output);
-    if (st == RV_OK && (ftruncate(j->log, (off_t)good) || ftruncate(j->output, (off_t)j->bytes))) st = system_error(err, output, "go on with");
+    if (st == RV_OK && (ftruncate(j->log, (off_t)read.good) || ftruncate(j->output, (off_t)j->bytes))) st = system_error(err, output, "go on with");
     if (st == RV_OK && (lseek(j->log, 0, SEEK_END) < 0 || lseek(j->output, 0, SEEK_END) < 0)) st = system_error(err, output, "go on with");
-    if (st == RV_OK && good == 0) st = begin(j, settings, err);
+    if (st == RV_OK && read.good == 0) st = begin(j, settings, err);
     input_free(&text);
     if (st) journal_close(j);
     return st;
@@ -122,10 +144,11 @@ done *journal_find(const journal *j, const char *id) {
 /* ---- writing ---- */
 
 rv_status journal_add(journal *j, const done *of, const char *text, size_t bytes, rv_error *err) {
-    rv_status st = write_whole(j->output, j->path, text, bytes, err);
+    rv_status st = write_whole(j->output, j->name, text, bytes, err);
     if (st) return st;
     j->bytes += bytes;
     if (!of) return RV_OK;
+    if (j->log < 0) return keep(j, of, err);
     json_t *line = json_pack("{s:o, s:I, s:b, s:f, s:i, s:i, s:i, s:i, s:o*}", "id", json_textz(of->id), "bytes", (json_int_t)j->bytes, "failed", of->failed, "ms", of->ms,
                              "chosen", (int)of->chosen, "forced", (int)of->forced, "steps", (int)of->steps, "pages", (int)of->pages,
                              "why", of->why ? json_textz(of->why) : NULL);
@@ -139,6 +162,8 @@ rv_status journal_add(journal *j, const done *of, const char *text, size_t bytes
 }
 
 void journal_close(journal *j) {
+    if (j->count == 0 && j->new_output && j->output >= 0) unlink(j->name);
+    if (j->count == 0 && j->new_log && j->log >= 0) unlink(j->path);        /* last: it is the lock */
     if (j->output >= 0) close(j->output);
     if (j->log >= 0) close(j->log);
     for (size_t i = 0; i < j->count; i++) free(j->items[i].id);

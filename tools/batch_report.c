@@ -66,6 +66,7 @@ static json_t *report_json(const batch_state *s, const read_choice *c, const rea
 }
 
 rv_status batch_report(const batch_state *s, const read_choice *c, const read_model *m, bool complete, rv_error *err) {
+    if (s->journal->log < 0) return RV_OK;
     double *times = calloc(s->journal->count + 1, sizeof *times);
     size_t n = 0;
     char *path = NULL, *text = NULL;

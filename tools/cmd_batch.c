@@ -32,7 +32,7 @@ static parse_result parse(batch_options *o, int argc, char **argv) {
         READ_OPTIONS(o->read),
         { OPTION_FLAG, .name = "any-path", .to = &o->any_path, .help = "a list may name files outside its folder" },
         { OPTION_GROUP, .name = "What is written" },
-        { OPTION_TEXT, .name = "output", .letter = 'o', .to = &o->output, .value = "FILE", .help = "results" },
+        { OPTION_TEXT, .name = "output", .letter = 'o', .to = &o->output, .value = "FILE", .help = "results; -, a pipe or a device: no journal, and a run that\nwas ended begins anew" },
         { OPTION_CHOICE, .name = "format", .letter = 'f', .to = &o->format, .choices = "jsonl|csv", .help = "default jsonl; csv needs --schema" },
         { OPTION_FLAG, .name = "fresh", .to = &o->fresh, .help = "begin anew, whatever is there" },
         { OPTION_FLAG, .name = "quiet", .letter = 'q', .to = &o->quiet, .help = "no progress" },
@@ -176,10 +176,10 @@ static rv_status run(work *w, rv_error *err) {
 static int finish(const work *w) {
     const batch_state *s = &w->state;
     if (s->done < s->documents) {
-        say("batch: stopped after %zu of %zu documents: the same command goes on", s->done, s->documents);
+        say("batch: stopped after %zu of %zu documents%s", s->done, s->documents, w->journal.log < 0 ? "" : ": the same command goes on");
         return EXIT_INTERRUPTED;
     }
-    if (s->failed) say("batch: %zu of %zu documents could not be read: %s says why", s->failed, s->documents, w->o.format ? "the journal" : w->o.output);
+    if (s->failed) say("batch: %zu of %zu documents could not be read: %s says why", s->failed, s->documents, !w->o.format ? w->journal.name : w->journal.log < 0 ? "stderr" : "the journal");
     return s->failed ? EXIT_FOUND : EXIT_OK;
 }
 
@@ -192,6 +192,7 @@ static int batch(work *w) {
         return EXIT_USAGE;
     }
     w->o.read.finishes = true;
+    if (is_stdout(w->o.output) && stdout_check(NAME)) return EXIT_IO;
     if (read_check(&w->o.read, &err)) return report(NAME, &err);
     return run(w, &err) ? report(NAME, &err) : finish(w);
 }

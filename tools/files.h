@@ -26,6 +26,10 @@ rv_status output_check(const char *path, rv_error *err);
 rv_status output_write(const char *path, const char *data, size_t bytes, rv_error *err);
 
 bool is_folder(const char *path);
+/* "-", /dev/stdout and its other names: an answer goes where print_text goes, and nothing is made beside it. */
+bool is_stdout(const char *path);
+/* Is there and no regular file: a pipe or a device, which is written to as it comes. */
+bool is_special(const char *path);
 
 /* An error of the program's own, in the library's form. */
 rv_status fail(rv_error *err, rv_status code, const char *format, ...) __attribute__((format(printf, 3, 4)));

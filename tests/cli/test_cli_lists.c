@@ -52,6 +52,49 @@ static void a_wrong_option_is_no_documents_failure(void **state) {
     assert_int_equal(lines_of(output), 1);
 }
 
+/* ---- the journal ---- */
+
+static void a_command_that_reads_nothing_leaves_nothing(void **state) {
+    (void)state;
+    char folder[4096], wrong[4096];
+    begin("typo.jsonl");
+    refuses(2, "receit", "batch", "--model", MODEL, "--schema", "demo_receit", "--output", output, SMALL);
+    refuses(3, "", "batch", "--model", "/no/model", "--schema", schema, "--output", output, SMALL);
+    refuses(3, "no such file", BATCH, "/no/such.png");
+    assert_false(is_there(output, "") || is_there(output, ".journal"));
+    snprintf(folder, sizeof folder, "%s", model_copy("as_output", "config.json"));
+    refuses(3, "is a folder", "batch", QUICK, "--output", folder, SMALL);
+    assert_false(is_there(folder, ".journal"));
+    file_write("mine.txt", "notes", 5);
+    snprintf(wrong, sizeof wrong, "%s", scratch("mine.txt"));
+    refuses(2, "not from a batch", "batch", QUICK, "--output", wrong, SMALL);
+    assert_false(is_there(wrong, ".journal"));
+    prints("^$", BATCH, SMALL);
+    assert_int_equal(lines_of(output), 1);
+}
+
+/* As after a power cut before the first document. */
+static void a_journal_without_documents_binds_nobody(void **state) {
+    (void)state;
+    begin("empty.jsonl");
+    file_write("empty.jsonl", "{\"document\": half a resu", 24);
+    file_write("empty.jsonl.journal", "{\"settings\":\"model elsewhere\"}\n", 31);
+    prints("^$", BATCH, SMALL);
+    assert_int_equal(lines_of(output), 1);
+}
+
+static void results_that_go_to_stdout_have_no_journal(void **state) {
+    static const char *const names[] = { "-", "/dev/stdout" };
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        prints("^[{]\"schema\":[^\n]*[}]\n$", "batch", QUICK, "--output", names[i], SMALL);
+        assert_false(is_there(names[i], ".journal") || is_there(names[i], ".run.json"));
+    }
+    check_refuses(__LINE__, 3, "stdout: cannot write: No space left", &(setting){ .out = OUT_FULL }, ARGS("batch", QUICK, "--output", "-", SMALL));
+    refuses(3, "/dev/full: cannot write: No space left", "batch", QUICK, "--output", "/dev/full", SMALL);
+    assert_false(is_there("/dev/full", ".journal"));
+}
+
 /* ---- what is counted ---- */
 
 static json_t *report_of(void) {
@@ -119,6 +162,9 @@ static void a_batch_counts_the_documents_of_its_own_list(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_wrong_option_is_no_documents_failure),
+        cmocka_unit_test(a_command_that_reads_nothing_leaves_nothing),
+        cmocka_unit_test(a_journal_without_documents_binds_nobody),
+        cmocka_unit_test(results_that_go_to_stdout_have_no_journal),
         cmocka_unit_test(a_batch_that_is_interrupted_says_how_many_of_its_own_are_done),
         cmocka_unit_test(a_batch_counts_the_documents_of_its_own_list),
     };
