@@ -13,6 +13,13 @@ typedef struct document_list { document *items; size_t count, room; } document_l
 rv_status documents_find(const text_list *inputs, bool any_path, document_list *out, rv_error *err);
 void      documents_free(document_list *list);
 
+/* ---- batch_settings.c: what results depend on ---- */
+
+/* Names of options, and what they are.  *out: json_decref. */
+rv_status batch_settings(const read_choice *c, int32_t format, json_t **out, rv_error *err);
+/* RV_ERR_ARGUMENT: others, and which; or a journal of an older build, which noted them as one text.  RV_ERR_FORMAT: no settings at all. */
+rv_status batch_settings_check(const json_t *begun, const json_t *now, const char *path, rv_error *err);
+
 /* ---- batch_journal.c: what is done, so that a run can be killed at any time ---- */
 
 /* why: what a failed one failed for; only while it is noted.  ours: among the documents of this run. */
@@ -30,9 +37,9 @@ typedef struct journal {
     size_t      count, room;
 } journal;
 
-/* `settings`: what results depend on; a journal of others is refused (RV_ERR_ARGUMENT) if it holds a document.  fresh: begins anew.  stdout, pipes
+/* `settings`: batch_settings; a journal of others is refused (RV_ERR_ARGUMENT) if it holds a document.  fresh: begins anew.  stdout, pipes
  * and devices have no journal: a run into them cannot go on. */
-rv_status journal_open(const char *output, const char *settings, bool fresh, journal *out, rv_error *err);
+rv_status journal_open(const char *output, const json_t *settings, bool fresh, journal *out, rv_error *err);
 /* NULL: not done. */
 done     *journal_find(const journal *j, const char *id);
 /* Text of a document (or of the head of a CSV file: of = NULL, not noted), then its line. */

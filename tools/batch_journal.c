@@ -51,16 +51,10 @@ static rv_status read_line(journal *j, const json_t *line, rv_error *err) {
     return keep(j, &of, err);
 }
 
-static rv_status check_settings(const journal *j, const json_t *line, const char *settings, rv_error *err) {
-    const char *is = json_string_value(json_object_get(line, "settings"));
-    if (is && !strcmp(is, settings)) return RV_OK;
-    return fail(err, RV_ERR_ARGUMENT, "%s: was begun with other settings (%.120s): use those, another --output, or --fresh", j->path, is ? is : "none");
-}
-
 typedef struct lines { uint64_t good; bool begun; rv_status other; rv_error why; } lines;     /* good: where whole lines end; other: settings */
 
 /* Settings matter once there is a document that was read with them. */
-static rv_status read_journal(journal *j, const input *text, const char *settings, lines *out, rv_error *err) {
+static rv_status read_journal(journal *j, const input *text, const json_t *settings, lines *out, rv_error *err) {
     rv_status st = RV_OK;
     size_t at = 0;
     while (st == RV_OK && at < text->bytes) {
@@ -69,19 +63,19 @@ static rv_status read_journal(journal *j, const input *text, const char *setting
         json_t *line = json_read(text->data + at, (size_t)(newline - text->data) - at, 0, NULL);
         if (!line) break;
         if (out->begun) st = read_line(j, line, err);
-        else out->other = check_settings(j, line, settings, &out->why), out->begun = true;
+        else out->other = batch_settings_check(json_object_get(line, "settings"), settings, j->path, &out->why), out->begun = true;
         json_decref(line);
         at = (size_t)(newline - text->data) + 1;
     }
     out->good = at;
     if (st || !out->other) return st;
-    if (j->count) return *err = out->why, out->other;
+    if (j->count || out->other == RV_ERR_FORMAT) return *err = out->why, out->other;
     out->good = 0;                                               /* begun, and ended before the first document */
     return RV_OK;
 }
 
-static rv_status begin(journal *j, const char *settings, rv_error *err) {
-    json_t *head = json_pack("{s:s}", "settings", settings);
+static rv_status begin(journal *j, const json_t *settings, rv_error *err) {
+    json_t *head = json_pack("{s:O}", "settings", settings);
     char *text = head ? json_dumps(head, JSON_COMPACT) : NULL, *line = NULL;
     int n = text ? asprintf(&line, "%s\n", text) : -1;
     rv_status st = n < 0 ? fail(err, RV_ERR_MEMORY, "%s: out of memory", j->path) : write_whole(j->log, j->path, line, (size_t)n, err);
@@ -116,7 +110,7 @@ static rv_status open_stream(journal *j, const char *output, rv_error *err) {
     return j->output < 0 ? system_error(err, output, "open") : RV_OK;
 }
 
-rv_status journal_open(const char *output, const char *settings, bool fresh, journal *j, rv_error *err) {
+rv_status journal_open(const char *output, const json_t *settings, bool fresh, journal *j, rv_error *err) {
     input text = { 0 };
     lines read = { 0 };
     *j = (journal){ .output = -1, .log = -1, .name = is_stdout(output) ? "stdout" : output };

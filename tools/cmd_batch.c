@@ -45,15 +45,6 @@ static parse_result parse(batch_options *o, int argc, char **argv) {
 
 typedef struct work { batch_options o; read_model model; document_list documents; journal journal; batch_state state; } work;
 
-/* What results depend on. */
-static rv_status settings_text(const batch_options *o, char out[1024], rv_error *err) {
-    const read_choice *c = &o->read;
-    int n = snprintf(out, 1024, "model %s, schema %s, strategy %d, grammar %d, ocr %d, classify %d, presence %g, tiles %d, weights %d, compute %d, format %d, question %s",
-                     c->load.model ? c->load.model : "none", c->schema ? c->schema : "by type", c->strategy, c->form, c->ocr, c->classify, c->presence, c->max_tiles,
-                     c->load.weights, c->load.compute, o->format, c->question ? c->question : "the schema's");
-    return n < 1024 ? RV_OK : fail(err, RV_ERR_ARGUMENT, "the question or the paths are too long for the journal");
-}
-
 /* ---- a document ---- */
 
 static rv_status add_record(const batch_options *o, const rv_record *record, rv_write_parts parts, buffer *out, rv_error *err) {
@@ -154,10 +145,11 @@ static void count_done(work *w) {
 }
 
 static rv_status run(work *w, rv_error *err) {
-    char settings[1024];
-    rv_status st = settings_text(&w->o, settings, err);
+    json_t *settings = NULL;
+    rv_status st = batch_settings(&w->o.read, w->o.format, &settings, err);
     if (st == RV_OK) st = documents_find(&w->o.inputs, w->o.any_path, &w->documents, err);
     if (st == RV_OK) st = journal_open(w->o.output, settings, w->o.fresh, &w->journal, err);
+    json_decref(settings);
     if (st == RV_OK) st = read_open(&w->o.read, &w->model, err);
     if (st == RV_OK) st = begin_csv(w, err);
     if (st) return st;

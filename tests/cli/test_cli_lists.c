@@ -95,6 +95,38 @@ static void results_that_go_to_stdout_have_no_journal(void **state) {
     assert_false(is_there("/dev/full", ".journal"));
 }
 
+static void results_of_two_settings_are_not_mixed(void **state) {
+    static const char *const others[][2] = { { "--max-tokens", "9" }, { "--today", "2026-01-01" }, { "--dpi", "80" }, { "--no-exif", NULL }, { "--allow-tfn", NULL }, { "--keep", "lm_head=int8" },
+                                             { "--pages", "3" }, { "--context", "1000" }, { "--modules", "hf-literal" }, { "--skip", "lm_head" }, { "--int8-threshold", "5" },
+                                             { "--int8-parity", "bnb" }, { "--nf4-single", NULL }, { "--taps", "leaving" }, { "--reference", "meta" }, { "--resize", "tv" } };
+    (void)state;
+    begin("mixed.jsonl");
+    prints("^$", BATCH, SMALL);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        char want[200];
+        const char *args[] = { BATCH, SMALL, "--weights", "auto", others[i][0], others[i][1], NULL };
+        snprintf(want, sizeof want, "begun with other settings of %s: use those", others[i][0]);
+        check_refuses(__LINE__, 2, want, NULL, args);
+    }
+    prints("^$", BATCH, "--threads", "1", "--quiet", "--verbose", "--page-seconds", "9", SMALL);      /* no result depends on these */
+    assert_int_equal(lines_of(output), 1);
+    file_replace(schema, "1.0.0", "1.0.1");
+    refuses(2, "other settings of --schema: use", BATCH, SMALL);
+    quick_schema();
+}
+
+/* Its settings were one text. */
+static void a_journal_of_an_older_build_is_kept(void **state) {
+    (void)state;
+    static const char results[] = "{\"schema\":\"x\"}\n", lines[] = "{\"settings\":\"model m, schema s\"}\n{\"id\":\"a\",\"bytes\":15,\"failed\":false,\"ms\":1.0}\n";
+    begin("older.jsonl");
+    file_write("older.jsonl", results, sizeof results - 1);
+    file_write("older.jsonl.journal", lines, sizeof lines - 1);
+    refuses(2, "begun by an earlier version.*finish it with that, or use another --output", BATCH, SMALL);
+    assert_int_equal(lines_of(output), 1);
+    assert_int_equal(lines_of(scratch("older.jsonl.journal")), 2);
+}
+
 /* ---- what is counted ---- */
 
 static json_t *report_of(void) {
@@ -165,6 +197,8 @@ int main(void) {
         cmocka_unit_test(a_command_that_reads_nothing_leaves_nothing),
         cmocka_unit_test(a_journal_without_documents_binds_nobody),
         cmocka_unit_test(results_that_go_to_stdout_have_no_journal),
+        cmocka_unit_test(results_of_two_settings_are_not_mixed),
+        cmocka_unit_test(a_journal_of_an_older_build_is_kept),
         cmocka_unit_test(a_batch_that_is_interrupted_says_how_many_of_its_own_are_done),
         cmocka_unit_test(a_batch_counts_the_documents_of_its_own_list),
     };

@@ -1,0 +1,71 @@
+/* batch_settings.c - what results depend on: see batch.h.
+ *
+ * The one idea: results of two settings in one file cannot be told apart later.  What changes no result is left out: threads, memory, slots, progress.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "tools/batch.h"
+
+/* "receipt 0123456789abcdef"; without --schema all that are built in serve: a number of all of them. */
+static rv_status schema_text(const char *asked, char out[200], rv_error *err) {
+    uint64_t hash = 0;
+    rv_schema_info info = { .size = sizeof info };
+    rv_status st = RV_OK;
+    for (uint32_t i = 0; st == RV_OK && i < (asked ? 1 : rv_schema_count()); i++) {
+        rv_schema *schema = NULL;
+        st = rv_schema_open(asked ? asked : rv_schema_name(i), &schema, err);
+        if (st == RV_OK) st = rv_schema_get_info(schema, &info, err);
+        if (st == RV_OK) hash = hash * UINT64_C(0x100000001b3) + info.hash, snprintf(out, 200, "%.150s %016llx", asked ? info.name : "by type", (unsigned long long)(asked ? info.hash : hash));
+        rv_schema_free(schema);
+    }
+    return st;
+}
+
+static bool add(json_t *to, json_t *more) {
+    const bool good = to && more && json_object_update(to, more) == 0;
+    json_decref(more);
+    return good;
+}
+
+rv_status batch_settings(const read_choice *c, int32_t format, json_t **out, rv_error *err) {
+    const load_choice *l = &c->load;
+    char schema[200] = "";
+    rv_status st = schema_text(c->schema, schema, err);
+    if (st) return st;
+    json_t *all = json_object();
+    bool good = add(all, json_pack("{s:o, s:s, s:i, s:i, s:i, s:i, s:f, s:o, s:I, s:o, s:b}", "model", json_textz(l->model), "schema", schema, "classify", c->classify, "strategy", c->strategy,
+                                   "grammar", c->form, "ocr", c->ocr, "presence-threshold", c->presence, "question", json_textz(c->question), "max-tokens", (json_int_t)c->max_tokens, "today",
+                                   json_textz(c->today), "allow-tfn", c->allow_tfn)) &&
+                add(all, json_pack("{s:i, s:b, s:I, s:I, s:i, s:I}", "max-tiles", c->max_tiles, "no-exif", c->no_exif, "pages", (json_int_t)c->pages, "dpi", (json_int_t)c->dpi, "format", format,
+                                   "context", (json_int_t)l->context)) &&
+                add(all, json_pack("{s:i, s:o, s:i, s:i, s:i, s:o, s:o, s:o, s:i, s:b}", "backend", l->backend, "gpu-profile", json_textz(l->profile), "kernels", l->kernels, "weights", l->weights,
+                                   "modules", l->modules, "skip", json_textz(l->skip), "keep", json_textz(l->keep), "int8-threshold",
+                                   l->threshold_given ? json_real(l->threshold) : json_null(), "int8-parity", l->parity, "nf4-single", l->nf4_single)) &&
+                add(all, json_pack("{s:i, s:i, s:i, s:i, s:i}", "compute", l->compute, "attention", l->attention, "taps", l->taps, "reference", l->reference, "resize", l->resize));
+    if (good) return *out = all, RV_OK;
+    json_decref(all);
+    return fail(err, RV_ERR_MEMORY, "settings: out of memory");
+}
+
+/* Appends " --name" for each of a's that b has otherwise, or not at all. */
+static void differing(const json_t *a, const json_t *b, bool absent_only, char *text, size_t room) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)a, key, value) {
+        const json_t *other = json_object_get(b, key);
+        const size_t at = strlen(text);
+        if (absent_only ? !other : !other || !json_equal(value, (json_t *)(uintptr_t)other)) snprintf(text + at, room - at, " --%.40s", key);
+    }
+}
+
+rv_status batch_settings_check(const json_t *begun, const json_t *now, const char *path, rv_error *err) {
+    char text[300] = "";
+    if (json_is_string(begun))
+        return fail(err, RV_ERR_ARGUMENT, "%s: was begun by an earlier version, which did not note all that results depend on: finish it with that, or use another --output (--fresh discards it)",
+                    path);
+    if (!json_is_object(begun)) return fail(err, RV_ERR_FORMAT, "%s: is no journal of a batch: remove it, or say --fresh", path);
+    differing(now, begun, false, text, sizeof text);
+    differing(begun, now, true, text, sizeof text);
+    return *text ? fail(err, RV_ERR_ARGUMENT, "%s: was begun with other settings of%s: use those, another --output, or --fresh", path, text) : RV_OK;
+}
