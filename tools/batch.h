@@ -5,11 +5,12 @@
 
 /* ---- batch_inputs.c: folders, globs, lists and files become documents, each once ---- */
 
-typedef struct document { char *path, *id; } document;       /* id: what it is called in results; the path unless a list says otherwise */
+/* id: what it is called in results; the path unless a list says otherwise: its file and line. */
+typedef struct document { char *path, *id; const char *list; unsigned line; } document;
 typedef struct document_list { document *items; size_t count, room; } document_list;
 
 /* Folders are searched with all their folders, names in natural order ("p2" before "p10").  A .jsonl file is a list: {"image": PATH, "id": NAME} a
- * line, paths relative to it and inside its folder, unless any_path. */
+ * line, paths relative to it and inside its folder, unless any_path.  Two documents of one name are an error. */
 rv_status documents_find(const text_list *inputs, bool any_path, document_list *out, rv_error *err);
 void      documents_free(document_list *list);
 
@@ -22,8 +23,8 @@ rv_status batch_settings_check(const json_t *begun, const json_t *now, const cha
 
 /* ---- batch_journal.c: what is done, so that a run can be killed at any time ---- */
 
-/* why: what a failed one failed for; only while it is noted.  ours: among the documents of this run. */
-typedef struct done { char *id; const char *why; bool failed, ours; double ms; uint32_t chosen, forced, steps, pages; } done;
+/* why: what a failed one failed for; only while it is noted.  ours: among the documents of this run.  more_pages: a PDF that has more than --pages. */
+typedef struct done { char *id; const char *why; bool failed, ours, more_pages; double ms; uint32_t chosen, forced, steps, pages; } done;
 
 /* OUTPUT.journal: a line a document, written after its results are in OUTPUT and both are flushed, with OUTPUT's size then.  What stands
  * in OUTPUT beyond the last line's size is of a document that was not finished, and cut off when a run goes on. */

@@ -10,10 +10,11 @@
 #include "tools/json_read.h"
 
 enum { MOST_DEPTH = 32 };
+static const unsigned REPEATED = ~0u;      /* as a line: given before */
 
 static rv_status no_memory(rv_error *err) { return fail(err, RV_ERR_MEMORY, "list of documents: out of memory"); }
 
-static rv_status add(document_list *list, const char *path, const char *id, rv_error *err) {
+static rv_status add_from(document_list *list, const char *path, const char *id, const char *file, unsigned line, rv_error *err) {
     if (list->count == list->room) {
         size_t room = list->room ? 2 * list->room : 256;
         document *more = realloc(list->items, room * sizeof *more);
@@ -21,12 +22,14 @@ static rv_status add(document_list *list, const char *path, const char *id, rv_e
         list->items = more;
         list->room = room;
     }
-    document d = { strdup(path), strdup(id ? id : path) };
+    document d = { strdup(path), strdup(id ? id : path), file, line };
     if (d.path && d.id) return list->items[list->count++] = d, RV_OK;
     free(d.path);
     free(d.id);
     return no_memory(err);
 }
+
+static rv_status add(document_list *list, const char *path, const char *id, rv_error *err) { return add_from(list, path, id, NULL, 0, err); }
 
 static bool is_document(const char *name) {
     static const char *const endings[] = { ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pnm", ".ppm", ".pgm", ".pbm", ".pdf" };
@@ -67,13 +70,16 @@ static bool leaves(const char *path) {
 static rv_status add_line(document_list *list, const char *file, unsigned number, const json_t *line, bool any_path, rv_error *err) {
     static const char *const keys[] = { "image", "file", "path" };
     const char *path = NULL, *slash = strrchr(file, '/');
-    char whole[4096];
+    const json_t *id = json_object_get(line, "id");
+    char whole[4096], number_id[32];
     for (size_t i = 0; i < 3 && !path; i++) path = json_string_value(json_object_get(line, keys[i]));
-    if (!path) return fail(err, RV_ERR_FORMAT, "%s: line %u: names no \"image\"", file, number);
+    if (!path || !*path) return fail(err, RV_ERR_FORMAT, "%s: line %u: names no \"image\"", file, number);
     if (leaves(path) && !any_path) return fail(err, RV_ERR_ARGUMENT, "%s: line %u: \"%.200s\" is outside the list's folder: say --any-path if it is meant", file, number, path);
     int n = path[0] == '/' || !slash ? snprintf(whole, sizeof whole, "%s", path) : snprintf(whole, sizeof whole, "%.*s/%s", (int)(slash - file), file, path);
     if (n >= (int)sizeof whole) return fail(err, RV_ERR_FORMAT, "%s: line %u: the path is too long", file, number);
-    return add(list, whole, json_string_value(json_object_get(line, "id")), err);
+    if (json_is_integer(id)) snprintf(number_id, sizeof number_id, "%" JSON_INTEGER_FORMAT, json_integer_value(id));
+    if (id && !json_is_integer(id) && !json_string_length(id)) return fail(err, RV_ERR_FORMAT, "%s: line %u: \"id\" must be a text or a whole number", file, number);
+    return add_from(list, whole, !id ? NULL : json_is_integer(id) ? number_id : json_string_value(id), file, number, err);
 }
 
 static rv_status add_list(document_list *list, const char *file, bool any_path, rv_error *err) {
@@ -117,19 +123,29 @@ static int by_id(const void *a, const void *b) {
     return order ? order : (x > y) - (x < y);
 }
 
-/* A document that was named twice is read once: results are found by name. */
+static rv_status named_twice(const document *a, const document *b, rv_error *err) {
+    const document *by = b->list ? b : a;
+    return fail(err, RV_ERR_ARGUMENT, "%s: line %u: \"%.200s\" is there twice, for %.300s and for %.300s: results are found by name", by->list ? by->list : "list", by->line, b->id, a->path, b->path);
+}
+
+/* A document that was given twice is read once. */
 static rv_status drop_repeated(document_list *list, rv_error *err) {
     document **sorted = malloc((list->count + 1) * sizeof(document *));
+    rv_status st = RV_OK;
     size_t kept = 0;
     if (!sorted) return no_memory(err);
     for (size_t i = 0; i < list->count; i++) sorted[i] = &list->items[i];
     qsort(sorted, list->count, sizeof(document *), by_id);
-    for (size_t i = 1; i < list->count; i++)
-        if (!strcmp(sorted[i - 1]->id, sorted[i]->id)) sorted[i]->path[0] = '\0';
+    for (size_t i = 1; i < list->count && st == RV_OK; i++) {
+        if (strcmp(sorted[i - 1]->id, sorted[i]->id)) continue;
+        if (strcmp(sorted[i - 1]->path, sorted[i]->path)) st = named_twice(sorted[i - 1], sorted[i], err);
+        sorted[i]->line = REPEATED;
+    }
     free(sorted);
+    if (st) return st;
     for (size_t i = 0; i < list->count; i++) {
         document d = list->items[i];
-        if (d.path[0]) list->items[kept++] = d;
+        if (d.line != REPEATED) list->items[kept++] = d;
         else free(d.path), free(d.id);
     }
     list->count = kept;

@@ -43,7 +43,7 @@ static rv_status keep(journal *j, const done *of, rv_error *err) {
 
 static rv_status read_line(journal *j, const json_t *line, rv_error *err) {
     const char *id = json_string_value(json_object_get(line, "id"));
-    done of = { .id = (char *)(uintptr_t)id, .failed = json_is_true(json_object_get(line, "failed")), .ms = json_number_value(json_object_get(line, "ms")),
+    done of = { .id = (char *)(uintptr_t)id, .failed = json_is_true(json_object_get(line, "failed")), .more_pages = json_is_true(json_object_get(line, "more_pages")), .ms = json_number_value(json_object_get(line, "ms")),
                 .chosen = (uint32_t)json_integer_value(json_object_get(line, "chosen")), .forced = (uint32_t)json_integer_value(json_object_get(line, "forced")),
                 .steps = (uint32_t)json_integer_value(json_object_get(line, "steps")), .pages = (uint32_t)json_integer_value(json_object_get(line, "pages")) };
     if (!id) return fail(err, RV_ERR_FORMAT, "%s: is no journal of a batch: remove it, or say --fresh", j->path);
@@ -143,9 +143,9 @@ rv_status journal_add(journal *j, const done *of, const char *text, size_t bytes
     j->bytes += bytes;
     if (!of) return RV_OK;
     if (j->log < 0) return keep(j, of, err);
-    json_t *line = json_pack("{s:o, s:I, s:b, s:f, s:i, s:i, s:i, s:i, s:o*}", "id", json_textz(of->id), "bytes", (json_int_t)j->bytes, "failed", of->failed, "ms", of->ms,
+    json_t *line = json_pack("{s:o, s:I, s:b, s:f, s:i, s:i, s:i, s:i, s:o*, s:o*}", "id", json_textz(of->id), "bytes", (json_int_t)j->bytes, "failed", of->failed, "ms", of->ms,
                              "chosen", (int)of->chosen, "forced", (int)of->forced, "steps", (int)of->steps, "pages", (int)of->pages,
-                             "why", of->why ? json_textz(of->why) : NULL);
+                             "more_pages", of->more_pages ? json_true() : NULL, "why", of->why ? json_textz(of->why) : NULL);
     char *dumped = line ? json_dumps(line, JSON_COMPACT) : NULL, *whole = NULL;
     int n = dumped ? asprintf(&whole, "%s\n", dumped) : -1;
     st = n < 0 ? fail(err, RV_ERR_MEMORY, "%s: out of memory", j->path) : write_whole(j->log, j->path, whole, (size_t)n, err);

@@ -49,16 +49,17 @@ static json_t *memory_json(const read_model *m) {
 
 static json_t *report_json(const batch_state *s, const read_choice *c, const read_model *m, bool complete, const double *times) {
     const journal *j = s->journal;
-    json_int_t chosen = 0, forced = 0, steps = 0, pages = 0;
+    json_int_t chosen = 0, forced = 0, steps = 0, pages = 0, more = 0;
     double spent = batch_now() - s->start, sum = 0;
     size_t failed = s->failed, here = s->done - s->before;
     for (size_t i = 0; i < j->count; i++) {
         if (!j->items[i].ours) continue;
         chosen += j->items[i].chosen, forced += j->items[i].forced, steps += j->items[i].steps, pages += j->items[i].pages;
         sum += j->items[i].ms;
+        more += j->items[i].more_pages;
     }
-    return json_pack("{s:b, s:I, s:I, s:I, s:f, s:I, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:s?, s:s?, s:s}", "complete", complete, "documents", (json_int_t)s->documents, "done",
-                     (json_int_t)s->done, "failed", (json_int_t)failed, "success_rate", s->done ? 1 - (double)failed / (double)s->done : 0, "pages", pages,
+    return json_pack("{s:b, s:I, s:I, s:I, s:f, s:I, s:I, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:s?, s:s?, s:s}", "complete", complete, "documents", (json_int_t)s->documents, "done",
+                     (json_int_t)s->done, "failed", (json_int_t)failed, "success_rate", s->done ? 1 - (double)failed / (double)s->done : 0, "pages", pages, "documents_with_more_pages", more,
                      "seconds_this_run", spent, "documents_a_second_this_run", spent > 0 ? (double)here / spent : 0, "mean_ms", json_ms(s->done ? sum / (double)s->done : 0),
                      "p50_ms", json_ms(percentile(times, s->done, 0.5)), "p95_ms", json_ms(percentile(times, s->done, 0.95)), "tokens",
                      json_pack("{s:I, s:I, s:I}", "chosen", chosen, "appended", forced, "steps", steps), "memory", memory_json(m), "model", c->load.model, "schema", c->schema,

@@ -63,9 +63,7 @@ static rv_status read_pages(work *w, const document *d, const page_list *pages, 
     for (uint32_t i = 0; i < pages->count && st == RV_OK; i++) {
         rv_reading reading = { .size = sizeof reading };
         rv_record *record = NULL;
-        char name[1024];
-        snprintf(name, sizeof name, pages->count > 1 ? "%.1000s#%u" : "%.1000s", d->id, i + 1);
-        st = read_page(&w->o.read, &w->model, name, &pages->pages[i], &record, &reading, err);
+        st = read_page(&w->o.read, &w->model, page_name_of(d->id, pages, i).text, &pages->pages[i], &record, &reading, err);
         if (st == RV_OK) st = add_record(&w->o, record, RV_WRITE_RECORD, out, err);
         rv_record_free(record);
         of->chosen += reading.chosen_tokens;
@@ -102,6 +100,7 @@ static rv_status read_document(work *w, const document *d, rv_error *err) {
     rv_error why;
     double start = batch_now();
     rv_status st = pages_read(&w->o.read, d->path, &pages, &why);
+    if (st == RV_OK) pages_say(NAME, d->id, &pages), of.more_pages = pages.left_out > 0;
     if (st == RV_OK) st = read_pages(w, d, &pages, &of, &out, &why);
     pages_free(&pages);
     if (st && ends_the_run(st)) *err = why;

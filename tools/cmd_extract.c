@@ -63,13 +63,11 @@ static rv_status read_file(work *w, const char *path, rv_error *err) {
     page_list pages;
     rv_status st = pages_read(&w->o.read, path, &pages, err);
     if (st) return st;
-    if (pages.left_out) say("extract: %s has more pages than the %u that are read: raise --pages", path, pages.count);
+    pages_say(NAME, path, &pages);
     for (uint32_t i = 0; i < pages.count && st == RV_OK; i++) {
         rv_record *record = NULL;
         rv_reading reading = { .size = sizeof reading };
-        char name[512];
-        snprintf(name, sizeof name, pages.count > 1 ? "%.480s#%u" : "%.480s", path, i + 1);
-        st = read_page(&w->o.read, &w->model, name, &pages.pages[i], &record, &reading, err);
+        st = read_page(&w->o.read, &w->model, page_name_of(path, &pages, i).text, &pages.pages[i], &record, &reading, err);
         if (st == RV_OK) st = write_record(w, record, &pages.pages[i], err);
         if (st == RV_OK) totals_add(&w->totals, &reading, record);
         rv_record_free(record);

@@ -1,6 +1,7 @@
 /* read.c - see read.h. */
 #include "tools/read.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -151,6 +152,16 @@ void pages_free(page_list *list) {
     for (uint32_t i = 0; i < list->count; i++) input_free(&list->pages[i]);
     free(list->pages);
     *list = (page_list){ 0 };
+}
+
+void pages_say(const char *command, const char *path, const page_list *list) {
+    if (list->left_out) say_error("%s: %s has more pages than the %u that are read: raise --pages", command, path, list->count);
+}
+
+page_name page_name_of(const char *file, const page_list *list, uint32_t i) {
+    page_name name;
+    snprintf(name.text, sizeof name.text, list->count > 1 ? "%.1000s#%u" : "%.1000s", file, i + 1);
+    return name;
 }
 
 rv_image page_image(const read_choice *c, const input *page) {

@@ -72,6 +72,11 @@ bool buffer_add(buffer *b, const char *data, size_t bytes);
 typedef struct page_list { input *pages; uint32_t count; uint32_t left_out; } page_list;    /* left_out: pages of the PDF beyond the limit */
 rv_status pages_read(const read_choice *c, const char *path, page_list *out, rv_error *err);
 void      pages_free(page_list *list);
+/* A line on stderr where pages were left out. */
+void      pages_say(const char *command, const char *path, const page_list *list);
+/* "scan.pdf#2"; a file of one page is called by its own name. */
+typedef struct page_name { char text[1024]; } page_name;
+page_name page_name_of(const char *file, const page_list *list, uint32_t i);
 rv_image  page_image(const read_choice *c, const input *page);
 
 /* tools/pdf.c: draws pages of a PDF in a process of its own (pdftoppm), limited in time, memory, pages and bytes. */

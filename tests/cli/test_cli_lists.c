@@ -52,6 +52,47 @@ static void a_wrong_option_is_no_documents_failure(void **state) {
     assert_int_equal(lines_of(output), 1);
 }
 
+/* ---- which documents ---- */
+
+static const char *list(const char *text) { return file_write("named.jsonl", text, strlen(text)); }
+
+static void every_line_of_a_list_is_a_document_or_an_error(void **state) {
+    (void)state;
+    char small[2000], path[4096];
+    begin("named.out");
+    snprintf(small, sizeof small, "{\"image\": \"%s\", \"id\": 7}\n\n{\"image\": \"%s\", \"id\": 7}\n", SMALL, RECEIPT);
+    snprintf(path, sizeof path, "%s", list(small));
+    refuses(2, "named.jsonl: line 3: \"7\" is there twice, for .*r7001.png and for .*r7000.png", BATCH, "--any-path", path);
+    refuses(4, "named.jsonl: line 2: names no \"image\"", BATCH, "--any-path", list("{\"image\": \"a.png\"}\n{\"image\": \"\"}\n"));
+    refuses(4, "named.jsonl: line 1: \"id\" must be", BATCH, "--any-path", list("{\"image\": \"a.png\", \"id\": \"\"}\n"));
+    refuses(4, "named.jsonl: line 1: \"id\" must be", BATCH, "--any-path", list("{\"image\": \"a.png\", \"id\": [1]}\n"));
+    snprintf(small, sizeof small, "{\"image\": \"%s\", \"id\": 7}\n{\"image\": \"%s\", \"id\": 7}\n", SMALL, SMALL);
+    prints("^$", BATCH, "--any-path", list(small));          /* the same document */
+    assert_int_equal(lines_of(output), 1);
+}
+
+static void pages_beyond_the_limit_are_told(void **state) {
+    (void)state;
+    if (!has_pdftoppm()) skip();
+    char file[4096], path[4200];
+    size_t bytes;
+    begin("long.out");
+    snprintf(file, sizeof file, "%s", pdf_file("long.pdf", 3, ""));
+    outcome o = run_with(NULL, ARGS(BATCH, "--pages", "2", "--dpi", "36", file));
+    assert_int_equal(o.code, 0);
+    assert_true(matches(o.err, "batch: .*long.pdf has more pages than the 2 that are read: raise --pages"));
+    outcome_free(&o);
+    snprintf(path, sizeof path, "%s.journal", output);
+    char *text = file_read(path, &bytes);
+    assert_non_null(strstr(text, "\"pages\":2,\"more_pages\":true"));
+    free(text);
+    o = run_with(NULL, ARGS("classify", "--model", MODEL, "--backend", "cpu", "--ocr", "off", "--pages", "2", "--dpi", "36", file));
+    assert_int_equal(o.code, 0);
+    assert_true(matches(o.err, "classify: .*long.pdf has more pages than the 2"));
+    assert_true(matches(o.out, "long.pdf#1\".*[}]\n.*long.pdf#2\".*\"more_pages\":true"));
+    outcome_free(&o);
+}
+
 /* ---- the journal ---- */
 
 static void a_command_that_reads_nothing_leaves_nothing(void **state) {
@@ -194,6 +235,8 @@ static void a_batch_counts_the_documents_of_its_own_list(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_wrong_option_is_no_documents_failure),
+        cmocka_unit_test(every_line_of_a_list_is_a_document_or_an_error),
+        cmocka_unit_test(pages_beyond_the_limit_are_told),
         cmocka_unit_test(a_command_that_reads_nothing_leaves_nothing),
         cmocka_unit_test(a_journal_without_documents_binds_nobody),
         cmocka_unit_test(results_that_go_to_stdout_have_no_journal),
