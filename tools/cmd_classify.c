@@ -64,6 +64,7 @@ static int classify(const classify_options *o) {
     }
     if (read_check(&o->read, &err)) return report(NAME, &err);
     if (stdout_check(NAME)) return EXIT_IO;
+    if (files_check(&o->read, &o->files, &err)) return report(NAME, &err);
     rv_status st = read_open(&o->read, &model, &err);
     for (size_t i = 0; i < o->files.count && st == RV_OK; i++) st = classify_file(o, &model, o->files.items[i], &err);
     read_close(&model);

@@ -13,7 +13,8 @@ static const command_help help = {
     .command = "extract",
     .usage = "rvengine extract --model DIR [--schema NAME] [options] FILE..",
     .about = "Reads images and PDFs, and writes the fields of each page: typed, checked, with how sure each is\nand where it came from. "
-             "Keys and lists are held to the schema's form while the\nmodel answers; values are never changed.",
+             "Keys and lists are held to the schema's form while the\nmodel answers; values are never changed. "
+             "A FILE that is - is read from stdin. After an error,\nwhat was read before it is written all the same.",
     .after = "examples:\n"
              "  rvengine extract -m /models/mllama receipt.jpg\n"
              "  rvengine extract -m /models/mllama -s tax_invoice -f html -o review.html invoice.pdf\n"
@@ -30,8 +31,8 @@ static parse_result parse(extract_options *o, int argc, char **argv) {
         { OPTION_GROUP, .name = "What is read" },
         READ_OPTIONS(o->read),
         { OPTION_GROUP, .name = "What is written" },
-        { OPTION_CHOICE, .name = "format", .letter = 'f', .to = &o->format, .choices = "json|kv|jsonl|csv|md|html", .help = "default json" },
-        { OPTION_TEXT, .name = "output", .letter = 'o', .to = &o->output, .value = "FILE", .help = "to a file, whole or not at all" },
+        { OPTION_CHOICE, .name = "format", .letter = 'f', .to = &o->format, .choices = "json|kv|jsonl|csv|md|html", .help = "default json: an object, of several pages an array of them" },
+        { OPTION_TEXT, .name = "output", .letter = 'o', .to = &o->output, .value = "FILE", .help = "to a file, whole or not at all; -: stdout" },
         { OPTION_FLAG, .name = "verbose", .letter = 'v', .to = &o->read.load.verbose, .help = "memory, tokens, steps and times on stderr" },
         LOAD_OPTIONS(o->read.load),
         { OPTION_END },
@@ -40,6 +41,14 @@ static parse_result parse(extract_options *o, int argc, char **argv) {
 }
 
 typedef struct work { extract_options o; read_model model; buffer out; read_totals totals; uint32_t written; } work;
+
+static bool add(work *w, const char *text) { return buffer_add(&w->out, text, strlen(text)); }
+
+/* Between two pages; several in JSON become an array. */
+static bool add_between(work *w, rv_form form) {
+    if (!w->written || form == RV_FORM_JSONL || form == RV_FORM_CSV || form == RV_FORM_HTML) return true;
+    return add(w, form == RV_FORM_JSON ? ",\n" : "\n");
+}
 
 static rv_status write_record(work *w, const rv_record *record, const input *page, rv_error *err) {
     rv_form form = forms[w->o.format];
@@ -53,10 +62,22 @@ static rv_status write_record(work *w, const rv_record *record, const input *pag
     if (st == RV_OK) st = rv_record_write(record, form, &write, &text, &bytes, err);
     input_free(&png);
     if (st) return st;
-    bool ok = (whole || !w->written || form == RV_FORM_JSONL || buffer_add(&w->out, "\n", 1)) && buffer_add(&w->out, text, bytes);
+    bool ok = add_between(w, form) && buffer_add(&w->out, text, bytes);
     rv_text_free(text);
     w->written++;
     return ok ? RV_OK : fail(err, RV_ERR_MEMORY, "report: out of memory");
+}
+
+/* The end of a page of HTML, the brackets of an array. */
+static rv_status finish(work *w, rv_error *err) {
+    rv_form form = forms[w->o.format];
+    bool ok = form == RV_FORM_HTML ? add(w, "</body>\n</html>\n") : form != RV_FORM_JSON || w->written < 2 || add(w, "]\n[\n");
+    if (!ok) return fail(err, RV_ERR_MEMORY, "report: out of memory");
+    if (form == RV_FORM_JSON && w->written > 1) {
+        memmove(w->out.data + 2, w->out.data, w->out.bytes - 2);
+        memcpy(w->out.data, "[\n", 2);
+    }
+    return RV_OK;
 }
 
 static rv_status read_file(work *w, const char *path, rv_error *err) {
@@ -79,25 +100,33 @@ static rv_status read_file(work *w, const char *path, rv_error *err) {
 static rv_status run(work *w, rv_error *err) {
     rv_status st = read_open(&w->o.read, &w->model, err);
     for (size_t i = 0; i < w->o.files.count && st == RV_OK; i++) st = read_file(w, w->o.files.items[i], err);
-    if (st == RV_OK && forms[w->o.format] == RV_FORM_HTML && !buffer_add(&w->out, "</body>\n</html>\n", 16)) st = fail(err, RV_ERR_MEMORY, "report: out of memory");
     if (st == RV_OK && w->o.read.load.verbose) totals_say(&w->totals);
     return st;
 }
 
+/* Pages that were read before an error took their time: they are not thrown away. */
+static rv_status deliver(work *w, rv_error *err) {
+    rv_status st = finish(w, err);
+    if (st == RV_OK && w->o.output) return output_write(w->o.output, w->out.data, w->out.bytes, err);
+    if (st == RV_OK) print_text(w->out.data, w->out.bytes);
+    return st;
+}
+
 static int extract(work *w) {
-    rv_error err;
+    rv_error err, undelivered;
     if (w->o.files.count == 0) {
         say_error("extract: which file? give one or more images or PDFs");
         return EXIT_USAGE;
     }
+    if (w->o.output && is_stdout(w->o.output)) w->o.output = NULL;
     if (read_check(&w->o.read, &err)) return report(NAME, &err);
     if (w->o.output && output_check(w->o.output, &err)) return report(NAME, &err);
     if (!w->o.output && stdout_check(NAME)) return EXIT_IO;
+    if (files_check(&w->o.read, &w->o.files, &err)) return report(NAME, &err);
     rv_status st = run(w, &err);
-    if (st == RV_OK && w->o.output) st = output_write(w->o.output, w->out.data ? w->out.data : "", w->out.bytes, &err);
-    else if (st == RV_OK && w->out.data) print_text(w->out.data, w->out.bytes);
-    if (st) return report(NAME, &err);
-    return stdout_finish(NAME);
+    if (w->written && deliver(w, &undelivered) && st == RV_OK) return report(NAME, &undelivered);
+    const int printed = stdout_finish(NAME);
+    return st ? report(NAME, &err) : printed;
 }
 
 int cmd_extract(int argc, char **argv) {

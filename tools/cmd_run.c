@@ -164,12 +164,10 @@ static double model_temperature(const char *dir) {
     return t > 0 && t <= 100 ? t : DEFAULT_TEMPERATURE;
 }
 
-/* The folder's files and whether it fits, in milliseconds. What there is to warn of is said when it is loaded. */
+/* The folder's files, whether it fits, and --context, in milliseconds. */
 static rv_status check_model(const run_options *o, rv_error *err) {
-    rv_load_options options = load_options(&o->load);
-    options.log = NULL;
-    rv_memory memory = { .size = sizeof memory };
-    return rv_memory_plan(o->load.model, &options, NULL, &memory, err);
+    const rv_session_options room = { .size = sizeof room, .slots = 1, .context = (uint32_t)o->load.context };
+    return load_check(&o->load, &room, err);
 }
 
 /* "image 2: why" as "receipt.png: why": the library knows images by number only. */

@@ -92,6 +92,7 @@ rv_load_options load_options(const load_choice *c) {
 rv_status load_check(const load_choice *c, const rv_session_options *session, rv_error *err) {
     static const char field[] = "rv_session_options.context";
     rv_load_options options = load_options(c);
+    options.log = NULL;                                          /* what there is to warn of is said when it is loaded */
     rv_memory memory = { .size = sizeof memory };
     rv_error why;
     rv_status st = rv_memory_plan(c->model, &options, session, &memory, &why);

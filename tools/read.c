@@ -125,6 +125,29 @@ bool buffer_add(buffer *b, const char *data, size_t bytes) {
 
 /* ---- pages ---- */
 
+static rv_status check_image(const read_choice *c, const char *path, const input *file, rv_error *err) {
+    rv_image image = page_image(c, file);
+    rv_image_info info = { .size = sizeof info };
+    rv_error why;
+    rv_status st = rv_inspect_image(&image, c->load.model, &info, &why);
+    return st ? fail(err, st, "%.200s: %.300s", path, why.message) : RV_OK;
+}
+
+rv_status files_check(const read_choice *c, const text_list *files, rv_error *err) {
+    size_t from_stdin = 0;
+    rv_status st = RV_OK;
+    for (size_t i = 0; i < files->count; i++) from_stdin += !strcmp(files->items[i], "-");
+    if (from_stdin > 1) return fail(err, RV_ERR_ARGUMENT, "stdin (-) can be read only once");
+    for (size_t i = 0; i < files->count && st == RV_OK; i++) {
+        input file = { 0 };
+        if (!strcmp(files->items[i], "-") || is_special(files->items[i])) continue;
+        st = input_read(files->items[i], &file, err);
+        if (st == RV_OK && !is_pdf(&file)) st = check_image(c, files->items[i], &file, err);
+        input_free(&file);
+    }
+    return st;
+}
+
 rv_status pages_read(const read_choice *c, const char *path, page_list *out, rv_error *err) {
     input file;
     *out = (page_list){ 0 };
@@ -136,12 +159,8 @@ rv_status pages_read(const read_choice *c, const char *path, page_list *out, rv_
         input_free(&file);
         return st;
     }
-    rv_image image = page_image(c, &file);
-    rv_image_info info = { .size = sizeof info };
-    rv_error why;
-    st = rv_inspect_image(&image, c->load.model, &info, &why);
-    if (st) st = fail(err, st, "%.200s: %.300s", path, why.message);
-    else if (!(out->pages = malloc(sizeof *out->pages))) st = fail(err, RV_ERR_MEMORY, "%s: out of memory", path);
+    st = check_image(c, path, &file, err);
+    if (st == RV_OK && !(out->pages = malloc(sizeof *out->pages))) st = fail(err, RV_ERR_MEMORY, "%s: out of memory", path);
     if (st) return input_free(&file), st;
     out->pages[0] = file;
     out->count = 1;

@@ -71,6 +71,9 @@ bool buffer_add(buffer *b, const char *data, size_t bytes);
 /* The pages of a file: an image is one, a PDF as many as --pages allows. */
 typedef struct page_list { input *pages; uint32_t count; uint32_t left_out; } page_list;    /* left_out: pages of the PDF beyond the limit */
 rv_status pages_read(const read_choice *c, const char *path, page_list *out, rv_error *err);
+/* What can be wrong with files before a model is loaded: they are there, and images whose headers can be read.  stdin and pipes are not looked
+ * at (they can be read once), PDFs not drawn. */
+rv_status files_check(const read_choice *c, const text_list *files, rv_error *err);
 void      pages_free(page_list *list);
 /* A line on stderr where pages were left out. */
 void      pages_say(const char *command, const char *path, const page_list *list);

@@ -75,10 +75,93 @@ static void a_report_shows_scans_in_pnm(void **state) {
     refuses(4, "scan.pnm: PNM: the file is damaged", "validate", "--schema", schema, "--format", "html", "--image", file_write("scan.pnm", scans[0], 20), answer);
 }
 
+/* ---- what is written of several pages ---- */
+
+static json_t *json_of(const outcome *o) {
+    json_error_t why;
+    json_t *root = json_loadb(o->out, o->out_bytes, 0, &why);
+    if (!root) fail_msg("line %d: %s", why.line, why.text);
+    return root;
+}
+
+static const char *file_of(const json_t *record) { return json_string_value(json_object_get(json_object_get(record, "document"), "file")); }
+
+static void several_pages_are_an_array_and_one_is_an_object(void **state) {
+    (void)state;
+    for (int n = 1; n <= 3; n++) {
+        const char *args[] = { "extract", QUICK, SMALL, n > 1 ? SMALL : NULL, n > 2 ? SMALL : NULL, NULL };
+        outcome got = run_with(NULL, args);
+        assert_int_equal(got.code, 0);
+        json_t *root = json_of(&got);
+        assert_int_equal(json_is_array(root), n > 1);
+        assert_int_equal(json_array_size(root), n > 1 ? n : 0);
+        assert_string_equal(file_of(n > 1 ? json_array_get(root, (size_t)n - 1) : root), SMALL);
+        json_decref(root);
+        outcome_free(&got);
+    }
+}
+
+static void pages_that_were_read_before_an_error_are_written(void **state) {
+    (void)state;
+    if (!has_pdftoppm()) skip();
+    char damaged[4096], output[4096];
+    size_t bytes;
+    snprintf(damaged, sizeof damaged, "%s", file_write("damaged.pdf", "%PDF-1.4\nnothing here\n", 22));
+    snprintf(output, sizeof output, "%s", scratch("before.json"));
+    outcome got = run_with(NULL, ARGS("extract", QUICK, SMALL, SMALL, damaged, SMALL));
+    assert_int_equal(got.code, 4);
+    assert_true(matches(got.err, "damaged.pdf: the PDF cannot be drawn"));
+    json_t *root = json_of(&got);
+    assert_int_equal(json_array_size(root), 2);
+    json_decref(root);
+    outcome_free(&got);
+    got = run_with(NULL, ARGS("extract", QUICK, "--output", output, SMALL, damaged));
+    assert_int_equal(got.code, 4);
+    outcome_free(&got);
+    char *text = file_read(output, &bytes);
+    assert_non_null(strstr(text, "\"INVOICE\""));
+    free(text);
+    got = run_with(NULL, ARGS("extract", QUICK, "--format", "html", SMALL, damaged));
+    assert_true(matches(got.out, "</article>.*</html>\n$"));
+    outcome_free(&got);
+    refuses(4, "damaged.pdf: the PDF", "extract", QUICK, damaged, SMALL);
+}
+
+/* ---- what is wrong is said before the model is loaded ---- */
+
+static void refused_unloaded(int line, int code, const char *regex, const char *const *args) {
+    outcome o = run_with(NULL, args);
+    if (o.code != code || !matches(o.err, regex) || o.out_bytes || matches(o.err, "loaded"))
+        fail_msg("line %d: exit code %d, stderr: %.500s, stdout: %.100s", line, o.code, o.err, o.out);
+    outcome_free(&o);
+}
+#define refuses_unloaded(code, regex, ...) refused_unloaded(__LINE__, code, regex, ARGS(__VA_ARGS__, "--verbose"))
+
+static void files_are_looked_at_before_the_model_is_loaded(void **state) {
+    (void)state;
+    char text[4096], picture[4096];
+    snprintf(text, sizeof text, "%s", file_write("text.png", "no image", 8));
+    snprintf(picture, sizeof picture, "%s", RV_TEST_DATA "/images/rgb.ppm");
+    refuses_unloaded(3, "nope.png: cannot open: No such file", "extract", QUICK, SMALL, "nope.png");
+    refuses_unloaded(5, "text.png: image: not a picture", "extract", QUICK, SMALL, text);
+    refuses_unloaded(3, "nope.png: cannot open: No such file", "classify", "--model", MODEL, "--backend", "cpu", SMALL, "nope.png");
+    refuses_unloaded(2, "extract: stdin .-. can be read only once", "extract", QUICK, "-", "-");
+    refuses_unloaded(2, "classify: stdin .-. can be read only once", "classify", "--model", MODEL, "--backend", "cpu", "-", SMALL, "-");
+    refuses_unloaded(2, "run: --context: must be at most", "run", "-m", MODEL, "-p", "x", "--context", "300000");
+    prints("A FILE that is - is read from stdin", "help", "extract");
+    outcome o = run_with(NULL, ARGS("extract", QUICK, "--verbose", picture));
+    assert_int_equal(o.code, 0);
+    assert_true(matches(o.err, "loaded"));                   /* what the tests above look for */
+    outcome_free(&o);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_report_shows_the_page_of_a_pdf),
         cmocka_unit_test(a_report_shows_scans_in_pnm),
+        cmocka_unit_test(several_pages_are_an_array_and_one_is_an_object),
+        cmocka_unit_test(pages_that_were_read_before_an_error_are_written),
+        cmocka_unit_test(files_are_looked_at_before_the_model_is_loaded),
     };
     snprintf(schema, sizeof schema, "%s", quick_schema());
     return cmocka_run_group_tests(tests, NULL, NULL);
