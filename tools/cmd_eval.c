@@ -41,7 +41,7 @@ static parse_result parse(eval_options *o, int argc, char **argv) {
         { OPTION_TEXT, .name = "truth", .letter = 't', .to = &o->truth, .value = "FILE",
           .help = "what is right; fields that it does not name are not scored" },
         { OPTION_CHOICE, .name = "format", .letter = 'f', .to = &o->format, .choices = "text|json|csv|md", .help = "default text" },
-        { OPTION_TEXT, .name = "output", .letter = 'o', .to = &o->output, .value = "FILE", .help = "to a file, whole or not at all" },
+        { OPTION_TEXT, .name = "output", .letter = 'o', .to = &o->output, .value = "FILE", .help = "to a file, whole or not at all; -: stdout" },
         { OPTION_WHOLE, .name = "resamples", .to = &o->resamples, .min = 1, .max = 1000000, .value = "N",
           .help = "of the bootstrap (default 2000)" },
         { OPTION_WHOLE, .name = "seed", .to = &o->seed, .value = "N", .help = "of the bootstrap (default 0)" },
@@ -133,6 +133,7 @@ static int work(const eval_options *o) {
 int cmd_eval(int argc, char **argv) {
     eval_options o = { 0 };
     parse_result parsed = parse(&o, argc, argv);
+    if (o.output && is_stdout(o.output)) o.output = NULL;
     int code = parsed == PARSE_OK ? work(&o) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
     text_list_free(&o.plain);
     return code;

@@ -118,7 +118,6 @@ static int extract(work *w) {
         say_error("extract: which file? give one or more images or PDFs");
         return EXIT_USAGE;
     }
-    if (w->o.output && is_stdout(w->o.output)) w->o.output = NULL;
     if (read_check(&w->o.read, &err)) return report(NAME, &err);
     if (w->o.output && output_check(w->o.output, &err)) return report(NAME, &err);
     if (!w->o.output && stdout_check(NAME)) return EXIT_IO;
@@ -132,6 +131,7 @@ static int extract(work *w) {
 int cmd_extract(int argc, char **argv) {
     work w = { .o.read = { READ_DEFAULTS } };
     parse_result parsed = parse(&w.o, argc, argv);
+    if (w.o.output && is_stdout(w.o.output)) w.o.output = NULL;
     int code = parsed == PARSE_OK ? extract(&w) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
     read_close(&w.model);
     free(w.out.data);

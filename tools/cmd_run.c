@@ -72,7 +72,7 @@ static parse_result parse(run_options *o, int argc, char **argv) {
         { OPTION_FLAG, .name = "json", .to = &o->json, .help = "one JSON object: text, tokens, times, .." },
         { OPTION_FLAG, .name = "logprobs", .to = &o->logprobs, .help = "with --json: each token's log-probability" },
         { OPTION_TEXT, .name = "output", .letter = 'o', .to = &o->output, .value = "FILE",
-          .help = "write the answer there instead, whole or not at all" },
+          .help = "write the answer there instead, whole or not at all;\n-: stdout" },
         { OPTION_FLAG, .name = "verbose", .letter = 'v', .to = &o->load.verbose, .help = "memory and times on stderr" },
         { OPTION_GROUP, .name = "Sampling (default: the most likely token, the same answer every time)" },
         { OPTION_FLAG, .name = "sample", .to = &o->sample,
@@ -248,7 +248,7 @@ static int32_t on_token(void *user, rv_job *job, const rv_token *token) {
     (void)job;
     if (!r->o.stream) return 0;
     print_text(token->text, token->bytes);
-    if (fflush(stdout) != 0) r->failed = 1;
+    if (!stdout_flush()) r->failed = 1;
     return r->failed;
 }
 
@@ -312,7 +312,7 @@ static int compute(run *r) {
     if (r->failed) return stdout_finish(NAME);
     if (interrupted()) st = fail(&err, RV_ERR_CANCELLED, "interrupted");
     if (st == RV_OK) return finish(r);
-    if (r->o.stream && r->job) putchar('\n'), fflush(stdout);
+    if (r->o.stream && r->job) putchar('\n'), stdout_flush();
     return report(NAME, &err);
 }
 
@@ -359,6 +359,7 @@ static int work(run *r) {
 int cmd_run(int argc, char **argv) {
     run r = { .o = { .max_tokens = DEFAULT_MAX_TOKENS, .max_tiles = 2 } };
     parse_result parsed = parse(&r.o, argc, argv);
+    if (r.o.output && is_stdout(r.o.output)) r.o.output = NULL;
     int code = parsed == PARSE_OK ? work(&r) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
     clear(&r);
     return code;

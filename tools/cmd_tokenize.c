@@ -207,7 +207,7 @@ static rv_status jsonl(const tokenize_options *o, const rv_tokenizer *t, rv_erro
     while (st == RV_OK && !ferror(stdout) && (errno = 0, n = getline(&line, &capacity, stdin)) >= 0) {
         number++;
         st = jsonl_line(o, t, line, (size_t)n, &list, err);
-        if (st == RV_OK) fflush(stdout);
+        if (st == RV_OK) stdout_flush();
         else {
             rv_error why = *err;
             fail(err, st, "stdin: line %zu: %.400s", number, why.message);

@@ -42,7 +42,7 @@ static parse_result parse(validate_options *o, int argc, char **argv) {
           .help = "built-in schema, or a file (rvengine schema list)" },
         { OPTION_CHOICE, .name = "format", .letter = 'f', .to = &o->format, .choices = "md|kv|json|jsonl|csv|html",
           .help = "what is written (default md)" },
-        { OPTION_TEXT, .name = "output", .letter = 'o', .to = &o->output, .value = "FILE", .help = "to a file, whole or not at all" },
+        { OPTION_TEXT, .name = "output", .letter = 'o', .to = &o->output, .value = "FILE", .help = "to a file, whole or not at all; -: stdout" },
         { OPTION_TEXT, .name = "image", .letter = 'i', .to = &o->image, .value = "FILE",
           .help = "with html and one document: the page, which becomes part of the report" },
         { OPTION_TEXT, .name = "page-text", .to = &o->page_text, .value = "FILE",
@@ -214,6 +214,7 @@ static int work(const validate_options *o) {
 int cmd_validate(int argc, char **argv) {
     validate_options o = { 0 };
     parse_result parsed = parse(&o, argc, argv);
+    if (o.output && is_stdout(o.output)) o.output = NULL;
     int code = parsed == PARSE_OK ? work(&o) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
     text_list_free(&o.plain);
     return code;

@@ -135,13 +135,14 @@ bool is_special(const char *path) {
 /* ---- out ----------------------------------------------------------------------------------- */
 
 /* Where a write to `path` would land: links followed, so that renaming replaces the file and not
- * the link. *special: exists and is no regular file. The result is the caller's to free. */
+ * the link. *special: exists and is no regular file; such a path is opened as it is, since what
+ * /dev/fd/3 leads to may have no name. The result is the caller's to free. */
 static rv_status resolve(const char *path, char **real, bool *special, rv_error *err) {
     struct stat st;
     bool there = stat(path, &st) == 0;
     if (there && S_ISDIR(st.st_mode)) return fail(err, RV_ERR_IO, "%s: cannot write: it is a folder", path);
     *special = there && !S_ISREG(st.st_mode);
-    *real = there ? realpath(path, NULL) : strdup(path);
+    *real = there && !*special ? realpath(path, NULL) : strdup(path);
     return *real ? RV_OK : fail_system(err, path, "write");
 }
 

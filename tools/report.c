@@ -100,16 +100,29 @@ int stdout_check(const char *command) {
     return EXIT_IO;
 }
 
-int stdout_finish(const char *command) {
+static int failed_with;       /* errno of the first write that failed: a stream remembers only that one did */
+
+static void note_failure(void) {
+    if (ferror(stdout) && !failed_with) failed_with = errno;
+}
+
+bool stdout_flush(void) {
     errno = 0;
-    if (fflush(stdout) == 0 && !ferror(stdout)) return EXIT_OK;
-    say_error("%s: stdout: cannot write the answer: %s", command, errno ? strerror(errno) : "write error");
+    fflush(stdout);
+    note_failure();
+    return !ferror(stdout);
+}
+
+int stdout_finish(const char *command) {
+    if (stdout_flush()) return EXIT_OK;
+    say_error("%s: stdout: cannot write the answer: %s", command, failed_with ? strerror(failed_with) : "write error");
     return EXIT_IO;
 }
 
 void print_text(const char *text, size_t bytes) {
     if (!on_terminal) {
         fwrite(text, 1, bytes, stdout);
+        note_failure();
         return;
     }
     for (size_t i = 0; i < bytes; i++) {
@@ -117,6 +130,7 @@ void print_text(const char *text, size_t bytes) {
         if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f) fputs(REPLACEMENT, stdout);
         else putchar(c);
     }
+    note_failure();
 }
 
 /* ---- numbers and names -------------------------------------------------------------------- */

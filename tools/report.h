@@ -7,6 +7,7 @@
 #ifndef RV_TOOLS_REPORT_H
 #define RV_TOOLS_REPORT_H
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "engine/rvprofile.h"
 
@@ -32,6 +33,8 @@ int  report(const char *command, const rv_error *err);
 void stdout_prepare(void);
 /* 0, or EXIT_IO after saying that nobody could read an answer: stdout is closed. */
 int  stdout_check(const char *command);
+/* Flushes; false: what was printed did not arrive, and stdout_finish will say why. */
+bool stdout_flush(void);
 /* Flushes; returns 0, or EXIT_IO after saying why what was printed did not arrive. */
 int  stdout_finish(const char *command);
 /* Model text: on a terminal, control characters other than newline and tab are shown as U+FFFD, so

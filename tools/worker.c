@@ -54,7 +54,7 @@ _Noreturn static void be_worker(const worker *w, int out, int in, int restarts) 
         dup2(in, STDIN_FILENO);
     }
     int code = w->work(w->user, restarts);
-    if (fflush(stdout) && code == EXIT_OK) code = EXIT_IO;
+    if (!stdout_flush() && code == EXIT_OK) code = EXIT_IO;
     exit(code);
 }
 
@@ -70,7 +70,7 @@ static bool pass_on(const worker *w, printed *p, const char *text, size_t bytes,
     }
     if (bytes == known) return true;
     fwrite(text + known, 1, bytes - known, stdout);
-    return fflush(stdout) == 0 && !ferror(stdout);
+    return stdout_flush();
 }
 
 static bool keep(printed *p, const char *text, size_t bytes) {

@@ -24,7 +24,7 @@ static void stdout_that_is_full_is_an_error(void **state) {
     };
     (void)state;
     check_refuses(__LINE__, 3, "run: stdout: cannot write .*No space left", &how, ARGS("run", "-m", MODEL, "-i", RECEIPT));
-    check_refuses(__LINE__, 3, "run: stdout: cannot write ", &how, ARGS("run", "-m", MODEL, "-i", RECEIPT, "--stream"));
+    check_refuses(__LINE__, 3, "run: stdout: cannot write .*No space left", &how, ARGS("run", "-m", MODEL, "-i", RECEIPT, "--stream"));
     check_refuses(__LINE__, 3, "run: stdout: cannot write ", &how, ARGS("run", "-m", MODEL, "-i", RECEIPT, "--json"));
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         check_refuses(__LINE__, 3, "stdout: cannot write .*No space left", &how, commands[i]);
@@ -34,6 +34,7 @@ static void reader_that_went_away_is_an_error(void **state) {
     setting how = { .out = OUT_BROKEN_PIPE };
     (void)state;
     check_refuses(__LINE__, 3, "Broken pipe", &how, ARGS("run", "-m", MODEL, "-p", "x", "-n", "5"));
+    check_refuses(__LINE__, 3, "Broken pipe", &how, ARGS("run", "-m", MODEL, "-i", RECEIPT, "--stream"));
     how.input = "\"a\"\n\"b\"\n\"c\"\n";
     check_refuses(__LINE__, 3, "stdout: cannot write", &how, ARGS("tokenize", "-m", MODEL, "--jsonl"));
 }
@@ -95,6 +96,42 @@ static void output_through_a_link_replaces_the_file_not_the_link(void **state) {
     free(text);
 }
 
+/* What a shell makes of the command; RV is the program. */
+static char *shell(const char *format, const char *argument) {
+    static char text[4096];
+    char line[4096];
+    setenv("RV", RV_TEST_PROGRAM, 1);
+    setenv("M", MODEL, 1);
+    snprintf(line, sizeof line, format, argument);
+    FILE *from = popen(line, "r");
+    assert_non_null(from);
+    text[fread(text, 1, sizeof text - 1, from)] = '\0';
+    assert_int_equal(pclose(from), 0);
+    return text;
+}
+
+static void output_to_a_pipe_arrives(void **state) {
+    (void)state;
+    char want[4096];
+    snprintf(want, sizeof want, "%s", shell("$RV run -m $M -p x -n 5%s", ""));
+    assert_string_equal(shell("$RV run -m $M -p x -n 5 -o %s | cat", "/dev/stdout"), want);
+    assert_string_equal(shell("$RV run -m $M -p x -n 5 -o %s 3>&1 >/dev/null | cat", "/dev/fd/3"), want);
+    assert_string_equal(shell("$RV run -m $M -p x -n 5 -o %s 3>&1 >/dev/null | cat", "/proc/self/fd/3"), want);
+}
+
+static void a_dash_as_output_is_stdout(void **state) {
+    (void)state;
+    char answer[4096];
+    unlink("-");
+    snprintf(answer, sizeof answer, "%s", file_write("answer.txt", "DOCUMENT_TYPE: RECEIPT\n", 23));
+    prints("^.+\n$", "run", "-m", MODEL, "-p", "x", "-n", "5", "-o", "-");
+    prints("^[{]\n", "run", "-m", MODEL, "-p", "x", "-n", "5", "--json", "-o", "-");
+    prints("^.+\n$", "run", "-m", MODEL, "-p", "x", "-n", "5", "--stream", "-o", "-");
+    prints("^DOCUMENT_TYPE: INVOICE\n", "extract", "-m", MODEL, "-s", "demo_receipt", "--ocr", "off", "--backend", "cpu", "-f", "kv", "-o", "-", RV_TEST_DEMO "/receipts/r7001.png");
+    prints("RECEIPT", "validate", "-s", "receipt", "-o", "-", answer);
+    assert_int_equal(access("-", F_OK), -1);
+}
+
 static void ctrl_c_cancels_with_130(void **state) {
     setting how = { .interrupt = 1 };
     (void)state;
@@ -115,6 +152,8 @@ int main(void) {
         cmocka_unit_test(failed_run_leaves_the_output_file_alone),
         cmocka_unit_test(output_that_cannot_be_written_is_known_before_the_work),
         cmocka_unit_test(output_through_a_link_replaces_the_file_not_the_link),
+        cmocka_unit_test(output_to_a_pipe_arrives),
+        cmocka_unit_test(a_dash_as_output_is_stdout),
         cmocka_unit_test(ctrl_c_cancels_with_130),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
