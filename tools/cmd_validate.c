@@ -155,6 +155,14 @@ static rv_status finish(collector *c) {
     return c->st;
 }
 
+/* An image would be a text in which no field is found. */
+static rv_status read_fields(const char *path, input *out, rv_error *err) {
+    rv_status st = input_read(path, out, err);
+    const char *nul = st ? NULL : memchr(out->data, '\0', out->bytes);
+    if (!nul) return st;
+    return fail(err, RV_ERR_FORMAT, "%s: no text (a NUL byte at offset %td): fields that are there already are checked here; rvengine extract reads images and PDFs", out->name, nul - out->data);
+}
+
 static rv_status run(const validate_options *o, collector *c, rv_error *err) {
     rv_schema *schema = NULL;
     input fields = { 0 }, page = { 0 }, image = { 0 }, png = { 0 };
@@ -165,7 +173,7 @@ static rv_status run(const validate_options *o, collector *c, rv_error *err) {
     rv_record_options options = { .size = sizeof options, .today = o->today ? o->today : today, .allow_tfn = o->allow_tfn,
                                   .unknown = tell_unknown, .unknown_user = c };
     rv_status st = rv_schema_open(o->schema, &schema, err);
-    if (st == RV_OK) st = input_read(path, &fields, err);
+    if (st == RV_OK) st = read_fields(path, &fields, err);
     if (st == RV_OK && o->page_text) st = input_read_text(o->page_text, &page, err);
     if (st == RV_OK && o->image) st = input_read(o->image, &image, err);
     if (st == RV_OK && o->image) st = picture_png(&image, &png, err);

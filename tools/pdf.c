@@ -17,9 +17,9 @@
 
 #include "tools/read.h"
 
-enum { ADDRESS_SPACE_MIB = 2048, ALL_MIB = 1024, WHY_BYTES = 300 };
+enum { ADDRESS_SPACE_MIB = 2048, ALL_MIB = 1024, WHY_BYTES = 300, MARK_WITHIN = 1024 /* as readers of PDFs do: mail puts bytes before it */ };
 
-bool is_pdf(const input *file) { return file->bytes > 5 && !memcmp(file->data, "%PDF-", 5); }
+bool is_pdf(const input *file) { return file->bytes > 5 && memmem(file->data, file->bytes < MARK_WITHIN ? file->bytes : MARK_WITHIN, "%PDF-", 5); }
 
 /* ---- the child ---- */
 

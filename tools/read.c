@@ -133,6 +133,12 @@ static rv_status check_image(const read_choice *c, const char *path, const input
     return st ? fail(err, st, "%.200s: %.300s", path, why.message) : RV_OK;
 }
 
+/* What stands at the very beginning decides; a mark further in counts where there is no image. */
+static bool draws(const read_choice *c, const char *path, const input *file) {
+    rv_error why;
+    return is_pdf(file) && (file->data[0] == '%' || check_image(c, path, file, &why));
+}
+
 rv_status files_check(const read_choice *c, const text_list *files, rv_error *err) {
     size_t from_stdin = 0;
     rv_status st = RV_OK;
@@ -142,7 +148,7 @@ rv_status files_check(const read_choice *c, const text_list *files, rv_error *er
         input file = { 0 };
         if (!strcmp(files->items[i], "-") || is_special(files->items[i])) continue;
         st = input_read(files->items[i], &file, err);
-        if (st == RV_OK && !is_pdf(&file)) st = check_image(c, files->items[i], &file, err);
+        if (st == RV_OK && !draws(c, files->items[i], &file)) st = check_image(c, files->items[i], &file, err);
         input_free(&file);
     }
     return st;
@@ -153,7 +159,7 @@ rv_status pages_read(const read_choice *c, const char *path, page_list *out, rv_
     *out = (page_list){ 0 };
     rv_status st = input_read(path, &file, err);
     if (st) return st;
-    if (is_pdf(&file)) {
+    if (draws(c, path, &file)) {
         st = pdf_draw(path, &file, c->pages ? (uint32_t)c->pages : DEFAULT_PAGES, c->page_seconds ? (uint32_t)c->page_seconds : DEFAULT_SECONDS,
                       c->dpi ? (uint32_t)c->dpi : DEFAULT_DPI, out, err);
         input_free(&file);

@@ -83,6 +83,7 @@ page_name page_name_of(const char *file, const page_list *list, uint32_t i);
 rv_image  page_image(const read_choice *c, const input *page);
 
 /* tools/pdf.c: draws pages of a PDF in a process of its own (pdftoppm), limited in time, memory, pages and bytes. */
+/* "%PDF-" is among its first bytes, which an image's remarks may have too. */
 bool      is_pdf(const input *file);
 rv_status pdf_draw(const char *name, const input *file, uint32_t pages, uint32_t seconds, uint32_t dpi, page_list *out, rv_error *err);
 #endif

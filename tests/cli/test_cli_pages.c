@@ -75,6 +75,30 @@ static void a_report_shows_scans_in_pnm(void **state) {
     refuses(4, "scan.pnm: PNM: the file is damaged", "validate", "--schema", schema, "--format", "html", "--image", file_write("scan.pnm", scans[0], 20), answer);
 }
 
+/* ---- what is a PDF, what is text ---- */
+
+static void a_pdf_may_begin_late(void **state) {
+    (void)state;
+    if (!has_pdftoppm()) skip();
+    size_t bytes;
+    char *pdf = file_read(pdf_file("late.pdf", 1, ""), &bytes), *mail = calloc(bytes + 2000, 1);
+    assert_non_null(mail);
+    memset(mail, '\n', 900);
+    memcpy(mail + 900, pdf, bytes);
+    prints("late.pdf", "extract", QUICK, "--dpi", "36", "--format", "jsonl", file_write("late.pdf", mail, bytes + 900));
+    memset(mail, '\n', 1100);
+    memcpy(mail + 1100, pdf, bytes);
+    refuses(5, "late.pdf: image: not a picture", "extract", QUICK, file_write("late.pdf", mail, bytes + 1100));
+    free(mail);
+    free(pdf);
+    prints("remark.ppm", "extract", QUICK, "--format", "jsonl", file_write("remark.ppm", "P6 # %PDF-1.4\n1 1 255\nabc", 26));
+}
+
+static void validate_wants_text(void **state) {
+    (void)state;
+    refuses(4, "r7001.png: no text .a NUL byte at offset 8.: .*rvengine extract reads images", "validate", "--schema", "receipt", SMALL);
+}
+
 /* ---- what is written of several pages ---- */
 
 static json_t *json_of(const outcome *o) {
@@ -159,6 +183,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_report_shows_the_page_of_a_pdf),
         cmocka_unit_test(a_report_shows_scans_in_pnm),
+        cmocka_unit_test(a_pdf_may_begin_late),
+        cmocka_unit_test(validate_wants_text),
         cmocka_unit_test(several_pages_are_an_array_and_one_is_an_object),
         cmocka_unit_test(pages_that_were_read_before_an_error_are_written),
         cmocka_unit_test(files_are_looked_at_before_the_model_is_loaded),
