@@ -215,7 +215,7 @@ int cmd_run(int argc, char **argv) {
     r->second = (second_process){ .ask = -1, .answer = -1 };
     parse_result parsed = parse(&r->o, argc, argv);
     if (!r->o.load.cache) r->o.load.cache = "off";       /* nothing is to be written beside what is measured */
-    int code = parsed == PARSE_OK ? (r->o.load.profile ? work_profile : work)(r) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
+    int code = parsed == PARSE_OK ? (r->o.load.profile ? work_profile : work)(r) : parse_exit(parsed, NAME);
     rv_model_info_free(r->info);
     weight_files_free(&r->files);
     page_free(&r->page);

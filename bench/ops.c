@@ -236,7 +236,7 @@ int cmd_ops(int argc, char **argv) {
     static result results[MOST_RESULTS];
     ops_options asked = { .repeat = DEFAULT_REPEAT, .rows = "1,8,32", .many = "200,1024" };
     parse_result parsed = parse(&asked, argc, argv);
-    if (parsed != PARSE_OK) return parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
+    if (parsed != PARSE_OK) return parse_exit(parsed, NAME);
     if (stdout_check(NAME)) return EXIT_IO;
     ops o = { .s = &shapes[asked.shape], .only = asked.only, .repeat = asked.repeat, .results = results, .room = MOST_RESULTS };
     rv_ceilings before = { 0 }, after = { 0 };

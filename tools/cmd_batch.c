@@ -76,8 +76,10 @@ static rv_status read_pages(work *w, const document *d, const page_list *pages, 
 
 /* {"file": .., "error": {..}}; a row of CSV has no place for that: the journal and stderr say it. */
 static rv_status add_failure(const batch_options *o, const document *d, const rv_error *why, buffer *out, rv_error *err) {
-    if (o->format) {
-        say("batch: %s: %s", d->id, why->message);
+    if (o->format) {                                             /* most messages begin with the path, which may be the name */
+        const size_t n = strlen(d->id);
+        if (!strncmp(why->message, d->id, n) && (why->message[n] == ':' || why->message[n] == '#')) say_error("batch: %s", why->message);
+        else say_error("batch: %s: %s", d->id, why->message);
         return RV_OK;
     }
     json_t *root = json_pack("{s:o, s:{s:s, s:o}}", "file", json_textz(d->id), "error", "code", rv_status_name(why->code), "message", json_textz(why->message));
@@ -191,7 +193,7 @@ static int batch(work *w) {
 int cmd_batch(int argc, char **argv) {
     work w = { .o.read = { READ_DEFAULTS }, .journal = { .output = -1, .log = -1 } };
     parse_result parsed = parse(&w.o, argc, argv);
-    int code = parsed == PARSE_OK ? batch(&w) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
+    int code = parsed == PARSE_OK ? batch(&w) : parse_exit(parsed, NAME);
     read_close(&w.model);
     journal_close(&w.journal);
     documents_free(&w.documents);

@@ -74,7 +74,7 @@ static int classify(const classify_options *o) {
 int cmd_classify(int argc, char **argv) {
     classify_options o = { .read = { READ_DEFAULTS } };
     parse_result parsed = parse(&o, argc, argv);
-    int code = parsed == PARSE_OK ? classify(&o) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
+    int code = parsed == PARSE_OK ? classify(&o) : parse_exit(parsed, NAME);
     text_list_free(&o.files);
     return code;
 }

@@ -210,5 +210,5 @@ int cmd_doctor(int argc, char **argv) {
         { OPTION_END },
     };
     parse_result parsed = options_parse(&help, table, argc, argv, NULL);
-    return parsed == PARSE_OK ? work(as_json) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
+    return parsed == PARSE_OK ? work(as_json) : parse_exit(parsed, NAME);
 }

@@ -132,7 +132,7 @@ int cmd_extract(int argc, char **argv) {
     work w = { .o.read = { READ_DEFAULTS } };
     parse_result parsed = parse(&w.o, argc, argv);
     if (w.o.output && is_stdout(w.o.output)) w.o.output = NULL;
-    int code = parsed == PARSE_OK ? extract(&w) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
+    int code = parsed == PARSE_OK ? extract(&w) : parse_exit(parsed, NAME);
     read_close(&w.model);
     free(w.out.data);
     text_list_free(&w.o.files);

@@ -218,7 +218,7 @@ static int work(inspect_options *o) {
 int cmd_inspect(int argc, char **argv) {
     inspect_options o = { .max_tiles = 2, .max_tokens = 64 };
     parse_result parsed = parse(&o, argc, argv);
-    int code = parsed == PARSE_OK ? work(&o) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
+    int code = parsed == PARSE_OK ? work(&o) : parse_exit(parsed, NAME);
     text_list_free(&o.images);
     text_list_free(&o.plain);
     return code;

@@ -154,7 +154,7 @@ int cmd_plan(int argc, char **argv) {
     plan_options o = { .slots = 1 };
     text_list plain = { 0 };
     parse_result parsed = parse(&o, argc, argv, &plain);
-    int code = parsed == PARSE_OK ? work(&o, &plain) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
+    int code = parsed == PARSE_OK ? work(&o, &plain) : parse_exit(parsed, NAME);
     text_list_free(&plain);
     return code;
 }

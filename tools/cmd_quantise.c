@@ -25,18 +25,21 @@ typedef struct quantise_options {
     const char *model, *out, *skip, *keep;
     uint64_t    shard_size, threads;
     int32_t     weights, nested, modules;
-    bool        weights_given, dry_run, json;
+    bool        weights_given, nested_given, nf4_single, dry_run, json;
 } quantise_options;
 
 static parse_result parse(quantise_options *o, int argc, char **argv) {
     const option table[] = {
         { OPTION_GROUP, .name = "What is written" },
         { OPTION_TEXT, .letter = 'm', .name = "model", .to = &o->model, .value = "DIR", .help = "the model's folder" },
-        { OPTION_TEXT, .letter = 'o', .name = "out", .to = &o->out, .value = "DIR", .help = "the folder to write" },
+        { OPTION_TEXT, .letter = 'o', .name = "output", .to = &o->out, .value = "DIR", .help = "the folder to write" },
+        { OPTION_TEXT, .name = "out", .to = &o->out, .value = "DIR", .help = "the same" },
         { OPTION_CHOICE, .name = "weights", .to = &o->weights, .given = &o->weights_given, .choices = "int8|nf4",
           .help = "row-wise int8 (LLM.int8), or NF4 in blocks of 64" },
-        { OPTION_CHOICE, .name = "nested", .to = &o->nested, .choices = "on|off",
-          .help = "nf4: scales are quantised too (default), or stay f32" },
+        { OPTION_FLAG, .name = "nf4-single", .to = &o->nf4_single,
+          .help = "nf4 without double quantisation: scales stay f32" },
+        { OPTION_CHOICE, .name = "nested", .to = &o->nested, .given = &o->nested_given, .choices = "on|off",
+          .help = "off is --nf4-single, on the default" },
         { OPTION_GROUP, .name = "Which linear layers" },
         { OPTION_CHOICE, .name = "modules", .to = &o->modules, .choices = "intended|hf-literal",
           .help = "the text layers (default), or what Hugging Face quantises\nwhen told to skip vision_tower and multi_modal_projector:\n"
@@ -84,12 +87,16 @@ static int print_result(const quantise_options *o, const rv_quantise_info *is, d
 static int work(const quantise_options *o) {
     rv_error err;
     rv_quantise_info info = { .size = sizeof info };
-    const char *missing = !o->model ? "--model DIR" : !o->out && !o->dry_run ? "--out DIR" : !o->weights_given ? "--weights int8|nf4" : NULL;
+    const char *missing = !o->model ? "--model DIR" : !o->out && !o->dry_run ? "--output DIR" : !o->weights_given ? "--weights int8|nf4" : NULL;
     if (missing) {
         say_error("quantise: %s is missing", missing);
         return EXIT_USAGE;
     }
-    rv_quantise_options options = { .size = sizeof options, .weights = o->weights == 0 ? RV_WEIGHTS_INT8 : RV_WEIGHTS_NF4, .nf4_single = o->nested,
+    if (o->nf4_single && o->nested_given && !o->nested) {
+        say_error("quantise: --nf4-single and --nested on exclude each other");
+        return EXIT_USAGE;
+    }
+    rv_quantise_options options = { .size = sizeof options, .weights = o->weights == 0 ? RV_WEIGHTS_INT8 : RV_WEIGHTS_NF4, .nf4_single = o->nf4_single || o->nested,
                                     .modules = o->modules, .skip = o->skip, .keep = o->keep, .shard_bytes = o->shard_size,
                                     .threads = (int32_t)o->threads, .log = on_log, .progress = progress_writing };
     double start = now();
@@ -101,5 +108,5 @@ static int work(const quantise_options *o) {
 int cmd_quantise(int argc, char **argv) {
     quantise_options o = { 0 };
     parse_result parsed = parse(&o, argc, argv);
-    return parsed == PARSE_OK ? work(&o) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
+    return parsed == PARSE_OK ? work(&o) : parse_exit(parsed, NAME);
 }

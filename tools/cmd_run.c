@@ -111,12 +111,18 @@ static parse_result parse(run_options *o, int argc, char **argv) {
 
 static rv_status usage(rv_error *err, const char *why) { return fail(err, RV_ERR_ARGUMENT, "%s", why); }
 
-static rv_status check_stdin(const run_options *o, rv_error *err) {
-    const char *files[] = { o->prompt_file, o->messages, o->raw_file };
+/* Options that read stdin while the request is put together; --env-file was read with the options. */
+static size_t stdin_readers(const run_options *o) {
+    const char *files[] = { o->prompt_file, o->messages, o->raw_file, o->json_schema };
     size_t n = 0;
-    for (size_t i = 0; i < 3; i++) n += files[i] && strcmp(files[i], "-") == 0;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) n += files[i] && strcmp(files[i], "-") == 0;
     for (size_t i = 0; i < o->images.count; i++) n += strcmp(o->images.items[i], "-") == 0;
-    return n <= 1 ? RV_OK : usage(err, "stdin (-) can be read only once");
+    return n;
+}
+
+static rv_status check_stdin(const run_options *o, rv_error *err) {
+    const bool settings = o->load.env_file && strcmp(o->load.env_file, "-") == 0;
+    return stdin_readers(o) + settings <= 1 ? RV_OK : usage(err, "stdin (-) can be read only once");
 }
 
 /* A stop text that no answer can contain would be ignored for ever. */
@@ -336,14 +342,6 @@ static int compute_apart(void *user, int restarts) {
     return code;
 }
 
-static bool reads_stdin(const run_options *o) {
-    const char *files[] = { o->prompt_file, o->messages, o->raw_file };
-    bool is = false;
-    for (size_t i = 0; i < 3; i++) is |= files[i] && strcmp(files[i], "-") == 0;
-    for (size_t i = 0; i < o->images.count; i++) is |= strcmp(o->images.items[i], "-") == 0;
-    return is;
-}
-
 static int work(run *r) {
     enum { AUTO, ON };
     rv_error err = { 0 };
@@ -352,7 +350,7 @@ static int work(run *r) {
     else if (st == RV_OK && stdout_check(NAME)) return EXIT_IO;
     if (st) return report(NAME, &err);
     if (r->o.worker != ON && (r->o.worker != AUTO || !worker_pays(r->o.load.backend))) return compute(r);
-    worker w = { .command = NAME, .streams = r->o.stream, .reads_stdin = reads_stdin(&r->o), .work = compute_apart, .user = r };
+    worker w = { .command = NAME, .streams = r->o.stream, .reads_stdin = stdin_readers(&r->o) > 0, .work = compute_apart, .user = r };
     return worker_run(&w);
 }
 
@@ -360,7 +358,7 @@ int cmd_run(int argc, char **argv) {
     run r = { .o = { .max_tokens = DEFAULT_MAX_TOKENS, .max_tiles = 2 } };
     parse_result parsed = parse(&r.o, argc, argv);
     if (r.o.output && is_stdout(r.o.output)) r.o.output = NULL;
-    int code = parsed == PARSE_OK ? work(&r) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
+    int code = parsed == PARSE_OK ? work(&r) : parse_exit(parsed, NAME);
     clear(&r);
     return code;
 }

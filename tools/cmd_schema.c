@@ -14,7 +14,7 @@ static const char NAME[] = "schema";
 static const command_help help = {
     .command = "schema",
     .usage = "rvengine schema list [--json]\n"
-             "       rvengine schema show NAME|FILE.json [--source | --prompt [--part NAME]]\n"
+             "       rvengine schema show NAME|FILE.json [--source | --prompt [--part N]]\n"
              "       rvengine schema check FILE.json..",
     .about = "Schemas say which fields a type of document has, of what kind they are, how to ask for them and what must\n"
              "hold. A NAME is built in; own ones are JSON files (a JSON Schema subset with x- keys: extract/README.md).",
@@ -112,9 +112,13 @@ static int show_fields(const rv_schema *schema, const rv_schema_info *info, bool
     return stdout_finish(NAME);
 }
 
-static int show_prompt(const rv_schema *schema, const schema_options *o) {
+static int show_prompt(const rv_schema *schema, const rv_schema_info *info, const schema_options *o) {
     rv_error err;
     char *text;
+    if (o->part_given && o->part > info->parts) {
+        say_error("schema: part %u: schema %s has %u part%s", (unsigned)o->part, info->name, info->parts, info->parts == 1 ? "" : "s");
+        return EXIT_USAGE;
+    }
     if (rv_schema_question(schema, o->part_given ? (int32_t)o->part - 1 : -1, &text, &err)) return report(NAME, &err);
     puts(text);
     rv_text_free(text);
@@ -141,7 +145,7 @@ static int show(const schema_options *o) {
     }
     if (rv_schema_open(o->plain.items[1], &schema, &err)) return report(NAME, &err);
     int code = rv_schema_get_info(schema, &info, &err) ? report(NAME, &err)
-               : o->prompt                             ? show_prompt(schema, o)
+               : o->prompt                             ? show_prompt(schema, &info, o)
                                                        : show_fields(schema, &info, o->json);
     rv_schema_free(schema);
     return code;
@@ -203,7 +207,7 @@ static int work(const schema_options *o) {
 int cmd_schema(int argc, char **argv) {
     schema_options o = { 0 };
     parse_result parsed = parse(&o, argc, argv);
-    int code = parsed == PARSE_OK ? work(&o) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
+    int code = parsed == PARSE_OK ? work(&o) : parse_exit(parsed, NAME);
     text_list_free(&o.plain);
     return code;
 }

@@ -244,7 +244,7 @@ static int work(const tokenize_options *o) {
 int cmd_tokenize(int argc, char **argv) {
     tokenize_options o = { 0 };
     parse_result parsed = parse(&o, argc, argv);
-    int code = parsed == PARSE_OK ? work(&o) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
+    int code = parsed == PARSE_OK ? work(&o) : parse_exit(parsed, NAME);
     text_list_free(&o.plain);
     return code;
 }

@@ -223,7 +223,7 @@ int cmd_validate(int argc, char **argv) {
     validate_options o = { 0 };
     parse_result parsed = parse(&o, argc, argv);
     if (o.output && is_stdout(o.output)) o.output = NULL;
-    int code = parsed == PARSE_OK ? work(&o) : parsed == PARSE_HELP ? stdout_finish(NAME) : EXIT_USAGE;
+    int code = parsed == PARSE_OK ? work(&o) : parse_exit(parsed, NAME);
     text_list_free(&o.plain);
     return code;
 }

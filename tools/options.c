@@ -237,7 +237,10 @@ static const char *env_file_of(const option *table, int argc, char **argv) {
 
 static parse_result take_settings(const command_help *help, const option *table, int argc, char **argv) {
     rv_error err;
-    if (settings_read(env_file_of(table, argc, argv), &err)) return say_error("%s: --env-file: %s", help->command, err.message), PARSE_WRONG;
+    if (settings_read(env_file_of(table, argc, argv), &err)) {
+        say_error("%s: --env-file: %s", help->command, err.message);
+        return err.code == RV_ERR_IO ? PARSE_UNREADABLE : PARSE_WRONG;
+    }
     for (const option *o = table; o->kind != OPTION_END; o++) {
         const char *from, *value = o->setting && !help->reports_settings ? setting_of(o, &from) : NULL;
         char must[MUST_BYTES] = "";
@@ -315,3 +318,5 @@ parse_result options_parse(const command_help *help, const option *table, int ar
     }
     return PARSE_OK;
 }
+
+int parse_exit(parse_result result, const char *command) { return result == PARSE_HELP ? stdout_finish(command) : result == PARSE_UNREADABLE ? EXIT_IO : EXIT_USAGE; }

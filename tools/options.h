@@ -47,16 +47,19 @@ typedef struct command_help {
     bool        reports_settings;   /* the command names settings instead of taking them       */
 } command_help;
 
-typedef enum { PARSE_OK, PARSE_HELP, PARSE_WRONG } parse_result;
+typedef enum { PARSE_OK, PARSE_HELP, PARSE_WRONG, PARSE_UNREADABLE } parse_result;
 
 /* Who shows --help; NULL: it is printed. Manual pages and completions listen here, so that they come from the same tables. */
 typedef void (*help_fn)(void *user, const command_help *help, const option *table);
 void options_show_with(help_fn show, void *user);
 
 /* argv[0] is not looked at. `plain` collects arguments without a dash; NULL: there may be none.
- * PARSE_HELP: help was printed to stdout; PARSE_WRONG: the reason was printed to stderr. Lists
- * are the caller's to free in every case. */
+ * PARSE_HELP: help was printed to stdout; PARSE_WRONG, PARSE_UNREADABLE (of
+ * --env-file): the reason was printed to stderr. Lists are the caller's to free in every case. */
 parse_result options_parse(const command_help *help, const option *table, int argc, char **argv, text_list *plain);
+
+/* The exit code of a result that is not PARSE_OK. */
+int parse_exit(parse_result result, const char *command);
 
 /* Whether an option would take that value; if not, `must` says what it has to be. Writes what is behind `to`. */
 bool option_accepts(const option *o, const char *value, char *must, size_t bytes);

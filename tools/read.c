@@ -143,6 +143,7 @@ rv_status files_check(const read_choice *c, const text_list *files, rv_error *er
     size_t from_stdin = 0;
     rv_status st = RV_OK;
     for (size_t i = 0; i < files->count; i++) from_stdin += !strcmp(files->items[i], "-");
+    from_stdin += c->load.env_file && !strcmp(c->load.env_file, "-");
     if (from_stdin > 1) return fail(err, RV_ERR_ARGUMENT, "stdin (-) can be read only once");
     for (size_t i = 0; i < files->count && st == RV_OK; i++) {
         input file = { 0 };

@@ -35,7 +35,8 @@ static void a_faulty_schema_is_refused_with_line_and_path(void **state) {
     refuses(2, "did you mean check\\?", "schema", "chek", path);
     refuses(2, "show takes one name", "schema", "show");
     refuses(2, "--part needs --prompt", "schema", "show", "receipt", "--part", "1");
-    refuses(2, "schema receipt has 3", "schema", "show", "receipt", "--prompt", "--part", "9");
+    refuses(2, "part 9: schema receipt has 3 parts", "schema", "show", "receipt", "--prompt", "--part", "9");
+    prints("--part N\\]", "schema", "--help");
 }
 
 static void answers_are_checked_and_written_in_every_form(void **state) {

@@ -93,6 +93,17 @@ static void pages_beyond_the_limit_are_told(void **state) {
     outcome_free(&o);
 }
 
+static void a_document_that_fails_is_named_once(void **state) {
+    (void)state;
+    char bad[4096];
+    snprintf(bad, sizeof bad, "%s", file_write("bad.png", "no image", 8));
+    begin("bad.csv");
+    outcome o = run_with(NULL, ARGS(BATCH, "--format", "csv", bad, SMALL));
+    assert_int_equal(o.code, 1);
+    assert_true(matches(o.err, "batch: [^ ]*bad.png: image: not a picture"));
+    outcome_free(&o);
+}
+
 /* ---- the journal ---- */
 
 static void a_command_that_reads_nothing_leaves_nothing(void **state) {
@@ -236,6 +247,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_wrong_option_is_no_documents_failure),
         cmocka_unit_test(every_line_of_a_list_is_a_document_or_an_error),
+        cmocka_unit_test(a_document_that_fails_is_named_once),
         cmocka_unit_test(pages_beyond_the_limit_are_told),
         cmocka_unit_test(a_command_that_reads_nothing_leaves_nothing),
         cmocka_unit_test(a_journal_without_documents_binds_nobody),

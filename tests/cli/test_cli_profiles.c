@@ -104,7 +104,7 @@ static void a_malformed_setting_is_an_error_that_names_it(void **state) {
     set("RV_NF4_SINGLE", "no");
     prints("It fits", "plan", "-m", MODEL);
     set("RV_NF4_SINGLE", NULL);
-    refuses(2, "--env-file: /no/such.env: cannot open", "plan", "-m", MODEL, "--env-file", "/no/such.env");
+    refuses(3, "--env-file: /no/such.env: cannot open", "plan", "-m", MODEL, "--env-file", "/no/such.env");
     refuses(2, "--env-file: .*line 2 is not NAME=VALUE: \"what\"", "plan", "-m", MODEL, "--env-file", file_write("bad.env", "RV_CONTEXT=9\nwhat\n", 18));
 }
 

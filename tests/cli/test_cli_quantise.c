@@ -56,6 +56,11 @@ static void options_choose_what_is_written(void **state) {
     prints("^48 linear layers quantised", "quantise", "-m", MODEL, "--dry-run", "--weights", "int8", "--keep", "down_proj=16bit");
     prints("^105 linear layers .* in [1-9][0-9] files\n$", "quantise", "-m", MODEL, "--dry-run", "--weights", "nf4", "--nested", "off", "--skip", "multi_modal_projector",
            "--shard-size", "1M");
+    outcome nested = run_with(NULL, ARGS("quantise", "-m", MODEL, "--dry-run", "--weights", "nf4", "--nested", "off"));
+    outcome single = run_with(NULL, ARGS("quantise", "-m", MODEL, "--dry-run", "--weights", "nf4", "--nf4-single"));      /* as other commands call it */
+    assert_string_equal(nested.out, single.out);
+    outcome_free(&nested);
+    outcome_free(&single);
     outcome o = run_with(NULL, ARGS("quantise", "-m", MODEL, "--dry-run", "--weights", "int8", "--skip", "vision_tower"));
     assert_int_equal(o.code, 0);
     assert_true(matches(o.err, "warning: skip list: \"vision_tower\" matches no linear layer of this model"));
@@ -65,13 +70,17 @@ static void options_choose_what_is_written(void **state) {
 static void wrong_options_are_refused(void **state) {
     (void)state;
     refuses(2, "quantise: --model DIR is missing", "quantise", "-o", "x", "--weights", "int8");
-    refuses(2, "quantise: --out DIR is missing", "quantise", "-m", MODEL, "--weights", "int8");
+    refuses(2, "quantise: --output DIR is missing", "quantise", "-m", MODEL, "--weights", "int8");
     refuses(2, "quantise: --weights int8.nf4 is missing", "quantise", "-m", MODEL, "-o", "x");
     refuses(2, "--weights: must be one of int8.nf4", "quantise", "-m", MODEL, "-o", "x", "--weights", "fp4");
     refuses(2, "is not NAME=16bit", "quantise", "-m", MODEL, "--dry-run", "--weights", "int8", "--keep", "lm_head");
     refuses(2, "modules hf-literal: is a skip list already", "quantise", "-m", MODEL, "--dry-run", "--weights", "int8", "--modules", "hf-literal", "--skip", "mlp");
     refuses(5, "hold one format; only 16bit can be kept", "quantise", "-m", MODEL, "--dry-run", "--weights", "nf4", "--keep", "cross_attn=int8");
-    refuses(3, "cannot make the folder: No such file", "quantise", "-m", MODEL, "-o", "/no/such/place/x", "--weights", "int8");
+    for (int i = 0; i < 3; i++) {
+        static const char *const names[] = { "-o", "--output", "--out" };
+        refuses(3, "cannot make the folder: No such file", "quantise", "-m", MODEL, names[i], "/no/such/place/x", "--weights", "int8");
+    }
+    refuses(2, "--nf4-single and --nested on exclude each other", "quantise", "-m", MODEL, "--dry-run", "--weights", "nf4", "--nf4-single", "--nested", "on");
 }
 
 /* ---- what is said about options that change nothing ---- */

@@ -48,6 +48,8 @@ static void options_that_exclude_each_other_are_refused(void **state) {
     refuses(2, "change nothing without sampling", "run", "-m", MODEL, "-p", "x", "--seed", "4");
     refuses(2, "stdin \\(-\\) can be read only once", "run", "-m", MODEL, "-i", "-", "-i", "-");
     refuses(2, "stdin \\(-\\) can be read only once", "run", "-m", MODEL, "-i", "-", "--prompt-file", "-");
+    refuses(2, "stdin \\(-\\) can be read only once", "run", "-m", MODEL, "-i", "-", "--json-schema", "-");
+    refuses(2, "stdin \\(-\\) can be read only once", "run", "-m", MODEL, "-i", "-", "--env-file", "-");
     refuses(2, "--system goes with --prompt", "run", "-m", MODEL, "--raw", "x", "--system", "y");
     refuses(2, "--stop: must not be empty", "run", "-m", MODEL, "-p", "x", "--stop", "");
     refuses(2, "--check needs a model folder", "inspect", RECEIPT, "--check");
@@ -62,6 +64,7 @@ static void every_command_has_help(void **state) {
     prints("usage: rvengine COMMAND", "--help");
     prints("help exit-codes", "help");
     prints("  130  interrupted", "help", "exit-codes");
+    prints("  1  .*documents of a batch could not be read", "help", "exit-codes");
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         prints("^usage: rvengine ", commands[i], "--help");
         prints("^usage: rvengine ", "help", commands[i]);
