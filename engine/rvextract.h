@@ -175,7 +175,8 @@ typedef struct rv_eval_options {
 
 /* Answers against truth, field by field: exact (case and blanks forgiven), by meaning (dates as dates, amounts as cents), order-aware F1,
  * ANLS, hallucination rate; per field and per document type, with 95 % bootstrap intervals over documents.  With a second run: the
- * paired difference, its interval, and how many documents got better and worse.  *report: free with rv_text_free. */
+ * paired difference, its interval, and how many documents got better and worse.  Documents are matched by the longest common end of their paths;
+ * where that leaves a choice, RV_ERR_FORMAT.  *report: free with rv_text_free. */
 RV_API rv_status rv_evaluate(const rv_schema *schema, const rv_run *truth, const rv_run *run, const rv_run *other,
                              const rv_eval_options *options, char **report, rv_error *err);             /* [any] */
 

@@ -26,6 +26,6 @@ typedef struct rv_document_reader {
 
 rv_status rv_documents_read(const rv_document_reader *reader, const char *text, size_t bytes, rv_error *err);
 
-/* "some/folder/r7000.png": "r7000.png": how documents of two files are matched. */
+/* "some/folder/r7000.png": "r7000.png". */
 const char *rv_base_name(const char *path);
 #endif

@@ -43,9 +43,11 @@ static void note_unknown(void *user, const char *key, uint32_t line) {
     rv_pool_free(&pool);
 }
 
+/* By the last part of the path, then by all of it. */
 static int by_name(const void *a, const void *b) {
     const rv_record *const *x = a, *const *y = b;
-    return strcmp(rv_base_name((*x)->file), rv_base_name((*y)->file));
+    const int order = strcmp(rv_base_name((*x)->file), rv_base_name((*y)->file));
+    return order ? order : strcmp((*x)->file, (*y)->file);
 }
 
 rv_status rv_documents_load(const rv_schema *schema, const rv_run *run, rv_documents *out, rv_error *err) {
@@ -58,7 +60,7 @@ rv_status rv_documents_load(const rv_schema *schema, const rv_run *run, rv_docum
     if (st == RV_OK) qsort(out->records, out->n, sizeof *out->records, by_name);
     for (uint32_t i = 1; i < out->n && st == RV_OK; i++)
         if (by_name(&out->records[i - 1], &out->records[i]) == 0)
-            st = rv_fail(err, RV_ERR_FORMAT, "%s: %s is there twice (eval lint says where)", run->name, rv_base_name(out->records[i]->file));
+            st = rv_fail(err, RV_ERR_FORMAT, "%s: %s is there twice (eval lint says where)", run->name, out->records[i]->file);
     if (st) rv_documents_free(out);
     return st;
 }
@@ -69,9 +71,78 @@ void rv_documents_free(rv_documents *d) {
     *d = (rv_documents){ 0 };
 }
 
-rv_record *rv_documents_find(const rv_documents *d, const char *name) {
-    rv_record key = { .file = name }, *pointer = &key, **found = bsearch(&pointer, d->records, d->n, sizeof *d->records, by_name);
-    return found ? *found : NULL;
+const char *rv_documents_label(const rv_documents *d, uint32_t i) {
+    const char *file = d->records[i]->file, *name = rv_base_name(file);
+    const bool repeated = (i > 0 && !strcmp(rv_base_name(d->records[i - 1]->file), name)) || (i + 1 < d->n && !strcmp(rv_base_name(d->records[i + 1]->file), name));
+    return repeated ? file : name;
+}
+
+/* ---- which document is which ------------------------------------------------------------------------- */
+
+/* How many parts of two paths are equal, from the last one on; paths that are equal count most. */
+static uint32_t common_tail(const char *a, const char *b) {
+    size_t i = strlen(a), j = strlen(b);
+    uint32_t parts = 0;
+    if (strcmp(a, b) == 0) return UINT32_MAX;
+    for (; i && j && a[i - 1] == b[j - 1]; i--, j--) parts += a[i - 1] == '/';
+    return parts + ((!i || a[i - 1] == '/') && (!j || b[j - 1] == '/'));
+}
+
+/* Where the documents begin that are called like `name`, and how many those are. */
+static uint32_t called(const rv_documents *d, const char *name, uint32_t *n) {
+    uint32_t low = 0, high = d->n;
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        if (strcmp(rv_base_name(d->records[middle]->file), name) < 0) low = middle + 1;
+        else high = middle;
+    }
+    for (*n = 0; low + *n < d->n && strcmp(rv_base_name(d->records[low + *n]->file), name) == 0;) ++*n;
+    return low;
+}
+
+static rv_status ambiguous(const rv_documents *one, const char *file, const rv_documents *other, const char *a, const char *b, rv_error *err) {
+    return rv_fail(err, RV_ERR_FORMAT, "%s: %.100s could be %.100s or %.100s of %s: name documents with their folders in both", one->name, file, a, b, other->name);
+}
+
+/* Two documents belong together when each is the other's nearest by the end of its path.  out[truth's]: the run's, or NULL; *extra: how many
+ * of the run belong to none.  best: room for run->n, of: for run->n. */
+static rv_status pair_up(const rv_documents *truth, const rv_documents *run, uint32_t *best, rv_record **of, rv_record **out, uint32_t *extra, rv_error *err) {
+    uint32_t n, first;
+    for (uint32_t p = 0; p < run->n; p++) {
+        first = called(truth, rv_base_name(run->records[p]->file), &n);
+        for (uint32_t t = first; t < first + n; t++) {
+            const uint32_t tail = common_tail(truth->records[t]->file, run->records[p]->file);
+            if (tail > best[p]) best[p] = tail;
+        }
+    }
+    *extra = run->n;
+    for (uint32_t t = 0; t < truth->n; t++) {
+        const char *file = truth->records[t]->file;
+        uint32_t most = 0;
+        first = called(run, rv_base_name(file), &n);
+        for (uint32_t p = first; p < first + n; p++) {
+            const uint32_t tail = common_tail(file, run->records[p]->file);
+            if (tail > most) most = tail;
+        }
+        for (uint32_t p = first; p < first + n; p++) {
+            if (best[p] != most || common_tail(file, run->records[p]->file) != most) continue;
+            if (out[t]) return ambiguous(truth, file, run, out[t]->file, run->records[p]->file, err);
+            if (of[p]) return ambiguous(run, run->records[p]->file, truth, of[p]->file, file, err);
+            out[t] = run->records[p];
+            of[p] = truth->records[t];
+            --*extra;
+        }
+    }
+    return RV_OK;
+}
+
+static rv_status match(const rv_documents *truth, const rv_documents *run, rv_record **out, uint32_t *extra, rv_error *err) {
+    uint32_t *best = calloc(run->n, sizeof *best);
+    rv_record **of = calloc(run->n, sizeof *of);
+    rv_status st = best && of ? pair_up(truth, run, best, of, out, extra, err) : rv_fail_memory(err, "evaluation");
+    free(best);
+    free(of);
+    return st;
 }
 
 /* ---- scoring ---------------------------------------------------------------------------------------- */
@@ -95,9 +166,12 @@ static rv_status score(const rv_documents *truth, const rv_documents *run, const
     *out = (rv_scores){ .name = run->name, .answers = run };
     out->fields = calloc(schema->n_fields, sizeof *out->fields);
     out->by_document = calloc(truth->n, sizeof *out->by_document);
-    if (!out->fields || !out->by_document) return rv_fail_memory(err, "evaluation");
+    out->matches = calloc(truth->n, sizeof *out->matches);
+    if (!out->fields || !out->by_document || !out->matches) return rv_fail_memory(err, "evaluation");
+    rv_status st = match(truth, run, out->matches, &out->extra, err);
+    if (st) return st;
     for (uint32_t d = 0; d < truth->n; d++) {
-        const rv_record *t = truth->records[d], *p = rv_documents_find(run, rv_base_name(t->file));
+        const rv_record *t = truth->records[d], *p = out->matches[d];
         out->missing += !p;
         if (!p && o->ignore_missing) continue;
         for (uint32_t f = 0; f < schema->n_fields; f++) {
@@ -112,7 +186,6 @@ static rv_status score(const rv_documents *truth, const rv_documents *run, const
         add_type(out, type_of(t), all);
         rv_tally_add(&out->all, all);
     }
-    for (uint32_t d = 0; d < run->n; d++) out->extra += !rv_documents_find(truth, rv_base_name(run->records[d]->file));
     if (out->documents == out->missing && !o->ignore_missing)
         return rv_fail(err, RV_ERR_FORMAT, "%s: none of its documents is in %s: are they named alike?", run->name, truth->name);
     if (out->all.cells <= 0) return rv_fail(err, RV_ERR_FORMAT, "%s: nothing to compare with %s", run->name, truth->name);
@@ -191,6 +264,7 @@ done:
 static void scores_free(rv_scores *s) {
     free(s->fields);
     free(s->by_document);
+    free(s->matches);
 }
 
 rv_status rv_eval_run(const rv_schema *schema, const rv_run *truth, const rv_run *run, const rv_run *other, const rv_eval_options *options,

@@ -32,7 +32,7 @@ bool   rv_same_meaning(const rv_value *a, const rv_value *b, bool loose);
 /* Average normalised Levenshtein similarity of one pair: 0 below one half (Biten et al., 2019). */
 double rv_anls(const char *a, const char *b);
 
-/* Documents of a file by base name. */
+/* Documents of a file, in the order of their base names. */
 typedef struct rv_documents {
     const char *name;
     rv_record **records;
@@ -41,7 +41,8 @@ typedef struct rv_documents {
 } rv_documents;
 rv_status  rv_documents_load(const rv_schema *schema, const rv_run *run, rv_documents *out, rv_error *err);
 void       rv_documents_free(rv_documents *d);
-rv_record *rv_documents_find(const rv_documents *d, const char *name);
+/* What a document is called in reports: its base name, or the whole path where another one has the same. */
+const char *rv_documents_label(const rv_documents *d, uint32_t i);
 
 /* One run against the truth. */
 typedef struct rv_scores {
@@ -51,6 +52,7 @@ typedef struct rv_scores {
     uint32_t    perfect;                           /* every field right by meaning                       */
     rv_tallied *fields;                            /* schema->n_fields                                   */
     rv_tallied *by_document;                       /* truth's documents                                  */
+    rv_record **matches;                           /* their answers, or NULL; of `answers`               */
     rv_tallied  all;
     const char *types[32];                         /* document types of the truth                        */
     rv_tallied  by_type[32];

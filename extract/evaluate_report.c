@@ -89,7 +89,7 @@ typedef void (*wrong_fn)(void *to, const char *document, const char *key, const 
 static void each_wrong(const rv_evaluation *e, const rv_scores *r, wrong_fn each, void *to) {
     uint32_t left = e->options.list_wrong;
     for (uint32_t d = 0; d < e->truth->n && left; d++) {
-        const rv_record *t = e->truth->records[d], *p = rv_documents_find(r->answers, rv_base_name(t->file));
+        const rv_record *t = e->truth->records[d], *p = r->matches[d];
         for (uint32_t f = 0; f < e->schema->n_fields && left && (p || !e->options.ignore_missing); f++) {
             rv_tallied cell;
             rv_string truth = { 0 }, answer = { 0 };
@@ -97,7 +97,7 @@ static void each_wrong(const rv_evaluation *e, const rv_scores *r, wrong_fn each
             if (cell.cells <= cell.same) continue;
             rv_slot_text(t, f, &truth);
             if (p) rv_slot_text(p, f, &answer);
-            each(to, rv_base_name(t->file), e->schema->fields[f].key, rv_string_text(&truth), p ? rv_string_text(&answer) : "(no answer)");
+            each(to, rv_documents_label(e->truth, d), e->schema->fields[f].key, rv_string_text(&truth), p ? rv_string_text(&answer) : "(no answer)");
             rv_string_free(&truth);
             rv_string_free(&answer);
             left--;

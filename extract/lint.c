@@ -91,7 +91,7 @@ static void check_findings(linter *l, const rv_record *r, uint32_t line) {
 
 static rv_status each(void *user, rv_record *r, uint32_t line, rv_error *err) {
     linter *l = user;
-    const char *name = rv_base_name(r->file);
+    const char *name = r->file;
     rv_status st = RV_OK;
     l->documents++;
     if (!*name) add(l, line, "", "", "the document has no name", "");

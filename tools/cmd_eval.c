@@ -17,8 +17,8 @@ static const command_help help = {
     .about = "Compares answers with the truth, field by field: exact (case and blanks forgiven), by meaning (dates as\n"
              "dates, amounts as cents), order-aware F1, ANLS, inventions and misses; per field and document type,\n"
              "with 95 % intervals from a bootstrap over documents. With OTHER: the paired difference, for A/B tests of\n"
-             "prompts or weight formats. Files are CSV or JSON Lines; documents are matched by file name. `lint` says\n"
-             "what is wrong with a truth file.",
+             "prompts or weight formats. Files are CSV or JSON Lines; documents are matched by file name, and by\n"
+             "folders where a name repeats. `lint` says what is wrong with a truth file.",
     .after = "examples:\n"
              "  rvengine eval --schema demo_receipt --truth tools/demo/receipts/expected.jsonl answers.jsonl\n"
              "  rvengine eval --schema receipt --truth truth.csv bf16.jsonl int8.jsonl --format json\n"

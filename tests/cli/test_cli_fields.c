@@ -168,7 +168,7 @@ static void files_of_fields_that_are_damaged_are_refused_with_their_line(void **
         refuses(4, files[i].says, "eval", "lint", "-s", "receipt", path);
         free(path);
     }
-    refuses(4, "a is there twice .eval lint says where.", "eval", "-s", "receipt", "-t", right, text_file("again.csv", "file,TOTAL_AMOUNT\na,1.00\nx/a,2.00\n"));
+    refuses(4, "a is there twice .eval lint says where.", "eval", "-s", "receipt", "-t", right, text_file("again.csv", "file,TOTAL_AMOUNT\na,1.00\na,2.00\n"));
     refuses(3, "cannot read: Is a directory", "validate", "-s", "receipt", "/tmp");
     free(right);
 }

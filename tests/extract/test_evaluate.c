@@ -190,7 +190,9 @@ static void what_cannot_be_compared_is_an_error(void **state) {
     static const struct { const char *truth, *run, *want; } cases[] = {
         { "", "file,TOTAL\na,5\n", "truth: is empty" },
         { "file,TOTAL\na,5\na,6\n", "file,TOTAL\na,5\n", "truth: a is there twice" },
-        { "file,TOTAL\nx/a,5\ny/a,6\n", "file,TOTAL\na,5\n", "truth: a is there twice" },
+        { "file,TOTAL\nx/a,5\ny/a,6\n", "file,TOTAL\na,5\n", "run: a could be x/a or y/a of truth: name documents with their folders in both" },
+        { "file,TOTAL\na,5\n", "file,TOTAL\nx/a,5\ny/a,5\n", "truth: a could be x/a or y/a of run" },
+        { "file,TOTAL\nz/a,5\n", "file,TOTAL\nx/a,5\ny/a,5\n", "truth: z/a could be x/a or y/a of run" },
         { "file,TOTAL\na,5\n", "file,TOTAL\nb,5\n", "none of its documents is in truth" },
         { "TOTAL,ABN\n5,6\n", "file,TOTAL\nb,5\n", "line 2: the document has no name" },
         { "file,x\na,5\n", "file,TOTAL\nb,5\n", "no column is a field of schema demo_receipt" },
@@ -210,6 +212,27 @@ static void what_cannot_be_compared_is_an_error(void **state) {
         rv_status st = rv_evaluate(s, &t, &a, NULL, NULL, &report, &err);
         if (st != RV_ERR_FORMAT || !strstr(err.message, cases[i].want))
             fail_msg("case %zu: %d, \"%s\"; wanted \"%s\"", i, st, err.message, cases[i].want);
+    }
+    rv_schema_free(s);
+}
+
+/* Scans of many folders have the same names. */
+static void documents_are_matched_by_the_longest_end_of_their_paths(void **state) {
+    static const struct { const char *truth, *run, *want; } cases[] = {
+        { "file,TOTAL\na/1.jpg,5\nb/1.jpg,6\n", "file,TOTAL\nb/1.jpg,6\na/1.jpg,5\n", "2 (100.0 %) right in every field" },
+        { "file,TOTAL\n/d/a/1.jpg,5\n/d/b/1.jpg,6\n", "file,TOTAL\nscans/b/1.jpg,6\nscans/a/1.jpg,5\n", "2 (100.0 %) right in every field" },
+        { "file,TOTAL\n1.jpg,5\n", "file,TOTAL\nscans/1.jpg,5\n", "1 (100.0 %) right in every field" },
+        { "file,TOTAL\na/1.jpg,5\nb/1.jpg,6\n", "file,TOTAL\na/1.jpg,5\n", "1 of them without an answer" },
+        { "file,TOTAL\n1.jpg,5\n", "file,TOTAL\n1.jpg,5\nx/1.jpg,6\n", "1 (100.0 %) right in every field" },
+        { "file,TOTAL\n11/1.jpg,5\n1/1.jpg,6\n", "file,TOTAL\nx/1/1.jpg,6\nx/11/1.jpg,5\n", "2 (100.0 %) right in every field" },
+    };
+    rv_schema *s = schema_of("demo_receipt");
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        rv_run t = { "truth", cases[i].truth, strlen(cases[i].truth) }, a = { "run", cases[i].run, strlen(cases[i].run) };
+        char *report = evaluated(s, t, a, NULL, RV_REPORT_TEXT);
+        if (!strstr(report, cases[i].want)) fail_msg("case %zu: wanted \"%s\"\n%s", i, cases[i].want, report);
+        rv_text_free(report);
     }
     rv_schema_free(s);
 }
@@ -272,6 +295,7 @@ int main(void) {
         cmocka_unit_test(a_currency_that_was_assumed_is_no_difference_in_a_written_result_either),
         cmocka_unit_test(the_demo_answers_score_what_the_python_counts),
         cmocka_unit_test(what_cannot_be_compared_is_an_error),
+        cmocka_unit_test(documents_are_matched_by_the_longest_end_of_their_paths),
         cmocka_unit_test(all_forms_of_a_file_hold_the_same),
         cmocka_unit_test(lint_finds_what_hands_get_wrong),
     };
