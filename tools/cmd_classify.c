@@ -11,7 +11,8 @@ static const command_help help = {
     .command = "classify",
     .usage = "rvengine classify --model DIR [options] FILE..",
     .about = "Says which type of document each page is, as one line of JSON: type, schema, how sure, why.\n"
-             "Pages of a PDF are named scan.pdf#1, ..; \"more_pages\" stands at the last one if --pages left some out.",
+             "Pages of a PDF are named scan.pdf#1, ..; \"more_pages\" stands at the last one if --pages left some out.\n"
+             "A FILE that is - is read from stdin.",
     .after = "examples:\n"
              "  rvengine classify -m /models/mllama page.jpg\n"
              "  rvengine classify --ocr only *.png",

@@ -43,7 +43,7 @@ static void spread(const pnm *p, unsigned char *out) {
             if (p->kind == '4') *out = in[i / 8] >> (7 - i % 8) & 1 ? 0 : 255;
             else {
                 const uint32_t value = p->most > 255 ? (uint32_t)in[2 * i] << 8 | in[2 * i + 1] : in[i];
-                *out = value >= p->most ? 255 : (unsigned char)((value * 255 + p->most / 2) / p->most);
+                *out = (unsigned char)(value >= p->most ? 255 : (value * 255 + p->most / 2) / p->most);
             }
         }
     }
