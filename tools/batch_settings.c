@@ -48,14 +48,14 @@ rv_status batch_settings(const read_choice *c, int32_t format, json_t **out, rv_
     return fail(err, RV_ERR_MEMORY, "settings: out of memory");
 }
 
-/* Appends " --name" for each of a's that b has otherwise, or not at all. */
+/* Appends ", --name" for each of a's that b has otherwise, or not at all. */
 static void differing(const json_t *a, const json_t *b, bool absent_only, char *text, size_t room) {
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)a, key, value) {
         const json_t *other = json_object_get(b, key);
         const size_t at = strlen(text);
-        if (absent_only ? !other : !other || !json_equal(value, (json_t *)(uintptr_t)other)) snprintf(text + at, room - at, " --%.40s", key);
+        if (absent_only ? !other : !other || !json_equal(value, (json_t *)(uintptr_t)other)) snprintf(text + at, room - at, "%s --%.40s", at ? "," : "", key);
     }
 }
 
