@@ -282,7 +282,8 @@ rv_status rv_constraint_any_json(const rv_tokenizer *t, rv_constraint **out, rv_
     if (!pattern) return rv_fail_memory(err, "constraint");
     rv_status st = of_json(t, pattern, out, err);
     free(pattern);
-    return st;
+    bool ours = st == RV_ERR_FORMAT || st == RV_ERR_UNSUPPORTED;      /* nobody else wrote that pattern */
+    return ours ? rv_fail(err, RV_ERR_INTERNAL, "rv_constraint_any_json: the built-in form of any JSON is too large for this tokenizer") : st;
 }
 
 /* ---- handles ---- */

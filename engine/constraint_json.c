@@ -9,10 +9,11 @@
 #include "engine/base/json_tree.h"
 #include "engine/constraint.h"
 
-enum { MOST_DEPTH = 32, MOST_PATTERN = 1 << 20, ANY_DEPTH = 4 };
+enum { MOST_DEPTH = 32, MOST_PATTERN = 1 << 20, ANY_DEPTH = 4 };     /* ANY_DEPTH: as rvconstraint.h, README.md and --help say */
 
 #define BLANK "(?:\\n {0,12}| ?)"
-#define CHARACTER "(?:[^\"\\\\]|\\\\(?:[\"\\\\/bfnrt]|u[0-9a-fA-F]{4}))"
+/* Half of a surrogate pair is no character, and many readers refuse it: what lies beyond \\uffff is written as it is. */
+#define CHARACTER "(?:[^\"\\\\]|\\\\(?:[\"\\\\/bfnrt]|u(?:[0-9a-cA-CefEF][0-9a-fA-F]|[dD][0-7])[0-9a-fA-F]{2}))"
 #define INTEGER "-?(?:0|[1-9][0-9]{0,17})"
 #define NUMBER INTEGER "(?:\\.[0-9]{1,17})?(?:[eE][+\\-]?[0-9]{1,2})?"
 
@@ -278,27 +279,36 @@ rv_status rv_json_pattern(const char *schema, size_t bytes, char **out, rv_error
     return st;
 }
 
+/* ---- any JSON ---- */
+
+static void any_value(rv_string *out, int depth);
+
+/* Items before a comma and the last item begin in the same way, and a container that lies in another one of them leaves both places
+ * open: written as "(item,)*item" they share the automaton's states until the comma, "item(,item)*" would have them twice at every depth. */
+static void any_container(rv_string *out, bool is_object, int depth) {
+    rv_string item = { 0 };
+    rv_string_addz(&item, is_object ? "\"" CHARACTER "*\": ?" : "");
+    any_value(&item, depth - 1);
+    const char *text = rv_string_text(&item);
+    rv_string_addf(out, "%s" BLANK "(?:(?:%s," BLANK ")*%s" BLANK ")?%s", is_object ? "\\{" : "\\[", text, text, is_object ? "\\}" : "\\]");
+    out->failed |= item.failed;
+    rv_string_free(&item);
+}
+
+/* In which containers are nested at most `depth` deep. */
 static void any_value(rv_string *out, int depth) {
     rv_string_addz(out, "(?:\"" CHARACTER "*\"|" NUMBER "|true|false|null");
     for (int kind = 0; kind < 2 && depth > 0; kind++) {
-        rv_string inner = { 0 };
-        rv_string_addz(&inner, kind ? "" : "\"" CHARACTER "*\": ?");
-        any_value(&inner, depth - 1);
-        rv_string_addf(out, "|%s" BLANK "(?:%s(?:," BLANK "%s)*)?" BLANK "%s", kind ? "\\[" : "\\{", rv_string_text(&inner), rv_string_text(&inner), kind ? "\\]" : "\\}");
-        out->failed |= inner.failed;
-        rv_string_free(&inner);
+        rv_string_addz(out, "|");
+        any_container(out, kind == 0, depth);
     }
     rv_string_addz(out, ")");
 }
 
 char *rv_any_json_pattern(void) {
-    rv_string inner = { 0 }, out = { 0 };
-    rv_string_addz(&inner, "\"" CHARACTER "*\": ?");
-    any_value(&inner, ANY_DEPTH - 1);
-    rv_string_addf(&out, "\\{" BLANK "(?:%s(?:," BLANK "%s)*)?" BLANK "\\}", rv_string_text(&inner), rv_string_text(&inner));
-    bool failed = inner.failed || out.failed;
-    rv_string_free(&inner);
-    if (!failed) return out.data;
+    rv_string out = { 0 };
+    any_container(&out, true, ANY_DEPTH);
+    if (!out.failed) return out.data;
     rv_string_free(&out);
     return NULL;
 }

@@ -47,7 +47,7 @@ RV_API rv_status rv_constraint_keys(const rv_tokenizer *tokenizer, const rv_key 
  * additionalProperties may be false.  All else is RV_ERR_UNSUPPORTED, with its place.  Blanks as usual between tokens. */
 RV_API rv_status rv_constraint_json(const rv_tokenizer *tokenizer, const char *schema, size_t bytes,
                                     rv_constraint **out, rv_error *err);                /* [any] */
-/* Any JSON object ("json_object"): nested at most four deep. */
+/* Any JSON object ("json_object"): objects and arrays nested at most four deep, the outermost one counted. */
 RV_API rv_status rv_constraint_any_json(const rv_tokenizer *tokenizer, rv_constraint **out, rv_error *err);   /* [any] */
 RV_API void      rv_constraint_free(rv_constraint *constraint);                         /* [any] */
 

@@ -67,7 +67,7 @@ static parse_result parse(run_options *o, int argc, char **argv) {
         { OPTION_LIST, .name = "stop", .to = &o->stop, .value = "TEXT",
           .help = "end before this text; may be repeated" },
         { OPTION_TEXT, .name = "json-schema", .to = &o->json_schema, .value = "FILE",
-          .help = "the answer is JSON that fits this JSON Schema (a file, or\n\"any\": any JSON object)" },
+          .help = "the answer is JSON that fits this JSON Schema (a file, or\n\"any\": a JSON object, nested at most four deep)" },
         { OPTION_FLAG, .name = "stream", .to = &o->stream, .help = "print text as it comes" },
         { OPTION_FLAG, .name = "json", .to = &o->json, .help = "one JSON object: text, tokens, times, .." },
         { OPTION_FLAG, .name = "logprobs", .to = &o->logprobs, .help = "with --json: each token's log-probability" },

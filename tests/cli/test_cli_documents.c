@@ -38,6 +38,7 @@ static void run_answers_in_json_of_a_schema(void **state) {
     char path[4096];
     snprintf(path, sizeof path, "%s", file_write("schema.json", schema, sizeof schema - 1));
     prints("^\\{[ \n]*\"total\": ?-?[0-9.eE+-]+,[ \n]*\"paid\": ?(true|false)[ \n]*\\}\n$", "run", "--model", MODEL, "--backend", "cpu", "--prompt", "What is the total?", "--json-schema", path);
+    prints("^\\{.*\\}\n$", "run", "--model", MODEL, "--backend", "cpu", "--image", RECEIPT, "--json-schema", "any");
     snprintf(path, sizeof path, "%s", file_write("wrong.json", wrong, sizeof wrong - 1));
     refuses(5, "patternProperties", "run", "--model", MODEL, "--prompt", "x", "--json-schema", path);
 }
