@@ -158,8 +158,33 @@ done:
 
 /* ---- a page ---- */
 
+static rv_status in_range(int32_t value, int32_t most, const char *what, rv_error *err) {
+    if (value >= 0 && value <= most) return RV_OK;
+    return rv_fail(err, RV_ERR_ARGUMENT, "rv_read_options.%s: must be from 0 to %d, is %d", what, most, value);
+}
+
+static rv_status check_options(const rv_read_options *o, rv_error *err) {
+    rv_status st = RV_OK;
+    TRY(in_range(o->strategy, RV_STRATEGY_BANK_TURNS, "strategy", err));
+    TRY(in_range(o->form, RV_ANSWER_FREE, "form", err));
+    TRY(in_range(o->classify, RV_CLASSIFY_DIRECT, "classify", err));
+    TRY(in_range(o->ocr, RV_OCR_ONLY, "ocr", err));
+    if (!(o->presence >= 0 && o->presence <= 1)) TRY(rv_fail(err, RV_ERR_ARGUMENT, "rv_read_options.presence: must be from 0 to 1, is %g", (double)o->presence));
+done:
+    return st;
+}
+
+/* One thread at a time reads with a reader; w->reader is set once it is this one. */
+static rv_status enter(rv_read_work *w, rv_reader *reader, const char *what, rv_error *err) {
+    if (atomic_exchange(&reader->reading, true))
+        return rv_fail(err, RV_ERR_BUSY, "another thread is reading with this reader (or its stop function called %s)", what);
+    w->reader = reader;
+    return RV_OK;
+}
+
 static rv_status begin(rv_read_work *w, const rv_image *image, const rv_read_options *options, rv_error *err) {
     rv_status st = rv_abi_read(&w->options, sizeof w->options, options, "rv_read_options", err);
+    if (st == RV_OK) st = check_options(&w->options, err);
     if (st) return st;
     w->reading.doctype_confidence = -1;
     w->image = image;
@@ -176,6 +201,7 @@ static rv_status begin(rv_read_work *w, const rv_image *image, const rv_read_opt
 static void end(rv_read_work *w) {
     rv_picture_free(w->picture);
     rv_page_free(&w->page);
+    if (w->reader) atomic_store(&w->reader->reading, false);
 }
 
 static rv_status find_schema(rv_read_work *w, const rv_schema **schema, rv_class *class, rv_error *err) {
@@ -206,35 +232,37 @@ static rv_status read_as(rv_read_work *w, const rv_schema *schema, const rv_clas
 
 rv_status rv_read(rv_reader *reader, const rv_image *image, const rv_read_options *options, rv_record **out, rv_reading *reading, rv_error *err) {
     if (!reader || !image || !out) return rv_fail(err, RV_ERR_ARGUMENT, "rv_read: %s is NULL", !reader ? "reader" : !image ? "page" : "out");
-    rv_read_work w = { .reader = reader };
+    rv_read_work w = { 0 };
     rv_class class = { 0 };
     const rv_schema *schema;
+    rv_record *record = NULL;
     rv_error local;
     rv_status st = RV_OK;
     double start = rv_now_ms();
     if (!err) err = &local;
+    TRY(enter(&w, reader, "rv_read", err));
     TRY(begin(&w, image, options, err));
     TRY(find_schema(&w, &schema, &class, err));
-    TRY(read_as(&w, schema, &class, out, err));
+    TRY(read_as(&w, schema, &class, &record, err));
     w.reading.schema = schema->name;
     w.reading.doctype = schema->doctype;
     w.reading.total_ms = (float)(rv_now_ms() - start);
-    if (reading && (st = rv_abi_write(reading, &w.reading, sizeof w.reading, "rv_reading", err))) {
-        rv_record_free(*out);
-        *out = NULL;
-    }
+    if (reading) TRY(rv_abi_write(reading, &w.reading, sizeof w.reading, "rv_reading", err));
+    *out = record;
 done:
+    if (st) rv_record_free(record);
     end(&w);
     return st;
 }
 
 rv_status rv_classify(rv_reader *reader, const rv_image *image, const rv_read_options *options, rv_class *out, rv_error *err) {
     if (!reader || !image || !out) return rv_fail(err, RV_ERR_ARGUMENT, "rv_classify: %s is NULL", !reader ? "reader" : !image ? "page" : "out");
-    rv_read_work w = { .reader = reader };
+    rv_read_work w = { 0 };
     rv_class class;
     rv_error local;
     rv_status st = RV_OK;
     if (!err) err = &local;
+    TRY(enter(&w, reader, "rv_classify", err));
     TRY(begin(&w, image, options, err));
     TRY(rv_read_class(&w, &class, err));
     st = rv_abi_write(out, &class, sizeof class, "rv_class", err);

@@ -5,6 +5,7 @@
  */
 #ifndef RV_ENGINE_READER_H
 #define RV_ENGINE_READER_H
+#include <stdatomic.h>
 #include "engine/base/text.h"
 #include "engine/rvconstraint.h"
 #include "engine/rvdocument.h"
@@ -14,6 +15,7 @@
 typedef struct rv_made_form { rv_schema *schema; int32_t part; bool strict; rv_constraint *form; } rv_made_form;
 
 struct rv_reader {
+    atomic_bool        reading;          /* a thread is inside rv_read or rv_classify           */
     rv_session        *session;          /* NULL: no model                                      */
     const rv_tokenizer *tokenizer;
     rv_schema        **schemas;          /* built-in ones that were needed                      */

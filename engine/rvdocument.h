@@ -28,7 +28,7 @@ typedef struct rv_reader rv_reader;   /* a session, and what was made to ask it:
 /* `session` NULL: no model, pages are read by OCR and rules alone (RV_ERR_UNSUPPORTED where Tesseract is not installed).  The reader
  * needs the session until it is freed, and steps it: other jobs of the session run on meanwhile. */
 RV_API rv_status rv_reader_new(rv_session *session, rv_reader **out, rv_error *err);      /* [any] */
-RV_API void      rv_reader_free(rv_reader *reader);                                       /* [one] */
+RV_API void      rv_reader_free(rv_reader *reader);           /* [any], but not while rv_read or rv_classify is inside */
 
 /* How a schema's fields are asked for. */
 typedef int32_t rv_strategy;
@@ -80,7 +80,7 @@ typedef struct rv_reading {           /* what it took                           
     float       vision_ms, ocr_ms, total_ms;
 } rv_reading;
 
-/* Reads one page.  The record is checked.  `reading` may be NULL.  The record holds its schema, not the reader. */
+/* Reads one page.  The record is checked.  `reading` may be NULL.  RV_ERR_BUSY, too, where another thread steps the session meanwhile.  The record holds its schema, not the reader. */
 RV_API rv_status rv_read(rv_reader *reader, const rv_image *page, const rv_read_options *options,
                          rv_record **out, rv_reading *reading, rv_error *err);            /* [one] */
 

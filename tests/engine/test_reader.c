@@ -1,4 +1,7 @@
 /* test_reader.c - strategies, types and tiers, with a model that says what a script has it say. */
+#include <math.h>
+#include <pthread.h>
+
 #include "engine/rvdocument.h"
 #include "tests/engine/script.h"
 #include "tests/engine/session_kit.h"
@@ -214,6 +217,86 @@ static void a_caller_can_stop_between_steps(void **state) {
     close_stage(&t);
 }
 
+/* ---- what is refused ---- */
+
+static void options_out_of_range_are_refused_by_name(void **state) {
+    (void)state;
+    static const struct { rv_read_options how; const char *name; } wrong[] = {
+        { { .strategy = 5 }, "strategy" }, { { .strategy = 99 }, "strategy" }, { { .strategy = -1 }, "strategy" }, { { .form = 3 }, "form" }, { { .form = -1 }, "form" },
+        { { .ocr = 3 }, "ocr" }, { { .ocr = -1 }, "ocr" }, { { .classify = 9 }, "classify" }, { { .classify = -1 }, "classify" },
+        { { .presence = NAN }, "presence" }, { { .presence = 99 }, "presence" }, { { .presence = -5 }, "presence" },
+    };
+    stage t;
+    rv_class class = { .size = sizeof class };
+    rv_image image = image_of(&receipts[1]);
+    open_stage(&t, "demo_receipt");
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        for (int classify = 0; classify < 2; classify++) {
+            rv_read_options how = wrong[i].how;
+            char name[64];
+            how.size = sizeof how;
+            how.schema = t.schema;
+            snprintf(name, sizeof name, "rv_read_options.%s: must be", wrong[i].name);
+            rv_status st = classify ? rv_classify(t.reader, &image, &how, &class, &t.err) : rv_read(t.reader, &image, &how, &t.record, &t.reading, &t.err);
+            assert_int_equal(st, RV_ERR_ARGUMENT);
+            if (strncmp(t.err.message, name, strlen(name))) fail_msg("%zu: %s", i, t.err.message);
+            assert_null(t.record);
+        }
+    close_stage(&t);
+}
+
+static void nothing_is_handed_out_where_what_it_took_cannot_be_told(void **state) {
+    (void)state;
+    stage t;
+    rv_record *mine = (rv_record *)&t;
+    open_stage(&t, "demo_receipt");
+    t.record = mine;
+    t.reading.size = 3;
+    assert_int_equal(try_read(&t, RECEIPT, 0.9, (rv_read_options){ 0 }), RV_ERR_ARGUMENT);
+    assert_ptr_equal(t.record, mine);
+    t.record = NULL;
+    close_stage(&t);
+}
+
+typedef struct second { rv_reader *reader; rv_read_options how; rv_status read, classify; rv_error err; int asked; } second;
+
+static void *read_too(void *user) {
+    second *o = user;
+    rv_record *record = NULL;
+    rv_class class = { .size = sizeof class };
+    rv_image image = image_of(&receipts[1]);
+    o->read = rv_read(o->reader, &image, &o->how, &record, NULL, &o->err);
+    o->classify = rv_classify(o->reader, &image, &o->how, &class, &o->err);
+    rv_record_free(record);
+    return NULL;
+}
+
+static int32_t let_another_thread_read(void *user) {
+    second *o = user;
+    pthread_t thread;
+    if (o->asked++) return 0;
+    assert_int_equal(pthread_create(&thread, NULL, read_too, o), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    return 0;
+}
+
+static void a_reader_is_one_threads_at_a_time(void **state) {
+    (void)state;
+    stage t;
+    open_stage(&t, "demo_receipt");
+    second other = { .reader = t.reader, .how = { .size = sizeof other.how, .schema = t.schema, .ocr = RV_OCR_OFF } };
+    read_page(&t, RECEIPT, 0.9, (rv_read_options){ .stop = let_another_thread_read, .user = &other });
+    assert_true(other.asked > 0);
+    assert_int_equal(other.read, RV_ERR_BUSY);
+    assert_int_equal(other.classify, RV_ERR_BUSY);
+    assert_non_null(strstr(other.err.message, "another thread"));
+    assert_field(&t, "SUPPLIER", "Acme");
+    rv_record_free(t.record);
+    t.record = NULL;
+    read_page(&t, RECEIPT, 0.9, (rv_read_options){ 0 });         /* and is free again */
+    close_stage(&t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_statement_is_read_by_its_own_headings),
@@ -224,6 +307,9 @@ int main(void) {
         cmocka_unit_test(the_type_follows_from_what_can_be_seen),
         cmocka_unit_test(a_page_without_a_schema_is_classified_first),
         cmocka_unit_test(a_caller_can_stop_between_steps),
+        cmocka_unit_test(options_out_of_range_are_refused_by_name),
+        cmocka_unit_test(nothing_is_handed_out_where_what_it_took_cannot_be_told),
+        cmocka_unit_test(a_reader_is_one_threads_at_a_time),
     };
     (void)submit_receipt, (void)finish_all, (void)assert_answer, (void)hear, (void)session;
     return cmocka_run_group_tests(tests, set_up, tear_down);
