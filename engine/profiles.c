@@ -144,6 +144,7 @@ static int32_t capability_in(const char *features) {
 
 rv_status rv_profile_of(const rv_device *device, rv_profile *out, rv_error *err) {
     rv_device d;
+    if (!device) return rv_fail(err, RV_ERR_ARGUMENT, "rv_profile_of: device is NULL");
     rv_status st = rv_abi_read(&d, sizeof d, device, "rv_device", err);
     if (st) return st;
     if (d.backend != RV_BACKEND_CUDA) return rv_fail(err, RV_ERR_ARGUMENT, "GPU profile of %s: it is no GPU", d.name);
@@ -164,6 +165,8 @@ rv_status rv_profile_of(const rv_device *device, rv_profile *out, rv_error *err)
 }
 
 const char *rv_package_for(int32_t capability, const char **why) {
+    const char *unused;
+    if (!why) why = &unused;
     *why = NULL;
     if (capability < 70)
         return *why = "compute capability below 7.0 has no tensor cores, and Pascal's f16 sums are 16 bit: the kernels need 7.0 or newer", NULL;
@@ -214,6 +217,7 @@ static void explain(const rv_profile *p, uint32_t devices, uint64_t room, const 
 rv_status rv_profile_decide(const rv_profile *profile, uint32_t devices, uint64_t available, const rv_sizes *sizes, rv_precision *out, rv_error *err) {
     rv_profile p;
     rv_sizes s;
+    if (!profile || !sizes) return rv_fail(err, RV_ERR_ARGUMENT, "rv_profile_decide: %s is NULL", !profile ? "profile" : "sizes");
     rv_status st = rv_abi_read(&p, sizeof p, profile, "rv_profile", err);
     if (st == RV_OK) st = rv_abi_read(&s, sizeof s, sizes, "rv_sizes", err);
     if (st) return st;

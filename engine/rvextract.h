@@ -21,7 +21,8 @@ extern "C" {
 #endif
 
 typedef struct rv_schema rv_schema;       /* a document type and its fields; never changes after opening: [any] */
-typedef struct rv_record rv_record;       /* one document's values; holds its schema, which may be freed before it */
+typedef struct rv_record rv_record;       /* one document's values; holds its schema, which may be freed before it.  Not while another
+                                             thread is inside a function for it: those answer RV_ERR_BUSY, rv_record_free cannot */
 
 RV_API void rv_text_free(char *text);     /* [any] texts that functions below give to the caller; NULL is fine  */
 
@@ -82,11 +83,12 @@ RV_API rv_status rv_record_new(const rv_schema *schema, const rv_record_options 
                                rv_record **out, rv_error *err);                           /* [any] */
 RV_API void      rv_record_free(rv_record *record);                                       /* [any] */
 
-/* One field's value (lists in one line, " | " between items); replaces what was there.  `source` says who served it ("given"). */
+/* `text` may be NULL where `bytes` is 0, here and below.
+ * One field's value (lists in one line, " | " between items); replaces what was there.  `source` says who served it ("given"). */
 RV_API rv_status rv_record_put(rv_record *record, const char *key, const char *text, size_t bytes,
                                const char *source, rv_error *err);                        /* [one] */
 /* Values out of a model's free answer: KEY: VALUE lines, JSON (fenced, damaged), bullets, older key names, sentences.  Keys that the
- * schema does not know are left alone; slots that have a value keep it.  *found (may be NULL): slots filled. */
+ * schema does not know are left alone; slots that have a value keep it, and those filled before an error.  *found (may be NULL): slots filled. */
 RV_API rv_status rv_record_parse(rv_record *record, const char *text, size_t bytes,
                                  const char *source, uint32_t *found, rv_error *err);     /* [one] */
 /* Checks format, consistency and law; replaces earlier findings. */
@@ -148,14 +150,14 @@ typedef int32_t (*rv_record_fn)(void *user, rv_record *record);
 
 /* Reads documents' fields: CSV with a header, JSON Lines, one JSON object or array, or KEY: VALUE text of one document; which one is
  * seen from the text.  Documents are named by the first of image_file, filename, image_name, image, file, id.  Objects may hold their values in
- * "fields", as this library writes them, or as KEY: VALUE text in "truth", "answer" or "text".  `file` is for messages. */
+ * "fields", as this library writes them, or as KEY: VALUE text in "truth", "answer" or "text".  `file` is for messages, and may be NULL. */
 RV_API rv_status rv_records_read(const rv_schema *schema, const rv_record_options *options, const char *file,
                                  const char *text, size_t bytes, rv_record_fn each, void *user, rv_error *err);   /* [any] */
 
 /* ---- evaluation --------------------------------------------------------------------------- */
 
 typedef struct rv_run {               /* one set of answers, or the truth: a file as rv_records_read takes it */
-    const char *name;                 /* for tables and messages                               */
+    const char *name;                 /* for tables and messages; may be NULL                  */
     const char *text;
     size_t      bytes;
 } rv_run;
@@ -181,7 +183,7 @@ RV_API rv_status rv_evaluate(const rv_schema *schema, const rv_run *truth, const
                              const rv_eval_options *options, char **report, rv_error *err);             /* [any] */
 
 /* What is wrong with a truth file: unknown columns, documents twice, values that do not fit their column, lists of unequal length, sums.
- * *problems: how many. */
+ * *problems: how many.  In Markdown as in text. */
 RV_API rv_status rv_lint(const rv_schema *schema, const rv_run *truth, rv_report_form form,
                          char **report, uint32_t *problems, rv_error *err);               /* [any] */
 

@@ -71,8 +71,8 @@ RV_API rv_status rv_profile_find(const char *name, rv_profile *out, rv_error *er
 /* Of a GPU as its driver describes it: the row with its name, else "generic" by capability; memory is the driver's. */
 RV_API rv_status rv_profile_of(const rv_device *device, rv_profile *out, rv_error *err);
 
-/* Which build of rvengine a GPU wants: "CUDA 11.8 or 12.x (sm70 + sm80 kernels)", ..; NULL with *why (static) for a GPU
- * that none supports. */
+/* Which build of rvengine a GPU wants: "CUDA 11.8 or 12.x (sm70 + sm80 kernels)", ..; NULL with *why (static; `why` may be NULL) for a
+ * GPU that none supports. */
 RV_API const char *rv_package_for(int32_t capability, const char **why);
 
 /* What a model takes in each format, and what of a GPU there is for it. */

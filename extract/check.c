@@ -133,7 +133,9 @@ static void summarise(rv_check *c) {
 
 rv_status rv_record_check(rv_record *record, rv_error *err) {
     rv_check c = { .record = record, .err = err };
-    rv_status st;
+    if (!record) return rv_fail(err, RV_ERR_ARGUMENT, "rv_record_check: record is NULL");
+    rv_status st = rv_record_enter(record, "rv_record_check", err);
+    if (st) return st;
     record->n_findings = 0;
     record->compliance = (rv_compliance){ .score = -1, .rules = "" };
     TRY(rv_check_dates(&c));
@@ -142,5 +144,6 @@ rv_status rv_record_check(rv_record *record, rv_error *err) {
     TRY(rv_check_rules(&c));
     summarise(&c);
 done:
+    rv_record_leave(record);
     return st;
 }

@@ -206,18 +206,29 @@ static char *drop_control(const char *text, size_t bytes, size_t *out_bytes) {
     return out;
 }
 
-rv_status rv_record_parse(rv_record *record, const char *text, size_t bytes, const char *source, uint32_t *found, rv_error *err) {
-    rv_parse p = { .record = record, .source = source, .err = err };
+static rv_status parse_text(rv_parse *p, const char *text, size_t bytes) {
+    const uint32_t fields = p->record->schema->n_fields;
     bool json = false;
     size_t n;
-    if (bytes > RV_PARSE_BYTES) return rv_fail(err, RV_ERR_TOO_LONG, "an answer of more than %d bytes", RV_PARSE_BYTES);
     char *clean = drop_control(text, bytes, &n);
-    if (!clean) return rv_fail_memory(err, "answer");
-    rv_status st = rv_parse_json(&p, clean, n, &json);
-    if (st == RV_OK && !json) st = parse_lines(&p, clean, n);
-    if (st == RV_OK && !json && p.found * 2 < record->schema->n_fields) st = parse_blocks(&p, clean, n);
-    if (st == RV_OK && !json && p.found * 2 < record->schema->n_fields) st = rv_parse_sentences(&p, clean, n);
+    if (!clean) return rv_fail_memory(p->err, "answer");
+    rv_status st = rv_parse_json(p, clean, n, &json);
+    if (st == RV_OK && !json) st = parse_lines(p, clean, n);
+    if (st == RV_OK && !json && p->found * 2 < fields) st = parse_blocks(p, clean, n);
+    if (st == RV_OK && !json && p->found * 2 < fields) st = rv_parse_sentences(p, clean, n);
     free(clean);
-    if (found) *found = p.found;
+    return st;
+}
+
+rv_status rv_record_parse(rv_record *record, const char *text, size_t bytes, const char *source, uint32_t *found, rv_error *err) {
+    rv_parse p = { .record = record, .source = source, .err = err };
+    bool no_text = !text && bytes > 0;
+    if (!record || no_text) return rv_fail(err, RV_ERR_ARGUMENT, "rv_record_parse: %s is NULL", !record ? "record" : "text");
+    if (bytes > RV_PARSE_BYTES) return rv_fail(err, RV_ERR_TOO_LONG, "an answer of more than %d bytes", RV_PARSE_BYTES);
+    rv_status st = rv_record_enter(record, "rv_record_parse", err);
+    if (st) return st;
+    st = parse_text(&p, text ? text : "", bytes);
+    rv_record_leave(record);
+    if (st == RV_OK && found) *found = p.found;
     return st;
 }

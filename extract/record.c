@@ -31,6 +31,13 @@ void rv_record_free(rv_record *record) {
     free(record);
 }
 
+rv_status rv_record_enter(const rv_record *record, const char *what, rv_error *err) {
+    if (!atomic_exchange(&((rv_record *)(uintptr_t)record)->entered, true)) return RV_OK;
+    return rv_fail(err, RV_ERR_BUSY, "%s: another thread is using this record", what);
+}
+
+void rv_record_leave(const rv_record *record) { atomic_store(&((rv_record *)(uintptr_t)record)->entered, false); }
+
 uint32_t rv_record_rows(const rv_record *record, int32_t group) {
     uint32_t rows = 0;
     for (uint32_t i = 0; i < record->schema->n_fields; i++)

@@ -7,6 +7,7 @@
  */
 #ifndef RV_EXTRACT_RECORD_H
 #define RV_EXTRACT_RECORD_H
+#include <stdatomic.h>
 #include "extract/schema.h"
 
 /* A rectangle on the page, in pixels of the upright image. */
@@ -58,6 +59,7 @@ typedef struct rv_compliance {
 } rv_compliance;
 
 struct rv_record {
+    atomic_bool  entered;         /* a public function is inside                                        */
     const rv_schema *schema;
     rv_slot     *slots;           /* schema->n_fields of them                                           */
     const char  *file;            /* the document's name; ""                                            */
@@ -82,6 +84,11 @@ rv_record *rv_record_blank(const rv_schema *schema);
 rv_status rv_record_set(rv_record *record, uint32_t field, const char *text, size_t bytes, const char *source, rv_error *err);
 /* The same for a list whose items are known to have " | " between them and nothing else: a comma belongs to the only one. */
 rv_status rv_record_set_cells(rv_record *record, uint32_t field, const char *text, size_t bytes, const char *source, rv_error *err);
+
+/* Public functions that read or change a record enter it first: RV_ERR_BUSY while another thread is inside.  Records are this
+ * library's own, so one that a caller sees as const is not. */
+rv_status rv_record_enter(const rv_record *record, const char *what, rv_error *err);
+void      rv_record_leave(const rv_record *record);
 
 /* Rows of a table: items of its longest column. */
 uint32_t rv_record_rows(const rv_record *record, int32_t group);

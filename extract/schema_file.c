@@ -338,6 +338,7 @@ done:
 }
 
 rv_status rv_schema_open(const char *name_or_path, rv_schema **out, rv_error *err) {
+    if (!name_or_path || !out) return rv_fail(err, RV_ERR_ARGUMENT, "rv_schema_open: %s is NULL", !name_or_path ? "name_or_path" : "out");
     size_t n = strlen(name_or_path);
     if (!strchr(name_or_path, '/') && !(n > 5 && strcmp(name_or_path + n - 5, ".json") == 0)) {
         char name[MOST_NAME + 16];

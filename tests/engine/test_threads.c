@@ -13,7 +13,8 @@
 #include <pthread.h>
 #include <unistd.h>
 
-#include "engine/rvengine.h"
+#include "engine/rvextract.h"
+#include "extract/record.h"
 
 #define TINY RV_TEST_TMP "/threads_tiny"
 enum { WORKERS = 6, ROUNDS = 12, TOKENS = 4 };
@@ -248,12 +249,59 @@ static void models_and_sessions_side_by_side_answer_as_alone(void **state) {
     rv_model_free(askers[1].model);
 }
 
+/* ---- a record ---- */
+
+typedef struct shared { rv_schema *schema; rv_record *record; atomic_int ok, busy, wrong; } shared;
+
+static void tally(shared *s, rv_status st) { (*(st == RV_OK ? &s->ok : st == RV_ERR_BUSY ? &s->busy : &s->wrong))++; }
+
+static void *fill_and_read(void *user) {
+    shared *s = user;
+    for (int round = 0; round < 400; round++) {
+        rv_result result = { .size = sizeof result };
+        rv_summary summary = { .size = sizeof summary };
+        char *text = NULL;
+        rv_error err;
+        tally(s, rv_record_put(s->record, "TOTAL", "$12.50", 6, "given", &err));
+        tally(s, rv_record_parse(s->record, "ITEMS: Tea | Milk\n", 18, "free", NULL, &err));
+        tally(s, rv_record_check(s->record, &err));
+        tally(s, rv_record_get(s->record, 0, &result, &err));
+        tally(s, rv_record_get_summary(s->record, &summary, &err));
+        tally(s, rv_record_write(s->record, RV_FORM_JSON, NULL, &text, NULL, &err));
+        rv_text_free(text);
+    }
+    return NULL;
+}
+
+static void two_threads_in_one_record_hear_that_it_is_busy(void **state) {
+    (void)state;
+    rv_error err;
+    shared s = { 0 };
+    pthread_t threads[2];
+    if (rv_schema_open("demo_receipt", &s.schema, &err) || rv_record_new(s.schema, NULL, &s.record, &err)) fail_msg("%s", err.message);
+    assert_int_equal(rv_record_check(s.record, &err), RV_OK);    /* so that there is a summary in any order */
+    for (int i = 0; i < 2; i++) assert_int_equal(pthread_create(&threads[i], NULL, fill_and_read, &s), 0);
+    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    printf("%d calls, %d busy\n", s.ok, s.busy);
+    assert_int_equal(s.wrong, 0);
+    assert_int_equal(s.ok + s.busy, 2 * 400 * 6);
+    assert_true(s.ok > 0);
+    assert_int_equal(rv_record_enter(s.record, "a test", &err), RV_OK);
+    assert_int_equal(rv_record_check(s.record, &err), RV_ERR_BUSY);
+    assert_non_null(strstr(err.message, "another thread"));
+    rv_record_leave(s.record);
+    assert_int_equal(rv_record_check(s.record, &err), RV_OK);
+    rv_record_free(s.record);
+    rv_schema_free(s.schema);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_threads_submit_cancel_and_free),
         cmocka_unit_test(whoever_waits_is_let_go_when_the_session_is_freed),
         cmocka_unit_test(a_session_that_another_thread_frees_ends_with_the_step),
         cmocka_unit_test(models_and_sessions_side_by_side_answer_as_alone),
+        cmocka_unit_test(two_threads_in_one_record_hear_that_it_is_busy),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }
