@@ -198,6 +198,7 @@ bool rv_guided_take(rv_job *job, rv_best best, rv_job_state *state) {
     bool go_on = rv_job_push(job, best.id, best.logprob, last ? RV_PUSH_LAST : 0, state);
     if (go_on && !ended) {
         rv_value_flags why = should_end(job);
+        job->stats.looped += (why & RV_VALUE_LOOPED) != 0;
         if (why && g->constraint->json) return *state = RV_JOB_CUT_SHORT, false;
         ended = why != 0;
         go_on = why ? cut_line(job, why, state) : append_sure(job, &ended, state);

@@ -562,7 +562,8 @@ RV_API rv_status rv_count_outliers(rv_model *model, const rv_request *request, f
 
 typedef int32_t rv_job_state;
 enum { RV_JOB_QUEUED = 0, RV_JOB_RUNNING = 1, RV_JOB_COMPLETE = 2, RV_JOB_CANCELLED = 3,
-       RV_JOB_FAILED = 4, RV_JOB_CUT_SHORT = 5 /* max_tokens or the context was reached */ };
+       RV_JOB_FAILED = 4, RV_JOB_CUT_SHORT = 5 /* max_tokens or the context was reached, or JSON in which the model repeated itself
+                                                 was ended (rv_stats.looped): such JSON is not whole */ };
 
 typedef struct rv_stats {
     size_t   size;
@@ -577,6 +578,7 @@ typedef struct rv_stats {
     uint32_t forced_tokens;        /* of answer_tokens: appended by the constraint              */
     uint32_t steps;                /* passes behind the prompt that this answer took            */
     uint32_t reduced;              /* rv_steps: what model and session were reduced by         */
+    uint32_t looped;               /* where a constraint ended what the model repeated: values; 1 of JSON, whose answer that cuts short */
 } rv_stats;
 
 RV_API rv_job_state rv_job_get_state(const rv_job *job);                                /* [any]  */

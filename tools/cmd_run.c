@@ -67,7 +67,7 @@ static parse_result parse(run_options *o, int argc, char **argv) {
         { OPTION_LIST, .name = "stop", .to = &o->stop, .value = "TEXT",
           .help = "end before this text; may be repeated" },
         { OPTION_TEXT, .name = "json-schema", .to = &o->json_schema, .value = "FILE",
-          .help = "the answer is JSON that fits this JSON Schema (a file, or\n\"any\": a JSON object, nested at most four deep)" },
+          .help = "the answer is JSON that fits this JSON Schema (a file, or\n\"any\": a JSON object, nested at most four deep); exit code 1\nwhere it was cut short, and --output is not written" },
         { OPTION_FLAG, .name = "stream", .to = &o->stream, .help = "print text as it comes" },
         { OPTION_FLAG, .name = "json", .to = &o->json, .help = "one JSON object: text, tokens, times, .." },
         { OPTION_FLAG, .name = "logprobs", .to = &o->logprobs, .help = "with --json: each token's log-probability" },
@@ -302,11 +302,17 @@ static rv_status generate(run *r, rv_error *err) {
     return st;
 }
 
+/* Half an object is no object: what reads the answer hears of it by the exit code, and no file is made of it. */
 static int finish(run *r) {
+    rv_stats stats = { .size = sizeof stats };
+    bool cut = rv_job_get_state(r->job) == RV_JOB_CUT_SHORT, looped = cut && rv_job_get_stats(r->job, &stats) == RV_OK && stats.looped;
+    bool half = cut && r->form;
     run_say_times(r);
-    if (rv_job_get_state(r->job) == RV_JOB_CUT_SHORT)
-        say("rvengine run: note: the answer was cut short by --max-tokens or --context");
-    return run_print_answer(r);
+    if (cut)
+        say("rvengine run: note: the answer was cut short %s%s", looped ? "because the model repeated itself" : "by --max-tokens or --context",
+            !half ? "" : !r->o.output || r->o.json ? ": it is not whole JSON" : ": it is not whole JSON, and nothing was written");
+    int code = half && r->o.output && !r->o.json ? EXIT_OK : run_print_answer(r);
+    return code == EXIT_OK && half ? EXIT_FOUND : code;
 }
 
 static int compute(run *r) {

@@ -31,8 +31,9 @@ int exit_code(rv_status status) {
 
 const char *exit_codes_text(void) {
     return "  0    it worked\n"
-           "  1    it worked, and found what it was asked to look for (validate --fail-on, eval lint),\n"
-           "       or documents of a batch could not be read\n"
+           "  1    it worked, and found what it was asked to look for (validate --fail-on, eval lint);\n"
+           "       documents of a batch could not be read; run --json-schema: the answer was cut\n"
+           "       short, and is not whole JSON\n"
            "  2    usage: an unknown option, a bad value, options that exclude each other,\n"
            "       or a request that makes no sense (an <|image|> without an image)\n"
            "  3    a file is missing, cannot be read or written; stdout is closed or full\n"

@@ -89,10 +89,11 @@ static json_t *answer_json(const run *r) {
     const char *text = rv_job_text(r->job, &bytes);
     const int32_t *ids, *prompt;
     const float *logprobs;
+    bool cut = rv_job_get_state(r->job) == RV_JOB_CUT_SHORT;
     uint32_t n = rv_job_tokens(r->job, &ids, &logprobs), n_prompt = rv_job_prompt(r->job, &prompt);
     if (rv_job_get_stats(r->job, &stats) || rv_model_memory(r->model, &memory, &err)) return NULL;
     json_t *root = json_pack("{s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:s}", "text", json_text(text, bytes), "finish_reason",
-                             rv_job_get_state(r->job) == RV_JOB_CUT_SHORT ? "length" : "stop", "tokens",
+                             !cut ? "stop" : stats.looped ? "repetition" : "length", "tokens",
                              ids_json(ids, n), "prompt_tokens", ids_json(prompt, n_prompt), "images", images_json(r),
                              "stats", stats_json(r, &stats), "model", model_json(r, &memory, &stats), "version", rv_version());
     if (root && r->o.logprobs && json_object_set_new(root, "logprobs", logprobs_json(logprobs, n)))

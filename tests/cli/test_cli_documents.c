@@ -43,6 +43,35 @@ static void run_answers_in_json_of_a_schema(void **state) {
     refuses(5, "patternProperties", "run", "--model", MODEL, "--prompt", "x", "--json-schema", path);
 }
 
+/* That page makes the demo model, which never learnt this form, repeat itself. */
+static void half_an_object_is_not_taken_for_a_whole_one(void **state) {
+    (void)state;
+    const char *path = file_write("half.json", "old", 3);
+    size_t bytes;
+    const struct { const char *most, *note, *reason; } cut[] = { { "1024", "cut short because the model repeated itself: it is not whole JSON", "repetition" },
+                                                                 { "9", "cut short by --max-tokens or --context: it is not whole JSON", "length" } };
+    for (size_t i = 0; i < sizeof cut / sizeof *cut; i++) {
+        char reason[64];
+        outcome o = run_with(NULL, ARGS("run", "--model", MODEL, "--backend", "cpu", "--image", SMALL, "--json-schema", "any", "-n", cut[i].most));
+        assert_int_equal(o.code, 1);
+        assert_non_null(strstr(o.err, cut[i].note));
+        assert_true(o.out_bytes > 0);
+        outcome_free(&o);
+        o = run_with(NULL, ARGS("run", "--model", MODEL, "--backend", "cpu", "--image", SMALL, "--json-schema", "any", "--json", "-n", cut[i].most));
+        assert_int_equal(o.code, 1);
+        snprintf(reason, sizeof reason, "\"finish_reason\": ?\"%s\"", cut[i].reason);
+        assert_true(matches(o.out, reason));
+        outcome_free(&o);
+    }
+    outcome o = run_with(NULL, ARGS("run", "--model", MODEL, "--backend", "cpu", "--image", SMALL, "--json-schema", "any", "-n", "9", "-o", path));
+    assert_int_equal(o.code, 1);
+    assert_non_null(strstr(o.err, "nothing was written"));
+    outcome_free(&o);
+    char *text = file_read(path, &bytes);
+    assert_string_equal(text, "old");
+    free(text);
+}
+
 static void what_is_wrong_is_said_before_the_model_is_loaded(void **state) {
     (void)state;
     refuses(2, "which file", "extract", READ);
@@ -242,6 +271,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_receipt_comes_as_lines_and_as_json),
         cmocka_unit_test(two_passes_and_parts_serve_the_same_fields),
         cmocka_unit_test(run_answers_in_json_of_a_schema),
+        cmocka_unit_test(half_an_object_is_not_taken_for_a_whole_one),
         cmocka_unit_test(what_is_wrong_is_said_before_the_model_is_loaded),
         cmocka_unit_test(a_direct_choice_of_type_is_one_of_the_types),
         cmocka_unit_test(a_batch_that_is_killed_five_times_has_every_document_once),

@@ -245,6 +245,26 @@ static void json_of_a_schema_is_json_of_that_schema(void **state) {
     rv_session_free(s);
 }
 
+/* Greedy, an untaught form: the model says the same again and again in a string that never ends. */
+static void json_that_repeats_itself_is_cut_short_and_says_so(void **state) {
+    (void)state;
+    static const char schema[] = "{\"type\": \"object\", \"required\": [\"a\"], \"properties\": {\"a\": {\"type\": \"string\", \"pattern\": \"^(ab|cd)*$\", \"minLength\": 1}}}";
+    rv_session *s = session(1, 0);
+    rv_constraint *c;
+    rv_error err;
+    if (rv_constraint_json(rv_model_tokenizer(model), schema, strlen(schema), &c, &err)) fail_msg("%s", err.message);
+    for (uint32_t most = 8; most <= 400; most += 392) {
+        rv_job *job = submit(s, &(rv_request){ .size = sizeof(rv_request), .prompt = "As JSON.", .constraint = c, .max_tokens = most, .repetition_penalty = 0.01f });
+        finish_all(s);
+        assert_int_equal(rv_job_get_state(job), RV_JOB_CUT_SHORT);
+        assert_int_equal(stats_of(job).looped, most > 8);
+        assert_true(most == 8 ? rv_job_tokens(job, NULL, NULL) == most : rv_job_tokens(job, NULL, NULL) < most);
+        rv_job_free(job);
+    }
+    rv_constraint_free(c);
+    rv_session_free(s);
+}
+
 static void what_cannot_be_a_constraint_is_refused(void **state) {
     (void)state;
     static const struct { rv_key keys[2]; const char *why; } wrong[] = {
@@ -349,6 +369,7 @@ int main(void) {
         cmocka_unit_test(an_answer_that_is_cut_off_keeps_its_whole_values),
         cmocka_unit_test(columns_have_equally_many_cells_and_choices_are_kept),
         cmocka_unit_test(json_of_a_schema_is_json_of_that_schema),
+        cmocka_unit_test(json_that_repeats_itself_is_cut_short_and_says_so),
         cmocka_unit_test(what_cannot_be_a_constraint_is_refused),
         cmocka_unit_test(no_control_token_comes_inside_a_value),
     };
