@@ -24,12 +24,20 @@ rv_status rv_abi_read(void *to, size_t known, const void *from, const char *what
     return RV_OK;
 }
 
-rv_status rv_abi_write(void *to, const void *from, size_t known, const char *what, rv_error *err) {
+rv_status rv_abi_fillable(const void *to, const char *what, rv_error *err) {
     size_t size;
     if (!to) return rv_fail(err, RV_ERR_ARGUMENT, "%s: is NULL", what);
     memcpy(&size, to, sizeof size);
     if (size < sizeof size || size > 65536)
         return rv_fail(err, RV_ERR_ARGUMENT, "%s.size: must be sizeof(%s), is %zu", what, what, size);
+    return RV_OK;
+}
+
+rv_status rv_abi_write(void *to, const void *from, size_t known, const char *what, rv_error *err) {
+    size_t size;
+    rv_status st = rv_abi_fillable(to, what, err);
+    if (st) return st;
+    memcpy(&size, to, sizeof size);
     memset(to, 0, size);
     memcpy(to, from, size < known ? size : known);
     memcpy(to, &size, sizeof size);

@@ -8,7 +8,8 @@
 
 static rv_status read_bare(const rv_image *image, bool header_only, rv_pixels *out, rv_error *err) {
     uint32_t width = image->width, height = image->height;
-    if (!width || !height || width > RV_IMAGE_MAX_EDGE || height > RV_IMAGE_MAX_EDGE ||
+    if (!width || !height) return rv_fail(err, RV_ERR_ARGUMENT, "rv_image: %ux%u pixels: neither may be 0, or both (data is a file then)", width, height);
+    if (width > RV_IMAGE_MAX_EDGE || height > RV_IMAGE_MAX_EDGE ||
         (uint64_t)width * height > RV_IMAGE_MAX_PIXELS)
         return rv_fail(err, RV_ERR_TOO_LONG, "rv_image: %ux%u pixels: each edge must be 1 to %d, and all together at most %"
                        PRIu64 "; scale it down first", width, height, RV_IMAGE_MAX_EDGE, RV_IMAGE_MAX_PIXELS);

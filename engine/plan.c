@@ -121,11 +121,15 @@ static rv_status gpu_get(uint32_t i, rv_device *d, rv_error *err) {
 }
 #endif
 
+static bool is_backend(rv_backend_id backend) { return backend >= RV_BACKEND_AUTO && backend <= RV_BACKEND_CUDA; }
+
 uint32_t rv_device_count(rv_backend_id backend) {
+    if (!is_backend(backend)) return 0;
     return (backend != RV_BACKEND_CUDA) + (backend != RV_BACKEND_CPU ? gpu_count() : 0);
 }
 
 rv_status rv_device_get(rv_backend_id backend, uint32_t i, rv_device *out, rv_error *err) {
+    if (!is_backend(backend)) return rv_fail(err, RV_ERR_ARGUMENT, "rv_device_get: backend %d: there is none of that number", backend);
     if (i >= rv_device_count(backend) && backend == RV_BACKEND_CUDA && gpu_count() == 0) {
         rv_device none;
         return gpu_get(0, &none, err);                   /* knows why                            */

@@ -278,6 +278,7 @@ rv_status rv_quantise(const char *model_dir, const char *out_dir, const rv_quant
     pthread_mutex_init(&j->lock, NULL);
     TRY(rv_abi_read(&j->options, sizeof j->options, options, "rv_quantise_options", err));
     TRY(check_options(j, err));
+    if (out) TRY(rv_abi_fillable(out, "rv_quantise_info", err));
     TRY(rv_files_open(model_dir, false, &j->files, err));
     TRY(rv_modules_check(&j->modules, &j->files.config, j->format, say, j, err));
     TRY(rv_weights_each(&j->files.config, plan_one, j, err));

@@ -240,6 +240,7 @@ rv_status rv_read(rv_reader *reader, const rv_image *image, const rv_read_option
     rv_status st = RV_OK;
     double start = rv_now_ms();
     if (!err) err = &local;
+    if (reading) TRY(rv_abi_fillable(reading, "rv_reading", err));
     TRY(enter(&w, reader, "rv_read", err));
     TRY(begin(&w, image, options, err));
     TRY(find_schema(&w, &schema, &class, err));

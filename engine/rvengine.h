@@ -33,7 +33,7 @@
  *   does not matter to the library, and is the same after a call as before.
  *
  * Errors.  Every function that can fail returns an rv_status (0 = RV_OK) and, when `err` is
- *   not NULL, writes what went wrong there.  An output argument is set only on RV_OK.  The
+ *   not NULL, writes what went wrong there.  An output argument is set only on RV_OK (but `active` of rv_step).  The
  *   library never exits, never prints, reads no environment variable and has no global state.
  *
  * ABI.  RV_ABI grows only when programs built with an older header would break.  Structs
@@ -156,7 +156,7 @@ typedef struct rv_device {
     char          problem[256];   /* why no kernels of this build run on it, and which package's do; "": they do */
 } rv_device;
 
-RV_API uint32_t  rv_device_count(rv_backend_id backend);       /* [any] AUTO counts them all  */
+RV_API uint32_t  rv_device_count(rv_backend_id backend);       /* [any] AUTO counts them all; 0 of a backend that there is not */
 /* Where there is no such GPU, the error says why: no driver, one that is too old, a build without CUDA .. */
 RV_API rv_status rv_device_get(rv_backend_id backend, uint32_t i, rv_device *out, rv_error *err);   /* [any] */
 
@@ -287,7 +287,7 @@ typedef struct rv_image {
     size_t      size;
     const void *data;             /* a JPEG, PNG, BMP, GIF .. file, or 8-bit RGB pixels        */
     size_t      bytes;
-    uint32_t    width, height;    /* 0: data is a file.  Else pixels, top row first           */
+    uint32_t    width, height;    /* both 0: data is a file.  Else pixels, top row first      */
     size_t      stride;           /* bytes from row to row; 0: width * 3                      */
     uint32_t    max_tiles;        /* 1, 2 or 4: fewer tiles are faster and coarser; default 4 */
     int32_t     ignore_exif;      /* non-zero: do not turn the image as its EXIF tag asks     */
@@ -520,7 +520,7 @@ typedef struct rv_request {
 RV_API rv_status rv_submit(rv_session *session, const rv_request *request, rv_job **out, rv_error *err);   /* [any] */
 
 /* Advances every running job by one token (or one prefill chunk) and starts queued ones.
- * `active` receives how many are left.  A job that fails ends alone; rv_step itself fails
+ * `active` (may be NULL) receives how many are left, also where the step itself has failed, but not with RV_ERR_BUSY or RV_ERR_ARGUMENT.  A job that fails ends alone; rv_step itself fails
  * only when the device is lost, and then every job, queued ones too, ends with that error. */
 RV_API rv_status rv_step(rv_session *session, uint32_t *active, rv_error *err);         /* [one] */
 

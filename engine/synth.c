@@ -72,6 +72,7 @@ rv_status rv_synthesise(const char *out_dir, const rv_synth_options *options, rv
     if (!model) return rv_fail_memory(err, "synthetic checkpoint");
     TRY(rv_abi_read(&o, sizeof o, options, "rv_synth_options", err));
     TRY(check_options(&o, err));
+    if (out) TRY(rv_abi_fillable(out, "rv_synth_info", err));
     rv_synth_spec spec = { .seed = o.seed, .type = types[o.type], .zero_unused = !o.padding_nonzero, .spread = rv_synth_spread,
                            .layout = o.names == RV_NAMES_NEW ? RV_LAYOUT_NEW : RV_LAYOUT_OLD, .threads = o.threads,
                            .shard_bytes = o.shard_bytes ? o.shard_bytes : SHARD_BYTES };

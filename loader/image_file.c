@@ -41,7 +41,7 @@ static bool begins(rv_bytes file, size_t at, const char *magic, size_t bytes) {
 
 static bool looks_like_text(rv_bytes file) {
     for (size_t i = 0; i < file.bytes && i < 64; i++)
-        if (file.data[i] < 32 && !strchr("\t\n\r\f", file.data[i])) return false;
+        if (file.data[i] < 32 && !memchr("\t\n\r\f", file.data[i], 4)) return false;
     return true;
 }
 

@@ -200,8 +200,23 @@ static void more_sequences_are_planned_where_arithmetic_allows(void **state) {
     }
 }
 
+static void a_backend_that_there_is_not_has_no_devices(void **state) {
+    (void)state;
+    rv_error err;
+    rv_device d = { .size = sizeof d };
+    const rv_backend_id none[] = { -1, 3, 77 };
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+        assert_int_equal(rv_device_count(none[i]), 0);
+        assert_int_equal(rv_device_get(none[i], 0, &d, &err), RV_ERR_ARGUMENT);
+        assert_non_null(strstr(err.message, "backend"));
+    }
+    assert_int_equal(rv_device_count(RV_BACKEND_CPU), 1);
+    assert_int_equal(rv_device_get(RV_BACKEND_CPU, 0, &d, &err), RV_OK);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_backend_that_there_is_not_has_no_devices),
         cmocka_unit_test(buffers_follow_the_class),
         cmocka_unit_test(large_memories_are_capped),
         cmocka_unit_test(two_gpus_have_a_rule_of_their_own_and_the_rest_keeps_its_buffer),

@@ -201,6 +201,17 @@ static void a_plan_says_what_is_written(void **state) {
     rv_files_close(&f);
 }
 
+static void what_cannot_be_told_is_refused_before_anything_is_written(void **state) {
+    (void)state;
+    char dir[1024];
+    rv_error err;
+    rv_quantise_info info = { .size = 3 };
+    rv_quantise_options o = options(RV_WEIGHTS_NF4);
+    assert_int_equal(rv_quantise(source_dir, folder_new(dir, "untold"), &o, &info, &err), RV_ERR_ARGUMENT);
+    assert_non_null(strstr(err.message, "rv_quantise_info.size"));
+    assert_int_equal(count_files(dir), 0);
+}
+
 /* ---- config.json and the other files ---- */
 
 static void expect_skipped(const char *dir, const char *const *names, size_t n) {
@@ -501,6 +512,7 @@ int main(void) {
         cmocka_unit_test(any_choice_of_modules_shards_and_threads_reads_back),
         cmocka_unit_test(every_number_is_aligned),
         cmocka_unit_test(a_plan_says_what_is_written),
+        cmocka_unit_test(what_cannot_be_told_is_refused_before_anything_is_written),
         cmocka_unit_test(config_json_names_what_stays_16_bit),
         cmocka_unit_test(config_json_says_how),
         cmocka_unit_test(other_files_come_along_but_not_weights_in_other_forms),

@@ -64,6 +64,7 @@ static void a_text_file_is_named_as_text(void **state) {
     expect_refused("BMW is a car, not a bitmap", 26, RV_ERR_UNSUPPORTED, "looks like text");
     expect_refused("P5X", 3, RV_ERR_UNSUPPORTED, "looks like text");
     expect_refused("x", 1, RV_ERR_UNSUPPORTED, "(1 bytes, beginning 78 )");
+    expect_refused("\0\0\0", 3, RV_ERR_UNSUPPORTED, "unknown kind of file (3 bytes");      /* a NUL is in no text */
 }
 
 static void an_unknown_kind_of_file_shows_its_first_bytes(void **state) {

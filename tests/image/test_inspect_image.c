@@ -85,7 +85,12 @@ static void wrong_arguments_are_errors(void **state) {
     refuses(&image, RV_ERR_ARGUMENT, "must be 1, 2 or 4");
     image.max_tiles = 0;
     image.width = 5;
-    refuses(&image, RV_ERR_TOO_LONG, "5x0 pixels");
+    refuses(&image, RV_ERR_ARGUMENT, "5x0 pixels: neither may be 0, or both");
+    image.width = 0;
+    image.height = 8;
+    refuses(&image, RV_ERR_ARGUMENT, "0x8 pixels: neither may be 0, or both");
+    image.width = 70000;
+    refuses(&image, RV_ERR_TOO_LONG, "70000x8 pixels");
     image = (rv_image){ .data = "x", .bytes = 1 };
     refuses(&image, RV_ERR_ARGUMENT, "rv_image.size");
 }

@@ -33,6 +33,18 @@ static void options_out_of_range_name_the_option(void **state) {
     o = tiny(), o.size = 0, assert_refused(NULL, &o, RV_ERR_ARGUMENT, "size");
 }
 
+static void what_cannot_be_told_is_refused_before_anything_is_written(void **state) {
+    char dir[1024];
+    rv_error err = { 0 };
+    rv_synth_info info = { .size = 3 };
+    rv_synth_options o = tiny();
+    (void)state;
+    folder_new(dir, "untold");
+    assert_int_equal(rv_synthesise(dir, &o, &info, &err), RV_ERR_ARGUMENT);
+    assert_non_null(strstr(err.message, "rv_synth_info.size"));
+    assert_int_equal(count_files(dir), 0);
+}
+
 static void shapes_nobody_knows_are_refused(void **state) {
     char dir[1024], path[2048];
     rv_synth_options o = tiny();
@@ -192,6 +204,7 @@ static void model_larger_than_the_disk_is_refused_before_writing(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(options_out_of_range_name_the_option),
+        cmocka_unit_test(what_cannot_be_told_is_refused_before_anything_is_written),
         cmocka_unit_test(shapes_nobody_knows_are_refused),
         cmocka_unit_test(config_without_room_for_a_tokenizer_is_refused),
         cmocka_unit_test(tensors_larger_than_a_shard_get_files_of_their_own),
