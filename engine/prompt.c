@@ -73,21 +73,22 @@ typedef struct part { const char *text; size_t bytes; bool image; } part;
 static rv_status read_element(void *out, size_t known, const void *first, uint32_t i, const char *what, rv_error *err) {
     const void *element = rv_abi_at(first, i);
     if (*(const size_t *)element != *(const size_t *)first)
-        return rv_fail(err, RV_ERR_ARGUMENT, "%s %u: size is %zu, but number 0 of the array has %zu: all must be equal",
-                       what, i, *(const size_t *)element, *(const size_t *)first);
+        return rv_fail(err, RV_ERR_ARGUMENT, "%s %u: size is %zu, but number 1 of the array has %zu: all must be equal",
+                       what, i + 1, *(const size_t *)element, *(const size_t *)first);
     return rv_abi_read(out, known, element, what, err);
 }
 
+/* Places are counted from 1, as people do: "message 1, part 2". */
 static rv_status check_role(const chat *c, const char *role, uint32_t i) {
     static const char *const roles[] = { "system", "user", "assistant", "tool", "ipython" };
-    if (!role) return rv_fail(c->err, RV_ERR_ARGUMENT, "messages[%u].role: missing", i);
+    if (!role) return rv_fail(c->err, RV_ERR_ARGUMENT, "message %u: its role is missing", i + 1);
     if (!strcmp(role, "system") && i > 0)
-        return rv_fail(c->err, RV_ERR_ARGUMENT, "messages[%u].role: only the first message can be \"system\"", i);
+        return rv_fail(c->err, RV_ERR_ARGUMENT, "message %u: only the first message can have the role \"system\"", i + 1);
     for (size_t r = 0; r < sizeof roles / sizeof *roles; r++)
         if (!strcmp(role, roles[r])) return RV_OK;
     return rv_fail(c->err, RV_ERR_ARGUMENT,
-                   "messages[%u].role: must be \"system\", \"user\", \"assistant\" or \"tool\", "
-                   "is \"%.40s\"", i, role);
+                   "message %u: its role must be \"system\", \"user\", \"assistant\" or \"tool\", "
+                   "is \"%.40s\"", i + 1, role);
 }
 
 static rv_status turn_at(const chat *c, uint32_t i, turn *out) {
@@ -104,7 +105,7 @@ static rv_status turn_at(const chat *c, uint32_t i, turn *out) {
     out->role = out->message.role;
     out->n_parts = out->message.n_parts;
     if (out->n_parts && !out->message.parts)
-        return rv_fail(c->err, RV_ERR_ARGUMENT, "messages[%u].parts: is NULL, but n_parts is %u", i, out->n_parts);
+        return rv_fail(c->err, RV_ERR_ARGUMENT, "message %u: parts is NULL, but n_parts is %u", i + 1, out->n_parts);
     TRY(check_role(c, out->role, i));
 done:
     return st;
@@ -115,7 +116,7 @@ static rv_status check_text(const chat *c, const turn *t, uint32_t i, const part
     if (good == p->bytes) return RV_OK;
     char where[64];
     if (!c->request->messages) snprintf(where, sizeof where, "%s", t->system ? "system" : "prompt");
-    else snprintf(where, sizeof where, "messages[%u].parts[%u].text", t->index, i);
+    else snprintf(where, sizeof where, "message %u, part %u", t->index + 1, i + 1);
     return rv_fail(c->err, RV_ERR_FORMAT, "%s: not UTF-8: byte 0x%02x at offset %zu (convert it to UTF-8 first)", where,
                    (unsigned)(uint8_t)p->text[good], good);
 }
@@ -128,8 +129,8 @@ static rv_status part_at(const chat *c, const turn *t, uint32_t i, part *out) {
         rv_part p;
         TRY(read_element(&p, sizeof p, t->message.parts, i, "rv_part", c->err));
         if ((p.text != NULL) + (p.image != NULL) + (p.picture != NULL) != 1)
-            return rv_fail(c->err, RV_ERR_ARGUMENT, "messages[%u].parts[%u]: must have exactly one of text, image and "
-                           "picture", t->index, i);
+            return rv_fail(c->err, RV_ERR_ARGUMENT, "message %u, part %u: must have exactly one of text, image and "
+                           "picture", t->index + 1, i + 1);
         *out = (part){ p.text, !p.text ? 0 : p.text_bytes ? p.text_bytes : strlen(p.text), !p.text };
     } else if (t->system) {
         *out = (part){ r->system, strlen(r->system), false };
@@ -150,8 +151,8 @@ static rv_status text_of(const chat *c, const turn *t, rv_string *out) {
         part p;
         TRY(part_at(c, t, i, &p));
         if (p.image)
-            return rv_fail(c->err, RV_ERR_ARGUMENT, "messages[%u].parts[%u]: a %s message cannot hold an image (put it "
-                           "into a user message)", t->index, i, t->role);
+            return rv_fail(c->err, RV_ERR_ARGUMENT, "message %u, part %u: a %s message cannot hold an image (put it "
+                           "into a user message)", t->index + 1, i + 1, t->role);
         rv_string_add(out, p.text, p.bytes);
     }
     if (out->failed) st = rv_fail_memory(c->err, "building the prompt");

@@ -186,6 +186,13 @@ static rv_status name_image(const run *r, rv_error *err) {
     return fail(err, why.code, "%.200s: %.300s", r->talk.files[number - 1].name, why.message + length);
 }
 
+/* "message 1, part 2: why" as "talk.json: message 1, part 2: why": what the library finds wrong there is wrong in the file. */
+static rv_status name_message(const run *r, rv_error *err) {
+    rv_error why = *err;
+    if (!r->talk.name || strncmp(why.message, "message ", strlen("message ")) != 0) return err->code;
+    return fail(err, why.code == RV_ERR_ARGUMENT ? RV_ERR_FORMAT : why.code, "%.200s: %.300s", r->talk.name, why.message);
+}
+
 /* The answer's form, made with the folder's tokenizer before its weights are loaded. */
 static rv_status read_form(run *r, rv_error *err) {
     rv_tokenizer *t;
@@ -293,7 +300,7 @@ static rv_status generate(run *r, rv_error *err) {
     rv_request request = request_of(r);
     uint32_t active = 1;
     rv_status st = rv_submit(r->session, &request, &r->job, err);
-    if (st) return name_image(r, err);
+    if (st) return r->o.messages ? name_message(r, err) : name_image(r, err);
     while (st == RV_OK && active > 0) {
         if (interrupted()) rv_cancel(r->job);
         st = rv_step(r->session, &active, err);

@@ -174,6 +174,16 @@ static rv_status read_part(reader *r, json_t *object, rv_part *part) {
 
 /* ---- messages ----------------------------------------------------------------------------- */
 
+static rv_status check_role(const reader *r, const char *role) {
+    static const char *const roles[] = { "system", "user", "assistant", "tool", "ipython" };
+    char why[200];
+    if (strcmp(role, "system") == 0 && r->message > 1) return wrong(r, "only the first message can have the role \"system\"");
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
+        if (strcmp(role, roles[i]) == 0) return RV_OK;
+    snprintf(why, sizeof why, "\"role\" must be system, user, assistant or tool, is \"%.60s\"", role);
+    return wrong(r, why);
+}
+
 static rv_status read_message(reader *r, json_t *object, rv_message *message, rv_part *parts) {
     const char *key;
     json_t *value, *role = json_object_get(object, "role"), *content = json_object_get(object, "content");
@@ -183,6 +193,8 @@ static rv_status read_message(reader *r, json_t *object, rv_message *message, rv
         if (strcmp(key, "role") != 0 && strcmp(key, "content") != 0) return wrong_key(r, key, "\"role\", \"content\"");
     if (!json_is_string(role) || strlen(json_string_value(role)) != json_string_length(role))
         return wrong(r, "\"role\" must be a string: system, user, assistant or tool");
+    rv_status st = check_role(r, json_string_value(role));
+    if (st) return st;
     *message = (rv_message){ .size = sizeof *message, .role = json_string_value(role), .parts = parts };
     if (json_is_string(content)) {
         parts[0] = (rv_part){ .size = sizeof *parts, .text = json_string_value(content),
@@ -191,7 +203,6 @@ static rv_status read_message(reader *r, json_t *object, rv_message *message, rv
         return RV_OK;
     }
     if (!json_is_array(content)) return wrong(r, "\"content\" must be a string or a list of parts");
-    rv_status st = RV_OK;
     for (size_t i = 0; i < json_array_size(content) && st == RV_OK; i++) {
         r->part = i + 1;
         st = read_part(r, json_array_get(content, i), &parts[message->n_parts++]);
@@ -240,6 +251,7 @@ rv_status conversation_read(const char *path, const text_list *files, const imag
     out->json = json_read(text.data, text.bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &why);
     if (!out->json)
         st = fail(err, RV_ERR_FORMAT, "%s: not JSON: line %d, column %d: %s", text.name, why.line, why.column, why.text);
+    out->name = text.name;
     reader r = { .path = text.name, .given = files, .how = how, .c = out, .err = err };
     input_free(&text);
     return st ? st : read_messages(&r);

@@ -20,6 +20,7 @@ typedef struct conversation {
     input      *files;           /* as many: their bytes and names                             */
     uint32_t    n_images;
     json_t     *json;            /* texts point into it                                        */
+    const char *name;            /* of the messages file, for errors; NULL: there is none      */
 } conversation;
 
 /* max_tiles and ignore_exif of every image. */

@@ -186,6 +186,8 @@ static void damaged_messages_name_the_place(void **state) {
         { "{}", "must be a list of messages" },
         { "[]", "must be a list of messages" },
         { "[5]", "message 1: must be an object" },
+        { "[{\"role\": \"wizard\", \"content\": \"x\"}]", "talk.json: message 1: \"role\" must be system, user, assistant or tool, is \"wizard\"" },
+        { "[{\"role\": \"user\", \"content\": \"x\"}, {\"role\": \"system\", \"content\": \"x\"}]", "talk.json: message 2: only the first message can have the role" },
         { "[{\"role\": 5, \"content\": \"x\"}]", "message 1: \"role\" must be a string" },
         { "[{\"role\": \"user\"}]", "message 1: \"content\" must be" },
         { "[{\"role\": \"user\", \"content\": \"x\", \"name\": \"y\"}]", "message 1: unknown key \"name\"" },
@@ -207,8 +209,10 @@ static void damaged_messages_name_the_place(void **state) {
     const char *text = "[{\"role\": \"user\", \"content\": \"x\"}]";
     refuses(2, "has places for 0 of the 1 --image", "run", "-m", MODEL, "-i", RECEIPT, "--messages",
             file_write("talk.json", text, strlen(text)));
-    text = "[{\"role\": \"wizard\", \"content\": \"x\"}]";
-    refuses(2, "wizard", "run", "-m", MODEL, "--messages", file_write("talk.json", text, strlen(text)));
+    text = "[{\"role\": \"system\", \"content\": [{\"type\": \"text\", \"text\": \"x\"}, {\"type\": \"image\", \"path\": \"" RECEIPT "\"}]},"
+           " {\"role\": \"user\", \"content\": \"x\"}]";
+    refuses(4, "talk.json: message 1, part 2: a system message cannot hold an image", "run", "-m", MODEL, "--template", "B", "--messages",
+            file_write("talk.json", text, strlen(text)));
 }
 
 int main(void) {
