@@ -13,15 +13,17 @@
 
 enum { MAX_TEMPLATE_FILE = 1 << 24 };
 
-/* The bare template as canonical() leaves it. */
-static const char BARE[] =
-    "{{bos_token}}{%formessageinmessages%}"
-    "{{'<|start_header_id|>'+message['role']+'<|end_header_id|>\n\n'}}"
-    "{%ifmessage['content']isstring%}{{message['content']}}"
-    "{%else%}{%forpartinmessage['content']%}"
-    "{%ifpart['type']=='image'%}{{'<|image|>'}}{%elifpart['type']=='text'%}{{part['text']}}{%endif%}{%endfor%}{%endif%}"
-    "{{'<|eot_id|>'}}{%endfor%}"
-    "{%ifadd_generation_prompt%}{{'<|start_header_id|>assistant<|end_header_id|>\n\n'}}{%endif%}";
+/* The bare template as canonical() leaves it: BOS before the messages or with the first one, as transformers' converter writes it. */
+#define BOS_BEFORE "{{bos_token}}{%formessageinmessages%}"
+#define BOS_INSIDE "{%formessageinmessages%}{%ifloop.index0==0%}{{bos_token}}{%endif%}"
+#define MESSAGES(part)                                                                                                                              \
+    "{{'<|start_header_id|>'+message['role']+'<|end_header_id|>\n\n'}}"                                                                             \
+    "{%ifmessage['content']isstring%}{{message['content']}}"                                                                                        \
+    "{%else%}{%for" part "inmessage['content']%}"                                                                                                   \
+    "{%if" part "['type']=='image'%}{{'<|image|>'}}{%elif" part "['type']=='text'%}{{" part "['text']}}{%endif%}{%endfor%}{%endif%}"                \
+    "{{'<|eot_id|>'}}{%endfor%}"                                                                                                                    \
+    "{%ifadd_generation_prompt%}{{'<|start_header_id|>assistant<|end_header_id|>\n\n'}}{%endif%}"
+static const char *const BARE[] = { BOS_BEFORE MESSAGES("part"), BOS_BEFORE MESSAGES("content"), BOS_INSIDE MESSAGES("part"), BOS_INSIDE MESSAGES("content") };
 
 /* A Jinja template without what does not change its output: spaces inside tags, the minus signs
  * that strip the text between tags and that text, the kind of quotes. */
@@ -67,7 +69,8 @@ static void canonical(const char *s, size_t n, rv_string *out) {
 static bool is_bare(const char *text, size_t bytes) {
     rv_string plain = { 0 };
     canonical(text, bytes, &plain);
-    bool same = !plain.failed && plain.bytes == sizeof BARE - 1 && !memcmp(plain.data, BARE, plain.bytes);
+    bool same = false;
+    for (size_t i = 0; i < sizeof BARE / sizeof *BARE && !plain.failed; i++) same |= plain.bytes == strlen(BARE[i]) && !memcmp(plain.data, BARE[i], plain.bytes);
     rv_string_free(&plain);
     return same;
 }

@@ -91,6 +91,17 @@ static void the_demo_models_template_has_no_system_block(void **state) {
     expect_style(load("chat_template.jinja", LOOSE), RV_FORM_CHAT, RV_TEMPLATE_B, false, "without system block");
 }
 
+/* What transformers' own converter leaves: BOS inside the loop, other names. */
+static void the_converters_template_has_no_system_block(void **state) {
+    (void)state;
+    expect_style(load("chat_template.json", "{\"chat_template\": \"{% for message in messages %}{% if loop.index0 == 0 %}{{ bos_token }}{% endif %}"
+                      "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+                      "{% for content in message['content'] %}{% if content['type'] == 'image' %}{{ '<|image|>' }}{% elif content['type'] == 'text' %}{{ content['text'] }}"
+                      "{% endif %}{% endfor %}{% endif %}{{ '<|eot_id|>' }}{% endfor %}{% if add_generation_prompt %}"
+                      "{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}\"}"), RV_FORM_CHAT, RV_TEMPLATE_B, false, "without system block");
+    expect_style(load("chat_template.jinja", "{% for message in messages %}{% if loop.index0 == 1 %}{{ bos_token }}{% endif %}"), RV_FORM_UNKNOWN, RV_TEMPLATE_B, false, "not Llama 3.2's");
+}
+
 /* Each of these renders something else than the template it resembles. */
 static void another_template_is_not_taken_for_one_that_is_known(void **state) {
     (void)state;
@@ -157,6 +168,7 @@ int main(void) {
         cmocka_unit_test(the_published_revisions_are_told_apart),
         cmocka_unit_test(the_processors_template_wins),
         cmocka_unit_test(the_demo_models_template_has_no_system_block),
+        cmocka_unit_test(the_converters_template_has_no_system_block),
         cmocka_unit_test(another_template_is_not_taken_for_one_that_is_known),
         cmocka_unit_test(a_damaged_file_is_an_error),
         cmocka_unit_test(a_tokenizer_without_the_markers_is_the_wrong_one),
