@@ -3,6 +3,7 @@
  * The one idea: Pillow and torchvision agree on geometry and weights (computed in doubles) and differ only
  * in how weights become integers.  Both go across first, to 8 bit, then down.  Rows are made when the
  * result needs them and kept in a ring, so that a 65500-pixel image needs no large buffer between the passes.
+ * Pillow 13 goes down first where height shrinks much more than width: some samples of tall pages differ by one level.
  * Source: spec mllama.md 3.4 and 3.5; Pillow Resample.c, torch UpSampleKernelAVXAntialias.h.
  */
 #include "engine/resize.h"
