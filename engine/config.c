@@ -7,7 +7,9 @@
 #include "engine/config.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "engine/config_json.h"
@@ -323,7 +325,26 @@ static void read_top(const rv_section *top, rv_config *c) {
 
 /* ---- the other files ------------------------------------------------------------------- */
 
+/* Whether a key says something else than to do nothing: null, an empty list, or the number that is neutral. */
+static bool has_effect(const json_t *value, double neutral) {
+    if (!value || json_is_false(value)) return false;
+    if (json_is_array(value)) return json_array_size(value) > 0;
+    return !json_is_number(value) || json_number_value(value) != neutral;
+}
+
+/* What generate does to scores, or instead of sampling, besides what engine/sample.h has. */
+static void list_ignored(const rv_section *s, char *out, size_t room) {
+    static const struct { const char *key; double neutral; } keys[] = {
+        { "min_p", 0 }, { "typical_p", 1 }, { "epsilon_cutoff", 0 }, { "eta_cutoff", 0 }, { "no_repeat_ngram_size", 0 }, { "encoder_repetition_penalty", 1 }, { "min_length", 0 },
+        { "min_new_tokens", 0 }, { "bad_words_ids", 0 }, { "suppress_tokens", 0 }, { "begin_suppress_tokens", 0 }, { "sequence_bias", 0 }, { "forced_bos_token_id", -1 },
+        { "forced_eos_token_id", -1 }, { "exponential_decay_length_penalty", 0 }, { "num_beams", 1 }, { "penalty_alpha", 0 }, { "guidance_scale", 1 }, { "stop_strings", 0 } };
+    size_t at = 0;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && at < room; i++)
+        if (has_effect(rv_section_value(s, keys[i].key), keys[i].neutral)) at += (size_t)snprintf(out + at, room - at, "%s%s", at ? ", " : "", keys[i].key);
+}
+
 static void read_generation(const rv_section *s, int32_t vocab, rv_generation *g) {
+    static const double least_top_p = 1e-6;
     int32_t eos[RV_MAX_EOS], n_eos = read_eos(s, vocab, eos);
     if (n_eos) {
         g->n_eos = n_eos;
@@ -334,7 +355,10 @@ static void read_generation(const rv_section *s, int32_t vocab, rv_generation *g
     g->top_p = 1;
     g->top_k = rv_section_has(s, "top_k") ? 0 : 50;          /* HF: 50 unless the file says otherwise; null is off */
     if (rv_section_value(s, "temperature")) g->temperature = (float)rv_section_real(s, "temperature", 0, 100, 1);
-    if (rv_section_value(s, "top_p")) g->top_p = (float)rv_section_real(s, "top_p", 0, 1, 1);
+    if (rv_section_value(s, "top_p")) g->top_p = (float)fmax(rv_section_real(s, "top_p", 0, 1, 1), least_top_p);
+    g->repetition_penalty = 1;
+    if (rv_section_value(s, "repetition_penalty")) g->repetition_penalty = (float)rv_section_real(s, "repetition_penalty", 0.01, 100, 1);
+    list_ignored(s, g->ignored, sizeof g->ignored);
     if (rv_section_value(s, "top_k")) g->top_k = rv_section_whole(s, "top_k", 0, INT32_MAX, 0);
 }
 
@@ -458,7 +482,7 @@ void rv_config_published(rv_config *out) {
     c.text.rope_original = 8192;
     c.vision.tile = 560;
     set_grid(&c.vision);
-    c.generation = (rv_generation){ .n_eos = 3, .temperature = 0.6f, .top_p = 0.9f, .top_k = 50, .do_sample = true };
+    c.generation = (rv_generation){ .n_eos = 3, .temperature = 0.6f, .top_p = 0.9f, .repetition_penalty = 1, .top_k = 50, .do_sample = true };
     memcpy(c.generation.eos, eos, sizeof eos);
     publish_preprocess(&c.preprocess);
     c.dtype = RV_BF16;

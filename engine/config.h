@@ -41,9 +41,11 @@ typedef struct rv_preprocess {
 
 typedef struct rv_generation {           /* generation_config.json, HF's defaults filled in     */
     int32_t eos[RV_MAX_EOS], n_eos;      /* n_eos 0: answers end at their length limit only    */
-    float   temperature, top_p;
+    float   temperature, top_p;          /* top_p above 0: HF keeps the best token with 0, too */
+    float   repetition_penalty;          /* 1: none                                            */
     int32_t top_k;                       /* 0: off                                             */
     bool    do_sample;
+    char    ignored[128];                /* keys that change HF's answers and are not ours, with commas; "": none */
 } rv_generation;
 
 typedef struct rv_config {

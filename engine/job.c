@@ -70,7 +70,7 @@ static rv_status take_sampling(rv_job *job, const rv_request *r, rv_error *err) 
     const rv_generation *g = &job->session->model->files.config.generation;
     rv_sampling *s = &job->sampling;
     *s = (rv_sampling){ r->temperature, r->top_k ? r->top_k : (uint32_t)g->top_k, r->top_p != 0 ? r->top_p : g->top_p,
-                        r->repetition_penalty != 0 ? r->repetition_penalty : 1, r->seed };
+                        r->repetition_penalty != 0 ? r->repetition_penalty : g->repetition_penalty, r->seed };
     if (s->top_k == 0) s->top_k = UINT32_MAX;
     if (!(s->temperature >= 0 && s->temperature <= 100)) return rv_fail(err, RV_ERR_ARGUMENT, "temperature: must be from 0 to 100, is %g", (double)s->temperature);
     if (s->temperature > 0 && s->temperature < 1e-4f) s->temperature = 0;

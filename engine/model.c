@@ -335,6 +335,8 @@ rv_status rv_model_load(const char *model_dir, const rv_load_options *options, r
     m->options = asked;
     TRY(rv_files_open(model_dir, false, &m->files, err));
     m->times.files = lap(m);
+    if (m->files.config.generation.ignored[0])
+        rv_model_log(m, RV_LOG_WARNING, "generation_config.json: not applied: %s", m->files.config.generation.ignored);
     TRY(rv_load_resolve(&m->files, &m->options, err));
     st = load_on(m, model_dir, &asked, err);
     if (is_memory(st) && m->options.backend == RV_BACKEND_CUDA && asked.backend == RV_BACKEND_AUTO && asked.on_oom != RV_OOM_FAIL && !asked.profile)

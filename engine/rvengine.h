@@ -124,7 +124,7 @@ typedef int32_t rv_taps;          /* vision states entering the tapped layers, o
 enum { RV_TAPS_ENTERING = 0, RV_TAPS_LEAVING = 1 };
 typedef int32_t rv_reference;     /* rows before the image: as HF computes them, or as Meta's training code */
 enum { RV_REFERENCE_HF = 0, RV_REFERENCE_META = 1 };
-typedef int32_t rv_resize;        /* image resize arithmetic: Pillow's, or torchvision's (HF >= 5 default) */
+typedef int32_t rv_resize;        /* image resize arithmetic: Pillow's up to 12, or torchvision's (HF >= 5 default) in integers, as on CPUs */
 enum { RV_RESIZE_PIL = 0, RV_RESIZE_TV = 1 };
 
 /* Attention kernels of a GPU: fast ones, or plain loops to compare with and to fall back on (many times slower).  The
@@ -507,7 +507,7 @@ typedef struct rv_request {
     float             temperature; /* 0: greedy, the same answer every time                    */
     uint32_t          top_k;       /* sampling: 0 = the model's own (HF: 50); UINT32_MAX = off */
     float             top_p;       /* sampling: 0 = the model's own; 1 = off                   */
-    float             repetition_penalty;   /* 0 or 1: none                                    */
+    float             repetition_penalty;   /* 0: the model's own (generation_config.json); 1: none */
     uint64_t          seed;
     const char *const *stop;       uint32_t n_stop;   /* text that ends the answer; not part of it */
 

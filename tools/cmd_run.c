@@ -84,7 +84,7 @@ static parse_result parse(run_options *o, int argc, char **argv) {
         { OPTION_REAL, .name = "top-p", .to = &o->top_p, .given = &o->top_p_given, .min = 1e-6, .max = 1, .value = "P",
           .help = "among those that make up P; 1: all (default: the model's)" },
         { OPTION_REAL, .name = "repetition-penalty", .to = &o->repetition_penalty, .min = 0.01, .max = 100, .value = "R",
-          .help = "above 1: fewer repetitions (default 1: none)" },
+          .help = "above 1: fewer repetitions; 1: none (default: as the\nmodel's generation_config.json says)" },
         { OPTION_WHOLE, .name = "seed", .to = &o->seed, .given = &o->seed_given, .value = "N",
           .help = "another seed, another sample (default 0)" },
         { OPTION_GROUP, .name = "The prompt's form" },

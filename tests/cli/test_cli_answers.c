@@ -198,6 +198,23 @@ static void verbose_tells_times_on_stderr(void **state) {
     outcome_free(&o);
 }
 
+/* A folder's own penalty counts as if it had been asked for, and can be switched off. */
+static void the_folders_repetition_penalty_is_the_default(void **state) {
+    (void)state;
+    const char *folder = model_copy("penalty", "generation_config.json");
+    char path[1400];
+    snprintf(path, sizeof path, "%s/generation_config.json", folder);
+    file_replace(path, "{", "{ \"repetition_penalty\": 5.0, \"min_p\": 0.1,");
+    outcome own = run_with(NULL, ARGS("run", "-m", folder, "-p", "What is the total?", "-n", "12")), asked = run_with(NULL, ARGS("run", "-m", MODEL, "-p", "What is the total?", "-n", "12", "--repetition-penalty", "5"));
+    outcome off = run_with(NULL, ARGS("run", "-m", folder, "-p", "What is the total?", "-n", "12", "--repetition-penalty", "1")), plain = run_with(NULL, ARGS("run", "-m", MODEL, "-p", "What is the total?", "-n", "12"));
+    assert_string_equal(own.out, asked.out);
+    assert_string_equal(off.out, plain.out);
+    assert_string_not_equal(own.out, plain.out);
+    assert_non_null(strstr(own.err, "generation_config.json: not applied: min_p"));
+    assert_null(strstr(plain.err, "not applied"));
+    outcome_free(&own), outcome_free(&asked), outcome_free(&off), outcome_free(&plain);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_eight_receipts_give_the_reference_ids),
@@ -205,6 +222,7 @@ int main(void) {
         cmocka_unit_test(image_from_stdin_gives_the_same_answer),
         cmocka_unit_test(messages_give_the_same_answer),
         cmocka_unit_test(text_alone_gets_an_answer),
+        cmocka_unit_test(the_folders_repetition_penalty_is_the_default),
         cmocka_unit_test(two_images_get_an_answer),
         cmocka_unit_test(json_has_what_help_promises),
         cmocka_unit_test(stop_text_ends_the_answer_and_is_no_part_of_it),

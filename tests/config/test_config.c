@@ -171,6 +171,20 @@ static void sampling_defaults_are_those_of_hugging_face(void **state) {
     assert_true(c.generation.top_k == 3 && c.generation.temperature == 0 && c.generation.top_p == 1);
 }
 
+static void what_a_folder_says_about_scores_is_used_or_named(void **state) {
+    (void)state;
+    rv_config c;
+    LOADS(&c, { GENERATION, "", "{\"do_sample\":true}" });
+    assert_true(c.generation.repetition_penalty == 1);
+    assert_string_equal(c.generation.ignored, "");
+    LOADS(&c, { GENERATION, "", "{\"top_p\":0,\"repetition_penalty\":1.3}" });
+    assert_true(c.generation.top_p > 0 && c.generation.top_p < 1e-5f && c.generation.repetition_penalty == 1.3f);
+    LOADS(&c, { GENERATION, "", "{\"min_p\":0,\"typical_p\":1.0,\"num_beams\":1,\"suppress_tokens\":[],\"bad_words_ids\":null,\"no_repeat_ngram_size\":0,\"guidance_scale\":null}" });
+    assert_string_equal(c.generation.ignored, "");
+    LOADS(&c, { GENERATION, "", "{\"min_p\":0.1,\"num_beams\":4,\"suppress_tokens\":[7]}" });
+    assert_string_equal(c.generation.ignored, "min_p, suppress_tokens, num_beams");
+}
+
 static void preprocessor_defaults_are_those_of_hugging_face(void **state) {
     (void)state;
     rv_config c;
@@ -326,7 +340,7 @@ int main(void) {
         S(absent_keys_take_the_defaults_of_hugging_face), S(transformers_5_files_load), S(rope_forms_mean_the_same),
         S(aliases_are_read), S(end_tokens_come_from_the_first_file_that_has_them),
         S(default_ids_beyond_a_small_vocabulary_mean_none),
-        S(sampling_defaults_are_those_of_hugging_face), S(preprocessor_defaults_are_those_of_hugging_face),
+        S(sampling_defaults_are_those_of_hugging_face), S(what_a_folder_says_about_scores_is_used_or_named), S(preprocessor_defaults_are_those_of_hugging_face),
         S(a_nested_image_processor_wins), S(the_golden_and_demo_models_load),
         S(a_value_of_the_wrong_kind_names_file_and_key), S(no_value_at_all_crashes),
     };
