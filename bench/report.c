@@ -109,6 +109,8 @@ double break_even(const entry *a, const entry *b) {
 
 /* ---- plain forms ---- */
 
+bool is_control(char c) { return (unsigned char)c < 0x20 || c == 0x7f; }
+
 static const char *kind(const entry *e) { return e->projection ? "projection" : "measured"; }
 
 void report_csv(const comparison *c, FILE *to) {
@@ -121,7 +123,7 @@ void report_csv(const comparison *c, FILE *to) {
         const char *texts[] = { e->file, e->profile, e->gpu, kind(e), e->phase, e->weights };
         for (size_t k = 0; k < sizeof texts / sizeof *texts; k++) {
             fputc('"', to);
-            for (const char *t = texts[k]; *t; t++) fprintf(to, *t == '"' ? "\"\"" : "%c", *t);
+            for (const char *t = texts[k]; *t; t++) fprintf(to, *t == '"' ? "\"\"" : "%c", is_control(*t) ? ' ' : *t);
             fputs("\",", to);
         }
         fprintf(to, "sm%d,%d", e->kernels, e->slots);
@@ -130,6 +132,18 @@ void report_csv(const comparison *c, FILE *to) {
             else fputc(',', to);
         }
         fputs("\r\n", to);
+    }
+}
+
+/* Neither a table's border, nor HTML, a link, code or a heading. */
+static void plain(FILE *to, const char *text) {
+    for (; *text; text++) {
+        if (*text == '|') fputs("&#124;", to);
+        else if (*text == '<') fputs("&lt;", to);
+        else if (*text == '>') fputs("&gt;", to);
+        else if (*text == '&') fputs("&amp;", to);
+        else if (strchr("\\`*[]", *text)) fprintf(to, "\\%c", *text);
+        else fputc(is_control(*text) ? ' ' : *text, to);
     }
 }
 
@@ -143,7 +157,13 @@ void report_markdown(const comparison *c, FILE *to) {
                 "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
     for (size_t i = 0; i < c->n; i++) {
         const entry *e = &c->entries[i];
-        fprintf(to, "| %s | %s | %s | %s | %s | %d |", e->gpu, e->profile, kind(e), e->phase, e->weights, e->slots);
+        const char *const texts[] = { e->gpu, e->profile, kind(e), e->phase, e->weights };
+        for (size_t k = 0; k < sizeof texts / sizeof *texts; k++) {
+            fputs("| ", to);
+            plain(to, texts[k]);
+            fputc(' ', to);
+        }
+        fprintf(to, "| %d |", e->slots);
         cell(to, e->page_ms, 1);
         cell(to, e->pages_minute, 1);
         cell(to, e->first_token_ms, 1);
@@ -161,7 +181,11 @@ void report_markdown(const comparison *c, FILE *to) {
             const entry *a = best_of(c, (int)i), *b = best_of(c, (int)k);
             if (i == k || !a || !b || a->dollars_hour <= 0 || b->dollars_hour <= a->dollars_hour) continue;
             double pages = break_even(a, b);
-            if (pages > 0) fprintf(to, "\nBreak-even: from %.0f pages a month on, %s costs no more than %s.\n", pages, b->gpu, a->gpu);
-            else fprintf(to, "\nBreak-even: %s never costs less than %s.\n", b->gpu, a->gpu);
+            fputs("\nBreak-even: ", to);
+            if (pages > 0) fprintf(to, "from %.0f pages a month on, ", pages);
+            plain(to, b->gpu);
+            fputs(pages > 0 ? " costs no more than " : " never costs less than ", to);
+            plain(to, a->gpu);
+            fputs(".\n", to);
         }
 }

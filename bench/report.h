@@ -40,6 +40,8 @@ double month_cost(const entry *e, double pages);
 /* Pages a month from which `b`, dearer by the hour, costs no more than `a`; 0: never (up to a million GPU-hours). */
 double break_even(const entry *a, const entry *b);
 
+/* Texts come from files: what steers terminals and breaks lines is shown as a blank in every form. */
+bool is_control(char c);
 void report_csv(const comparison *c, FILE *to);
 void report_markdown(const comparison *c, FILE *to);
 void report_html(const comparison *c, FILE *to);

@@ -19,14 +19,22 @@ static const char STYLE[] =
     "th,td{border-bottom:1px solid var(--line);padding:.3rem .5rem;text-align:right;white-space:nowrap}th:first-child,td:first-child{text-align:left}\n"
     "div.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(440px,1fr));gap:0 2rem}svg{width:100%;height:auto;max-width:760px}svg text{fill:var(--ink);font:12px system-ui,sans-serif}svg .soft{fill:var(--soft)}svg .axis{stroke:var(--line)}\n";
 
+/* Of a file, so of anybody: never markup. */
 static void escaped(FILE *to, const char *text) {
     for (; *text; text++) {
         if (*text == '<') fputs("&lt;", to);
         else if (*text == '>') fputs("&gt;", to);
         else if (*text == '&') fputs("&amp;", to);
         else if (*text == '"') fputs("&quot;", to);
-        else fputc(*text, to);
+        else if (*text == '\'') fputs("&#39;", to);
+        else fputc(is_control(*text) ? ' ' : *text, to);
     }
+}
+
+static void escaped_cell(FILE *to, const char *text) {
+    fputs("<td>", to);
+    escaped(to, text);
+    fputs("</td>", to);
 }
 
 /* ---- bars ---- */
@@ -67,7 +75,8 @@ static void bars(FILE *to, const comparison *c, const char *phase, const plot *p
         if (strcmp(e->phase, phase) || v <= 0) continue;
         fprintf(to, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">", LABELS - 8, y + 15);
         escaped(to, e->gpu);
-        fprintf(to, "%s%s</text>", e->projection ? "" : ", as ", e->projection ? "" : e->profile);
+        if (!e->projection) fputs(", as ", to), escaped(to, e->profile);
+        fputs("</text>", to);
         fprintf(to, "<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"%d\" rx=\"3\" fill=\"%s%d%s\"%s%d%s/>", LABELS, y, fmax(width, 1), BAR, e->projection ? "url(#h" : "var(--c",
                 e->source % COLOURS, ")", e->projection ? " stroke=\"var(--c" : " stroke=\"var(--c", e->source % COLOURS, ")\"");
         fprintf(to, "<text x=\"%.1f\" y=\"%d\">%.*f</text><text class=\"soft\" x=\"%.1f\" y=\"%d\">%s</text>\n", LABELS + width + 6, y + 15, p->digits, v,
@@ -108,7 +117,9 @@ static void curve(FILE *to, const comparison *c) {
         }
         fprintf(to, "\"/><rect x=\"70\" y=\"%d\" width=\"12\" height=\"12\" fill=\"var(--c%d)\"/><text x=\"88\" y=\"%d\">", y - 11, (int)i % COLOURS, y);
         escaped(to, e->gpu);
-        fprintf(to, ", %s, %s, $%.2f an hour</text>\n", e->weights, e->projection ? "projection" : "measured", e->dollars_hour);
+        fputs(", ", to);
+        escaped(to, e->weights);
+        fprintf(to, ", %s, $%.2f an hour</text>\n", e->projection ? "projection" : "measured", e->dollars_hour);
         y += 18;
     }
     fputs("</svg></figure>\n", to);
@@ -146,10 +157,10 @@ static void table(FILE *to, const comparison *c) {
     fputs("</tr>\n", to);
     for (size_t i = 0; i < c->n; i++) {
         const entry *e = &c->entries[i];
-        fputs("<tr><td>", to);
-        escaped(to, e->gpu);
-        fprintf(to, "</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>sm%d</td><td>%d</td>", e->profile, e->projection ? "projection" : "measured", e->phase, e->weights,
-                e->kernels, e->slots);
+        const char *const texts[] = { e->gpu, e->profile, e->projection ? "projection" : "measured", e->phase, e->weights };
+        fputs("<tr>", to);
+        for (size_t k = 0; k < sizeof texts / sizeof *texts; k++) escaped_cell(to, texts[k]);
+        fprintf(to, "<td>sm%d</td><td>%d</td>", e->kernels, e->slots);
         const struct { double value; int digits; } cells[] = { { e->page_ms, 1 }, { e->pages_minute, 1 }, { e->alone_ms, 1 }, { e->first_token_ms, 1 }, { e->vision_ms, 1 },
             { e->prefill_ms, 1 }, { e->decode_tokens_s, 1 }, { e->batch_ms / 1e3, 2 }, { e->peak_gb, 2 }, { e->limit_gb, 1 }, { e->bandwidth_percent, 1 }, { e->watts, 0 },
             { e->joules_page, 1 }, { e->dollars_hour, 2 }, { e->dollars_1000, 3 } };
