@@ -84,12 +84,19 @@ static rv_status plan_phases(profile_run *p, rv_error *err) {
     return st;
 }
 
-static int tell(const profile_run *p) {
+static int write_out(const profile_run *p) {
     const run *r = p->r;
     if (r->o.json && strcmp(r->o.json, "-") == 0) return json_print(NAME, profile_json(p), 0);
     profile_print(p);
     int code = stdout_finish(NAME);
     return code || !r->o.json ? code : json_write(NAME, r->o.json, profile_json(p));
+}
+
+static int tell(const profile_run *p) {
+    int code = write_out(p);
+    for (int i = 0; code == EXIT_OK && i < PHASES; i++)
+        if (!p->phases[i].plan.fits) code = EXIT_DOES_NOT_FIT;
+    return code;
 }
 
 int profile_work(run *r) {

@@ -24,7 +24,8 @@ static const command_help help = {
              "median, spread, and percent of what this device allows, measured in the same run.\n"
              "Any model will do, also one with random weights (rvengine synth).\n"
              "With --gpu-profile: pages read with that GPU's kernels, formats and memory on the GPU that is there, what they\n"
-             "cost in time, energy and dollars, and a projection for the GPU that is not; without --model the 11B shape.",
+             "cost in time, energy and dollars, and a projection for the GPU that is not; without --model the 11B shape.\n"
+             "Exit code 7 when a phase's plan does not fit.",
     .after = "examples:\n"
              "  rvbench run -m /tmp/11b\n"
              "  rvbench run -m /tmp/11b --batch 1,8,32 --json now.json\n"

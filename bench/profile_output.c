@@ -30,10 +30,11 @@ static double measured_ms(const phase *f, stage s) {
     return series_median(&f->decode) > 0 ? 1e3 / series_median(&f->decode) : 0;
 }
 
-/* The bound over there, times how far from its bound the same work was here. */
+/* The bound over there, times how far from its bound the same work was here.  What waited for another machine's bus says nothing of kernels. */
 static projected_phase project_phase(const profile_run *p, const phase *f) {
     const rv_weight_format w = format_of(f);
     page_work one_page = p->page;
+    one_page.streamed = f->plan.streamed;
     projected_phase r = { { 0 }, 0, 0, { 0 } };
     projected one = project(&p->profile, &p->work, w, &one_page);
     memcpy(r.ms, one.ms, sizeof r.ms);
@@ -44,7 +45,7 @@ static projected_phase project_phase(const profile_run *p, const phase *f) {
         limiter here, there;
         stage_work work = stage_work_of(&p->work, w, &one_page, s);
         double bound_here = bound_ms(&p->here, w, s, &work, 1, &here), bound_there = bound_ms(&p->profile, w, s, &work, 1, &there);
-        if (bound_here > 0 && measured_ms(f, s) > 0) r.ms[s] = bound_there * measured_ms(f, s) / bound_here;
+        if (bound_here > 0 && measured_ms(f, s) > 0 && work.bus <= 0) r.ms[s] = bound_there * measured_ms(f, s) / bound_here;
     }
     r.page_alone_ms = r.ms[STAGE_VISION] + r.ms[STAGE_PREFILL] + r.ms[STAGE_DECODE] * one_page.answer;
     one_page.rows = f->plan.slots;
@@ -115,7 +116,8 @@ static void print_phase(const profile_run *p, const phase *f) {
         printf("  measured on %s:\n", p->r->device.name);
         print_measured(p, f);
     }
-    if (!is_here(p)) print_projected(p, f);
+    if (!m->fits) printf("  it does not fit: %.2f GB too much, so nothing is projected\n", (double)(m->total - m->available) / 1e9);
+    else if (!is_here(p)) print_projected(p, f);
 }
 
 void profile_print(const profile_run *p) {
@@ -151,7 +153,7 @@ static json_t *measured_json(const profile_run *p, const phase *f) {
 }
 
 static json_t *projected_json(const profile_run *p, const phase *f) {
-    if (is_here(p)) return json_null();
+    if (is_here(p) || !f->plan.fits) return json_null();
     projected_phase r = project_phase(p, f);
     json_t *root = json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:s, s:s, s:s, s:f, s:f}", "gpu", p->profile.title, "page_ms", r.page_ms, "pages_minute",
                              r.page_ms > 0 ? 6e4 / r.page_ms : 0, "alone_ms", r.page_alone_ms, "vision_ms", r.ms[STAGE_VISION], "prefill_ms", r.ms[STAGE_PREFILL], "decode_tokens_s",
@@ -166,9 +168,9 @@ static json_t *projected_json(const profile_run *p, const phase *f) {
 
 static json_t *phase_json(const profile_run *p, const phase *f) {
     const rv_memory *m = &f->plan;
-    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I, s:I, s:s, s:o, s:o}", "name", f->name, "title", f->title, "weights", weights_name(m->weights_format), "compute",
+    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I, s:I, s:b, s:I, s:s, s:o, s:o}", "name", f->name, "title", f->title, "weights", weights_name(m->weights_format), "compute",
                      compute_name(m->compute), "kernels", (int)(f->measured ? f->model.kernels : m->kernels), "slots", (int)m->slots, "context", (int)m->context, "planned_bytes", (json_int_t)m->total,
-                     "limit_bytes", (json_int_t)m->available, "steps", steps_text(m->steps).text, "measured", measured_json(p, f), "projection", projected_json(p, f));
+                     "limit_bytes", (json_int_t)m->available, "fits", m->fits != 0, "streamed_bytes", (json_int_t)m->streamed, "steps", steps_text(m->steps).text, "measured", measured_json(p, f), "projection", projected_json(p, f));
 }
 
 json_t *profile_json(const profile_run *p) {

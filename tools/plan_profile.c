@@ -52,7 +52,9 @@ static rv_status measure_targets(const load_choice *load, const rv_session_optio
         s->rows[i].weights = formats[i];
         rv_status st = plan_one(load, room, formats[i], load->embedding, load->on_oom, &s->rows[i].memory, err);
         if (st) return st;
-        s->rows[i].speed = project(&s->profile, work, formats[i], &story_page);
+        page_work page = story_page;
+        page.streamed = s->rows[i].memory.streamed;
+        s->rows[i].speed = project(&s->profile, work, formats[i], &page);
         s->rows[i].peak = s->rows[i].memory.total + CONTEXT_BYTES;
     }
     return RV_OK;

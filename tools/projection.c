@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ISSUE_SLOTS = 4 };                /* warp instructions a cycle and multiprocessor         */
+enum { ISSUE_SLOTS = 4,                  /* warp instructions a cycle and multiprocessor         */
+       PROMPT_ROWS = 1024 };             /* of a GPU's pass over a prompt                        */
 
 /* Decode: issue slots (a unit of half the rate counts twice) and shared-memory passes for each 1,000 weights and step, of one row, and what a row
  * more adds.  `reached`: the bound's time over the stage's, of sm80 and sm90 as an H100 had it (bench/LOG.md).  Of sm70 these are estimates, for no V100
@@ -41,7 +42,7 @@ const char *projection_source(void) {
 }
 
 const char *limit_name(limiter by) {
-    static const char *const names[] = { "memory", "issue slots", "shared memory", "tensor cores" };
+    static const char *const names[] = { "memory", "issue slots", "shared memory", "tensor cores", "host bus" };
     return names[by];
 }
 
@@ -94,9 +95,10 @@ rv_status model_work_read(const char *model_dir, model_work *out, rv_error *err)
 
 stage_work stage_work_of(const model_work *m, rv_weight_format weights, const page_work *p, stage s) {
     const double read = m->text_bytes[weights] + m->head_bytes, keys = p->tiles * m->tile_bytes + (p->prompt + p->answer / 2.0) * m->token_bytes;
-    if (s == STAGE_VISION) return (stage_work){ p->tiles ? m->vision_bytes : 0, p->tiles ? m->vision_flop[p->tiles] : 0 };
-    if (s == STAGE_PREFILL) return (stage_work){ read + keys, 2 * m->text_weights * p->prompt };
-    return (stage_work){ read + p->rows * keys, 2 * m->text_weights * p->rows };
+    const uint64_t passes = (p->prompt + UINT64_C(1) * PROMPT_ROWS - 1) / PROMPT_ROWS;
+    if (s == STAGE_VISION) return (stage_work){ p->tiles ? m->vision_bytes : 0, p->tiles ? m->vision_flop[p->tiles] : 0, 0 };
+    if (s == STAGE_PREFILL) return (stage_work){ read + keys, 2 * m->text_weights * p->prompt, (double)(passes * p->streamed) };
+    return (stage_work){ read + p->rows * keys, 2 * m->text_weights * p->rows, (double)p->streamed };
 }
 
 /* ---- a GPU ---- */
@@ -106,23 +108,27 @@ static const count *count_of(const rv_profile *p, rv_weight_format weights, stag
 double bound_ms(const rv_profile *p, rv_weight_format weights, stage s, const stage_work *w, double rows, limiter *by) {
     const count *c = count_of(p, weights, s);
     const double sms = p->multiprocessors * p->clock_hz, pieces = s == STAGE_DECODE ? w->flop / 2 / rows / 1e3 : w->flop / 1e6, more = s == STAGE_DECODE ? rows - 1 : 0;
-    double seconds[LIMITS] = {
+    double seconds[LIMIT_BUS] = {
         [LIMIT_MEMORY] = p->read_bytes_s > 0 ? w->bytes / p->read_bytes_s : 0,
         [LIMIT_ISSUE] = sms > 0 ? pieces * (c->issue + more * c->issue_row) / (sms * ISSUE_SLOTS) : 0,
         [LIMIT_SHARED] = sms > 0 ? pieces * (c->shared + more * c->shared_row) / sms : 0,
         [LIMIT_TENSOR] = p->flop16_s > 0 ? w->flop / p->flop16_s : 0,
     };
     *by = LIMIT_MEMORY;
-    for (limiter l = LIMIT_MEMORY; l < LIMITS; l++)
+    for (limiter l = LIMIT_MEMORY; l < LIMIT_BUS; l++)
         if (seconds[l] > seconds[*by]) *by = l;
     return seconds[*by] * 1e3;
 }
+
+/* Pinned copies come that near to the profile's rate (bench/LOG.md, 2026-11-28), so nothing is added. */
+double bus_ms(const rv_profile *p, const stage_work *w) { return p->host_bytes_s > 0 ? w->bus / p->host_bytes_s * 1e3 : 0; }
 
 projected project(const rv_profile *p, const model_work *m, rv_weight_format weights, const page_work *page) {
     projected r = { 0 };
     for (stage s = STAGE_VISION; s < STAGES; s++) {
         stage_work w = stage_work_of(m, weights, page, s);
         if (w.flop > 0) r.ms[s] = bound_ms(p, weights, s, &w, page->rows, &r.by[s]) / count_of(p, weights, s)->reached;
+        if (bus_ms(p, &w) > r.ms[s]) r.ms[s] = bus_ms(p, &w), r.by[s] = LIMIT_BUS;
     }
     r.page_ms = r.ms[STAGE_VISION] + r.ms[STAGE_PREFILL] + r.ms[STAGE_DECODE] * page->answer / page->rows;
     if (p->host_bytes_s > 0) r.load_s = (m->text_bytes[RV_WEIGHTS_16BIT] + 2 * m->head_bytes + m->vision_bytes) / p->host_bytes_s;

@@ -1,7 +1,7 @@
 /* projection.h - how long a GPU that is not there would take: counted work over its rates.
  *
- * The one idea: a stage is bound by whichever of four things takes longest: bytes of device memory, issued warp
- * instructions, passes through shared memory, tensor arithmetic.  What the kernels of a set do of each is counted on a GPU
+ * The one idea: a stage is bound by whichever of five things takes longest: bytes of device memory, issued warp
+ * instructions, passes through shared memory, tensor arithmetic, and weights that stream from host memory.  What the kernels of a set do of each is counted on a GPU
  * (projection.c says how); rates are the profile's; and how near a bound the same kernels come is taken from a measured GPU.
  * A projection is never printed without that word.
  */
@@ -10,10 +10,10 @@
 #include "engine/rvprofile.h"
 
 typedef enum { STAGE_VISION, STAGE_PREFILL, STAGE_DECODE, STAGES } stage;
-typedef enum { LIMIT_MEMORY, LIMIT_ISSUE, LIMIT_SHARED, LIMIT_TENSOR, LIMITS } limiter;
+typedef enum { LIMIT_MEMORY, LIMIT_ISSUE, LIMIT_SHARED, LIMIT_TENSOR, LIMIT_BUS, LIMITS } limiter;
 
-/* What a stage has to do: bytes of device memory, and multiplications and additions. */
-typedef struct stage_work { double bytes, flop; } stage_work;
+/* What a stage has to do: bytes of device memory, multiplications and additions, and bytes from host memory. */
+typedef struct stage_work { double bytes, flop, bus; } stage_work;
 
 /* A model, as far as projections need it. */
 typedef struct model_work {
@@ -28,8 +28,9 @@ typedef struct model_work {
 /* From a model's folder; RV_ERR_* as rv_inspect. */
 rv_status model_work_read(const char *model_dir, model_work *out, rv_error *err);
 
-/* A page: an image of `tiles` tiles, a prompt, an answer; `rows` sequences answer together. */
-typedef struct page_work { uint32_t tiles, prompt, answer, rows; } page_work;
+/* A page: an image of `tiles` tiles, a prompt, an answer; `rows` sequences answer together.  streamed: rv_memory's, weights that every pass
+ * over the layers brings from host memory. */
+typedef struct page_work { uint32_t tiles, prompt, answer, rows; uint64_t streamed; } page_work;
 stage_work stage_work_of(const model_work *m, rv_weight_format weights, const page_work *page, stage s);
 
 typedef struct projected {
@@ -39,8 +40,11 @@ typedef struct projected {
     double load_s;                   /* weights over PCIe from the page cache                    */
 } projected;
 projected project(const rv_profile *p, const model_work *m, rv_weight_format weights, const page_work *page);
-/* Of a measured stage: time over the bound's time on that GPU, to set beside the table's own. */
+/* What the GPU itself takes at least, to set beside what was measured. */
 double bound_ms(const rv_profile *p, rv_weight_format weights, stage s, const stage_work *w, double rows, limiter *by);
+
+/* What streaming takes at least, while the GPU computes. */
+double bus_ms(const rv_profile *p, const stage_work *w);
 
 const char *limit_name(limiter by);
 const char *stage_name(stage s);

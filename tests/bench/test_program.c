@@ -221,54 +221,6 @@ static void only_what_is_asked_for_is_timed(void **state) {
     outcome_free(&o);
 }
 
-/* ---- profiles ---- */
-
-/* Without a GPU nothing is measured, and that is said; what can be known without one is told. */
-static void a_profile_without_a_gpu_is_a_plan_and_a_projection(void **state) {
-    (void)state;
-    if (rv_device_count(RV_BACKEND_CUDA) > 0) skip();
-    const char *v100 = scratch("v100.json"), *h100 = scratch("h100.json");
-    prints("profile v100 .*no GPU is usable here: .*so nothing is measured.*phase 1: .*int8 weights.*projection for Tesla V100 SXM2 16 GB \\(nothing was measured.*decode step .*bound by "
-           "memory.*dollars for 1,000 pages .*phase 2: ", "--gpu-profile", "v100", "--json", v100);
-    prints("dollars for 1,000 pages +[0-9.]+ +at 2.00 dollars an hour", "run", "--gpu-profile", "h100", "-m", MODEL, "--price", "2", "--json", h100);
-    refuses(2, "must be one of v100, a10g", "--gpu-profile", "v9");
-    json_t *root = json_of(v100), *phase = json_array_get(json_object_get(root, "phases"), 0), *projected = json_object_get(phase, "projection");
-    assert_true(json_is_null(json_object_get(phase, "measured")));
-    assert_true(json_is_null(json_object_get(root, "device")));
-    assert_true(number(projected, "page_ms") > 100 && number(projected, "page_ms") < 60000);
-    assert_true(number(projected, "dollars_1000_pages") > 0);
-    json_decref(root);
-    const char *page = scratch("report.html"), *csv = scratch("report.csv");
-    size_t bytes;
-    prints("Tesla V100 SXM2 16 GB . v100 . projection . same . int8 .*Break-even: ", "report", v100, h100, "-o", page, "--csv", csv, "--markdown", "-");
-    char *html = file_read(page, &bytes), *table = file_read(csv, &bytes);
-    assert_non_null(strstr(html, "prefers-color-scheme:dark"));
-    assert_null(strstr(html, "http:"));                  /* no network: no addresses at all         */
-    assert_null(strstr(html, "https:"));
-    assert_null(strstr(html, "<script"));
-    assert_null(strstr(html, "nan"));
-    assert_true(matches(html, "Phase 1.*Phase 2.*Phase 3.*stroke-dasharray"));
-    assert_true(matches(table, "^file,profile,gpu,kind.*\"projection\",\"same\",\"int8\",sm70,1,[0-9.]+"));
-    free(html);
-    free(table);
-}
-
-static void a_report_of_something_else_is_refused(void **state) {
-    (void)state;
-    refuses(2, "give the files", "report");
-    refuses(3, "/no/such.json: cannot open", "report", "/no/such.json");
-    refuses(4, "not JSON", "report", file_write("report_bad.json", "{\"command\"", 10));
-    refuses(4, "not what rvbench --gpu-profile", "report", file_write("report_run.json", "{\"command\": \"run\"}", 18));
-}
-
-static void pages_that_differ_are_not_compared(void **state) {
-    (void)state;
-    const char *some = scratch("some.json"), *more = scratch("more.json");
-    prints("an answer of 24", "--gpu-profile", "v100", "-n", "24", "--json", some);
-    prints("an answer of 48", "--gpu-profile", "h100", "-n", "48", "--json", more);
-    refuses(4, "some.json has pages of 4 tiles with 200 tokens asked and 24 answered, .*more.json has .* 48 answered: measure both with the same --tiles", "report", some, more);
-}
-
 static void help_names_both_commands(void **state) {
     (void)state;
     prints("usage: rvbench COMMAND", "--help");
@@ -299,9 +251,6 @@ int main(void) {
         cmocka_unit_test(every_operation_is_timed),
         cmocka_unit_test(a_scanned_page_is_read_on_one_core),
         cmocka_unit_test(only_what_is_asked_for_is_timed),
-        cmocka_unit_test(a_profile_without_a_gpu_is_a_plan_and_a_projection),
-        cmocka_unit_test(a_report_of_something_else_is_refused),
-        cmocka_unit_test(pages_that_differ_are_not_compared),
         cmocka_unit_test(help_names_both_commands),
     };
     return cmocka_run_group_tests(tests, limit_memory, NULL);

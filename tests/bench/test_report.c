@@ -22,6 +22,14 @@ static const char *run_file(const char *name, told t) {
     return file_write(name, text, (size_t)n);
 }
 
+static void a_report_of_something_else_is_refused(void **state) {
+    (void)state;
+    refuses(2, "give the files", "report");
+    refuses(3, "/no/such.json: cannot open", "report", "/no/such.json");
+    refuses(4, "not JSON", "report", file_write("report_bad.json", "{\"command\"", 10));
+    refuses(4, "not what rvbench --gpu-profile", "report", file_write("report_run.json", "{\"command\": \"run\"}", 18));
+}
+
 /* ---- texts ---- */
 
 static void texts_of_a_file_are_never_markup(void **state) {
@@ -54,6 +62,7 @@ static void texts_of_a_file_are_never_markup(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_report_of_something_else_is_refused),
         cmocka_unit_test(texts_of_a_file_are_never_markup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,6 +22,13 @@ static void a_v100_is_planned_without_one_and_without_a_model(void **state) {
            ".*projection", "plan", "--gpu-profile", "v100");
 }
 
+/* 8.66 GB of int8 layers at the profile's 12 GB/s, in every step. */
+static void a_v100_waits_for_layers_that_stream(void **state) {
+    (void)state;
+    prints("inference, an image +< 2 s +7[0-9]\\.[0-9]+ s +FAIL.*, 72[0-9]\\.[0-9] and [0-9.]+ ms a token \\(host bus, host bus\\)", "plan", "-m", scratch("sparse11"), "--gpu-profile", "v100", "--gpu-layers",
+           "0", "--host-memory", "40G");
+}
+
 static void two_a10g_are_told_what_a_split_would_allow(void **state) {
     (void)state;
     prints("precision +int8: ", "plan", "-m", scratch("sparse11"), "--gpu-profile", "a10g");
@@ -222,6 +229,7 @@ static int set_up(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_v100_is_planned_without_one_and_without_a_model),
+        cmocka_unit_test(a_v100_waits_for_layers_that_stream),
         cmocka_unit_test(two_a10g_are_told_what_a_split_would_allow),
         cmocka_unit_test(an_h200_keeps_sixteen_bits_in_95_percent),
         cmocka_unit_test(every_profile_explains_what_its_plan_does),
