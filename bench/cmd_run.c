@@ -14,7 +14,7 @@
 #include "tools/synth_shape.h"
 
 static const char NAME[] = "run";
-enum { DEFAULT_REPEAT = 5, DEFAULT_TOKENS = 128, DEFAULT_PROMPT = 200, DEFAULT_LONG = 2048, MOST_BATCH = 64 };
+enum { DEFAULT_REPEAT = 5, DEFAULT_TOKENS = 128, DEFAULT_PROMPT = 200, DEFAULT_LONG = 2048, MOST_BATCH = 64, PROFILE_CONTEXT = 4096 };
 
 static const command_help help = {
     .command = "run",
@@ -84,15 +84,17 @@ static uint64_t fact(const run *r, const char *key) {
     return text ? strtoull(text, NULL, 10) : 0;
 }
 
-/* A session's context: what the longest request takes, unless --context says otherwise. */
+/* A session's context: what the longest request takes, of a profile's phases the library's default if that is more, unless --context
+ * says otherwise. */
 static rv_status choose_context(run *r, rv_error *err) {
-    uint64_t limit = fact(r, "context"), most = 1;
+    const bool profile = r->o.load.profile;
+    uint64_t limit = fact(r, "context"), most = 1, others = profile ? PROFILE_CONTEXT : r->o.long_prompt + 2;
     for (size_t i = 0; i < r->batches.count; i++) most = r->batches.n[i] > most ? r->batches.n[i] : most;
-    uint64_t answer = r->o.prompt + r->o.tokens + 2 * most, room = answer > r->o.long_prompt + 2 ? answer : r->o.long_prompt + 2;
+    uint64_t answer = r->o.prompt + r->o.tokens + 2 * most, room = answer > others ? answer : others;
     if (room > limit) room = limit;
     if (r->o.load.context) room = r->o.load.context;
     if (answer > room)
-        return fail(err, RV_ERR_TOO_LONG, "--prompt-tokens, --tokens and --batch take %llu tokens together, the context is %llu",
+        return fail(err, RV_ERR_TOO_LONG, "--prompt-tokens%s take %llu tokens together, the context is %llu", profile ? " and --tokens" : ", --tokens and --batch",
                     (unsigned long long)answer, (unsigned long long)room);
     r->context = (uint32_t)room;
     return RV_OK;
@@ -127,7 +129,7 @@ static rv_status prepare_inputs(run *r, rv_error *err) {
     if (r->o.json && strcmp(r->o.json, "-") != 0 && (st = output_check(r->o.json, err))) return st;
     if (r->o.hf && (st = run_read_hf(r, err))) return st;
     if ((st = rv_inspect(r->o.load.model, &r->info, err))) return st;
-    if (!r->o.load.profile && (st = choose_context(r, err))) return st;
+    if ((st = choose_context(r, err))) return st;
     return make_images(r, err);
 }
 
@@ -156,7 +158,6 @@ static int work_profile(run *r) {
         st = holes ? shape_make("11b", folder, sizeof folder, &err) : profile_model(folder, sizeof folder, &err);
         r->o.load.model = folder;
     }
-    r->context = (uint32_t)r->o.load.context;
     if (st == RV_OK) st = prepare_inputs(r, &err);
     int code = st ? report(NAME, &err) : profile_work(r);
     if (holes) shape_drop(folder);

@@ -63,6 +63,13 @@ static rv_status submit_page(run *r, uint32_t tokens, reading *a, rv_error *err)
     return st;
 }
 
+/* The job has ended well, and its answer has the length that was asked for. */
+static rv_status finish(const reading *a, uint32_t tokens, rv_error *err) {
+    rv_status st = rv_job_get_error(a->job, err);
+    if (st == RV_OK && a->n != tokens) st = fail(err, RV_ERR_INTERNAL, "an answer of %u tokens came, %u were asked for", a->n, tokens);
+    return st;
+}
+
 static rv_status step_to_end(run *r, rv_error *err) {
     rv_status st = RV_OK;
     for (uint32_t active = 1; st == RV_OK && active;) {
@@ -78,14 +85,14 @@ static rv_status one_page(profile_run *p, phase *f, bool keep, rv_error *err) {
     rv_stats s = { .size = sizeof s };
     rv_status st = submit_page(r, (uint32_t)r->o.tokens, &a, err);
     if (st == RV_OK) st = step_to_end(r, err);
-    if (st == RV_OK) st = rv_job_get_error(a.job, err);
+    if (st == RV_OK) st = finish(&a, (uint32_t)r->o.tokens, err);
     if (st == RV_OK) st = rv_job_get_stats(a.job, &s);
     if (st == RV_OK && keep) {
         series_add(&f->page, a.last - a.submitted);
         series_add(&f->vision, (double)s.vision_ms);
         series_add(&f->prefill, (double)s.prefill_ms);
         series_add(&f->first_token, a.first - a.submitted);
-        if (a.n > 1) series_add(&f->decode, (a.n - 1) * 1e3 / (a.last - a.first));
+        series_add(&f->decode, (a.n - 1) * 1e3 / (a.last - a.first));
     }
     rv_job_free(a.job);
     return st;
@@ -102,7 +109,7 @@ static rv_status many_pages(profile_run *p, phase *f, rv_error *err) {
     f->batch_ms = now_ms() - start;
     if (counted && power_joules(p->power, &after)) f->joules = after - before, f->watts = f->joules / f->batch_ms * 1e3;
     for (uint32_t i = 0; a && i < f->pages; i++) {
-        if (st == RV_OK) st = rv_job_get_error(a[i].job, err);
+        if (st == RV_OK) st = finish(&a[i], (uint32_t)r->o.tokens, err);
         rv_job_free(a[i].job);
     }
     free(a);

@@ -91,6 +91,14 @@ static void what_does_not_fit_is_not_projected(void **state) {
     refuses(4, "hold no numbers", "report", path);
 }
 
+static void an_answer_that_the_context_would_cut_is_refused(void **state) {
+    (void)state;
+    refuses(9, "--prompt-tokens and --tokens take 7[0-9]{4} tokens together, the context is 100", "--gpu-profile", "v100", "--context", "100", "--tokens", "65536", "--prompt-tokens", "9000");
+    refuses(9, "the context is 2048", "--gpu-profile", "v100", "-m", MODEL, "--tokens", "2040");
+    prints("1 sequence of 4096 tokens", "--gpu-profile", "v100");
+    prints("1 sequence of 6202 tokens", "--gpu-profile", "h100", "--tokens", "6000");
+}
+
 /* On a GPU these runs would be measured, which takes a model. */
 int main(void) {
     const struct CMUnitTest tests[] = {
@@ -98,6 +106,7 @@ int main(void) {
         cmocka_unit_test(pages_that_differ_are_not_compared),
         cmocka_unit_test(streamed_layers_take_the_bus_time),
         cmocka_unit_test(what_does_not_fit_is_not_projected),
+        cmocka_unit_test(an_answer_that_the_context_would_cut_is_refused),
     };
     if (rv_device_count(RV_BACKEND_CUDA) > 0) return puts("there is a GPU here: skipped"), 0;
     return cmocka_run_group_tests(tests, NULL, NULL);
