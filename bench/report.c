@@ -7,6 +7,8 @@
 #include "tools/files.h"
 #include "tools/json_read.h"
 
+enum { MOST_STAIRS = 100000 };           /* looked at for break-even                              */
+
 /* ---- reading ---- */
 
 static double number(const json_t *o, const char *key) { return json_number_value(json_object_get(o, key)); }
@@ -98,13 +100,58 @@ static double pages_a_month(const entry *e) { return HOURS_A_MONTH * 3.6e6 / e->
 
 double month_cost(const entry *e, double pages) { return ceil(pages / pages_a_month(e)) * e->dollars_hour * HOURS_A_MONTH; }
 
-double break_even(const entry *a, const entry *b) {
-    if (b->dollars_hour <= a->dollars_hour) return 1;
-    for (double n = 0; n < 1000; n++) {
-        double pages = n * pages_a_month(a) + 1;
-        if (month_cost(b, pages) <= month_cost(a, pages)) return pages;
+/* The first number of pages that `gpus` of them do not read in a month. */
+static double next_stair(const entry *e, double gpus) { return floor(gpus * pages_a_month(e)) + 1; }
+
+/* Beyond it the slopes decide whatever the stairs; INFINITY: they are the same. */
+static double settled_from(const entry *cheap, const entry *dear) {
+    const double month = HOURS_A_MONTH, slope = cheap->dollars_hour * month / pages_a_month(cheap) - dear->dollars_hour * month / pages_a_month(dear);
+    return slope > 0 ? dear->dollars_hour * month / slope : slope < 0 ? cheap->dollars_hour * month / -slope : INFINITY;
+}
+
+/* Between two stairs of either nothing changes. */
+crossing crossing_of(const entry *cheap, const entry *dear) {
+    const double settled = settled_from(cheap, dear);
+    crossing c = { 0, 1, false, 0 };
+    double pages = 1, gpus_cheap = 1, gpus_dear = 1;
+    for (int i = 0; i < MOST_STAIRS; i++) {
+        const bool wins = month_cost(dear, pages) <= month_cost(cheap, pages);
+        if (wins && c.first <= 0) c.first = pages;
+        if (wins != c.dearer_wins) c.dearer_wins = wins, c.last = pages;
+        if (pages > settled) return c;
+        const double next_cheap = next_stair(cheap, gpus_cheap), next_dear = next_stair(dear, gpus_dear);
+        pages = fmin(next_cheap, next_dear);
+        if (next_cheap <= pages) gpus_cheap++;
+        if (next_dear <= pages) gpus_dear++;
     }
-    return 0;
+    c.looked = pages - 1;
+    return c;
+}
+
+static void tell_crossing(FILE *to, const entry *cheap, const entry *dear, text_fn name) {
+    const crossing c = crossing_of(cheap, dear);
+    name(to, dear->gpu);
+    if (c.first <= 0) fputs(" costs more than ", to);
+    else fputs(" costs no more than ", to);
+    name(to, cheap->gpu);
+    if (c.first <= 0 && c.looked <= 0) fputs(" for any number of pages", to);
+    else if (c.first <= 0) fprintf(to, " up to %.0f pages a month (more were not looked at)", c.looked);
+    else if (c.looked > 0) fprintf(to, " first at %.0f pages a month; up to %.0f, now one and now the other is cheaper, as whole GPUs are rented", c.first, c.looked);
+    else if (!c.dearer_wins) fprintf(to, " first at %.0f pages a month, but never for good: from %.0f on it always costs more", c.first, c.last);
+    else if (c.last > c.first) fprintf(to, " first at %.0f pages a month, and for good from %.0f on", c.first, c.last);
+    else fprintf(to, " from %.0f pages a month on", c.first);
+    fputc('.', to);
+}
+
+void crossings_tell(const comparison *c, FILE *to, const char *begin, text_fn name, const char *end) {
+    for (size_t i = 0; i < c->n_files; i++)
+        for (size_t k = 0; k < c->n_files; k++) {
+            const entry *a = best_of(c, (int)i), *b = best_of(c, (int)k);
+            if (i == k || !a || !b || a->dollars_hour <= 0 || b->dollars_hour <= a->dollars_hour) continue;
+            fputs(begin, to);
+            tell_crossing(to, a, b, name);
+            fputs(end, to);
+        }
 }
 
 /* ---- plain forms ---- */
@@ -176,16 +223,5 @@ void report_markdown(const comparison *c, FILE *to) {
         fputc('\n', to);
     }
     fputs("\nWatts and joules of a projection are those of the board's limit: no more than that.\n", to);
-    for (size_t i = 0; i < c->n_files; i++)
-        for (size_t k = 0; k < c->n_files; k++) {
-            const entry *a = best_of(c, (int)i), *b = best_of(c, (int)k);
-            if (i == k || !a || !b || a->dollars_hour <= 0 || b->dollars_hour <= a->dollars_hour) continue;
-            double pages = break_even(a, b);
-            fputs("\nBreak-even: ", to);
-            if (pages > 0) fprintf(to, "from %.0f pages a month on, ", pages);
-            plain(to, b->gpu);
-            fputs(pages > 0 ? " costs no more than " : " never costs less than ", to);
-            plain(to, a->gpu);
-            fputs(".\n", to);
-        }
+    crossings_tell(c, to, "\nBreak-even: ", plain, "\n");
 }

@@ -37,8 +37,17 @@ void      comparison_free(comparison *c);
 const entry *best_of(const comparison *c, int source);
 /* Dollars a month for so many pages, GPUs rented by the month. */
 double month_cost(const entry *e, double pages);
-/* Pages a month from which `b`, dearer by the hour, costs no more than `a`; 0: never (up to a million GPU-hours). */
-double break_even(const entry *a, const entry *b);
+/* Where a GPU that is dearer by the hour costs no more than a cheaper one.  Whole GPUs are rented, so both costs are stairs and may cross often. */
+typedef struct crossing {
+    double first;                        /* pages a month where it does first; 0: nowhere looked at */
+    double last;                         /* from here on one of the two is the cheaper for good      */
+    bool   dearer_wins;                  /* .. the one that is dearer by the hour                    */
+    double looked;                       /* pages looked at where that is not settled; 0: it is      */
+} crossing;
+crossing  crossing_of(const entry *cheap, const entry *dear);
+/* The same as a sentence for every two files with a price: `begin` it, `name` writes a name, `end` it. */
+typedef void (*text_fn)(FILE *to, const char *text);
+void      crossings_tell(const comparison *c, FILE *to, const char *begin, text_fn name, const char *end);
 
 /* Texts come from files: what steers terminals and breaks lines is shown as a blank in every form. */
 bool is_control(char c);

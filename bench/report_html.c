@@ -127,18 +127,7 @@ static void curve(FILE *to, const comparison *c) {
 
 static void break_evens(FILE *to, const comparison *c) {
     fputs("<ul>\n", to);
-    for (size_t i = 0; i < c->n_files; i++)
-        for (size_t k = 0; k < c->n_files; k++) {
-            const entry *a = best_of(c, (int)i), *b = best_of(c, (int)k);
-            if (i == k || !a || !b || a->dollars_hour <= 0 || b->dollars_hour <= a->dollars_hour) continue;
-            double pages = break_even(a, b);
-            fputs("<li>", to);
-            if (pages > 0) fprintf(to, "From %.0f pages a month on, ", pages);
-            escaped(to, b->gpu);
-            fputs(pages > 0 ? " costs no more than " : " never costs less than ", to);
-            escaped(to, a->gpu);
-            fputs(".</li>\n", to);
-        }
+    crossings_tell(c, to, "<li>", escaped, "</li>\n");
     fputs("</ul>\n", to);
 }
 

@@ -60,10 +60,43 @@ static void texts_of_a_file_are_never_markup(void **state) {
     }
 }
 
+/* ---- break-even ---- */
+
+/* Both files' sentence, in both forms. */
+static void breaks_even(const char *cheap, const char *dear, const char *sentence) {
+    char in_markdown[256];
+    size_t bytes;
+    const char *page = scratch("even.html"), *a = run_file("even_a.json", (told){ .gpu = "A", .numbers = cheap }), *b = run_file("even_b.json", (told){ .gpu = "B", .numbers = dear });
+    outcome o = run_with(NULL, ARGS("report", a, b, "-o", page, "--markdown", "-"));
+    assert_int_equal(o.code, 0);
+    char *html = file_read(page, &bytes);
+    snprintf(in_markdown, sizeof in_markdown, "\nBreak-even: %s\n", sentence);
+    if (!strstr(html, sentence) || !strstr(o.out, in_markdown)) fail_msg("not \"%s\" in\n%s\n%s", sentence, o.out, strstr(html, "<ul>"));
+    free(html);
+    outcome_free(&o);
+}
+
+/* A month has 730 hours: a GPU of 2,628 ms a page reads a million. */
+static void break_even_knows_that_costs_are_stairs(void **state) {
+    (void)state;
+    breaks_even("\"page_ms\": 2628, \"dollars_hour\": 1", "\"page_ms\": 262.8, \"dollars_hour\": 2", "B costs no more than A from 1000001 pages a month on.");
+    /* Three of A are as dear as two of B; one B reads 1.8 times as much.  One A does for a million, then 1 B (1.5) is cheaper than 2 A (2) up to 1.8 million; 2 B (3) are dearer
+     * than 2 A up to 2 million, and so on. */
+    breaks_even("\"page_ms\": 2628, \"dollars_hour\": 1", "\"page_ms\": 1460, \"dollars_hour\": 1.5", "B costs no more than A first at 1000001 pages a month, and for good from 4000001 on.");
+    /* B reads 1.2 times as much for 1.5 times the price: cheaper between 1 and 1.2 million, never after 3 million. */
+    breaks_even("\"page_ms\": 2628, \"dollars_hour\": 1", "\"page_ms\": 2190, \"dollars_hour\": 1.5",
+                "B costs no more than A first at 1000001 pages a month, but never for good: from 2400001 on it always costs more.");
+    breaks_even("\"page_ms\": 2628, \"dollars_hour\": 1", "\"page_ms\": 2628, \"dollars_hour\": 4", "B costs more than A for any number of pages.");
+    /* Two of A are one B in everything: they take turns for ever. */
+    breaks_even("\"page_ms\": 2628, \"dollars_hour\": 1", "\"page_ms\": 1314, \"dollars_hour\": 2",
+                "B costs no more than A first at 1000001 pages a month; up to 100000000000, now one and now the other is cheaper, as whole GPUs are rented.");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_report_of_something_else_is_refused),
         cmocka_unit_test(texts_of_a_file_are_never_markup),
+        cmocka_unit_test(break_even_knows_that_costs_are_stairs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
