@@ -58,12 +58,26 @@ static double fact(const rv_model_info *info, const char *key) {
     return text ? strtod(text, NULL) : 0;
 }
 
+/* Of the "3,8,13" that cross_layers is: 3. */
+static double fact_items(const rv_model_info *info, const char *key) {
+    const char *text = rv_model_info_get(info, key);
+    double n = text && *text >= '0' && *text <= '9';
+    for (; text && *text; text++) n += *text == ',';
+    return n;
+}
+
+/* Of the "32+8" that vision_layers is: 40. */
+static double fact_sum(const rv_model_info *info, const char *key) {
+    const char *text = rv_model_info_get(info, key), *plus = text ? strchr(text, '+') : NULL;
+    return fact(info, key) + (plus ? strtod(plus + 1, NULL) : 0);
+}
+
 /* Tower (padding lanes computed once), projector and image keys. */
 static double vision_flop(const rv_model_info *info, uint32_t tiles, double output) {
-    double grid = fact(info, "tile") / fact(info, "patch"), tokens = grid * grid + 1, d = fact(info, "vision_hidden"), layers = fact(info, "vision_layers");
+    double grid = fact(info, "tile") / fact(info, "patch"), tokens = grid * grid + 1, d = fact(info, "vision_hidden"), layers = fact_sum(info, "vision_layers");
     double rows = (tiles + (tiles < 4)) * tokens + 1, kv = fact(info, "kv_heads") * fact(info, "head_dim"), h = fact(info, "hidden");
     double linears = 2 * rows * (4 * d * d + 8 * d * d), attention = 4 * rows * rows * d;
-    return layers * (linears + attention) + 2 * tiles * tokens * (output * h + fact(info, "cross_layers") * 2 * kv * h);
+    return layers * (linears + attention) + 2 * tiles * tokens * (output * h + fact_items(info, "cross_layers") * 2 * kv * h);
 }
 
 rv_status model_work_read(const char *model_dir, model_work *out, rv_error *err) {
@@ -73,7 +87,7 @@ rv_status model_work_read(const char *model_dir, model_work *out, rv_error *err)
     if (st) return st;
     *out = (model_work){ 0 };
     double embedding = (fact(info, "vocab") + 8) * fact(info, "hidden"), kv = 2 * 2 * fact(info, "kv_heads") * fact(info, "head_dim");
-    double cross = fact(info, "cross_layers"), grid = fact(info, "tile") / fact(info, "patch"), image_keys = cross * kv / 2 * fact(info, "hidden");
+    double cross = fact_items(info, "cross_layers"), grid = fact(info, "tile") / fact(info, "patch"), image_keys = cross * kv / 2 * fact(info, "hidden");
     const double output = fact(info, "vision_hidden") * 6;   /* the last states and five taps */
     for (uint32_t i = 0, n = rv_model_info_parts(info, &part); i < n; i++, part = (const rv_part_info *)(const void *)((const char *)part + part->size)) {
         if (strcmp(part->name, "text") == 0) {
@@ -83,7 +97,7 @@ rv_status model_work_read(const char *model_dir, model_work *out, rv_error *err)
             out->text_weights += (double)part->parameters - embedding - image_keys;
         } else if (strcmp(part->name, "lm_head") == 0) {
             out->head_bytes = (double)part->bytes_16bit;
-            out->text_weights += (double)part->parameters;
+            out->head_weights = (double)part->parameters;
         } else out->vision_bytes += (double)part->bytes_16bit;
     }
     for (uint32_t tiles = 1; tiles <= 4; tiles++) out->vision_flop[tiles] = vision_flop(info, tiles, output);
@@ -93,12 +107,13 @@ rv_status model_work_read(const char *model_dir, model_work *out, rv_error *err)
     return RV_OK;
 }
 
+/* Of a prompt's rows the last alone goes through lm_head. */
 stage_work stage_work_of(const model_work *m, rv_weight_format weights, const page_work *p, stage s) {
     const double read = m->text_bytes[weights] + m->head_bytes, keys = p->tiles * m->tile_bytes + (p->prompt + p->answer / 2.0) * m->token_bytes;
     const uint64_t passes = (p->prompt + UINT64_C(1) * PROMPT_ROWS - 1) / PROMPT_ROWS;
     if (s == STAGE_VISION) return (stage_work){ p->tiles ? m->vision_bytes : 0, p->tiles ? m->vision_flop[p->tiles] : 0, 0 };
-    if (s == STAGE_PREFILL) return (stage_work){ read + keys, 2 * m->text_weights * p->prompt, (double)(passes * p->streamed) };
-    return (stage_work){ read + p->rows * keys, 2 * m->text_weights * p->rows, (double)p->streamed };
+    if (s == STAGE_PREFILL) return (stage_work){ read + keys, 2 * (m->text_weights * p->prompt + m->head_weights), (double)(passes * p->streamed) };
+    return (stage_work){ read + p->rows * keys, 2 * (m->text_weights + m->head_weights) * p->rows, (double)p->streamed };
 }
 
 /* ---- a GPU ---- */

@@ -20,7 +20,7 @@ typedef struct model_work {
     double text_bytes[4];            /* decoder layers' linears, by rv_weight_format            */
     double head_bytes;               /* lm_head                                                 */
     double vision_bytes;             /* tower and projector                                     */
-    double text_weights;             /* numbers in the decoder's linears and lm_head            */
+    double text_weights, head_weights;   /* numbers in the decoder's linears, and in lm_head    */
     double vision_flop[5];           /* tower and image keys, by tiles                          */
     double token_bytes, tile_bytes;  /* keys and values                                         */
 } model_work;
