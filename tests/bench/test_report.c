@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/cli/program.h"
 
@@ -92,11 +93,39 @@ static void break_even_knows_that_costs_are_stairs(void **state) {
                 "B costs no more than A first at 1000001 pages a month; up to 100000000000, now one and now the other is cheaper, as whole GPUs are rented.");
 }
 
+/* ---- what is written ---- */
+
+static void no_output_replaces_another_file_of_the_run(void **state) {
+    const char *link = scratch("in_link"), *both = scratch("both");
+    char other_name[1200], kept[64], in[1200];
+    size_t bytes;
+    (void)state;
+    snprintf(in, sizeof in, "%s", run_file("in.json", (told){ 0 }));     /* scratch() has room for four paths */
+    snprintf(other_name, sizeof other_name, "%.*s./both", (int)(strlen(both) - 4), both);
+    unlink(link);
+    unlink(both);
+    assert_int_equal(symlink(in, link), 0);
+    refuses(2, "--output: .*in.json is one of the files to read, and would be replaced", "report", in, "-o", in);
+    refuses(2, "--markdown: .*in_link is one of the files to read", "report", in, "-o", "/dev/null", "--markdown", link);
+    refuses(2, "--output and --csv: both would be written to", "report", in, "-o", both, "--csv", other_name);
+    refuses(2, "--output and --markdown: both would be written to -", "report", in, "-o", "/dev/stdout", "--markdown", "-");
+    refuses(2, "--csv and --markdown: both", "report", in, "-o", scratch("alone.html"), "--csv", both, "--markdown", both);
+    assert_int_equal(access(both, F_OK), -1);
+    char *text = file_read(in, &bytes);
+    snprintf(kept, sizeof kept, "%.20s", text);
+    assert_string_equal(kept, "{\"command\": \"profile");
+    free(text);
+    both = file_write("both", "old", 3);                 /* the same of files that are there        */
+    refuses(2, "--output and --csv: both", "report", in, "-o", both, "--csv", other_name);
+    prints("GPU", "report", in, "-o", "/dev/null", "--csv", "/dev/null", "--markdown", "-");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_report_of_something_else_is_refused),
         cmocka_unit_test(texts_of_a_file_are_never_markup),
         cmocka_unit_test(break_even_knows_that_costs_are_stairs),
+        cmocka_unit_test(no_output_replaces_another_file_of_the_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
