@@ -20,6 +20,8 @@ json_t *ceilings_json(const rv_ceilings *c) {
                      "host_bytes_s", c->host_bytes_s);
 }
 
+uint64_t bytes_gone(uint64_t before, uint64_t now) { return now && now < before ? before - now : 0; }
+
 short_text rate_text(double a_second, const char *what) {
     short_text s;
     bool tera = a_second >= 1e12;

@@ -9,6 +9,9 @@ json_t     *ceilings_json(const rv_ceilings *c);
 /* "ceilings   read .., copy .., product of side ..", and where they come from. */
 void        print_ceilings(const rv_ceilings *before, const rv_ceilings *after);
 
+/* Free bytes before and now (0: not known): how many are gone; 0: that cannot be told, as others gave some back meanwhile. */
+uint64_t    bytes_gone(uint64_t before, uint64_t now);
+
 short_text  rate_text(double a_second, const char *what);    /* "3.10 TB/s"                       */
 short_text  number_text(double v);                            /* about four digits; "" for 0       */
 #endif

@@ -11,25 +11,48 @@ enum { MOST_STAIRS = 100000 };           /* looked at for break-even            
 
 /* ---- reading ---- */
 
-static double number(const json_t *o, const char *key) { return json_number_value(json_object_get(o, key)); }
-
 static const char *text(const json_t *o, const char *key) {
     const char *t = json_string_value(json_object_get(o, key));
     return t ? t : "";
 }
 
-static void add(comparison *c, int source, const char *file, const json_t *profile, const json_t *phase, const char *kind) {
+/* What is read, from which object, and what can be: beyond it plots and costs mean nothing. */
+typedef struct quantity { const char *key; const json_t *of; double least, most, *to; } quantity;
+static const double ANY = 1e-9, MS = 1e-3, MOST_MS = 1e10, MOST_BYTES = 1e15, MOST_RATE = 1e9, MOST_ELSE = 1e7;
+
+static rv_status take(const quantity *q, size_t n, const char *file, rv_error *err) {
+    rv_status st = RV_OK;
+    for (size_t i = 0; st == RV_OK && i < n; i++) st = json_amount(q[i].of, q[i].key, q[i].least, q[i].most, file, q[i].to, err);
+    return st;
+}
+
+static rv_status add(comparison *c, int source, const char *file, const json_t *profile, const json_t *phase, const char *kind, rv_error *err) {
     const json_t *o = json_object_get(phase, kind);
-    if (!json_is_object(o) || c->n == MOST_ENTRIES) return;
-    entry *e = &c->entries[c->n++];
+    if (!json_is_object(o) || c->n == MOST_ENTRIES) return RV_OK;
+    entry *e = &c->entries[c->n];
+    double kernels, slots, peak, limit, planned, watts_most, joules_most;
     *e = (entry){ .file = file, .source = source, .profile = text(profile, "name"), .gpu = text(o, "gpu"), .phase = text(phase, "name"), .weights = text(phase, "weights"),
-                  .kernels = (int)number(phase, "kernels"), .slots = (int)number(phase, "slots"), .projection = strcmp(kind, "projection") == 0,
-                  .page_ms = number(o, "page_ms"), .pages_minute = number(o, "pages_minute"), .alone_ms = number(o, "alone_ms"), .first_token_ms = number(o, "first_token_ms"),
-                  .vision_ms = number(o, "vision_ms"), .prefill_ms = number(o, "prefill_ms"), .decode_tokens_s = number(o, "decode_tokens_s"), .batch_ms = number(o, "batch_ms"),
-                  .peak_gb = number(o, "peak_bytes") / 1e9, .limit_gb = number(profile, "memory_bytes") / 1e9, .planned_gb = number(phase, "planned_bytes") / 1e9,
-                  .bandwidth_percent = number(o, "bandwidth_percent"), .watts = number(o, "watts") > 0 ? number(o, "watts") : number(o, "watts_at_most"),
-                  .joules_page = number(o, "joules_page") > 0 ? number(o, "joules_page") : number(o, "joules_page_at_most"), .dollars_hour = number(o, "dollars_hour"),
-                  .dollars_1000 = number(o, "dollars_1000_pages") };
+                  .projection = strcmp(kind, "projection") == 0 };
+    const quantity all[] = {
+        { "kernels", phase, 1, 1000, &kernels }, { "slots", phase, 1, 1e6, &slots }, { "page_ms", o, MS, MOST_MS, &e->page_ms }, { "pages_minute", o, ANY, MOST_RATE, &e->pages_minute },
+        { "alone_ms", o, MS, MOST_MS, &e->alone_ms }, { "first_token_ms", o, MS, MOST_MS, &e->first_token_ms }, { "vision_ms", o, MS, MOST_MS, &e->vision_ms },
+        { "prefill_ms", o, MS, MOST_MS, &e->prefill_ms }, { "decode_tokens_s", o, ANY, MOST_RATE, &e->decode_tokens_s }, { "batch_ms", o, MS, MOST_MS, &e->batch_ms },
+        { "peak_bytes", o, 1, MOST_BYTES, &peak }, { "memory_bytes", profile, 1, MOST_BYTES, &limit }, { "planned_bytes", phase, 1, MOST_BYTES, &planned },
+        { "bandwidth_percent", o, ANY, MOST_ELSE, &e->bandwidth_percent }, { "watts", o, ANY, MOST_ELSE, &e->watts }, { "watts_at_most", o, ANY, MOST_ELSE, &watts_most },
+        { "joules_page", o, ANY, MOST_RATE, &e->joules_page }, { "joules_page_at_most", o, ANY, MOST_RATE, &joules_most }, { "dollars_hour", o, ANY, MOST_ELSE, &e->dollars_hour },
+        { "dollars_1000_pages", o, ANY, MOST_RATE, &e->dollars_1000 },
+    };
+    rv_status st = take(all, sizeof all / sizeof *all, file, err);
+    if (st) return st;
+    c->n++;
+    e->kernels = (int)kernels;
+    e->slots = (int)slots;
+    e->peak_gb = peak / 1e9;
+    e->limit_gb = limit / 1e9;
+    e->planned_gb = planned / 1e9;
+    if (e->watts <= 0) e->watts = watts_most;
+    if (e->joules_page <= 0) e->joules_page = joules_most;
+    return RV_OK;
 }
 
 static rv_status read_one(comparison *c, const char *path, rv_error *err) {
@@ -47,24 +70,27 @@ static rv_status read_one(comparison *c, const char *path, rv_error *err) {
     size_t i;
     json_t *phase;
     json_array_foreach(json_object_get(root, "phases"), i, phase) {
-        add(c, source, path, json_object_get(root, "profile"), phase, "measured");
-        add(c, source, path, json_object_get(root, "profile"), phase, "projection");
+        if ((st = add(c, source, path, json_object_get(root, "profile"), phase, "measured", err))) return st;
+        if ((st = add(c, source, path, json_object_get(root, "profile"), phase, "projection", err))) return st;
     }
     return RV_OK;
 }
 
-static void describe_page(char out[96], const json_t *root) {
+static rv_status describe_page(char out[96], const json_t *root, const char *file, rv_error *err) {
     const json_t *page = json_object_get(root, "page");
-    snprintf(out, 96, "pages of %.0f tiles with %.0f tokens asked and %.0f answered", number(page, "tiles"), number(page, "prompt_tokens"), number(page, "answer_tokens"));
+    double tiles, asked, answered;
+    const quantity all[] = { { "tiles", page, 1, MOST_ELSE, &tiles }, { "prompt_tokens", page, 1, MOST_ELSE, &asked }, { "answer_tokens", page, 1, MOST_ELSE, &answered } };
+    rv_status st = take(all, sizeof all / sizeof *all, file, err);
+    if (st == RV_OK) snprintf(out, 96, "pages of %.0f tiles with %.0f tokens asked and %.0f answered", tiles, asked, answered);
+    return st;
 }
 
 /* Times and dollars of different pages say nothing beside one another. */
 static rv_status check_page(comparison *c, const char *const *paths, rv_error *err) {
     char other[96];
     const size_t last = c->n_files - 1;
-    describe_page(c->page, c->roots[0]);
-    describe_page(other, c->roots[last]);
-    if (strcmp(c->page, other) == 0) return RV_OK;
+    rv_status st = describe_page(last ? other : c->page, c->roots[last], paths[last], err);
+    if (st || last == 0 || strcmp(c->page, other) == 0) return st;
     return fail(err, RV_ERR_FORMAT, "%s has %s, %s has %s: measure both with the same --tiles, --prompt-tokens and --tokens", paths[0], c->page, paths[last], other);
 }
 

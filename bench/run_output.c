@@ -2,8 +2,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bench/device.h"
 #include "bench/run.h"
 #include "tools/json_read.h"
+
+static const double MOST_MEDIAN = 1e12, MOST_BYTES = 1e18;
 
 /* ---- the other side ---------------------------------------------------------------------------- */
 
@@ -17,7 +20,12 @@ rv_status run_read_hf(run *r, rv_error *err) {
     if (!r->hf) return fail(err, RV_ERR_FORMAT, "%s: not JSON: %s (line %d)", r->o.hf, why.text, why.line);
     if (!json_is_array(json_object_get(r->hf, "results")))
         return fail(err, RV_ERR_FORMAT, "%s: has no \"results\": hf_bench.py or rvbench run --json writes them", r->o.hf);
-    return RV_OK;
+    size_t i;
+    json_t *row;
+    double unused;
+    json_array_foreach(json_object_get(r->hf, "results"), i, row)
+        if ((st = json_amount(row, "median", 1e-12, MOST_MEDIAN, r->o.hf, &unused, err))) return st;
+    return json_amount(json_object_get(r->hf, "memory"), "peak_bytes", 1, MOST_BYTES, r->o.hf, &unused, err);
 }
 
 void run_compare(run *r) {
@@ -73,10 +81,11 @@ static void print_memory(const run *r) {
     if (m->plan.host_weights > m->plan.streamed)
         printf("           and %s of tables in host memory\n", bytes_text(m->plan.host_weights - m->plan.streamed).text);
     print_streaming(r);
-    if (m->free_before <= m->free_after || !m->free_after) return;
-    uint64_t ready = m->free_before - m->free_ready, after = m->free_before - m->free_after;
-    printf("           taken   %s with the session ready, %s after all requests (planned %+.1f MiB)\n", bytes_text(ready).text, bytes_text(after).text,
-           ((double)after - (double)m->plan.total) / 1048576);
+    const uint64_t ready = bytes_gone(m->free_before, m->free_ready), after = bytes_gone(m->free_before, m->free_after);
+    if (ready && after)
+        printf("           taken   %s with the session ready, %s after all requests (planned %+.1f MiB)\n", bytes_text(ready).text, bytes_text(after).text,
+               ((double)after - (double)m->plan.total) / 1048576);
+    else if (m->free_before) printf("           taken   not known: another process gave memory back meanwhile\n");
     if (m->context) printf("           context %s more, before anything is allocated\n", bytes_text(m->context).text);
     double peak = json_number_value(json_object_get(json_object_get(r->hf, "memory"), "peak_bytes"));
     if (peak > 0) printf("           Hugging Face: %s at most, its context not counted\n", bytes_text((uint64_t)peak).text);
@@ -96,10 +105,9 @@ static json_t *memory_json(const memory_use *m) {
     json_t *root = json_pack("{s:I, s:I, s:I, s:I, s:I}", "planned", (json_int_t)m->plan.total, "weights", (json_int_t)m->plan.weights, "cache",
                              (json_int_t)m->plan.cache, "scratch", (json_int_t)m->plan.scratch, "host_weights",
                              (json_int_t)m->plan.host_weights);
-    if (root && m->free_after && m->free_before > m->free_after) {
-        json_object_set_new(root, "taken_ready", json_integer((json_int_t)(m->free_before - m->free_ready)));
-        json_object_set_new(root, "taken_after", json_integer((json_int_t)(m->free_before - m->free_after)));
-    }
+    const uint64_t ready = bytes_gone(m->free_before, m->free_ready), after = bytes_gone(m->free_before, m->free_after);
+    if (root && ready) json_object_set_new(root, "taken_ready", json_integer((json_int_t)ready));
+    if (root && after) json_object_set_new(root, "taken_after", json_integer((json_int_t)after));
     if (root && m->plan.streamed) json_object_set_new(root, "streamed", json_integer((json_int_t)m->plan.streamed));
     if (root && m->context) json_object_set_new(root, "context", json_integer((json_int_t)m->context));
     return root;

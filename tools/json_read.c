@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "tools/files.h"
 #include "tools/report.h"
 
 static _Thread_local bool reading;
@@ -29,4 +30,15 @@ json_t *json_read(const char *text, size_t bytes, size_t flags, json_error_t *wh
     json_t *root = json_loadb(text, bytes, flags, why);
     reading = false;
     return root;
+}
+
+rv_status json_amount(const json_t *object, const char *key, double least, double most, const char *file, double *out, rv_error *err) {
+    const json_t *value = json_object_get(object, key);
+    const double v = json_number_value(value);
+    *out = 0;
+    if (!value || json_is_null(value)) return RV_OK;
+    if (!json_is_number(value)) return fail(err, RV_ERR_FORMAT, "%s: \"%s\": must be a number", file, key);
+    if ((v < 0 || v > 0) && !(v >= least && v <= most)) return fail(err, RV_ERR_FORMAT, "%s: \"%s\": must be 0 or from %g to %g, is %g", file, key, least, most, v);
+    *out = v;
+    return RV_OK;
 }

@@ -158,6 +158,9 @@ static void a_damaged_comparison_is_a_format_error(void **state) {
     (void)state;
     refuses(4, "not JSON", "run", "-m", MODEL, "--hf", file_write("hf_bad.json", "{\"results\"", 10));
     refuses(4, "has no \"results\"", "run", "-m", MODEL, "--hf", file_write("hf_none.json", "{}", 2));
+    static const char peak[] = "{\"results\": [], \"memory\": {\"peak_bytes\": 1e30}}", median[] = "{\"results\": [{\"name\": \"load\", \"median\": -1}]}";
+    refuses(4, "hf_peak.json: \"peak_bytes\": must be 0 or from 1 to 1e.18, is 1e.30", "run", "-m", MODEL, "--hf", file_write("hf_peak.json", peak, sizeof peak - 1));
+    refuses(4, "hf_median.json: \"median\": must be 0 or from", "run", "-m", MODEL, "--hf", file_write("hf_median.json", median, sizeof median - 1));
 }
 
 static void more_than_the_context_is_an_error(void **state) {

@@ -93,6 +93,37 @@ static void break_even_knows_that_costs_are_stairs(void **state) {
                 "B costs no more than A first at 1000001 pages a month; up to 100000000000, now one and now the other is cheaper, as whole GPUs are rented.");
 }
 
+/* ---- numbers ---- */
+
+static void numbers_that_nothing_can_have_are_refused_by_file_and_key(void **state) {
+    static const struct { const char *numbers, *message; } wrong[] = {
+        { "\"page_ms\": 1e-308, \"dollars_hour\": 1", "odd.json: \"page_ms\": must be 0 or from 0.001 to 1e.10, is 1e-308" },
+        { "\"page_ms\": 100, \"dollars_hour\": 1e308", "odd.json: \"dollars_hour\": must be" },
+        { "\"page_ms\": -1", "odd.json: \"page_ms\": must be 0 or from .*, is -1" },
+        { "\"page_ms\": \"fast\"", "odd.json: \"page_ms\": must be a number" },
+        { "\"page_ms\": 1, \"peak_bytes\": 1e300", "odd.json: \"peak_bytes\": must be" },
+        { "\"page_ms\": 1, \"watts_at_most\": true", "odd.json: \"watts_at_most\": must be a number" },
+        { "\"page_ms\": 1e999", "odd.json: not JSON: real number overflow" },
+    };
+    static const char slots[] = "{\"command\": \"profile\", \"phases\": [{\"name\": \"best\", \"slots\": 1e300, \"measured\": {\"page_ms\": 1}}]}";
+    static const char page[] = "{\"command\": \"profile\", \"page\": {\"tiles\": 1e300}, \"phases\": [{\"name\": \"best\", \"measured\": {\"page_ms\": 1}}]}";
+    (void)state;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        refuses(4, wrong[i].message, "report", run_file("odd.json", (told){ .numbers = wrong[i].numbers }), "-o", "/dev/null");
+    refuses(4, "\"slots\": must be", "report", file_write("slots.json", slots, sizeof slots - 1), "-o", "/dev/null");
+    refuses(4, "\"tiles\": must be", "report", file_write("tiles.json", page, sizeof page - 1), "-o", "/dev/null");
+    /* What is allowed makes a page without nan, whatever stands beside what. */
+    const char *out = scratch("odd.html"), *slow = run_file("slow.json", (told){ .numbers = "\"page_ms\": 1e10, \"dollars_hour\": 1e7, \"vision_ms\": null" }),
+               *fast = run_file("fast.json", (told){ .numbers = "\"page_ms\": 0.001, \"dollars_hour\": 1e-9, \"watts\": 0" });
+    outcome o = run_with(NULL, ARGS("report", slow, fast, "-o", out, "--markdown", "-"));
+    size_t bytes;
+    assert_int_equal(o.code, 0);
+    char *html = file_read(out, &bytes);
+    if (matches(html, "[^a-z](nan|inf)[^a-z]") || matches(o.out, "[^a-z](nan|inf)[^a-z]")) fail_msg("%s\n%s", o.out, html);
+    free(html);
+    outcome_free(&o);
+}
+
 /* ---- what is written ---- */
 
 static void no_output_replaces_another_file_of_the_run(void **state) {
@@ -125,6 +156,7 @@ int main(void) {
         cmocka_unit_test(a_report_of_something_else_is_refused),
         cmocka_unit_test(texts_of_a_file_are_never_markup),
         cmocka_unit_test(break_even_knows_that_costs_are_stairs),
+        cmocka_unit_test(numbers_that_nothing_can_have_are_refused_by_file_and_key),
         cmocka_unit_test(no_output_replaces_another_file_of_the_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

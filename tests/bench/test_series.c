@@ -1,4 +1,4 @@
-/* test_series.c - medians, floors and percents (bench/series.h). */
+/* test_series.c - medians, floors and percents (bench/series.h), and bytes that are gone (bench/device.h). */
 /* clang-format off */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,6 +9,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "bench/device.h"
 #include "bench/series.h"
 
 static bool near(double a, double b) { return fabs(a - b) <= 1e-9 * fabs(b); }
@@ -99,6 +100,16 @@ static void json_says_floor_and_other_side_only_where_there_is_one(void **state)
     json_decref(full);
 }
 
+/* Another process may end while this one loads. */
+static void memory_that_others_give_back_is_not_a_huge_number(void **state) {
+    (void)state;
+    assert_int_equal(bytes_gone(1000, 400), 600);
+    assert_int_equal(bytes_gone(1000, 1000), 0);
+    assert_int_equal(bytes_gone(1000, 1200), 0);
+    assert_int_equal(bytes_gone(1000, 0), 0);
+    assert_int_equal(bytes_gone(0, 0), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(median_is_the_middle_whatever_the_order),
@@ -108,6 +119,7 @@ int main(void) {
         cmocka_unit_test(floor_of_a_rate_is_the_most_that_can_be),
         cmocka_unit_test(without_needs_there_is_no_floor),
         cmocka_unit_test(faster_means_less_time_and_a_higher_rate),
+        cmocka_unit_test(memory_that_others_give_back_is_not_a_huge_number),
         cmocka_unit_test(json_says_floor_and_other_side_only_where_there_is_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
