@@ -25,7 +25,7 @@ static const command_help help = {
              "Any model will do, also one with random weights (rvengine synth).\n"
              "With --gpu-profile: pages read with that GPU's kernels, formats and memory on the GPU that is there, what they\n"
              "cost in time, energy and dollars, and a projection for the GPU that is not; without --model the 11B shape.\n"
-             "Exit code 7 when a phase's plan does not fit.",
+             "--batch, --long-prompt, --cold and --hf do not go with it. Exit code 7 when a phase's plan does not fit.",
     .after = "examples:\n"
              "  rvbench run -m /tmp/11b\n"
              "  rvbench run -m /tmp/11b --batch 1,8,32 --json now.json\n"
@@ -43,19 +43,19 @@ static parse_result parse(run_options *o, int argc, char **argv) {
         { OPTION_CHOICE, .name = "tiles", .to = &o->tiles, .choices = "1|2|4", .help = "tiles of the image (default 4)" },
         { OPTION_WHOLE, .name = "prompt-tokens", .to = &o->prompt, .min = 1, .max = 1048576, .value = "N",
           .help = "of the prompt, template included (default 200)" },
-        { OPTION_WHOLE, .name = "long-prompt", .to = &o->long_prompt, .max = 1048576, .value = "N",
+        { OPTION_WHOLE, .name = "long-prompt", .to = &o->long_prompt, .given = &o->long_given, .max = 1048576, .value = "N",
           .help = "of the long prompt, text only (default 2048, or what\nthe context holds; 0: none)" },
         { OPTION_WHOLE, .name = "tokens", .letter = 'n', .to = &o->tokens, .min = 2, .max = 65536, .value = "N",
           .help = "of an answer (default 128)" },
-        { OPTION_TEXT, .name = "batch", .to = &o->batch, .value = "LIST", .help = "sequences answering together, e.g. 1,8,32 (default 1)" },
+        { OPTION_TEXT, .name = "batch", .to = &o->batch, .given = &o->batch_given, .value = "LIST", .help = "sequences answering together, e.g. 1,8,32 (default 1)" },
         { OPTION_WHOLE, .name = "repeat", .to = &o->repeat, .min = 1, .max = MOST_REPEATS, .value = "N", .help = "default 5" },
         { OPTION_FLAG, .name = "cold", .to = &o->cold,
           .help = "also load once with the files dropped from the page\ncache, beside reading them once in order: twice what\nthe disk takes for them" },
-        { OPTION_REAL, .name = "price", .to = &o->price, .max = 1000, .value = "DOLLARS",
+        { OPTION_REAL, .name = "price", .to = &o->price, .given = &o->price_given, .min = 0.001, .max = 1000, .value = "DOLLARS",
           .help = "with --gpu-profile: of an hour of that GPU (default: the\nprofile's)" },
         { OPTION_GROUP, .name = "What is told" },
         { OPTION_TEXT, .name = "json", .to = &o->json, .value = "FILE", .help = "everything as JSON, whole or not at all; -: stdout, and no table" },
-        { OPTION_TEXT, .name = "hf", .to = &o->hf, .value = "FILE", .help = "what tools/reference/hf_bench.py measured, for comparison" },
+        { OPTION_TEXT, .name = "hf", .to = &o->hf, .given = &o->hf_given, .value = "FILE", .help = "what tools/reference/hf_bench.py measured, for comparison" },
         { OPTION_FLAG, .name = "verbose", .letter = 'v', .to = &o->load.verbose, .help = "the library's messages on stderr" },
         LOAD_OPTIONS(o->load),
         { OPTION_END },
@@ -75,6 +75,16 @@ result *run_result(run *r, const char *unit, const char *name, const char *title
     vsnprintf(new->title, sizeof new->title, title, args);
     va_end(args);
     return new;
+}
+
+/* What would change nothing is refused. */
+static int check_options(const run_options *o) {
+    const bool profile = o->load.profile != NULL;
+    const struct { const char *name; bool given; } others[] = { { "batch", o->batch_given }, { "long-prompt", o->long_given }, { "cold", o->cold }, { "hf", o->hf_given } };
+    for (size_t i = 0; i < sizeof others / sizeof *others && profile; i++)
+        if (others[i].given) return say_error("run: --%s: has no meaning with --gpu-profile", others[i].name), EXIT_USAGE;
+    if (o->price_given && !profile) return say_error("run: --price goes with --gpu-profile"), EXIT_USAGE;
+    return EXIT_OK;
 }
 
 /* ---- before anything is loaded ---------------------------------------------------------------- */
@@ -217,7 +227,8 @@ int cmd_run(int argc, char **argv) {
     r->second = (second_process){ .ask = -1, .answer = -1 };
     parse_result parsed = parse(&r->o, argc, argv);
     if (!r->o.load.cache) r->o.load.cache = "off";       /* nothing is to be written beside what is measured */
-    int code = parsed == PARSE_OK ? (r->o.load.profile ? work_profile : work)(r) : parse_exit(parsed, NAME);
+    int code = parsed == PARSE_OK ? check_options(&r->o) : parse_exit(parsed, NAME);
+    if (parsed == PARSE_OK && code == EXIT_OK) code = (r->o.load.profile ? work_profile : work)(r);
     rv_model_info_free(r->info);
     weight_files_free(&r->files);
     page_free(&r->page);

@@ -50,12 +50,14 @@ static parse_result parse(ops_options *o, int argc, char **argv) {
         { OPTION_WHOLE, .name = "repeat", .to = &o->repeat, .min = 1, .max = MOST_REPEATS, .value = "N", .help = "default 5" },
         { OPTION_TEXT, .name = "json", .to = &o->json, .value = "FILE", .help = "everything as JSON, whole or not at all; -: stdout, and no table" },
         { OPTION_GROUP, .name = "Where it runs" },
-        { OPTION_CHOICE, .name = "backend", .to = &o->load.backend, .choices = "auto|cpu|cuda", .help = "default auto: a GPU where there is one, else the CPU" },
-        { OPTION_WHOLE, .name = "device", .to = &o->load.device, .max = 1023, .value = "N", .help = "which GPU (default 0)" },
-        { OPTION_WHOLE, .name = "threads", .to = &o->load.threads, .min = 1, .max = 1024, .value = "N", .help = "CPU threads (default: one a core)" },
+        { OPTION_CHOICE, .name = "backend", .setting = true, .to = &o->load.backend, .choices = "auto|cpu|cuda", .help = "default auto: a GPU where there is one, else the CPU" },
+        { OPTION_WHOLE, .name = "device", .setting = true, .to = &o->load.device, .max = 1023, .value = "N", .help = "which GPU (default 0)" },
+        { OPTION_WHOLE, .name = "threads", .setting = true, .to = &o->load.threads, .min = 1, .max = 1024, .value = "N", .help = "CPU threads (default: one a core)" },
         { OPTION_BYTES, .name = "memory-limit", .setting = true, .to = &o->load.memory_limit, .value = "SIZE",
           .help = "measure over no more than about this, e.g. 1G (default: over\nwhat no cache holds)" },
-        { OPTION_CHOICE, .name = "compute", .to = &o->load.compute, .choices = "auto|f32|bf16|f16", .help = "the operands' type (default auto: bf16 where this\ndevice has it)" },
+        { OPTION_CHOICE, .name = "compute", .setting = true, .to = &o->load.compute, .choices = "auto|f32|bf16|f16", .help = "the operands' type (default auto: bf16 where this\ndevice has it)" },
+        { OPTION_TEXT, .name = "env-file", .to = &o->load.env_file, .value = "FILE",
+          .help = "settings as lines RV_MEMORY_LIMIT=1G; options win over RV_\nvariables, and these over the file" },
         { OPTION_END },
     };
     return options_parse(&help, table, argc, argv, NULL);

@@ -19,6 +19,7 @@ typedef struct run_options {
     const char *image, *batch, *json, *hf;
     uint64_t    repeat, tokens, prompt, long_prompt;
     double      price;                            /* --gpu-profile: dollars an hour; 0: the profile's */
+    bool        batch_given, long_given, hf_given, price_given;
     int32_t     tiles;                            /* choice: place of 1|2|4                      */
     bool        cold;
 } run_options;

@@ -182,7 +182,7 @@ static void put_head(const program *p) {
 
 static void put_environment(const manual *m) {
     if (!m->n_settings) return;
-    puts(".SH ENVIRONMENT\nThese variables stand for the options of the same name, where the line does not give them; "
+    puts(".SH ENVIRONMENT\nThese variables stand for the options of the same name, in the commands that have these, where the line does not give them; "
          "so do lines "
          "NAME=VALUE of a file given with \\fB\\-\\-env\\-file\\fR, which they win over.\n.PP");
     for (size_t i = 0; i < m->n_settings; i++)

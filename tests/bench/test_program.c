@@ -144,6 +144,12 @@ static void wrong_options_are_usage_errors(void **state) {
     refuses(2, "--tiles: must be one of 1", "run", "-m", MODEL, "--tiles", "3");
     refuses(2, "this model's template alone takes more", RUN, "--prompt-tokens", "3");
     refuses(2, "--rows: must be", "ops", "--rows", "0");
+    refuses(2, "--price goes with --gpu-profile", RUN, "--price", "2");
+    refuses(2, "--price: must be a number from 0.001 to 1000", "--gpu-profile", "v100", "--price", "0");
+    refuses(2, "--batch: has no meaning with --gpu-profile", "--gpu-profile", "v100", "--batch", "1,8");
+    refuses(2, "--long-prompt: has no meaning with --gpu-profile", "--gpu-profile", "v100", "--long-prompt", "100");
+    refuses(2, "--cold: has no meaning with --gpu-profile", "--gpu-profile", "v100", "--cold");
+    refuses(2, "--hf: has no meaning with --gpu-profile", "--gpu-profile", "v100", "--hf", "/no/such.json");
     refuses(2, "unknown command \"rum\": did you mean run", "rum");
 }
 
@@ -224,6 +230,20 @@ static void only_what_is_asked_for_is_timed(void **state) {
     outcome_free(&o);
 }
 
+static void operations_take_settings_too(void **state) {
+    static const char *const wrong[][2] = { { "RV_BACKEND", "gpu" }, { "RV_THREADS", "many" }, { "RV_DEVICE", "first" }, { "RV_COMPUTE", "f8" } };
+    char regex[64];
+    (void)state;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_int_equal(setenv(wrong[i][0], wrong[i][1], 1), 0);
+        snprintf(regex, sizeof regex, "ops: %s: must be .* \\(environment\\)", wrong[i][0]);
+        refuses(2, regex, "ops", "--shape", "tiny");
+        unsetenv(wrong[i][0]);
+    }
+    const char *path = file_write("ops.env", "RV_COMPUTE=f32\nRV_BACKEND=cpu\n", 30);
+    prints("shape tiny, f32 products, backend cpu", "ops", "--shape", "tiny", "--only", "few_1_o", "--rows", "1", "--prefill-rows", "8", "--repeat", "1", "--env-file", path);
+}
+
 static void help_names_both_commands(void **state) {
     (void)state;
     prints("usage: rvbench COMMAND", "--help");
@@ -254,6 +274,7 @@ int main(void) {
         cmocka_unit_test(every_operation_is_timed),
         cmocka_unit_test(a_scanned_page_is_read_on_one_core),
         cmocka_unit_test(only_what_is_asked_for_is_timed),
+        cmocka_unit_test(operations_take_settings_too),
         cmocka_unit_test(help_names_both_commands),
     };
     return cmocka_run_group_tests(tests, limit_memory, NULL);
