@@ -160,15 +160,15 @@ static rv_status prepare(run *r, rv_error *err) {
 static int work_profile(run *r) {
     rv_error err = { 0 };
     char folder[4096];
-    bool holes = false;
+    const bool holes = !r->o.load.model && rv_device_count(RV_BACKEND_CUDA) == 0;
     rv_status st = RV_OK;
     if (stdout_check(NAME)) return EXIT_IO;
     if (!r->o.load.model) {
-        holes = rv_device_count(RV_BACKEND_CUDA) == 0;
         st = holes ? shape_make("11b", folder, sizeof folder, &err) : profile_model(folder, sizeof folder, &err);
+        if (st) return report(NAME, &err);       /* and `folder` may be anybody's */
         r->o.load.model = folder;
     }
-    if (st == RV_OK) st = prepare_inputs(r, &err);
+    st = prepare_inputs(r, &err);
     int code = st ? report(NAME, &err) : profile_work(r);
     if (holes) shape_drop(folder);
     return code;

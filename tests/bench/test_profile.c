@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine/rvengine.h"
 #include "tests/cli/program.h"
@@ -105,6 +106,23 @@ static void only_the_last_row_of_a_prompt_goes_through_lm_head(void **state) {
     prints("prefill +46\\.2 ms +bound by tensor cores", "--gpu-profile", "v100");
 }
 
+/* A path of slashes is as good as one, so cut anywhere it still leads to the folder. */
+static void a_temporary_folder_with_too_long_a_path_is_left_alone(void **state) {
+    char path[4400], file[1300], command[1400];
+    const char *folder = scratch("somebodys");
+    (void)state;
+    snprintf(command, sizeof command, "rm -rf '%s' && mkdir '%s' && touch '%s/precious'", folder, folder, folder);
+    assert_int_equal(system(command), 0);
+    memset(path, '/', sizeof path - 1);
+    path[sizeof path - 1] = '\0';
+    memcpy(path, folder, strlen(folder));
+    assert_int_equal(setenv("TMPDIR", path, 1), 0);
+    refuses(3, "TMPDIR: its path is too long", "--gpu-profile", "v100");
+    unsetenv("TMPDIR");
+    snprintf(file, sizeof file, "%s/precious", folder);
+    assert_int_equal(access(file, F_OK), 0);
+}
+
 /* On a GPU these runs would be measured, which takes a model. */
 int main(void) {
     const struct CMUnitTest tests[] = {
@@ -112,6 +130,7 @@ int main(void) {
         cmocka_unit_test(pages_that_differ_are_not_compared),
         cmocka_unit_test(streamed_layers_take_the_bus_time),
         cmocka_unit_test(what_does_not_fit_is_not_projected),
+        cmocka_unit_test(a_temporary_folder_with_too_long_a_path_is_left_alone),
         cmocka_unit_test(only_the_last_row_of_a_prompt_goes_through_lm_head),
         cmocka_unit_test(an_answer_that_the_context_would_cut_is_refused),
     };
