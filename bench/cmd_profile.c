@@ -58,6 +58,12 @@ static void check_power(profile_run *p) {
     p->no_power = "NVML counts GPUs otherwise (CUDA_VISIBLE_DEVICES is set)";
 }
 
+/* Without NVML all that can be asked is how much of the GPU is free. */
+static void look_at_peak(profile_run *p) {
+    uint64_t used;
+    p->peak_of_all = !power_used(p->power, &used);
+}
+
 static rv_status prepare(profile_run *p, rv_error *err) {
     run *r = p->r;
     rv_status st = rv_profile_find(r->o.load.profile, &p->profile, err);
@@ -110,6 +116,7 @@ int profile_work(run *r) {
     look_before(p);
     find_gpu(p);
     check_power(p);
+    look_at_peak(p);
     rv_status st = prepare(p, &err);
     if (st == RV_OK) st = p->no_gpu ? plan_phases(p, &err) : profile_measure(p, &err);
     if (interrupted()) st = fail(&err, RV_ERR_CANCELLED, "interrupted");

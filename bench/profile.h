@@ -33,6 +33,7 @@ typedef struct profile_run {
     rv_error     why;
     power       *power;
     const char  *no_power;
+    bool         peak_of_all;            /* NVML does not say what was in use before: peaks have other processes' memory in them */
     model_work   work;
     page_work    page;                   /* as measured                                         */
     double       price, price_here;      /* dollars an hour; 0: not known                       */

@@ -75,8 +75,9 @@ static void print_measured(const profile_run *p, const phase *f) {
     row("decode", series_median(&f->decode), 1, "tok/s", "one sequence");
     snprintf(note, sizeof note, "of the %.0f GB/s this GPU was measured to read", p->r->before.read_bytes_s / 1e9);
     row("bandwidth share", bandwidth_share(p, f), 1, "%", note);
-    snprintf(note, sizeof note, "context included; %.1f %% of the profile's %.1f GB (planned %.2f GB)", share_of(f->peak, p->profile.memory), (double)p->profile.memory / 1e9,
-             (double)f->plan.total / 1e9);
+    snprintf(note, sizeof note, "%s; %.1f %% of the profile's %.1f GB (planned %.2f GB)",
+             p->peak_of_all ? "of the whole GPU, other processes' too (NVML does not tell)" : "context included", share_of(f->peak, p->profile.memory),
+             (double)p->profile.memory / 1e9, (double)f->plan.total / 1e9);
     row("peak device memory", (double)f->peak / 1e9, 2, "GB", note);
     row("power", f->watts, 0, "W", f->watts > 0 ? "mean while the pages were read" : p->no_power ? p->no_power : "");
     row("energy a page", f->joules / f->pages, 1, "J", "");
@@ -141,6 +142,7 @@ static json_t *measured_json(const profile_run *p, const phase *f) {
                              series_median(&f->page), "first_token_ms", series_median(&f->first_token), "vision_ms", series_median(&f->vision), "prefill_ms",
                              series_median(&f->prefill), "decode_tokens_s", series_median(&f->decode), "peak_bytes", (json_int_t)f->peak, "bandwidth_percent",
                              bandwidth_share(p, f), "load_ms", f->load_ms, "session_ms", f->session_ms);
+    if (root) json_object_set_new(root, "peak_of", json_string(p->peak_of_all ? "the whole GPU" : "this process"));
     if (root && f->joules > 0) {
         json_object_set_new(root, "watts", json_real(f->watts));
         json_object_set_new(root, "joules_page", json_real(f->joules / f->pages));
@@ -169,8 +171,9 @@ static json_t *projected_json(const profile_run *p, const phase *f) {
 static json_t *phase_json(const profile_run *p, const phase *f) {
     const rv_memory *m = &f->plan;
     return json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:I, s:I, s:b, s:I, s:s, s:o, s:o}", "name", f->name, "title", f->title, "weights", weights_name(m->weights_format), "compute",
-                     compute_name(m->compute), "kernels", (int)(f->measured ? f->model.kernels : m->kernels), "slots", (int)m->slots, "context", (int)m->context, "planned_bytes", (json_int_t)m->total,
-                     "limit_bytes", (json_int_t)m->available, "fits", m->fits != 0, "streamed_bytes", (json_int_t)m->streamed, "steps", steps_text(m->steps).text, "measured", measured_json(p, f), "projection", projected_json(p, f));
+                     compute_name(m->compute), "kernels", (int)(f->measured ? f->model.kernels : m->kernels), "slots", (int)m->slots, "context", (int)m->context,
+                     "planned_bytes", (json_int_t)m->total, "limit_bytes", (json_int_t)m->available, "fits", m->fits != 0, "streamed_bytes", (json_int_t)m->streamed,
+                     "steps", steps_text(m->steps).text, "measured", measured_json(p, f), "projection", projected_json(p, f));
 }
 
 json_t *profile_json(const profile_run *p) {

@@ -18,7 +18,7 @@ static const char *text(const json_t *o, const char *key) {
 
 /* What is read, from which object, and what can be: beyond it plots and costs mean nothing. */
 typedef struct quantity { const char *key; const json_t *of; double least, most, *to; } quantity;
-static const double ANY = 1e-9, MS = 1e-3, MOST_MS = 1e10, MOST_BYTES = 1e15, MOST_RATE = 1e9, MOST_ELSE = 1e7;
+static const double ANY = 1e-9, MS = 1e-6, MOST_MS = 1e10, MOST_BYTES = 1e15, MOST_RATE = 1e9, MOST_ELSE = 1e7;
 
 static rv_status take(const quantity *q, size_t n, const char *file, rv_error *err) {
     rv_status st = RV_OK;

@@ -97,7 +97,7 @@ static void break_even_knows_that_costs_are_stairs(void **state) {
 
 static void numbers_that_nothing_can_have_are_refused_by_file_and_key(void **state) {
     static const struct { const char *numbers, *message; } wrong[] = {
-        { "\"page_ms\": 1e-308, \"dollars_hour\": 1", "odd.json: \"page_ms\": must be 0 or from 0.001 to 1e.10, is 1e-308" },
+        { "\"page_ms\": 1e-308, \"dollars_hour\": 1", "odd.json: \"page_ms\": must be 0 or from 1e-06 to 1e.10, is 1e-308" },
         { "\"page_ms\": 100, \"dollars_hour\": 1e308", "odd.json: \"dollars_hour\": must be" },
         { "\"page_ms\": -1", "odd.json: \"page_ms\": must be 0 or from .*, is -1" },
         { "\"page_ms\": \"fast\"", "odd.json: \"page_ms\": must be a number" },
@@ -114,7 +114,7 @@ static void numbers_that_nothing_can_have_are_refused_by_file_and_key(void **sta
     refuses(4, "\"tiles\": must be", "report", file_write("tiles.json", page, sizeof page - 1), "-o", "/dev/null");
     /* What is allowed makes a page without nan, whatever stands beside what. */
     const char *out = scratch("odd.html"), *slow = run_file("slow.json", (told){ .numbers = "\"page_ms\": 1e10, \"dollars_hour\": 1e7, \"vision_ms\": null" }),
-               *fast = run_file("fast.json", (told){ .numbers = "\"page_ms\": 0.001, \"dollars_hour\": 1e-9, \"watts\": 0" });
+               *fast = run_file("fast.json", (told){ .numbers = "\"page_ms\": 1e-6, \"dollars_hour\": 1e-9, \"watts\": 0" });
     outcome o = run_with(NULL, ARGS("report", slow, fast, "-o", out, "--markdown", "-"));
     size_t bytes;
     assert_int_equal(o.code, 0);
