@@ -62,27 +62,54 @@ static const cell *column(const table *t, const char *role) {
     return NULL;
 }
 
+static bool has_amount(const table *t, uint32_t row) {
+    static const char *const roles[] = { "debit", "credit", "amount" };
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
+        const cell *amounts = column(t, roles[i]);
+        if (amounts && !is_absent(amounts[row])) return true;
+    }
+    return false;
+}
+
+/* "Opening balance transfer to savings" moved money: a row with an amount is a transaction, unless nothing but those words is there. */
 static bool only_carries(const table *t, uint32_t row) {
-    static const char *const words[] = { "opening balance", "closing balance", "brought forward", "carried forward", "balance b/f", "balance c/f" };
+    static const char *const words[] = { "opening balance",     "closing balance",     "balance brought forward", "balance carried forward",
+                                         "balance brought fwd", "balance carried fwd", "brought forward",         "carried forward",
+                                         "brought fwd",         "carried fwd",         "balance b/f",             "balance c/f" };
     const cell *descriptions = column(t, "description");
     for (size_t i = 0; descriptions && i < sizeof words / sizeof *words; i++)
-        if (contains(descriptions[row], words[i])) return true;
+        if (contains(descriptions[row], words[i])) return descriptions[row].bytes == strlen(words[i]) || !has_amount(t, row);
     return false;
 }
 
 /* ---- amounts ---- */
 
-static bool was_paid(cell c) {
+/* As rv_value_read understands it; `scratch` owns its texts. */
+static rv_value amount_of(rv_pool *scratch, cell c) {
+    rv_value v;
+    rv_value_read(scratch, RV_KIND_MONEY, c.text, c.bytes, NULL, &v);
+    return v;
+}
+
+/* A sign that is seen even where the digits cannot be read. */
+static bool looks_paid(cell c) {
     size_t n = c.bytes;
     return n && (c.text[0] == '-' || c.text[0] == '(' || c.text[n - 1] == '-' || (n > 2 && !strncasecmp(c.text + n - 2, "DR", 2)));
 }
 
-/* The amount without what says which way it went. */
-static cell bare(cell c) {
-    while (c.bytes && strchr("-(+ ", c.text[0])) c.text++, c.bytes--;
-    while (c.bytes && strchr("-) ", c.text[c.bytes - 1])) c.bytes--;
-    if (c.bytes > 2 && (!strncasecmp(c.text + c.bytes - 2, "DR", 2) || !strncasecmp(c.text + c.bytes - 2, "CR", 2))) return bare((cell){ c.text, c.bytes - 2 });
-    return c;
+static bool was_paid(cell c, rv_pool *scratch) {
+    const rv_value v = amount_of(scratch, c);
+    if (v.state != RV_VALUE_VALID) return looks_paid(c);
+    return v.sign_by == RV_SIGN_MINUS || v.sign_by == RV_SIGN_BRACKETS || v.sign_by == RV_SIGN_DR;
+}
+
+/* The amount without what says which way it went; one without such a sign, or that is none, stays as it was read. */
+static cell bare(cell c, rv_pool *scratch) {
+    const rv_value v = amount_of(scratch, c);
+    if (v.state != RV_VALUE_VALID || (v.sign_by == RV_SIGN_NONE && *c.text != '+')) return c;
+    const char *text = v.text + (*v.text == '-');
+    text += v.currency_assumed && *text == '$';
+    return (cell){ text, strlen(text) };
 }
 
 static void add_cell(rv_string *out, cell c) {
@@ -98,14 +125,17 @@ static void write_column(const table *t, const char *role, rv_string *out) {
     const cell *own = column(t, role), *amounts = column(t, "amount");
     bool money = !strcmp(role, "debit") || !strcmp(role, "credit");
     cell last = { "", 0 };
+    rv_pool scratch = { 0 };
     for (uint32_t r = 0; r < t->n_rows; r++) {
         cell c = own ? own[r] : (cell){ "", 0 };
         if (!strcmp(role, "date") && is_absent(c)) c = last;
         last = c;
         if (only_carries(t, r)) continue;
-        if (!own && amounts && money) c = was_paid(amounts[r]) == !strcmp(role, "debit") ? amounts[r] : (cell){ "", 0 };
-        add_cell(out, money ? bare(c) : c);
+        if (!own && amounts && money) c = was_paid(amounts[r], &scratch) == !strcmp(role, "debit") ? amounts[r] : (cell){ "", 0 };
+        add_cell(out, money ? bare(c, &scratch) : c);
     }
+    out->failed = out->failed || scratch.failed;
+    rv_pool_free(&scratch);
 }
 
 static rv_status set_column(rv_record *record, const table *t, const char *role, const char *source, rv_error *err) {

@@ -74,6 +74,35 @@ static void one_column_of_amounts_is_parted_by_its_signs(void **state) {
     close_record();
 }
 
+static void every_way_to_write_a_sign_says_which_way_an_amount_went(void **state) {
+    (void)state;
+    const rv_statement_column columns[] = {
+        COLUMN("date", "1 Jan 2024 | 2 Jan 2024 | 3 Jan 2024 | 4 Jan 2024 | 5 Jan 2024 | 6 Jan 2024 | 7 Jan 2024 | 8 Jan 2024"),
+        COLUMN("description", "A | B | C | D | E | F | G | H"),
+        COLUMN("amount", "\xe2\x88\x92" "45.00 | $-5.00 | 7.00 DB | \xe2\x80\x93" "9.00 | AUD -7.00 | - $1,234.50 | +$2.00 | -S8.00"),
+    };
+    open_record("bank_statement");
+    fill(columns, 3);
+    assert_string_equal(raw("TRANSACTION_AMOUNTS_PAID"), "45.00 | $5.00 | 7.00 | 9.00 | $7.00 | $1,234.50 | NOT_FOUND | -S8.00");
+    assert_string_equal(raw("TRANSACTION_AMOUNTS_RECEIVED"), "NOT_FOUND | NOT_FOUND | NOT_FOUND | NOT_FOUND | NOT_FOUND | NOT_FOUND | $2.00 | NOT_FOUND");
+    close_record();
+}
+
+static void a_balance_carried_is_no_row_but_a_transfer_named_after_it_is(void **state) {
+    (void)state;
+    const rv_statement_column columns[] = {
+        COLUMN("date", "1 Jan 2024 | 2 Jan 2024 | 3 Jan 2024 | 4 Jan 2024"),
+        COLUMN("description", "BALANCE BROUGHT FWD | Opening balance transfer to savings | Brought forward from page 1 | CLOSING BALANCE"),
+        COLUMN("amount", "NOT_FOUND | -$5.00 | NOT_FOUND | $95.00"), COLUMN("balance", "$100.00 | $95.00 | $95.00 | $95.00"),
+    };
+    open_record("bank_statement");
+    fill(columns, 4);
+    assert_string_equal(raw("TRANSACTION_DESCRIPTIONS"), "Opening balance transfer to savings");
+    assert_string_equal(raw("TRANSACTION_AMOUNTS_PAID"), "$5.00");
+    assert_string_equal(raw("TRANSACTION_BALANCES"), "$95.00");
+    close_record();
+}
+
 static void a_comma_in_the_only_row_parts_nothing(void **state) {
     (void)state;
     const rv_statement_column columns[] = { COLUMN("date", "9 Jan 2024"), COLUMN("description", "Transfer to J. Smith, rent; thanks"), COLUMN("debit", "$1.00 $2.00"),
@@ -333,6 +362,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_without_a_date_have_that_of_the_row_before_and_balances_carried_are_left_out),
         cmocka_unit_test(one_column_of_amounts_is_parted_by_its_signs),
+        cmocka_unit_test(every_way_to_write_a_sign_says_which_way_an_amount_went),
+        cmocka_unit_test(a_balance_carried_is_no_row_but_a_transfer_named_after_it_is),
         cmocka_unit_test(a_comma_in_the_only_row_parts_nothing),
         cmocka_unit_test(rules_read_a_receipt_by_its_labels),
         cmocka_unit_test(values_get_their_place_on_the_page),
