@@ -76,20 +76,45 @@ static void read_string(reader *r, rv_string *out) {
     }
 }
 
+static bool digits_at(const reader *r, size_t at, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (at + i >= r->bytes || !isdigit((uint8_t)r->text[at + i])) return false;
+    return at + n >= r->bytes || !isdigit((uint8_t)r->text[at + n]);
+}
+
+/* Whether the items of the array at `at` have a blank behind their commas: a comma without one is inside a number then. */
+static bool commas_have_blanks(const reader *r, size_t at) {
+    for (; at + 1 < r->bytes && !strchr("]}{[\n\"", r->text[at]); at++)
+        if (r->text[at] == ',' && r->text[at + 1] == ' ') return true;
+    return false;
+}
+
+/* Whether the comma at r->at is inside "1,234.50", which begins at `start` and forgot its quotes.  In an array it may as well part two
+ * numbers: there a dollar in front, or blanks behind the other commas, must say so. */
+static bool continues_number(const reader *r, size_t start, bool in_array) {
+    size_t first = r->at;
+    if (r->text[r->at] != ',' || !digits_at(r, r->at + 1, 3)) return false;
+    while (first > start && isdigit((uint8_t)r->text[first - 1])) first--;
+    const size_t group = r->at - first;
+    const bool inside = first > start && r->text[first - 1] == ',';
+    if (group == 0 || group > 3 || (inside ? group != 3 : r->text[first] == '0')) return false;
+    return !in_array || memchr(r->text + start, '$', r->at - start) || commas_have_blanks(r, start);
+}
+
 /* A number, true, null or a word without quotes, as it is written. */
-static void read_bare(reader *r, rv_string *out) {
+static void read_bare(reader *r, rv_string *out, bool in_array) {
     size_t start = r->at;
-    while (r->at < r->bytes && !strchr(",}]{[\n\r\"", r->text[r->at])) r->at++;
+    while (r->at < r->bytes && (!strchr(",}]{[\n\r\"", r->text[r->at]) || continues_number(r, start, in_array))) r->at++;
     size_t n = r->at - start;
     while (n && isspace((uint8_t)r->text[start + n - 1])) n--;
     rv_string_add(out, r->text + start, n);
     if (r->at == start) r->at++;                           /* something that cannot begin a value */
 }
 
-static void read_scalar(reader *r, rv_string *out) {
+static void read_scalar(reader *r, rv_string *out, bool in_array) {
     char c = r->text[r->at];
     if (c == '"' || c == '\'') read_string(r, out);
-    else read_bare(r, out);
+    else read_bare(r, out, in_array);
 }
 
 /* The field for `key` inside the object that `parent` names ("" outermost). */
@@ -115,19 +140,24 @@ static int32_t find(const reader *r, const char *parent, const char *key, bool c
 
 static rv_status read_value(reader *r, const char *key, int32_t field);
 
+/* A word without quotes up to its colon; what has none is no key, and passed over. */
+static bool read_bare_key(reader *r, rv_string *key) {
+    size_t start = r->at;
+    while (r->at < r->bytes && !strchr(":,}\"\n", r->text[r->at])) r->at++;
+    if (r->at == start) r->at++;
+    else if (r->at < r->bytes && r->text[r->at] == ':') rv_string_add(key, r->text + start, r->at - start);
+    return key->bytes > 0;
+}
+
 /* Reads "key": into `out`; false at the object's end. */
 static bool read_key(reader *r, char out[KEY_BYTES]) {
     rv_string key = { 0 };
-    skip_blanks(r);
-    if (r->at >= r->bytes) return false;
-    char c = r->text[r->at];
-    if (c == '}' || c == ']') return false;
-    if (c == '"' || c == '\'') read_string(r, &key);
-    else {
-        size_t start = r->at;
-        while (r->at < r->bytes && !strchr(":,}\n", r->text[r->at])) r->at++;
-        rv_string_add(&key, r->text + start, r->at - start);
-        if (r->at == start) r->at++;
+    for (bool found = false; !found;) {
+        skip_blanks(r);
+        if (r->at >= r->bytes || r->text[r->at] == '}' || r->text[r->at] == ']') return false;
+        found = r->text[r->at] == '"' || r->text[r->at] == '\'';
+        if (found) read_string(r, &key);
+        else found = read_bare_key(r, &key);
     }
     skip_blanks(r);
     if (r->at < r->bytes && r->text[r->at] == ':') r->at++;
@@ -179,7 +209,7 @@ static void read_row(reader *r, table *t) {
         rv_string text = { 0 };
         while (r->at < r->bytes && isspace((uint8_t)r->text[r->at])) r->at++;
         if (r->at < r->bytes && (r->text[r->at] == '{' || r->text[r->at] == '[')) skip_nested(r);
-        else if (r->at < r->bytes) read_scalar(r, &text);
+        else if (r->at < r->bytes) read_scalar(r, &text, false);
         int32_t field = find(r, "", key, true);
         size_t i = 0;
         while (i < t->n && t->columns[i].field != field) i++;
@@ -220,7 +250,7 @@ static rv_status read_array(reader *r, const char *key, int32_t field) {
         else if (r->text[r->at] == '[') st = read_value(r, key, -1);
         else {
             items = (rv_string){ 0 };
-            read_scalar(r, &items);
+            read_scalar(r, &items, true);
             add_cell(&list, row, rv_string_text(&items), items.bytes);
             rv_string_free(&items);
         }
@@ -251,7 +281,7 @@ static rv_status read_value(reader *r, const char *key, int32_t field) {
         r->depth--;
         return st;
     }
-    read_scalar(r, &text);
+    read_scalar(r, &text, false);
     if (text.failed) st = rv_fail_memory(r->parse->err, "answer");
     else if (field >= 0) {
         r->any = true;

@@ -86,6 +86,18 @@ static void json_is_read_fenced_nested_and_damaged(void **state) {
     FIELDS("receipt", "{\"store\": \"Caf\\u00e9 \\\"X\\\"\"}", "SUPPLIER_NAME", "Caf\xc3\xa9 \"X\"");
 }
 
+static void amounts_that_forgot_their_quotes_keep_their_thousands(void **state) {
+    (void)state;
+    FIELDS("receipt", "{\"TOTAL_AMOUNT\": $1,234.50, \"GST_AMOUNT\": 112.23}", "TOTAL_AMOUNT", "$1,234.50", "GST_AMOUNT", "$112.23");
+    FIELDS("receipt", "{total: 1,234,567.00,\"gst\": 112,233}", "TOTAL_AMOUNT", "$1,234,567.00", "GST_AMOUNT", "$112,233.00");
+    FIELDS("receipt", "{\"total\": 5,\"gst\": 0,500.00}", "TOTAL_AMOUNT", "$5.00", "GST_AMOUNT", "$0.00");
+    FIELDS("receipt", "{\"items\": [{\"description\": \"Safe\", \"total\": 1,002.00}]}", "LINE_ITEM_DESCRIPTIONS", "Safe", "LINE_ITEM_TOTAL_PRICES", "$1,002.00");
+    FIELDS("receipt", "{\"prices\": [1,234.50, 2.00], \"total\": 5}", "LINE_ITEM_TOTAL_PRICES", "$1,234.50 | $2.00", "TOTAL_AMOUNT", "$5.00");
+    FIELDS("receipt", "{\"prices\": [$1,234.50,$2.00]}", "LINE_ITEM_TOTAL_PRICES", "$1,234.50 | $2.00");
+    FIELDS("receipt", "{\"quantities\": [1,234,5]}", "LINE_ITEM_QUANTITIES", "1 | 234 | 5");
+    FIELDS("receipt", "{\"total\": 5, left over, \"gst\": 1}", "TOTAL_AMOUNT", "$5.00", "GST_AMOUNT", "$1.00");
+}
+
 static void values_come_out_of_sentences(void **state) {
     (void)state;
     FIELDS(
@@ -95,6 +107,33 @@ static void values_come_out_of_sentences(void **state) {
         "GST_AMOUNT", "$4.11", "TOTAL_AMOUNT", "$45.20");
     FIELDS("receipt", "The total discount of 5 percent is not an amount.", NULL);
     FIELDS("receipt", "I cannot read the total.", NULL);
+}
+
+static void an_amount_in_a_sentence_is_taken_whole_and_with_its_sign(void **state) {
+    (void)state;
+    FIELDS("receipt", "The total is $1 234.50.", "TOTAL_AMOUNT", "$1,234.50");
+    FIELDS("receipt", "The total was ($45.20).", "TOTAL_AMOUNT", "-$45.20");
+    FIELDS("receipt", "The total ($45.20) was paid by card.", "TOTAL_AMOUNT", "$45.20");
+    FIELDS("receipt", "The total was $45.20- thanks", "TOTAL_AMOUNT", "-$45.20");
+    FIELDS("receipt", "The total was $45.20 - thanks", "TOTAL_AMOUNT", "$45.20");
+    FIELDS("receipt", "The total was $45.20 \xe2\x80\x93 thanks", "TOTAL_AMOUNT", "$45.20");
+    FIELDS("receipt", "The total \xe2\x80\x93 $45.20 \xe2\x80\x93 was paid", "TOTAL_AMOUNT", "$45.20");
+    FIELDS("receipt", "The total was \xe2\x88\x92$45.20, a refund.", "TOTAL_AMOUNT", "-$45.20");
+    FIELDS("receipt", "The total was -A$45.20, a refund.", "TOTAL_AMOUNT", "-$45.20");
+    FIELDS("receipt", "The total was $45.20 CR.", "TOTAL_AMOUNT", "$45.20");
+    FIELDS("receipt", "The total was **$45.20**, thank you.", "TOTAL_AMOUNT", "$45.20");
+    FIELDS("receipt", "The total discount was 5.50 % and the total was 5.50 per cent more.", NULL);
+    FIELDS("receipt", "The total was 1.234.567 in all.", NULL);
+}
+
+static void a_name_that_only_says_which_total_is_meant_takes_no_amount(void **state) {
+    (void)state;
+    FIELDS("receipt", "The total excluding GST was $40.00 and the total was $44.00", "TOTAL_AMOUNT", "$44.00");
+    FIELDS("receipt", "The total before the GST was $40.00.", NULL);
+    FIELDS("receipt", "The total excl. GST is $40.00.", NULL);
+    FIELDS("receipt", "The total was $44.00, including GST of $4.00.", "TOTAL_AMOUNT", "$44.00", "GST_AMOUNT", "$4.00");
+    FIELDS("receipt", "The subtotal was $40.00 plus GST of $4.00.", "SUBTOTAL_AMOUNT", "$40.00", "GST_AMOUNT", "$4.00");
+    FIELDS("receipt", "The total plus GST was $44.00.", NULL);
 }
 
 static void numbers_of_cards_never_reach_a_record(void **state) {
@@ -184,7 +223,10 @@ int main(void) {
         cmocka_unit_test(lists_stay_aligned_with_their_placeholders),
         cmocka_unit_test(keys_on_lines_of_their_own_take_the_lines_below),
         cmocka_unit_test(json_is_read_fenced_nested_and_damaged),
+        cmocka_unit_test(amounts_that_forgot_their_quotes_keep_their_thousands),
         cmocka_unit_test(values_come_out_of_sentences),
+        cmocka_unit_test(an_amount_in_a_sentence_is_taken_whole_and_with_its_sign),
+        cmocka_unit_test(a_name_that_only_says_which_total_is_meant_takes_no_amount),
         cmocka_unit_test(numbers_of_cards_never_reach_a_record),
         cmocka_unit_test(digits_that_tidying_brings_together_are_masked_too),
         cmocka_unit_test(a_tax_file_number_is_judged_then_masked_unless_it_may_be_kept),
