@@ -212,9 +212,11 @@ static rv_status parse_text(rv_parse *p, const char *text, size_t bytes) {
     size_t n;
     char *clean = drop_control(text, bytes, &n);
     if (!clean) return rv_fail_memory(p->err, "answer");
-    rv_status st = rv_parse_json(p, clean, n, &json);
-    if (st == RV_OK && !json) st = parse_lines(p, clean, n);
+    rv_status st = rv_parse_json(p, clean, n, false, &json);
+    json = json && p->found;                               /* an object that said nothing settles nothing */
+    if (st == RV_OK) st = parse_lines(p, clean, n);
     if (st == RV_OK && !json && p->found * 2 < fields) st = parse_blocks(p, clean, n);
+    if (st == RV_OK && p->found == 0) st = rv_parse_json(p, clean, n, true, &json);
     if (st == RV_OK && !json && p->found * 2 < fields) st = rv_parse_sentences(p, clean, n);
     free(clean);
     return st;

@@ -1,4 +1,5 @@
-/* parse.h - free text of a model to slots, in tiers: JSON, KEY: VALUE lines, keys on lines of their own, sentences.
+/* parse.h - free text of a model to slots, in tiers: JSON, KEY: VALUE lines beside it; without JSON keys on lines of their own, JSON inside
+ * a line, sentences.
  *
  * The one idea: only keys and aliases of the schema are taken, and the first value that is there stays; text around them is
  * chatter.  Every tier works on the record through rv_parse_offer, which keeps both promises.
@@ -21,8 +22,9 @@ rv_status rv_parse_offer(rv_parse *p, uint32_t field, const char *text, size_t b
 /* The same for items that are known to have " | " between them and nothing else. */
 rv_status rv_parse_offer_cells(rv_parse *p, uint32_t field, const char *text, size_t bytes);
 
-/* A JSON object somewhere in the text, however damaged.  *any: there was one with a known key. */
-rv_status rv_parse_json(rv_parse *p, const char *text, size_t bytes, bool *any);
+/* JSON objects in the text, however damaged: at the start of a line, in a fence or a list; `anywhere`: wherever a brace is.  *any: there was
+ * one with a known key; those are blanks afterwards. */
+rv_status rv_parse_json(rv_parse *p, char *text, size_t bytes, bool anywhere, bool *any);
 /* "the total was $45.20", "dated 5 March 2024": typed fields behind the words that name them. */
 rv_status rv_parse_sentences(rv_parse *p, const char *text, size_t bytes);
 

@@ -291,18 +291,39 @@ static rv_status read_value(reader *r, const char *key, int32_t field) {
     return st;
 }
 
-rv_status rv_parse_json(rv_parse *p, const char *text, size_t bytes, bool *any) {
+/* Whether an object may begin at text[at]: first on its line, in a fence, in a list, or behind a key in quotes. */
+static bool begins_line(const char *text, size_t at) {
+    size_t first = at;
+    while (first && text[first - 1] != '\n') first--;
+    while (first < at && (isspace((uint8_t)text[first]) || text[first] == '[')) first++;
+    while (at > first && isspace((uint8_t)text[at - 1])) at--;
+    const size_t n = at - first;
+    return n == 0 || (n >= 3 && !memcmp(text + first, "```", 3)) || (n == 4 && !strncasecmp(text + first, "json", 4)) ||
+           (n > 2 && text[first] == '"' && text[at - 1] == ':');
+}
+
+/* What was taken as JSON is no line any more. */
+static void blank(char *text, size_t from, size_t to) {
+    for (size_t i = from; i < to; i++)
+        if (text[i] != '\n') text[i] = ' ';
+}
+
+rv_status rv_parse_json(rv_parse *p, char *text, size_t bytes, bool anywhere, bool *any) {
     reader r = { .parse = p, .text = text, .bytes = bytes };
     rv_status st = RV_OK;
+    *any = false;
     while (st == RV_OK && r.at < bytes) {
         const char *open = memchr(text + r.at, '{', bytes - r.at);
         if (!open) break;
-        r.at = (size_t)(open - text);
-        size_t next = r.at + 1;
+        const size_t from = r.at = (size_t)(open - text);
+        size_t next = from + 1;
         while (next < bytes && isspace((uint8_t)text[next])) next++;
-        if (next < bytes && (text[next] == '"' || text[next] == '\'' || isalpha((uint8_t)text[next]))) st = read_object(&r, "");
+        r.any = false;
+        if ((anywhere || begins_line(text, from)) && next < bytes && (text[next] == '"' || text[next] == '\'' || isalpha((uint8_t)text[next])))
+            st = read_object(&r, "");
         else r.at = next;
+        if (r.any) blank(text, from, r.at);
+        *any = *any || r.any;
     }
-    *any = r.any;
     return st;
 }

@@ -109,6 +109,17 @@ static void values_come_out_of_sentences(void **state) {
     FIELDS("receipt", "I cannot read the total.", NULL);
 }
 
+static void a_brace_inside_a_line_loses_no_lines(void **state) {
+    (void)state;
+    FIELDS("receipt", "Notes {date: unknown}\nTOTAL_AMOUNT: $5.00", "TOTAL_AMOUNT", "$5.00");
+    FIELDS("receipt", "{date: unknown}\nTOTAL_AMOUNT: $5.00", "TOTAL_AMOUNT", "$5.00");
+    FIELDS("receipt", "SUPPLIER_NAME: {TOTAL: 5}\nTOTAL_AMOUNT: $6.00", "SUPPLIER_NAME", "{TOTAL: 5}", "TOTAL_AMOUNT", "$6.00");
+    FIELDS("receipt", "{\"store\": \"Acme\"}\nTOTAL_AMOUNT: $6.00", "SUPPLIER_NAME", "Acme", "TOTAL_AMOUNT", "$6.00");
+    FIELDS("receipt", "Here: {\"store\": \"Acme\", \"total\": 6}", "SUPPLIER_NAME", "Acme", "TOTAL_AMOUNT", "$6.00");
+    FIELDS("receipt", "```json {\"store\": \"Acme\"}```\n[{\"total\": 6}]", "SUPPLIER_NAME", "Acme", "TOTAL_AMOUNT", "$6.00");
+    FIELDS("receipt", "\"receipt\": {\n  \"store\": \"Acme\",\n  \"total\": 6\n}", "SUPPLIER_NAME", "Acme", "TOTAL_AMOUNT", "$6.00");
+}
+
 static void an_amount_in_a_sentence_is_taken_whole_and_with_its_sign(void **state) {
     (void)state;
     FIELDS("receipt", "The total is $1 234.50.", "TOTAL_AMOUNT", "$1,234.50");
@@ -225,6 +236,7 @@ int main(void) {
         cmocka_unit_test(json_is_read_fenced_nested_and_damaged),
         cmocka_unit_test(amounts_that_forgot_their_quotes_keep_their_thousands),
         cmocka_unit_test(values_come_out_of_sentences),
+        cmocka_unit_test(a_brace_inside_a_line_loses_no_lines),
         cmocka_unit_test(an_amount_in_a_sentence_is_taken_whole_and_with_its_sign),
         cmocka_unit_test(a_name_that_only_says_which_total_is_meant_takes_no_amount),
         cmocka_unit_test(numbers_of_cards_never_reach_a_record),
