@@ -243,27 +243,40 @@ void rv_read_date(rv_pool *pool, const char *text, const rv_value_context *conte
 
 /* ---- periods ------------------------------------------------------------------------------------- */
 
-/* "1 Dec - 5 Jan 2024": the year of the end, or the one before; "1 - 28 February 2024": month and year. */
-static const char *read_begin(const char *text, const rv_value_context *context, rv_date end, rv_date *begin, rv_value *out) {
+static bool later_in_year(rv_date a, rv_date b) { return a.month != b.month ? a.month > b.month : a.day > b.day; }
+
+/* "1 - 28 February 2024": month and year of the end. */
+static bool read_begin(const char *text, const rv_value_context *context, rv_date end, rv_date *begin, rv_value *out) {
     piece p[MOST_PIECES] = { { 0 } };
     int n = take_pieces(text, p);
-    if (n == 1 && small(&p[0])) {
-        *begin = (rv_date){ end.year, end.month, (int8_t)p[0].number };
-        return rv_date_exists(*begin) ? NULL : "no such day in the calendar";
-    }
-    const char *why = read_date(text, context, begin, out);
-    if (why || begin->year || !end.year) return why;
-    begin->year = (int16_t)(end.year - (begin->month > end.month));
-    return rv_date_exists(*begin) ? NULL : "no such day in the calendar";
+    if (n != 1 || !small(&p[0])) return !read_date(text, context, begin, out);
+    *begin = (rv_date){ end.year, end.month, (int8_t)p[0].number };
+    return rv_date_exists(*begin) && (end.year || begin->day <= end.day);
+}
+
+/* "15 Dec - 14 Jan 2024", "1 Dec 2023 - 5 Jan": an end without a year has that of the other, or the year beside it over New Year. */
+static void share_year(rv_date *begin, rv_date *end) {
+    const int step = later_in_year(*begin, *end);
+    if (!begin->year && end->year) begin->year = (int16_t)(end->year - step);
+    else if (begin->year && !end->year) end->year = (int16_t)(begin->year + step);
 }
 
 static bool read_ends(rv_pool *pool, const char *text, size_t left, const char *right, const rv_value_context *context, rv_value *out) {
     rv_value a = { 0 }, b = { 0 };
     char *begin = rv_pool_text(pool, text, left);
-    if (!begin || read_date(right, context, &out->last, &b) || read_begin(begin, context, out->last, &out->first, &a)) return false;
+    if (!begin || read_date(right, context, &out->last, &b) || !read_begin(begin, context, out->last, &out->first, &a)) return false;
+    share_year(&out->first, &out->last);
+    if (!rv_date_exists(out->first) || !rv_date_exists(out->last)) return false;
     out->date_by = a.date_by > b.date_by ? a.date_by : b.date_by;
     out->ambiguous = a.ambiguous && b.ambiguous;          /* one end that is clear clears the other */
     return true;
+}
+
+/* "5-3-24" is a day, not the 5th to the 24th of March. */
+static bool is_one_date(const char *text, const rv_value_context *context) {
+    rv_value v = { 0 };
+    rv_date d;
+    return !read_date(text, context, &d, &v);
 }
 
 void rv_read_date_range(rv_pool *pool, const char *text, const rv_value_context *context, rv_value *out) {
@@ -274,6 +287,7 @@ void rv_read_date_range(rv_pool *pool, const char *text, const rv_value_context 
     out->why = "not a period: two dates were expected";
     for (size_t i = 0; i < sizeof marks / sizeof *marks && out->why; i++) {
         size_t n = strlen(marks[i]);
+        if (strcmp(marks[i], "-") == 0 && is_one_date(start, context)) break;
         for (const char *at = start; (at = strcasestr(at, marks[i])) && out->why && tries < 32; at += n, tries++)
             if (at != start && read_ends(pool, start, (size_t)(at - start), at + n, context, out)) out->why = NULL;
     }
@@ -287,7 +301,7 @@ void rv_read_date_range(rv_pool *pool, const char *text, const rv_value_context 
     n += date_text(out->last, form + n, sizeof form - (size_t)n);
     const char *copy = rv_pool_text(pool, form, (size_t)n);
     if (copy) out->text = copy;
-    if (rv_date_compare(out->first, out->last) > 0) out->why = "the period ends before it begins";
+    if (out->first.year && rv_date_compare(out->first, out->last) > 0) out->why = "the period ends before it begins";
 }
 
 /* ---- time of day ---------------------------------------------------------------------------------- */

@@ -148,6 +148,9 @@ static void periods_are_read_with_all_their_dashes(void **state) {
         { "01/02/2024 - 29/02/2024", "01/02/2024 - 29/02/2024" },  { "01/02/2024-29/02/2024", "01/02/2024 - 29/02/2024" },
         { "1 Feb 2024 to 29 Feb 2024", "01/02/2024 - 29/02/2024" }, { "01-02-2024 - 29-02-2024", "01/02/2024 - 29/02/2024" },
         { "1 \xe2\x80\x93 29 February 2024", "01/02/2024 - 29/02/2024" }, { "15 Dec - 14 Jan 2024", "15/12/2023 - 14/01/2024" },
+        { "15 Dec - 14 Jan", "15/12 - 14/01" }, { "1 Dec 2023 - 5 Jan", "01/12/2023 - 05/01/2024" }, { "1 July 2023 to 30 June", "01/07/2023 - 30/06/2024" },
+        { "15 Jan - 14 Jan 2024", "15/01/2023 - 14/01/2024" }, { "1 Jan 2024 - 31 Jan", "01/01/2024 - 31/01/2024" }, { "1-28 February 2023", "01/02/2023 - 28/02/2023" },
+        { "29 Feb 2024 - 28 Feb", "29/02/2024 - 28/02/2025" }, { "1-2-24-5-3-24", "01/02/2024 - 05/03/2024" },
         { "Period: 1 Feb to 29 Feb 2024", "01/02/2024 - 29/02/2024" }, { "from 2024-02-01 through 2024-02-29", "01/02/2024 - 29/02/2024" },
     };
     (void)state;
@@ -158,6 +161,11 @@ static void periods_are_read_with_all_their_dashes(void **state) {
     }
     REFUSES(RV_KIND_DATE_RANGE, "29/02/2024 - 01/02/2024", "before it begins");
     REFUSES(RV_KIND_DATE_RANGE, "29/02/2024", "two dates");
+    REFUSES(RV_KIND_DATE_RANGE, "5-3-24", "two dates");
+    REFUSES(RV_KIND_DATE_RANGE, "05-03-24", "two dates");
+    REFUSES(RV_KIND_DATE_RANGE, "1-7-12", "two dates");
+    REFUSES(RV_KIND_DATE_RANGE, "29 Feb - 28 Feb 2024", "two dates");
+    REFUSES(RV_KIND_DATE_RANGE, "15 - 14 Jan", "two dates");
     READS(RV_KIND_TIME, "2:05 PM", "14:05", 845);
     READS(RV_KIND_TIME, "14:05:59", "14:05", 845);
     READS(RV_KIND_TIME, "12:00 am", "00:00", 0);
