@@ -112,8 +112,16 @@ static rv_status cut_brackets(const char *text, size_t bytes, rv_list *out, rv_e
     return st;
 }
 
+/* "| Milk | Bread |" is a row of a table: the bars around it part nothing. */
+static void drop_outer_bars(const char **text, size_t *bytes) {
+    if (*bytes < 2 || **text != '|' || (*text)[*bytes - 1] != '|') return;
+    ++*text;
+    *bytes -= 2;
+}
+
 rv_status rv_list_cells(const char *text, size_t bytes, rv_list *out, rv_error *err) {
     *out = (rv_list){ 0 };
+    drop_outer_bars(&text, &bytes);
     const rv_status st = bytes ? cut(bar, text, bytes, out, err) : RV_OK;
     if (st) rv_list_free(out);
     return st;
@@ -126,6 +134,7 @@ rv_status rv_list_split(rv_value_kind kind, const char *text, size_t bytes, rv_l
     bool addresses = kind == RV_KIND_ADDRESS || kind == RV_KIND_DATE_RANGE;      /* commas belong to them */
     *out = (rv_list){ 0 };
     if (bytes == 0) return RV_OK;
+    if (bytes > 1 && *text == '|' && text[bytes - 1] == '|') return rv_list_cells(text, bytes, out, err);
     if (bytes > 2 && *text == '[' && text[bytes - 1] == ']') st = cut_brackets(text + 1, bytes - 2, out, err);
     else if (has(bar, text, bytes)) st = cut(bar, text, bytes, out, err);
     else if (memchr(text, '\n', bytes)) st = cut_lines(text, bytes, out, err);

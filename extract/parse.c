@@ -158,7 +158,11 @@ static rv_status parse_lines(rv_parse *p, const char *text, size_t bytes) {
     const rv_schema *schema = p->record->schema;
     span line, value;
     rv_status st = RV_OK;
-    for (size_t at = 0; st == RV_OK && next_line(text, bytes, &at, &line);) {
+    for (size_t at = 0; st == RV_OK;) {
+        size_t before = at;
+        st = rv_parse_table(p, text, bytes, &at);
+        if (at != before) continue;
+        if (!next_line(text, bytes, &at, &line)) break;
         int32_t field = read_key(schema, line, &value);
         if (field < 0) continue;
         if (schema->fields[field].list && unwrap(value).bytes == 0) value = following(schema, text, bytes, &at, true);

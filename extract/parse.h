@@ -25,6 +25,10 @@ rv_status rv_parse_offer_cells(rv_parse *p, uint32_t field, const char *text, si
 /* JSON objects in the text, however damaged: at the start of a line, in a fence or a list; `anywhere`: wherever a brace is.  *any: there was
  * one with a known key; those are blanks afterwards. */
 rv_status rv_parse_json(rv_parse *p, char *text, size_t bytes, bool anywhere, bool *any);
+/* The list that a column of a table fills: "price" is LINE_ITEM_PRICES; -1: none. */
+int32_t rv_parse_column(const rv_schema *schema, const char *key, size_t bytes);
+/* A Markdown table that begins at text[*at]: a line of two or more names of columns, one of dashes, rows.  *at is behind it then, else as it was. */
+rv_status rv_parse_table(rv_parse *p, const char *text, size_t bytes, size_t *at);
 /* "the total was $45.20", "dated 5 March 2024": typed fields behind the words that name them. */
 rv_status rv_parse_sentences(rv_parse *p, const char *text, size_t bytes);
 

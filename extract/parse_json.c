@@ -117,20 +117,23 @@ static void read_scalar(reader *r, rv_string *out, bool in_array) {
     else read_bare(r, out, in_array);
 }
 
+int32_t rv_parse_column(const rv_schema *schema, const char *key, size_t bytes) {
+    static const char *const heads[] = { "LINE_ITEM_", "TRANSACTION_", "" };     /* "price" beside "total" is the price of one */
+    char joined[KEY_BYTES + 16];
+    for (int i = 0; i < 3; i++) {
+        size_t n = (size_t)snprintf(joined, sizeof joined, "%s%.*s", heads[i], (int)(bytes < KEY_BYTES ? bytes : KEY_BYTES), key);
+        int32_t field = rv_schema_find(schema, joined, n);
+        if (field >= 0 && schema->fields[field].list) return field;
+    }
+    return -1;
+}
+
 /* The field for `key` inside the object that `parent` names ("" outermost). */
 static int32_t find(const reader *r, const char *parent, const char *key, bool column) {
-    static const char *const heads[] = { "LINE_ITEM_", "TRANSACTION_", "" };     /* "price" beside "total" is the price of one */
     const rv_schema *schema = r->parse->record->schema;
     char joined[2 * KEY_BYTES + 16];
     int32_t field;
-    if (column) {
-        for (int i = 0; i < 3; i++) {
-            size_t n = (size_t)snprintf(joined, sizeof joined, "%s%s", heads[i], key);
-            field = rv_schema_find(schema, joined, n);
-            if (field >= 0 && schema->fields[field].list) return field;
-        }
-        return -1;
-    }
+    if (column) return rv_parse_column(schema, key, strlen(key));
     if (*parent) {
         size_t n = (size_t)snprintf(joined, sizeof joined, "%s_%s", parent, key);
         if ((field = rv_schema_find(schema, joined, n)) >= 0) return field;

@@ -58,6 +58,17 @@ static void lists_stay_aligned_with_their_placeholders(void **state) {
     FIELDS("receipt", "PRODUCTS: Milk", "LINE_ITEM_DESCRIPTIONS", "Milk");
 }
 
+static void markdown_tables_fill_the_columns_that_they_name(void **state) {
+    (void)state;
+    FIELDS("receipt", "| Description | Price |\n|---|---|\n| Milk | $2.00 |", "LINE_ITEM_DESCRIPTIONS", "Milk", "LINE_ITEM_PRICES", "$2.00");
+    FIELDS("receipt", "STORE: Acme\n\n| # | Description | Total |\n| :-- | --- | --: |\n| 1 | **Milk, 2L** | $2.00 |\n| 2 | Bag | |\n| **Total** | | $2.00 |\n\nGST: $0.00",
+           "SUPPLIER_NAME", "Acme", "LINE_ITEM_DESCRIPTIONS", "Milk, 2L | Bag", "LINE_ITEM_TOTAL_PRICES", "$2.00 | NOT_FOUND", "TOTAL_AMOUNT", "$2.00", "GST_AMOUNT", "$0.00");
+    FIELDS("receipt", "| Store | Total |\n|---|---|\n| Acme | $5.00 |", "SUPPLIER_NAME", "Acme", "TOTAL_AMOUNT", "$5.00");
+    FIELDS("receipt", "| Field | Value |\n|---|---|\n| STORE | Acme |\n| TOTAL | $5.00 |", "SUPPLIER_NAME", "Acme", "TOTAL_AMOUNT", "$5.00");
+    FIELDS("receipt", "LINE_ITEM_DESCRIPTIONS: | a | b |", "LINE_ITEM_DESCRIPTIONS", "a | b");
+    FIELDS("receipt", "LINE_ITEM_DESCRIPTIONS: | a, b |\nLINE_ITEM_PRICES: NOT_FOUND |", "LINE_ITEM_DESCRIPTIONS", "a, b");
+}
+
 static void keys_on_lines_of_their_own_take_the_lines_below(void **state) {
     (void)state;
     FIELDS("receipt", "SUPPLIER_NAME\nAcme Pty Ltd\n\nBUSINESS_ADDRESS:\n1/92 High St\nSydney NSW 2000\n\nTOTAL_AMOUNT\n$5.00",
@@ -232,6 +243,7 @@ int main(void) {
         cmocka_unit_test(lines_are_read_with_chatter_bullets_and_marks),
         cmocka_unit_test(keys_that_the_schema_does_not_have_are_left_alone),
         cmocka_unit_test(lists_stay_aligned_with_their_placeholders),
+        cmocka_unit_test(markdown_tables_fill_the_columns_that_they_name),
         cmocka_unit_test(keys_on_lines_of_their_own_take_the_lines_below),
         cmocka_unit_test(json_is_read_fenced_nested_and_damaged),
         cmocka_unit_test(amounts_that_forgot_their_quotes_keep_their_thousands),
