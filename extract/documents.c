@@ -284,17 +284,41 @@ static bool is_json_lines(const char *text, size_t bytes) {
 
 /* ---- any ---------------------------------------------------------------------------------------------------- */
 
-/* A first line with a separator, and no colon in front of the first one. */
-static bool is_csv(const rv_document_reader *d, const char *text, size_t bytes) {
-    size_t n = 0, name = 0;                                  /* no NUL need stand behind the text */
-    while (n < bytes && text[n] != '\r' && text[n] != '\n') n++;
-    while (name < n && !(text[name] && strchr(",;\t\":", text[name]))) name++;
-    if (name == n) return n > 0 && rv_schema_find(d->schema, text, n) >= 0;
-    return text[name] != ':';
+/* A line with a separator in it, and no colon in front of the first one. */
+static bool has_cells(const char *line, size_t bytes) {
+    size_t name = 0;                                         /* no NUL need stand behind the text */
+    while (name < bytes && !(line[name] && strchr(",;\t\":", line[name]))) name++;
+    return name < bytes && line[name] != ':';
+}
+
+/* Whether a name of a field or of the document is among the cells of a first line. */
+static bool names_column(const rv_document_reader *d, const char *line, size_t bytes) {
+    for (size_t at = 0, n; at <= bytes; at += n + 1) {
+        n = 0;
+        while (at + n < bytes && !(line[at + n] && strchr(",;\t", line[at + n]))) n++;
+        size_t from = at, to = at + n;
+        while (from < to && (isspace((uint8_t)line[from]) || line[from] == '"')) from++;
+        while (to > from && (isspace((uint8_t)line[to - 1]) || line[to - 1] == '"')) to--;
+        if (from < to && rv_schema_find(d->schema, line + from, to - from) >= 0) return true;
+        for (int k = 0; k < ID_KEYS; k++)
+            if (to - from == strlen(id_keys[k]) && !strncasecmp(line + from, id_keys[k], to - from)) return true;
+    }
+    return false;
+}
+
+/* One document as a model answered it.  Where that has no field but the first line has cells, it is CSV of another schema: its reader says so. */
+static rv_status read_answer(const rv_document_reader *d, const char *text, size_t bytes, bool cells, rv_error *err) {
+    rv_record *record;
+    uint32_t found = 0;
+    rv_status st = start(d, NULL, &record, err);
+    if (st) return st;
+    st = rv_record_parse(record, text, bytes, "given", &found, err);
+    if (st || (cells && found == 0)) rv_record_free(record);
+    if (st == RV_OK && cells && found == 0) return read_csv(d, text, bytes, err);
+    return st ? st : d->each(d->user, record, 1, err);
 }
 
 rv_status rv_documents_read(const rv_document_reader *d, const char *text, size_t bytes, rv_error *err) {
-    rv_record *record;
     if (bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) text += 3, bytes -= 3;
     while (bytes && isspace((uint8_t)*text) && *text != '\n') text++, bytes--;
     size_t blank = 0;
@@ -302,10 +326,10 @@ rv_status rv_documents_read(const rv_document_reader *d, const char *text, size_
     if (blank == bytes) return rv_fail(err, RV_ERR_FORMAT, "%s: is empty", d->file);
     if (text[blank] == '{' || text[blank] == '[')
         return is_json_lines(text + blank, bytes - blank) ? read_json_lines(d, text, bytes, err) : read_json_text(d, text, bytes, 1, err);
-    if (is_csv(d, text + blank, bytes - blank)) return read_csv(d, text, bytes, err);
-    rv_status st = start(d, NULL, &record, err);
-    if (st) return st;
-    st = rv_record_parse(record, text, bytes, "given", NULL, err);
-    if (st) rv_record_free(record);
-    return st ? st : d->each(d->user, record, 1, err);
+    const char *first = text + blank;
+    size_t n = 0;
+    while (blank + n < bytes && first[n] != '\r' && first[n] != '\n') n++;
+    const bool cells = has_cells(first, n), column = !cells && rv_schema_find(d->schema, first, n) >= 0;
+    if (column || (cells && names_column(d, first, n))) return read_csv(d, text, bytes, err);
+    return read_answer(d, text, bytes, cells, err);
 }

@@ -196,6 +196,8 @@ static void what_cannot_be_compared_is_an_error(void **state) {
         { "file,TOTAL\na,5\n", "file,TOTAL\nb,5\n", "none of its documents is in truth" },
         { "TOTAL,ABN\n5,6\n", "file,TOTAL\nb,5\n", "line 2: the document has no name" },
         { "file,x\na,5\n", "file,TOTAL\nb,5\n", "no column is a field of schema demo_receipt" },
+        { "x,y\na,5\n", "file,TOTAL\nb,5\n", "no column is a field of schema demo_receipt" },
+        { "Sure, here it is:\nTOTAL: $5.00\n", "file,TOTAL\nb,5\n", "line 1: the document has no name" },        /* an answer, no CSV */
         { "file,TOTAL\na,5,6\n", "file,TOTAL\nb,5\n", "line 2: 3 cells, the header has 2" },
         { "file,TOTAL\na,\"5\n", "file,TOTAL\nb,5\n", "line 2: a quoted cell that never ends" },
         { "file,TOTAL\na,\"5\"x\n", "file,TOTAL\nb,5\n", "line 2: text behind a closing quote" },
