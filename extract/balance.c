@@ -28,7 +28,7 @@ static bool amount(const rv_value *v, int64_t *cents, bool *any) {
 
 static bool known(const rv_value *v) { return v && v->state == RV_VALUE_VALID && !v->inexact; }
 
-static bool row_expected(const columns *c, uint32_t row, bool newest_first, int64_t *expected, int64_t *actual) {
+static bool row_expected(const columns *c, uint32_t row, bool newest_first, bool owed, int64_t *expected, int64_t *actual) {
     const rv_value *balance = cell(c->balance, row), *before = newest_first ? cell(c->balance, row + 1)
                                                                : row        ? cell(c->balance, row - 1)
                                                                             : c->opening;
@@ -39,20 +39,20 @@ static bool row_expected(const columns *c, uint32_t row, bool newest_first, int6
         !any)
         return false;
     *actual = balance->number;
-    *expected = before->number + received - paid;
+    *expected = before->number + (owed ? paid - received : received - paid);
     return true;
 }
 
 bool rv_balance_row(const rv_record *record, uint32_t row, bool newest_first, int64_t *expected, int64_t *actual) {
     columns c = find(record);
-    return row_expected(&c, row, newest_first, expected, actual);
+    return row_expected(&c, row, newest_first, false, expected, actual);
 }
 
-static rv_chain walk(const columns *c, bool newest_first) {
-    rv_chain chain = { .newest_first = newest_first };
+static rv_chain walk(const columns *c, bool newest_first, bool owed) {
+    rv_chain chain = { .newest_first = newest_first, .owed = owed };
     for (uint32_t row = 0; c->balance && row < c->balance->n_items; row++) {
         int64_t expected, actual;
-        if (!row_expected(c, row, newest_first, &expected, &actual)) continue;
+        if (!row_expected(c, row, newest_first, owed, &expected, &actual)) continue;
         chain.checked++;
         chain.breaks += expected != actual;
     }
@@ -60,7 +60,13 @@ static rv_chain walk(const columns *c, bool newest_first) {
 }
 
 rv_chain rv_balance_chain(const rv_record *record) {
+    enum { ROWS_THAT_TELL = 2 };                           /* one row is as well a debit that should be a credit */
     columns c = find(record);
-    rv_chain forward = walk(&c, false), backward = walk(&c, true);
-    return backward.checked && (!forward.checked || backward.breaks < forward.breaks) ? backward : forward;
+    rv_chain forward = walk(&c, false, false), backward = walk(&c, true, false);
+    const rv_chain best = backward.checked && (!forward.checked || backward.breaks < forward.breaks) ? backward : forward;
+    for (int newest = 0; newest < 2 && best.breaks; newest++) {
+        const rv_chain owed = walk(&c, newest, true);
+        if (owed.checked >= ROWS_THAT_TELL && owed.breaks == 0) return owed;
+    }
+    return best;
 }

@@ -6,7 +6,7 @@
  * no names to assign and no floating point, so it always ends, in time linear in its length and the record's.
  *
  * Values: amounts in cents (`2c`, `$82.50`), dates in days, quantities in thousandths, counts, true and false.  A field stands
- * for its value; one that is absent or invalid, or a sum over nothing, is unknown.  Unknown spreads as in SQL: `and` and `or`
+ * for its value; one that is absent or invalid, an amount that is not in AUD, or a sum over nothing, is unknown.  Unknown spreads as in SQL: `and` and `or`
  * settle what they can, everything else becomes unknown; a rule whose test is unknown does not apply.
  *
  * Functions (F: a key of the schema; one that the schema does not have is unknown, absent and of count 0):
@@ -26,7 +26,7 @@
  *     text_known()
  *     digits_end(F, G)                     F's digits end with G's (an ABN with the company's ACN)
  *     gst_of(x)                            x / 11, rounded half up to the cent (GST Act s 9-90)
- *     balance_breaks() balance_rows()      rows of the statement whose balance does not follow; rows that could be checked
+ *     balance_breaks() balance_rows()      rows of the statement whose balance does not follow (balance.h); rows that could be checked
  *     today() lines()                      the day given to the check, else unknown; rows of the first table
  *     postcode_state(F)                    false: postcode and state of an address contradict each other
  */

@@ -19,7 +19,8 @@ static rv_answer day(rv_date d) { return d.year ? number(rv_date_days(d)) : unkn
 static rv_answer value_of(const rv_value *v) {
     if (!v || v->state != RV_VALUE_VALID || v->inexact) return unknown;
     switch (v->kind) {
-    case RV_KIND_MONEY: case RV_KIND_QUANTITY: case RV_KIND_PERCENT: case RV_KIND_BOOL: case RV_KIND_TIME: return number(v->number);
+    case RV_KIND_MONEY: return strcmp(v->currency, "AUD") ? unknown : number(v->number);       /* what rules say is in dollars of Australia */
+    case RV_KIND_QUANTITY: case RV_KIND_PERCENT: case RV_KIND_BOOL: case RV_KIND_TIME: return number(v->number);
     case RV_KIND_DATE: return day(v->first);
     default: return unknown;
     }
@@ -72,14 +73,17 @@ static rv_answer sum_product(const rv_slot *a, const rv_slot *b) {
     return number(total);
 }
 
-/* A date of a statement's row; without a year it is in the period, which may run over New Year. */
+/* A date of a statement's row; without a year it is in the period, which may run over New Year: a day before the period's first is of the next
+ * year, and 29 February of the one that has it. */
 static rv_answer row_day(const rv_record *r, const rv_value *v) {
     const rv_value *period = rv_record_value(r, "STATEMENT_DATE_RANGE");
     rv_date d = v->first;
     if (v->state != RV_VALUE_VALID || v->kind != RV_KIND_DATE) return unknown;
     if (!d.year && period && period->kind == RV_KIND_DATE_RANGE && period->first.year) {
+        const bool over = period->last.year > period->first.year;
         d.year = period->first.year;
-        if (d.month < period->first.month && period->last.year > period->first.year) d.year = period->last.year;
+        if (over && (rv_date_compare(d, period->first) < 0 || !rv_date_exists(d))) d.year++;
+        if (!rv_date_exists(d)) return unknown;
     }
     return day(d);
 }

@@ -264,6 +264,59 @@ static void balances_follow_from_their_rows(void **state) {
     rv_schema_free(s);
 }
 
+static void what_is_owed_on_a_card_grows_by_what_is_paid_with_it(void **state) {
+    rv_schema *s = schema_of("bank_statement");
+    rv_record *r = checked(s, "ACCOUNT_OPENING_BALANCE: $500.00\nTRANSACTION_AMOUNTS_PAID: $200.00 | NOT_FOUND\nTRANSACTION_AMOUNTS_RECEIVED: NOT_FOUND | $300.00\n"
+                              "TRANSACTION_BALANCES: $700.00 | $400.00");
+    (void)state;
+    rv_chain chain = rv_balance_chain(r);
+    assert_true(chain.owed && chain.checked == 2 && chain.breaks == 0);
+    assert_null(finding(r, "balance.chain"));
+    assert_null(finding(r, "balance.row"));
+    rv_record_free(r);
+    r = checked(s, "ACCOUNT_OPENING_BALANCE: $500.00\nTRANSACTION_AMOUNTS_PAID: $200.00 | NOT_FOUND | $50.00\n"
+                   "TRANSACTION_AMOUNTS_RECEIVED: NOT_FOUND | $300.00 | NOT_FOUND\nTRANSACTION_BALANCES: $700.00 | $400.00 | $350.00");
+    assert_non_null(finding(r, "balance.chain"));                      /* two rows one way and one the other */
+    rv_record_free(r);
+    r = checked(s, "ACCOUNT_OPENING_BALANCE: $500.00\nTRANSACTION_AMOUNTS_PAID: $200.00\nTRANSACTION_AMOUNTS_RECEIVED: NOT_FOUND\nTRANSACTION_BALANCES: $700.00");
+    assert_non_null(finding(r, "balance.chain"));                      /* one row says nothing about the others */
+    rv_record_free(r);
+    rv_schema_free(s);
+}
+
+static void days_without_a_year_take_the_one_of_the_period_that_has_them(void **state) {
+    static const struct { const char *period, *days; bool outside;
+    } cases[] = {
+        { "15/01/2023 - 14/01/2024", "20 Jan | 3 Mar | 10 Jan", false }, { "15/12/2023 - 14/01/2024", "20 Dec | 2 Jan", false },
+        { "01/01/2023 - 31/03/2024", "29 Feb", false },                  { "01/02/2023 - 28/02/2023", "1 Feb | 29 Feb", false },
+        { "01/02/2024 - 28/02/2024", "1 Feb | 29 Feb", true },           { "15/12/2023 - 14/01/2024", "20 Dec | 20 Jan", true },
+    };
+    rv_schema *s = schema_of("bank_statement");
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[200];
+        snprintf(text, sizeof text, "STATEMENT_DATE_RANGE: %s\nTRANSACTION_DATES: %s\nTRANSACTION_DESCRIPTIONS: a | b | c", cases[i].period, cases[i].days);
+        rv_record *r = checked(s, text);
+        if (!finding(r, "period.covers") == cases[i].outside) fail_msg("%s in %s", cases[i].days, cases[i].period);
+        rv_record_free(r);
+    }
+    rv_schema_free(s);
+}
+
+static void amounts_of_another_currency_are_unknown_to_rules(void **state) {
+    rv_schema *s = schema_of("receipt");
+    rv_record *r = record_of(s, "TOTAL_AMOUNT: USD 90.00\nSUBTOTAL_AMOUNT: $80.00\nLINE_ITEM_TOTAL_PRICES: $1.00 | USD 2.00\nGST_AMOUNT: 8.00");
+    static const char *const unknowns[] = { "TOTAL_AMOUNT > $82.50", "TOTAL_AMOUNT - SUBTOTAL_AMOUNT", "sum(LINE_ITEM_TOTAL_PRICES)", "or_zero(TOTAL_AMOUNT)" };
+    rv_answer a;
+    rv_error err;
+    (void)state;
+    for (size_t i = 0; i < sizeof unknowns / sizeof *unknowns; i++)
+        if (rv_expr_run(r, unknowns[i], &a, &err) || a.known) fail_msg("%s", unknowns[i]);
+    assert_true(rv_expr_run(r, "present(TOTAL_AMOUNT) and SUBTOTAL_AMOUNT + GST_AMOUNT = $88.00", &a, &err) == RV_OK && a.known && a.value);
+    rv_record_free(r);
+    rv_schema_free(s);
+}
+
 /* ---- expressions ----------------------------------------------------------------------------------- */
 
 static void expressions_compute_with_integers_and_unknowns(void **state) {
@@ -346,6 +399,9 @@ int main(void) {
         cmocka_unit_test(one_certain_date_settles_the_order_of_the_others),
         cmocka_unit_test(letters_read_for_digits_are_suggested_not_repaired),
         cmocka_unit_test(balances_follow_from_their_rows),
+        cmocka_unit_test(what_is_owed_on_a_card_grows_by_what_is_paid_with_it),
+        cmocka_unit_test(days_without_a_year_take_the_one_of_the_period_that_has_them),
+        cmocka_unit_test(amounts_of_another_currency_are_unknown_to_rules),
         cmocka_unit_test(expressions_compute_with_integers_and_unknowns),
         cmocka_unit_test(expressions_that_make_no_sense_are_refused),
     };
