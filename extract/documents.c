@@ -30,6 +30,12 @@ static bool is_meta(const char *key) {
     return is_one_of(key, id_keys, ID_KEYS) || is_one_of(key, meta_keys, sizeof meta_keys / sizeof *meta_keys);
 }
 
+/* The field of a column or key, -1: none.  A word of result files is the field's that has it for its key, else nobody's. */
+static int32_t field_of(const rv_schema *schema, const char *name) {
+    const int32_t field = rv_schema_find(schema, name, strlen(name));
+    return field >= 0 && is_meta(name) && !rv_schema_same_key(schema->fields[field].key, name, strlen(name)) ? -1 : field;
+}
+
 const char *rv_base_name(const char *path) {
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
@@ -79,13 +85,16 @@ static rv_status read_header(const rv_document_reader *d, const rv_csv *csv, hea
     uint32_t known = 0;
     for (uint32_t i = 0; i < csv->n; i++) {
         const char *name = rv_string_text(&csv->cells[i]);
-        h->field[i] = i == h->id || is_meta(name) ? -1 : rv_schema_find(d->schema, name, strlen(name));
+        h->field[i] = field_of(d->schema, name);
         if (h->field[i] >= 0) known++;
         else report_unknown(d, name, csv->line);
-        for (uint32_t j = 0; j < i && h->field[i] >= 0; j++)
-            if (h->field[j] == h->field[i])
+        for (uint32_t j = 0; j < i && h->field[i] >= 0; j++) {
+            if (h->field[j] != h->field[i]) continue;
+            if (!is_meta(rv_string_text(&csv->cells[j])))
                 return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: columns %u and %u are both %s", d->file, csv->line, j + 1, i + 1,
                                d->schema->fields[h->field[i]].key);
+            h->field[j] = -1;                              /* "score,SCORE": this library's own columns come first */
+        }
     }
     if (known == 0) return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: no column is a field of schema %s", d->file, csv->line, d->schema->name);
     return RV_OK;
@@ -133,7 +142,7 @@ static rv_status read_csv(const rv_document_reader *d, const char *text, size_t 
 static void add_scalar(rv_string *out, const json_t *v) {
     if (json_is_string(v)) rv_string_add(out, json_string_value(v), json_string_length(v));
     else if (json_is_integer(v)) rv_string_addf(out, "%lld", (long long)json_integer_value(v));
-    else if (json_is_real(v)) rv_string_addf(out, "%.15g", json_real_value(v));
+    else if (json_is_real(v)) rv_string_addf(out, "%.15g", json_real_value(v));      /* with an exponent: others are texts */
     else if (json_is_boolean(v)) rv_string_addz(out, json_is_true(v) ? "true" : "false");
     else rv_string_addz(out, RV_NOT_FOUND);
 }
@@ -180,7 +189,7 @@ static rv_status set_fields(const rv_document_reader *d, rv_record *record, json
     json_t *value;
     rv_status st = RV_OK;
     json_object_foreach(fields, key, value) {
-        int32_t field = is_meta(key) ? -1 : rv_schema_find(d->schema, key, strlen(key));
+        int32_t field = field_of(d->schema, key);
         if (field >= 0 && st == RV_OK && record->slots[field].answered)
             st = rv_fail(err, RV_ERR_FORMAT, "%s: line %u: %s is there twice, once as %s", d->file, line, d->schema->fields[field].key, key);
         else if (field >= 0 && st == RV_OK) st = set_json(d, record, (uint32_t)field, value, line, err);
@@ -199,7 +208,8 @@ static rv_status read_object(const rv_document_reader *d, json_t *object, uint32
     rv_status st = start(d, id_of(object, number), &record, err);
     if (st) return st;
     const json_t *text = NULL;
-    for (int i = 0; i < 3 && !text; i++) text = json_is_string(json_object_get(object, texts[i])) ? json_object_get(object, texts[i]) : NULL;
+    for (int i = 0; i < 3 && !text; i++)
+        if (json_is_string(json_object_get(object, texts[i])) && field_of(d->schema, texts[i]) < 0) text = json_object_get(object, texts[i]);
     if (json_is_object(fields)) st = set_fields(d, record, fields, line, err);
     else if (text) st = rv_record_parse(record, json_string_value(text), json_string_length(text), "given", NULL, err);
     else st = set_fields(d, record, object, line, err);
@@ -241,7 +251,7 @@ static rv_status read_list_of_objects(const rv_document_reader *d, const json_t 
 static rv_status read_json_text(const rv_document_reader *d, const char *text, size_t bytes, uint32_t line, rv_error *err) {
     json_error_t why;
     bool no_memory;
-    json_t *root = rv_json_load(text, bytes, JSON_REJECT_DUPLICATES, &why, &no_memory);
+    json_t *root = rv_json_load(text, bytes, JSON_REJECT_DUPLICATES | RV_JSON_DECIMALS_AS_TEXT, &why, &no_memory);
     if (!root && no_memory) return rv_fail_memory(err, d->file);
     if (!root) {
         char *near = strstr(why.text, " near '");          /* what stands there may be a number that no log should have */
@@ -277,7 +287,7 @@ static bool is_json_lines(const char *text, size_t bytes) {
     if (*text != '{' || !end) return false;
     json_error_t why;
     bool no_memory;                                          /* the whole text's reader will say so            */
-    json_t *first = rv_json_load(text, (size_t)(end - text), 0, &why, &no_memory);
+    json_t *first = rv_json_load(text, (size_t)(end - text), RV_JSON_DECIMALS_AS_TEXT, &why, &no_memory);
     json_decref(first);
     return first != NULL;
 }

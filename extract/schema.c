@@ -14,7 +14,7 @@ int32_t rv_schema_field(const rv_schema *schema, const char *key) {
 }
 
 /* "Supplier name", "supplier-name" and "SUPPLIER_NAME" are one key. */
-static bool same_key(const char *name, const char *text, size_t bytes) {
+bool rv_schema_same_key(const char *name, const char *text, size_t bytes) {
     size_t at = 0;
     for (; *name; name++) {
         if (*name == '_' || *name == ' ' || *name == '-') continue;
@@ -29,22 +29,22 @@ static bool same_key(const char *name, const char *text, size_t bytes) {
 /* The same, a plural s at the end on one side forgiven. */
 static bool same_key_loosely(const char *name, const char *text, size_t bytes) {
     size_t n = strlen(name);
-    if (same_key(name, text, bytes)) return true;
-    if (bytes > 3 && (text[bytes - 1] == 'S' || text[bytes - 1] == 's') && same_key(name, text, bytes - 1)) return true;
+    if (rv_schema_same_key(name, text, bytes)) return true;
+    if (bytes > 3 && (text[bytes - 1] == 'S' || text[bytes - 1] == 's') && rv_schema_same_key(name, text, bytes - 1)) return true;
     char singular[80];
     if (n < 4 || n >= sizeof singular || toupper((uint8_t)name[n - 1]) != 'S') return false;
     memcpy(singular, name, n - 1);
     singular[n - 1] = '\0';
-    return same_key(singular, text, bytes);
+    return rv_schema_same_key(singular, text, bytes);
 }
 
 int32_t rv_schema_find(const rv_schema *schema, const char *key, size_t bytes) {
     for (uint32_t i = 0; i < schema->n_fields; i++)
-        if (same_key(schema->fields[i].key, key, bytes)) return (int32_t)i;
+        if (rv_schema_same_key(schema->fields[i].key, key, bytes)) return (int32_t)i;
     for (uint32_t i = 0; i < schema->n_fields; i++) {
         const rv_field *field = &schema->fields[i];
         for (uint32_t a = 0; a < field->aliases.count; a++)
-            if (same_key(field->aliases.items[a], key, bytes)) return (int32_t)i;
+            if (rv_schema_same_key(field->aliases.items[a], key, bytes)) return (int32_t)i;
     }
     for (uint32_t i = 0; i < schema->n_fields; i++) {
         const rv_field *field = &schema->fields[i];

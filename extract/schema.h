@@ -104,6 +104,8 @@ rv_status rv_schema_parse(const char *file, const char *json, size_t bytes, rv_s
 
 /* Index of the field with that key or alias (case, blanks, '-' and '_' do not matter), or -1. */
 int32_t rv_schema_find(const rv_schema *schema, const char *key, size_t bytes);
+/* Whether a key or alias is the same as `text` by that rule. */
+bool rv_schema_same_key(const char *name, const char *text, size_t bytes);
 /* Index of the field with exactly that key, or -1. */
 int32_t rv_schema_field(const rv_schema *schema, const char *key);
 

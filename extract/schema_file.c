@@ -151,22 +151,27 @@ static rv_status take_parts(const rv_loader *l, const rv_node *node) {
     return RV_OK;
 }
 
-/* Every key and alias leads to one field. */
+static bool has_name(const rv_field *field, const char *name) {
+    for (uint32_t i = 0; i < field->aliases.count; i++)
+        if (rv_schema_same_key(field->aliases.items[i], name, strlen(name))) return true;
+    return false;
+}
+
+/* Every key and alias leads to one field, as rv_schema_find looks them up: A_B and AB are one name.  A definition's alias gives way to a field of
+ * that name; two aliases cannot be told apart. */
 static rv_status check_names(const rv_loader *l, const rv_node *properties) {
     const rv_schema *schema = l->schema;
     const rv_node *node = properties->first;
     for (uint32_t i = 0; i < schema->n_fields; i++, node = node->next) {
         const rv_field *field = &schema->fields[i];
-        for (uint32_t a = 0; a < field->aliases.count; a++) {
-            const char *alias = field->aliases.items[a];
-            for (uint32_t j = 0; j < schema->n_fields; j++) {
-                if (j == i) continue;
-                bool taken = strcmp(schema->fields[j].key, alias) == 0;
-                for (uint32_t b = 0; b < schema->fields[j].aliases.count && !taken; b++)
-                    taken = strcmp(schema->fields[j].aliases.items[b], alias) == 0;
-                /* A definition's alias gives way to a field of that name; two aliases cannot be told apart. */
-                if (taken && strcmp(schema->fields[j].key, alias) != 0)
-                    return rv_node_fail(l->tree, node, l->err, "the alias \"%s\" is also one of %s", alias, schema->fields[j].key);
+        for (uint32_t j = 0; j < schema->n_fields; j++) {
+            const char *key = schema->fields[j].key;
+            if (j < i && rv_schema_same_key(key, field->key, strlen(field->key)))
+                return rv_node_fail(l->tree, node, l->err, "the key is the same as %s", key);
+            for (uint32_t a = 0; a < field->aliases.count && j != i; a++) {
+                const char *alias = field->aliases.items[a];
+                if (!rv_schema_same_key(key, alias, strlen(alias)) && has_name(&schema->fields[j], alias))
+                    return rv_node_fail(l->tree, node, l->err, "the alias \"%s\" is also one of %s", alias, key);
             }
         }
     }

@@ -179,6 +179,12 @@ static bool is_choice(const rv_value_context *context, uint32_t i, const char *t
     return false;
 }
 
+static bool is_any_choice(const rv_value_context *context, const char *text) {
+    for (uint32_t i = 0; context && i < context->choices.count; i++)
+        if (is_choice(context, i, text)) return true;
+    return false;
+}
+
 static void read_enum(rv_pool *pool, const char *text, const rv_value_context *context, rv_value *out) {
     (void)pool;
     for (uint32_t i = 0; i < context->choices.count; i++) {
@@ -249,11 +255,11 @@ void rv_value_read(rv_pool *pool, rv_value_kind kind, const char *text, size_t b
     if (bytes && (kind == RV_KIND_ENUM || !rv_says_absent(text, bytes) || kind == RV_KIND_BOOL)) {
         const char *raw = keep_raw(pool, text, bytes), *tidy = rv_tidy(pool, text, bytes);
         if (!raw || !tidy) return;
-        if (rv_says_absent(tidy, strlen(tidy))) return;
+        if (rv_says_absent(tidy, strlen(tidy)) && !(kind == RV_KIND_ENUM && is_any_choice(context, tidy))) return;
         out->raw = raw;
         out->text = tidy;
         readers[kind](pool, tidy, context ? context : &nothing, out);
-        if (rv_says_absent(out->text, strlen(out->text))) out->text = tidy;        /* "#-" without its sign would be nothing */
+        if (kind != RV_KIND_ENUM && rv_says_absent(out->text, strlen(out->text))) out->text = tidy;        /* "#-" without its sign would be nothing */
         out->state = out->why ? RV_VALUE_INVALID : RV_VALUE_VALID;
     }
 }

@@ -18,6 +18,9 @@
 #include "engine/base/json.h"
 #include "engine/base/locale.h"
 
+/* A flag of rv_json_load beside jansson's: numbers with a decimal point, and whole ones that no int64_t holds, are strings as they are written. */
+enum { RV_JSON_DECIMALS_AS_TEXT = 1 << 20 };
+
 typedef struct rv_json_builder {
     rv_json j;
     char   *room;                        /* for one decoded string or key                       */
@@ -35,8 +38,10 @@ static inline json_t *rv_json_number_tree(rv_json_builder *b) {
     char text[64], *end;
     const size_t n = b->j.slice_bytes;
     int64_t whole;
-    if (!memchr(b->j.slice, '.', n) && !memchr(b->j.slice, 'e', n) && !memchr(b->j.slice, 'E', n))
-        return rv_json_int64(&b->j, &whole) ? rv_json_keep(b, json_integer(whole)) : NULL;
+    const bool is_whole = !memchr(b->j.slice, '.', n), exponent = memchr(b->j.slice, 'e', n) || memchr(b->j.slice, 'E', n);
+    if (is_whole && !exponent && rv_json_int64(&b->j, &whole)) return rv_json_keep(b, json_integer(whole));
+    if ((b->flags & RV_JSON_DECIMALS_AS_TEXT) && !exponent) return rv_json_keep(b, json_stringn_nocheck(b->j.slice, n));
+    if (is_whole && !exponent) return NULL;
     if (n >= sizeof text) return NULL;
     memcpy(text, b->j.slice, n);
     text[n] = '\0';
@@ -99,8 +104,8 @@ static inline json_t *rv_json_value_tree(rv_json_builder *b, rv_json_token token
     }
 }
 
-/* As json_loadb, with its messages; *no_memory tells that from bad text. `flags`: JSON_REJECT_DUPLICATES, JSON_ALLOW_NUL and
- * JSON_DECODE_ANY. */
+/* As json_loadb, with its messages; *no_memory tells that from bad text. `flags`: JSON_REJECT_DUPLICATES, JSON_ALLOW_NUL,
+ * JSON_DECODE_ANY and the one above. */
 static inline json_t *rv_json_load(const char *text, size_t bytes, size_t flags, json_error_t *why, bool *no_memory) {
     rv_json_builder b = { .j = rv_json_open(text, bytes), .room = malloc(bytes + 1), .flags = flags };
     const rv_json_token first = rv_json_next(&b.j);
@@ -114,7 +119,7 @@ static inline json_t *rv_json_load(const char *text, size_t bytes, size_t flags,
     if (b.no_memory) snprintf(why->text, sizeof why->text, "out of memory");
     else if (!root) {
         const rv_locale l = rv_locale_enter();
-        root = json_loadb(text, bytes, flags, why);
+        root = json_loadb(text, bytes, flags & ~(size_t)RV_JSON_DECIMALS_AS_TEXT, why);
         rv_locale_leave(l);
         *no_memory = !root && json_error_code(why) == json_error_out_of_memory;
     }

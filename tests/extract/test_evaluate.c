@@ -259,6 +259,54 @@ static void all_forms_of_a_file_hold_the_same(void **state) {
     rv_schema_free(s);
 }
 
+static rv_status keep_kv(void *user, rv_record *record, uint32_t line, rv_error *err) {
+    (void)line;
+    rv_status st = rv_record_write(record, RV_FORM_KV, NULL, user, NULL, err);
+    rv_record_free(record);
+    return st;
+}
+
+/* The document of a file of one, as KEY: VALUE lines. */
+static char *document_of(const rv_schema *schema, const char *text) {
+    const rv_record_setup setup = { .file = "x" };
+    char *kv = NULL;
+    const rv_document_reader reader = { .schema = schema, .setup = &setup, .file = "x", .each = keep_kv, .user = &kv };
+    rv_error err;
+    if (rv_documents_read(&reader, text, strlen(text), &err)) fail_msg("%s: %s", text, err.message);
+    return kv;
+}
+
+static void words_of_result_files_may_be_keys_of_a_schema(void **state) {
+    static const char json[] = "{ \"x-doctype\": \"X\", \"x-prompt\": \"p\", \"properties\": { \"STATUS\": {}, \"TEXT\": {}, \"ID\": {}, \"SCORE\": {}, \"ERROR\": {} } }";
+    static const char *const forms[] = {
+        "{\"STATUS\":\"open\",\"text\":\"hello\",\"id\":\"7\",\"SCORE\":\"9\",\"error\":\"no\"}",
+        "{\"file\":\"a\",\"fields\":{\"STATUS\":\"open\",\"TEXT\":\"hello\",\"ID\":7,\"SCORE\":9,\"ERROR\":\"no\"}}",
+        "STATUS,TEXT,ID,SCORE,ERROR\nopen,hello,7,9,no\n",
+        "file,score,findings,STATUS,TEXT,ID,SCORE,ERROR\na,100,0,open,hello,7,9,no\n",
+    };
+    rv_schema *s;
+    rv_error err;
+    (void)state;
+    if (rv_schema_parse("x.json", json, strlen(json), &s, &err)) fail_msg("%s", err.message);
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        char *kv = document_of(s, forms[i]);
+        assert_string_equal(kv, "STATUS: open\nTEXT: hello\nID: 7\nSCORE: 9\nERROR: no\n");
+        rv_text_free(kv);
+    }
+    rv_schema_free(s);
+}
+
+static void numbers_of_json_keep_every_digit(void **state) {
+    rv_schema *s = schema_of("sroie");
+    (void)state;
+    char *kv = document_of(s, "{\"company\": 12345678901234567890123, \"address\": [1.50], \"total\": 12345678901234.56}");
+    assert_non_null(strstr(kv, "TOTAL: $12,345,678,901,234.56\n"));
+    assert_non_null(strstr(kv, "COMPANY: 12345678901234567890123\n"));
+    assert_non_null(strstr(kv, "ADDRESS: 1.50\n"));
+    rv_text_free(kv);
+    rv_schema_free(s);
+}
+
 static void lint_finds_what_hands_get_wrong(void **state) {
     static const char truth[] = "file,TOTAL,NUMBER,ITEMS,PRICES,DATE,COLOUR,PAYMENT\n"
                                 "a,$5.00,17,x | y,$2.00 | $3.00,01/02/2024,red,NOT_FOUND\n"
@@ -299,6 +347,8 @@ int main(void) {
         cmocka_unit_test(what_cannot_be_compared_is_an_error),
         cmocka_unit_test(documents_are_matched_by_the_longest_end_of_their_paths),
         cmocka_unit_test(all_forms_of_a_file_hold_the_same),
+        cmocka_unit_test(words_of_result_files_may_be_keys_of_a_schema),
+        cmocka_unit_test(numbers_of_json_keep_every_digit),
         cmocka_unit_test(lint_finds_what_hands_get_wrong),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -122,6 +122,8 @@ static void what_is_wrong_is_said_with_line_and_path(void **state) {
         { HEAD "\"properties\": { \"A\": { \"title\": \"a\\u0000b\" } } }", "a NUL character" },
         { HEAD "\"properties\": { \"A\": { \"x-aliases\": [\"C\"] }, \"B\": { \"x-aliases\": [\"C\"] } } }",
           "the alias \"C\" is also one of" },
+        { HEAD "\"properties\": { \"A\": { \"x-aliases\": [\"Sold to\"] }, \"B\": { \"x-aliases\": [\"SOLD_TO\"] } } }", "the alias \"Sold to\" is also one of B" },
+        { HEAD "\"properties\": { \"A_B\": {}, \"AB\": {} } }", "/properties/AB: the key is the same as A_B" },
         { HEAD "\"properties\": { \"A\": {} }, \"x-rules\": [ { \"id\": \"r\", \"test\": \"sum(A\", \"message\": \"m\" } ] }",
           "/x-rules/0/test: not an expression: ) was expected (character 6)" },
         { HEAD "\"properties\": { \"A\": {} }, \"x-rules\": [ { \"id\": \"r\", \"test\": \"B > 1\", \"message\": \"m\" } ] }",

@@ -236,6 +236,18 @@ static void every_way_to_say_nothing_is_absent(void **state) {
     assert_int_equal(read_as(RV_KIND_TEXT, "Not found at the scene").state, RV_VALUE_VALID);
 }
 
+static void a_choice_that_says_nothing_is_a_choice(void **state) {
+    static const char *const choices[] = { "NONE", "PARTIAL", "FULL" };
+    const rv_value_context context = { .choices = { choices, 3 } };
+    rv_value v;
+    (void)state;
+    rv_value_read(&pool, RV_KIND_ENUM, "none", 4, &context, &v);
+    assert_int_equal(v.state, RV_VALUE_VALID);
+    assert_string_equal(v.text, "NONE");
+    rv_value_read(&pool, RV_KIND_ENUM, "NOT_FOUND", 9, &context, &v);
+    assert_int_equal(v.state, RV_VALUE_ABSENT);
+}
+
 static void numbers_that_must_not_be_kept_are_masked_in_place(void **state) {
     static const struct { const char *text, *want; uint32_t n; } cases[] = {
         { "VISA 4111 1111 1111 1111 APPROVED", "VISA **** **** **** 1111 APPROVED", 1 },
@@ -274,6 +286,7 @@ int main(void) {
         cmocka_unit_test(official_numbers_pass_their_checks),
         cmocka_unit_test(texts_are_tidied_and_keep_their_raw_form),
         cmocka_unit_test(every_way_to_say_nothing_is_absent),
+        cmocka_unit_test(a_choice_that_says_nothing_is_a_choice),
         cmocka_unit_test(numbers_that_must_not_be_kept_are_masked_in_place),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
