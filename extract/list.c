@@ -43,6 +43,17 @@ static size_t comma(const char *text, size_t bytes, size_t at) {
     return text[at] == ',' && !(at + 1 < bytes && isdigit((uint8_t)text[at + 1]));
 }
 
+/* A comma behind cents parts two amounts: "1.00,2.00". */
+static bool behind_cents(const char *text, size_t at) {
+    size_t n = at;
+    while (n && isdigit((uint8_t)text[n - 1])) n--;
+    return n < at && n > 1 && text[n - 1] == '.' && isdigit((uint8_t)text[n - 2]);
+}
+
+static size_t comma_between_numbers(const char *text, size_t bytes, size_t at) {
+    return comma(text, bytes, at) || (text[at] == ',' && behind_cents(text, at));
+}
+
 static size_t blanks(const char *text, size_t bytes, size_t at) {
     size_t n = 0;
     while (at + n < bytes && (text[at + n] == ' ' || text[at + n] == '\t')) n++;
@@ -102,7 +113,7 @@ static rv_status cut_brackets(const char *text, size_t bytes, rv_list *out, rv_e
             continue;
         }
         if ((c == '"' || c == '\'') && strspn(text + start, " \"'") + start >= at) quote = c;
-        if (c != ',' || (at + 1 < bytes && at && isdigit((uint8_t)text[at - 1]) && isdigit((uint8_t)text[at + 1]))) continue;
+        if (c != ',' || (at + 1 < bytes && at && isdigit((uint8_t)text[at - 1]) && isdigit((uint8_t)text[at + 1]) && !behind_cents(text, at))) continue;
         st = add(out, text + start, at - start, err);
         if (st) break;
         rv_list_item *item = &out->items[out->count - 1];
@@ -132,6 +143,8 @@ rv_status rv_list_split(rv_value_kind kind, const char *text, size_t bytes, rv_l
     while (bytes && isspace((uint8_t)*text)) text++, bytes--;
     while (bytes && isspace((uint8_t)text[bytes - 1])) bytes--;
     bool addresses = kind == RV_KIND_ADDRESS || kind == RV_KIND_DATE_RANGE;      /* commas belong to them */
+    const bool numbers = kind == RV_KIND_MONEY || kind == RV_KIND_QUANTITY || kind == RV_KIND_PERCENT;
+    const separator_fn commas = numbers ? comma_between_numbers : comma;
     *out = (rv_list){ 0 };
     if (bytes == 0) return RV_OK;
     if (bytes > 1 && *text == '|' && text[bytes - 1] == '|') return rv_list_cells(text, bytes, out, err);
@@ -139,7 +152,7 @@ rv_status rv_list_split(rv_value_kind kind, const char *text, size_t bytes, rv_l
     else if (has(bar, text, bytes)) st = cut(bar, text, bytes, out, err);
     else if (memchr(text, '\n', bytes)) st = cut_lines(text, bytes, out, err);
     else if (has(semicolon, text, bytes)) st = cut(semicolon, text, bytes, out, err);
-    else if (!addresses && has(comma, text, bytes)) st = cut(comma, text, bytes, out, err);
+    else if (!addresses && has(commas, text, bytes)) st = cut(commas, text, bytes, out, err);
     else if (has(blanks, text, bytes)) st = cut(blanks, text, bytes, out, err);
     else if (kind == RV_KIND_MONEY) st = cut(before_dollar, text, bytes, out, err);
     else st = add(out, text, bytes, err);

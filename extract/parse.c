@@ -96,6 +96,14 @@ static int32_t read_dashed(const rv_schema *schema, span s, span *value) {
     return key.bytes && key.bytes <= 80 ? rv_schema_find(schema, key.text, key.bytes) : -1;
 }
 
+/* Where a line's head ends: the first ":", "=" or full-width colon, *width bytes of it; NULL: none. */
+static const char *head_end(span s, size_t *width) {
+    const char *colon = memchr(s.text, ':', s.bytes), *equals = memchr(s.text, '=', s.bytes), *wide = memmem(s.text, s.bytes, "\xef\xbc\x9a", 3);
+    if (!colon || (equals && equals < colon)) colon = equals;
+    *width = wide && (!colon || wide < colon) ? 3 : 1;
+    return *width == 3 ? wide : colon;
+}
+
 /* The field that a line's head names, and what stands behind; -1: none.  "KEY: value", "**Key** - value", "| KEY | value |". */
 static int32_t read_key_within(const rv_schema *schema, span line, span *value, int depth) {
     span s = drop_bullet(line);
@@ -107,12 +115,12 @@ static int32_t read_key_within(const rv_schema *schema, span line, span *value, 
         if (value->bytes && value->text[value->bytes - 1] == '|') *value = trim((span){ value->text, value->bytes - 1 });
         return key.bytes && key.bytes <= 80 ? rv_schema_find(schema, key.text, key.bytes) : -1;
     }
-    const char *colon = memchr(s.text, ':', s.bytes), *equals = memchr(s.text, '=', s.bytes);
-    if (!colon || (equals && equals < colon)) colon = equals;
+    size_t width;
+    const char *colon = head_end(s, &width);
     if (!colon) return read_dashed(schema, s, value);
     span key = unwrap_key((span){ s.text, (size_t)(colon - s.text) });
     bool open = s.bytes > 2 && strncmp(s.text, "**", 2) == 0 && !memmem(s.text + 2, (size_t)(colon - s.text) - 1, "**", 2);
-    *value = trim((span){ colon + 1, (size_t)(s.text + s.bytes - colon - 1) });
+    *value = trim((span){ colon + width, (size_t)(s.text + s.bytes - colon) - width });
     if (open && value->bytes >= 2 && strncmp(value->text, "**", 2) == 0) *value = trim((span){ value->text + 2, value->bytes - 2 });
     if (key.bytes == 0 || key.bytes > 80) return -1;
     if (depth == 0) return rv_schema_find(schema, key.text, key.bytes);

@@ -135,13 +135,26 @@ static void read_address(rv_pool *pool, const char *text, const rv_value_context
     out->text = copy;
 }
 
+/* "No. 42", "Number: A-17", "No 1234 5678": a label needs a mark behind it, or nothing but one number: "Number 9 Dream" and "NO-77" have none. */
+static bool skip_number_label(const char **at) {
+    const char *behind = *at;
+    if (!rv_skip_word(&behind, "number") && !rv_skip_word(&behind, "no")) return false;
+    const size_t marks = strspn(behind, ".:# ");
+    const bool blank = behind[-1] == ' ';
+    if (!marks && !blank && *behind) return false;
+    for (const char *word = marks ? NULL : strchr(behind, ' '); word; word = strchr(word + 1, ' '))
+        if (!isdigit((uint8_t)word[1])) return false;
+    *at = behind + marks;
+    return true;
+}
+
 /* Document numbers: without the words that introduce them. */
 static void read_id(rv_pool *pool, const char *text, const rv_value_context *context, rv_value *out) {
     const char *at = text, *before;
     (void)pool, (void)context;
     do {
         before = at;
-        if (rv_skip_word(&at, "number") || rv_skip_word(&at, "no")) at += strspn(at, ".:");
+        skip_number_label(&at);
         at += strspn(at, "# ");
     } while (at != before);
     out->text = *at ? at : text;

@@ -88,11 +88,22 @@ static char skip_between(const char **at) {
     return found;
 }
 
-/* "14:05", "2:05:33 PM", "T14:05:00Z" behind a date. */
+/* "14:05", "2:05:33 PM", "T14:05:00Z", "at 2:05pm", "14:05 AEST", "14:05+10:00" behind a date. */
 static bool is_time(const char *at) {
-    if (*at == 'T' || *at == 't') at++;
+    static const char *const zones[] = { "aest", "aedt", "acst", "acdt", "awst", "utc", "gmt" };
+    if (!rv_skip_word(&at, "at") && (*at == 'T' || *at == 't')) at++;
     size_t n = strspn(at, "0123456789");
-    return n >= 1 && n <= 2 && at[n] == ':' && isdigit((uint8_t)at[n + 1]) && strspn(at + n, "0123456789:. aApPmMzZ+") == strlen(at + n);
+    if (n < 1 || n > 2 || at[n] != ':' || !isdigit((uint8_t)at[n + 1])) return false;
+    at += strspn(at, "0123456789:. ");
+    bool zone = false;
+    if (strspn(at, "aApP") == 1 && (!isalpha((uint8_t)at[1]) || strchr("mM", at[1]))) {                /* "p", "PM", "p.m." */
+        at++;
+        at += *at == '.';
+        at += *at == 'm' || *at == 'M';
+        at += strspn(at, ". ");
+    }
+    for (size_t i = 0; i < sizeof zones / sizeof *zones && !zone; i++) zone = rv_skip_word(&at, zones[i]);
+    return strspn(at, "0123456789:.zZ+- ") == strlen(at);
 }
 
 static bool take_digits(const char **at, piece *p) {

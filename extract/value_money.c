@@ -13,7 +13,7 @@ typedef struct digits {
     size_t  n_decimals;
 } digits;
 
-/* Thousands: "1,234,567" or "1 234 567"; one kind of separator, groups of three. */
+/* Thousands: "1,234,567" or "1 234 567"; one kind of separator, groups of three.  None behind a leading 0: "0,500" is half of something. */
 static const char *read_whole(const char **at, digits *d, char *separator) {
     size_t n = 0, group = 0;
     *separator = '\0';
@@ -24,7 +24,7 @@ static const char *read_whole(const char **at, digits *d, char *separator) {
             d->whole = d->whole * 10 + (c - '0');
             group++;
         } else if ((c == ',' || c == ' ') && isdigit((uint8_t)(*at)[1]) && isdigit((uint8_t)(*at)[2]) && isdigit((uint8_t)(*at)[3]) &&
-                   !isdigit((uint8_t)(*at)[4]) && n && group <= 3 && (!*separator || (*separator == c && group == 3))) {
+                   !isdigit((uint8_t)(*at)[4]) && n && group <= 3 && (n > 1 || d->whole) && (!*separator || (*separator == c && group == 3))) {
             *separator = c;
             group = 0;
         } else break;
@@ -102,15 +102,29 @@ static bool skip_minus(const char **at) {
     return false;
 }
 
+/* "(AUD)", "(USD)" behind an amount. */
+static bool skip_bracketed_currency(const char **at, rv_value *out) {
+    rv_value inside = *out;
+    const char *end = *at;
+    if (*end++ != '(') return false;
+    const char *start = end;
+    skip_currency(&end, &inside);
+    if (end == start || *end != ')') return false;
+    *out = inside;
+    *at = end + 1;
+    return true;
+}
+
 /* What may stand behind an amount. */
 static void skip_tail(const char **at, rv_value *out) {
     static const char *const words[] = { "each",       "ea",          "per unit", "per item",  "per kg",       "/ea",           "/kg",
                                          "/each",      "inc gst",     "incl gst", "incl. gst", "inc. gst",     "including gst", "(inc gst)",
-                                         "(incl gst)", "(incl. gst)", "ex gst",   "excl gst",  "excluding gst" };
+                                         "(incl gst)", "(incl. gst)", "ex gst",   "excl gst",  "excluding gst", "gst" };
     for (bool again = true; again;) {
         skip_currency(at, out);
         again = **at == '*' || **at == '#';                        /* till marks of taxed items */
         if (again) ++*at;
+        else again = skip_bracketed_currency(at, out);
         for (size_t i = 0; i < sizeof words / sizeof *words && !again; i++) again = rv_skip_word(at, words[i]);
     }
 }
@@ -216,7 +230,8 @@ static void finish_thousandths(rv_pool *pool, const digits *d, bool minus, const
 void rv_read_quantity(rv_pool *pool, const char *text, const rv_value_context *context, rv_value *out) {
     static const char *const units[] = { "x",  "each", "ea",   "pcs",   "pc",     "pce",   "units", "unit", "items",  "item",
                                          "kg", "g",    "l",    "ml",    "litres", "litre", "m",     "hrs",  "hours",  "hour",
-                                         "hr", "pk",   "pack", "packs", "box",    "boxes", "days",  "day",  "nights", "night" };
+                                         "hr", "pk",   "pack", "packs", "box",    "boxes", "days",  "day",  "nights", "night",
+                                         "km", "kms" };
     const char *at = text;
     digits d = { 0 };
     (void)context;

@@ -31,6 +31,7 @@ static void lines_are_read_with_chatter_bullets_and_marks(void **state) {
            "$5.00");
     FIELDS("receipt", "KEY: TOTAL_AMOUNT: $5.00\nGST: GST: $0.45\n| STORE | Acme |\n|---|---|", "TOTAL_AMOUNT", "$5.00", "GST_AMOUNT",
            "$0.45", "SUPPLIER_NAME", "Acme");
+    FIELDS("receipt", "TOTAL_AMOUNT\xef\xbc\x9a$5.00\nSTORE: A\xef\xbc\x9a" "B", "TOTAL_AMOUNT", "$5.00", "SUPPLIER_NAME", "A\xef\xbc\x9a" "B");
     FIELDS("receipt", "TOTAL = $5.00\n# ABN: 51824753556", "TOTAL_AMOUNT", "$5.00", "BUSINESS_ABN", "51 824 753 556");
     FIELDS("receipt", "**Total** - $5.00\nStore \xe2\x80\x93 Acme - the Shop\nShop - 5 High St", "TOTAL_AMOUNT", "$5.00", "SUPPLIER_NAME", "Acme - the Shop");
     FIELDS("receipt", "DOCUMENT_TYPE: Tax Invoice\nCARD_SCHEME: american express", "DOCUMENT_TYPE", "INVOICE", "CARD_SCHEME", "AMEX");
@@ -52,6 +53,8 @@ static void lists_stay_aligned_with_their_placeholders(void **state) {
         "LINE_ITEM_DESCRIPTIONS", "Milk 2L | Bread | Eggs", "LINE_ITEM_QUANTITIES", "1 | NOT_FOUND | 2");
     FIELDS("receipt", "PRODUCTS: [\"Milk, 2L\", 'Bread']\nPRICES: [$1,002.50, 3.00]\nQUANTITIES: []", "LINE_ITEM_DESCRIPTIONS", "Milk, 2L | Bread", "LINE_ITEM_TOTAL_PRICES", "$1,002.50 | $3.00");
     FIELDS("receipt", "PRICES: $8,026.87, $1.00, $2.00", "LINE_ITEM_TOTAL_PRICES", "$8,026.87 | $1.00 | $2.00");
+    FIELDS("receipt", "PRICES: 1.00,2.00,1,003.50", "LINE_ITEM_TOTAL_PRICES", "$1.00 | $2.00 | $1,003.50");
+    FIELDS("receipt", "PRICES: [1.00,2.00]", "LINE_ITEM_TOTAL_PRICES", "$1.00 | $2.00");
     FIELDS("receipt", "PRICES: $1.00 $2.00", "LINE_ITEM_TOTAL_PRICES", "$1.00 | $2.00");
     FIELDS("receipt", "PRODUCTS:\n- Milk\n- Bread, white\n\nTOTAL: $4", "LINE_ITEM_DESCRIPTIONS", "Milk | Bread, white", "TOTAL_AMOUNT",
            "$4.00");

@@ -51,6 +51,9 @@ static void money_is_read_in_cents_however_it_is_written(void **state) {
     READS(RV_KIND_MONEY, "$3.50 each", "$3.50", 350);
     READS(RV_KIND_MONEY, "$3.50*", "$3.50", 350);
     READS(RV_KIND_MONEY, "$33.00 inc GST", "$33.00", 3300);
+    READS(RV_KIND_MONEY, "$12.00 GST", "$12.00", 1200);
+    READS(RV_KIND_MONEY, "$5.00 (AUD)", "$5.00", 500);
+    READS(RV_KIND_MONEY, "5.00 (USD)", "USD 5.00", 500);
     READS(RV_KIND_MONEY, "US$9.99", "USD 9.99", 999);
     READS(RV_KIND_MONEY, "RM 10.60", "MYR 10.60", 1060);
     READS(RV_KIND_MONEY, "999999999999999.99", "$999,999,999,999,999.99", 99999999999999999);
@@ -71,6 +74,8 @@ static void what_is_no_amount_is_kept_and_marked(void **state) {
     REFUSES(RV_KIND_MONEY, "$1.00 $2.00", "more than one");
     REFUSES(RV_KIND_MONEY, "1.234,56", "more than one");
     REFUSES(RV_KIND_MONEY, "(5.00", "never closes");
+    REFUSES(RV_KIND_MONEY, "0,500", "more than one");
+    REFUSES(RV_KIND_MONEY, "$5.00 (net)", "more than one");
     REFUSES(RV_KIND_MONEY, "9999999999999999", "too many digits");
     REFUSES(RV_KIND_MONEY, "=HYPERLINK(\"http://x\")", "no amount");
 }
@@ -86,6 +91,8 @@ static void quantities_need_a_digit_and_nothing_more(void **state) {
     READS(RV_KIND_QUANTITY, "Qty: 4", "4", 4000);
     READS(RV_KIND_QUANTITY, "-1", "-1", -1000);
     READS(RV_KIND_QUANTITY, "12,000", "12000", 12000000);
+    READS(RV_KIND_QUANTITY, "12,345 km", "12345", 12345000);
+    REFUSES(RV_KIND_QUANTITY, "0,750 kg", "bare");
     REFUSES(RV_KIND_QUANTITY, "each", "no number");
     REFUSES(RV_KIND_QUANTITY, "3 cats", "bare");
     READS(RV_KIND_PERCENT, "10 %", "10%", 10000);
@@ -121,6 +128,12 @@ static void dates_are_day_first_and_say_when_they_could_be_otherwise(void **stat
     DATE("1 Sept 2023", "01/09/2023", RV_DATE_BY_MONTH_NAME, false);
     DATE("Invoice Date: 16/09/2018", "16/09/2018", RV_DATE_BY_ONLY_VALID, false);
     DATE("16/09/18 2:05 PM", "16/09/2018", RV_DATE_BY_ONLY_VALID, false);
+    DATE("18/04/2018 5:18:08 P", "18/04/2018", RV_DATE_BY_ONLY_VALID, false);
+    DATE("18/04/2018 5:18 p.m.", "18/04/2018", RV_DATE_BY_ONLY_VALID, false);
+    DATE("18/04/2018 5:18PM AEST", "18/04/2018", RV_DATE_BY_ONLY_VALID, false);
+    DATE("25/3/2024 14:05 AEST", "25/03/2024", RV_DATE_BY_ONLY_VALID, false);
+    DATE("5 Mar 2024 at 2:05pm", "05/03/2024", RV_DATE_BY_MONTH_NAME, false);
+    DATE("2024-03-05T14:05:00+10:00", "05/03/2024", RV_DATE_BY_ISO, false);
     DATE("5 Mar", "05/03", RV_DATE_BY_MONTH_NAME, false);
     DATE("29/02/2024", "29/02/2024", RV_DATE_BY_ONLY_VALID, false);
     DATE("15/06/85", "15/06/1985", RV_DATE_BY_ONLY_VALID, false);
@@ -217,6 +230,11 @@ static void texts_are_tidied_and_keep_their_raw_form(void **state) {
     READS(RV_KIND_ID, "Invoice", "Invoice", 0);
     READS(RV_KIND_ID, "No. 0042", "0042", 0);
     READS(RV_KIND_ID, "#A-17", "A-17", 0);
+    READS(RV_KIND_ID, "Number: 1234 5678", "1234 5678", 0);
+    READS(RV_KIND_ID, "No 1234 5678", "1234 5678", 0);
+    READS(RV_KIND_ID, "No #A17", "A17", 0);
+    READS(RV_KIND_ID, "NO-77", "NO-77", 0);
+    READS(RV_KIND_ID, "Number 9 Dream", "Number 9 Dream", 0);
     READS(RV_KIND_EMAIL, "Joe@Acme.COM.au", "joe@acme.com.au", 0);
     REFUSES(RV_KIND_EMAIL, "joe at acme", "e-mail");
     READS(RV_KIND_URL, "https://WWW.Acme.com.au/Shop", "www.acme.com.au/Shop", 0);
