@@ -11,7 +11,7 @@
 #include "engine/base/json.h"
 #include "extract/parse.h"
 
-enum { MOST_DEPTH = 32, KEY_BYTES = 96 };
+enum { MOST_DEPTH = 32, KEY_BYTES = 96, NEAR = 200 /* bytes that are looked at around a place, so that no text takes long */ };
 
 typedef struct reader {
     rv_parse   *parse;
@@ -84,7 +84,8 @@ static bool digits_at(const reader *r, size_t at, size_t n) {
 
 /* Whether the items of the array at `at` have a blank behind their commas: a comma without one is inside a number then. */
 static bool commas_have_blanks(const reader *r, size_t at) {
-    for (; at + 1 < r->bytes && !strchr("]}{[\n\"", r->text[at]); at++)
+    const size_t end = at + NEAR < r->bytes ? at + NEAR : r->bytes;
+    for (; at + 1 < end && !strchr("]}{[\n\"", r->text[at]); at++)
         if (r->text[at] == ',' && r->text[at + 1] == ' ') return true;
     return false;
 }
@@ -294,11 +295,12 @@ static rv_status read_value(reader *r, const char *key, int32_t field) {
     return st;
 }
 
-/* Whether an object may begin at text[at]: first on its line, in a fence, in a list, or behind a key in quotes. */
-static bool begins_line(const char *text, size_t at) {
+/* Whether an object may begin at text[at]: first on its line, in a fence, in a list, or behind a key in quotes.  `after`: where the one before ended. */
+static bool begins_line(const char *text, size_t after, size_t at) {
     size_t first = at;
-    while (first && text[first - 1] != '\n') first--;
-    while (first < at && (isspace((uint8_t)text[first]) || text[first] == '[')) first++;
+    while (first > after && at - first <= NEAR && text[first - 1] != '\n') first--;
+    if (at - first > NEAR) return false;
+    while (first < at && (isspace((uint8_t)text[first]) || text[first] == '[' || (after && text[first] == ','))) first++;
     while (at > first && isspace((uint8_t)text[at - 1])) at--;
     const size_t n = at - first;
     return n == 0 || (n >= 3 && !memcmp(text + first, "```", 3)) || (n == 4 && !strncasecmp(text + first, "json", 4)) ||
@@ -314,17 +316,20 @@ static void blank(char *text, size_t from, size_t to) {
 rv_status rv_parse_json(rv_parse *p, char *text, size_t bytes, bool anywhere, bool *any) {
     reader r = { .parse = p, .text = text, .bytes = bytes };
     rv_status st = RV_OK;
+    size_t after = 0;
     *any = false;
     while (st == RV_OK && r.at < bytes) {
         const char *open = memchr(text + r.at, '{', bytes - r.at);
         if (!open) break;
-        const size_t from = r.at = (size_t)(open - text);
+        const size_t from = (size_t)(open - text);
         size_t next = from + 1;
+        r.at = from;
         while (next < bytes && isspace((uint8_t)text[next])) next++;
         r.any = false;
-        if ((anywhere || begins_line(text, from)) && next < bytes && (text[next] == '"' || text[next] == '\'' || isalpha((uint8_t)text[next])))
+        if ((anywhere || begins_line(text, after, from)) && next < bytes && (text[next] == '"' || text[next] == '\'' || isalpha((uint8_t)text[next]))) {
             st = read_object(&r, "");
-        else r.at = next;
+            after = r.at;
+        } else r.at = next;
         if (r.any) blank(text, from, r.at);
         *any = *any || r.any;
     }

@@ -130,7 +130,7 @@ static void a_brace_inside_a_line_loses_no_lines(void **state) {
     FIELDS("receipt", "SUPPLIER_NAME: {TOTAL: 5}\nTOTAL_AMOUNT: $6.00", "SUPPLIER_NAME", "{TOTAL: 5}", "TOTAL_AMOUNT", "$6.00");
     FIELDS("receipt", "{\"store\": \"Acme\"}\nTOTAL_AMOUNT: $6.00", "SUPPLIER_NAME", "Acme", "TOTAL_AMOUNT", "$6.00");
     FIELDS("receipt", "Here: {\"store\": \"Acme\", \"total\": 6}", "SUPPLIER_NAME", "Acme", "TOTAL_AMOUNT", "$6.00");
-    FIELDS("receipt", "```json {\"store\": \"Acme\"}```\n[{\"total\": 6}]", "SUPPLIER_NAME", "Acme", "TOTAL_AMOUNT", "$6.00");
+    FIELDS("receipt", "```json {\"store\": \"Acme\"}```\n[{\"gst\": 1}, {\"total\": 6}]", "SUPPLIER_NAME", "Acme", "GST_AMOUNT", "$1.00", "TOTAL_AMOUNT", "$6.00");
     FIELDS("receipt", "\"receipt\": {\n  \"store\": \"Acme\",\n  \"total\": 6\n}", "SUPPLIER_NAME", "Acme", "TOTAL_AMOUNT", "$6.00");
 }
 
