@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "engine/rvextract.h"
+#include "engine/session.h"
 #include "extract/record.h"
 
 #define TINY RV_TEST_TMP "/threads_tiny"
@@ -162,7 +163,8 @@ static void whoever_waits_is_let_go_when_the_session_is_freed(void **state) {
     for (int round = 0; round < 10; round++) {
         rv_session *s = session_of(model, 1);
         for (int i = 0; i < 3; i++) assert_int_equal(pthread_create(&waiters[i], NULL, wait_long, s), 0);
-        usleep(20000);                                           /* they sleep */
+        while (atomic_load(&s->refs) < 1 + 3) usleep(1000);      /* each is inside, and holds it: before, nobody may free it */
+        usleep(5000);                                            /* they sleep */
         rv_session_free(s);
         for (int i = 0; i < 3; i++) {
             pthread_join(waiters[i], &work);
