@@ -10,7 +10,8 @@
  *     rv_text_free(json);  rv_record_free(record);  rv_schema_free(schema);
  *
  * Conventions as in rvengine.h.  Values are never changed or repaired: text that does not fit its kind is kept and marked.
- * Card numbers and tax file numbers are masked before a record keeps them.  What is said about law is not tax advice.
+ * Card and tax file numbers, and what stands in a field of x-sensitivity, are masked before a record keeps
+ * them, in a document's name too.  What is said about law is not tax advice.
  */
 #ifndef RVEXTRACT_H
 #define RVEXTRACT_H
@@ -113,7 +114,7 @@ typedef struct rv_summary {           /* of a checked record                    
     int32_t     tax_invoice_valid, gst_credit_claimable, deduction_evidence;    /* 1, 0; -1: does not apply or cannot be known */
     int32_t     needs_review;
     const char *gst;                  /* "fully_taxable", "mixed", "gst_free", "not_shown", "impossible", "unknown" */
-    uint32_t    masked;               /* card and tax file numbers that were masked            */
+    uint32_t    masked;               /* card, tax file and account numbers that were masked    */
     uint32_t    found, fields;
 } rv_summary;
 RV_API rv_status rv_record_get_summary(const rv_record *record, rv_summary *out, rv_error *err);        /* [one] */

@@ -41,15 +41,21 @@ const char *rv_base_name(const char *path) {
     return slash ? slash + 1 : path;
 }
 
-static const char *keep_tidy(rv_record *r, const char *text) {
-    const char *copy = text && *text ? rv_tidy(&r->pool, text, strlen(text)) : "";
+/* A document's name goes into every report: tidied, and numbers in it are masked.  The same name is always masked alike, so that
+ * results and truth still meet. */
+static const char *keep_name(rv_record *r, const char *text) {
+    const char *tidy = text && *text ? rv_tidy(&r->pool, text, strlen(text)) : "";
+    char *safe = tidy && *tidy ? rv_mask(tidy, strlen(tidy), RV_SENSITIVE_FILE, NULL) : NULL;
+    const char *copy = safe ? rv_pool_text(&r->pool, safe, strlen(safe)) : "";
+    r->pool.failed = r->pool.failed || (tidy && *tidy && !safe);
+    free(safe);
     return copy ? copy : "";
 }
 
 rv_status rv_record_make(const rv_schema *schema, const rv_record_setup *setup, rv_record **out, rv_error *err) {
     rv_record *r = rv_record_blank(schema);
     if (!r) return rv_fail_memory(err, "record");
-    r->file = keep_tidy(r, setup->file);
+    r->file = keep_name(r, setup->file);
     if (setup->page_text) r->text = rv_pool_text(&r->pool, setup->page_text, strlen(setup->page_text));
     r->page_width = setup->page_width;
     r->page_height = setup->page_height;

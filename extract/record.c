@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/base/text.h"
 #include "extract/list.h"
 
 rv_record *rv_record_blank(const rv_schema *schema) {
@@ -51,13 +52,26 @@ const rv_value *rv_record_value(const rv_record *record, const char *key) {
     return &record->slots[i].items[0];
 }
 
+/* Every item of a list keeps its own last digits.  *out is as long as the text. */
 static rv_status mask_value(rv_record *record, const rv_field *field, const char *text, size_t bytes, char **out, rv_error *err) {
-    uint32_t masked = 0;
-    bool keep = field->sensitivity == RV_SENSITIVE_TFN && record->allow_tfn;
-    *out = rv_mask(text, bytes, keep ? RV_SENSITIVE_NOT : field->sensitivity, &masked);
-    if (!*out) return rv_fail_memory(err, field->key);
-    record->masked += masked;
-    return RV_OK;
+    const bool keep = field->sensitivity == RV_SENSITIVE_TFN && record->allow_tfn;
+    const rv_sensitivity what = keep ? RV_SENSITIVE_NOT : field->sensitivity;
+    rv_string all = { 0 };
+    for (size_t at = 0, n; at < bytes; at += n) {
+        uint32_t masked = 0;
+        const char *end = field->list && what != RV_SENSITIVE_NOT ? memchr(text + at, '|', bytes - at) : NULL;
+        n = end ? (size_t)(end - text) - at + 1 : bytes - at;
+        char *item = rv_mask(text + at, n, what, &masked);
+        if (item) rv_string_add(&all, item, n);
+        all.failed = all.failed || !item;
+        free(item);
+        record->masked += masked;
+    }
+    rv_string_add(&all, "", 0);
+    *out = all.failed ? NULL : all.data ? all.data : calloc(1, 1);
+    if (*out) return RV_OK;
+    rv_string_free(&all);
+    return rv_fail_memory(err, field->key);
 }
 
 /* Tidying brings together digits that blanks, breaks and invisible characters kept apart: what is a number only then is masked now. */

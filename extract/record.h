@@ -79,8 +79,8 @@ struct rv_record {
 /* Every slot absent; NULL: out of memory.  rv_record_new and the other public functions are in engine/rvextract.h. */
 rv_record *rv_record_blank(const rv_schema *schema);
 
-/* Reads `text` as field `field` (lists are split) and puts it into its slot, replacing what was there.  Card numbers and
- * tax file numbers are masked before anything is stored, unless the field says otherwise. RV_ERR_MEMORY. */
+/* Reads `text` as field `field` (lists are split) and puts it into its slot, replacing what was there.  Card, tax file
+ * and account numbers are masked before anything is stored, as the field says. RV_ERR_MEMORY. */
 rv_status rv_record_set(rv_record *record, uint32_t field, const char *text, size_t bytes, const char *source, rv_error *err);
 /* The same for a list whose items are known to have " | " between them and nothing else: a comma belongs to the only one. */
 rv_status rv_record_set_cells(rv_record *record, uint32_t field, const char *text, size_t bytes, const char *source, rv_error *err);

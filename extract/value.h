@@ -104,10 +104,13 @@ bool rv_says_absent(const char *text, size_t bytes);
 
 /* ---- privacy ----------------------------------------------------------------------------------------------- */
 
-typedef enum rv_sensitivity { RV_SENSITIVE_NOT, RV_SENSITIVE_TFN, RV_SENSITIVE_CARD, RV_SENSITIVE_ACCOUNT } rv_sensitivity;
+/* What a field holds; of a FILE's name only that it is one. */
+typedef enum rv_sensitivity { RV_SENSITIVE_NOT, RV_SENSITIVE_TFN, RV_SENSITIVE_CARD, RV_SENSITIVE_ACCOUNT, RV_SENSITIVE_FILE } rv_sensitivity;
 
-/* A copy of `text` in which every card number (13 to 19 digits that pass Luhn) keeps its last four digits and every tax file
- * number (8 or 9 digits that pass its check, near the words; anywhere when `what` says that the field holds one) its last
- * three: "**** **** **** 2707", "*** *** 782".  The caller frees it; NULL: out of memory.  *n_masked (may be NULL): how many. */
+/* A copy of `text`, as long as it, in which every card number (13 to 19 digits that pass Luhn, however they are grouped) keeps its last
+ * four digits and every tax file number (8 or 9 digits that pass its check, near the words) its last three: "**** **** ****
+ * 2707", "*** *** 782".  Where `what` says that the field holds a number, all digits but the last three (of a card: four) are masked,
+ * whatever they look like.  In the name of a file, numbers that no scheme's cards begin with stay (cameras name by the clock).
+ * The caller frees it; NULL: out of memory.  *n_masked (may be NULL): how many. */
 char *rv_mask(const char *text, size_t bytes, rv_sensitivity what, uint32_t *n_masked);
 #endif

@@ -18,7 +18,7 @@ static const command_help help = {
     .usage = "rvengine validate --schema NAME|FILE.json [options] [FILE|-]",
     .about = "Reads the fields of documents (CSV, JSON, JSON Lines, or the KEY: VALUE answer of a model) and checks\n"
              "them: numbers with check digits, sums, GST, dates, balances, and what Australian law asks of a tax\n"
-             "invoice (this is not tax advice). Values are never changed. Card and tax file numbers are masked in\n"
+             "invoice (this is not tax advice). Values are never changed. Card, tax file and account numbers are masked in\n"
              "everything that is written.",
     .after = "examples:\n"
              "  rvengine validate --schema receipt answer.txt\n"

@@ -224,6 +224,37 @@ static void a_tax_file_number_is_judged_then_masked_unless_it_may_be_kept(void *
     rv_schema_free(s);
 }
 
+static void numbers_in_fields_that_hold_them_and_in_names_reach_no_report(void **state) {
+    static const char json[] =
+        "{ \"x-doctype\": \"X\", \"x-prompt\": \"p\", \"properties\": { \"TFN\": { \"x-kind\": \"tfn\", \"x-sensitivity\": \"tfn\" },"
+        " \"CARDS\": { \"type\": \"array\", \"items\": { \"x-kind\": \"card\" }, \"x-sensitivity\": \"card\" },"
+        " \"ACCOUNT\": { \"x-kind\": \"account\", \"x-sensitivity\": \"account\" } } }";
+    rv_schema *s;
+    rv_record *r;
+    rv_error err;
+    rv_record_options options = { .size = sizeof options, .file = "TFN 123456782 4111111111111111.jpg" };
+    (void)state;
+    if (rv_schema_parse("x.json", json, strlen(json), &s, &err)) fail_msg("%s", err.message);
+    assert_int_equal(rv_record_new(s, &options, &r, &err), RV_OK);
+    assert_int_equal(rv_record_put(r, "TFN", "123/456/782 01", 14, "given", &err), RV_OK);
+    assert_int_equal(rv_record_put(r, "CARDS", "1234 5678 9012 1111 | xx2222", 28, "given", &err), RV_OK);
+    assert_int_equal(rv_record_put(r, "ACCOUNT", "1234 5678", 9, "given", &err), RV_OK);
+    assert_int_equal(rv_record_check(r, &err), RV_OK);
+    assert_non_null(finding(r, "format.tfn"));
+    assert_string_equal(text_of(r, "CARDS"), "**** 1111 | **** 2222");
+    assert_string_equal(text_of(r, "ACCOUNT"), "**** *678");
+    assert_string_equal(r->file, "TFN ******782 ************1111.jpg");
+    for (int form = RV_FORM_KV; form <= RV_FORM_HTML; form++) {
+        static const char *const secrets[] = { "123/456", "123456782", "5678", "9012", "41111111" };
+        char *text = written(r, form);
+        for (size_t i = 0; i < sizeof secrets / sizeof *secrets; i++)
+            if (strstr(text, secrets[i])) fail_msg("%s is in \"%s\"", secrets[i], text);
+        rv_text_free(text);
+    }
+    rv_record_free(r);
+    rv_schema_free(s);
+}
+
 static void what_was_written_reads_back_the_same(void **state) {
     static const char answer[] =
         "DOCUMENT_TYPE: RECEIPT\nSUPPLIER_NAME: Acme \"X\", <b> | Sons\nCARD_LAST4: 4111 1111 1111 1111\nINVOICE_DATE: 5 Mar 24\nLINE_ITEM_DESCRIPTIONS: a, b | =c | NOT_FOUND\nLINE_ITEM_TOTAL_PRICES: $1.00 | -$2.00 | $1,003.00\nTOTAL_AMOUNT: $1,002.00\nGST_SHOWN: yes\nBUSINESS_ADDRESS: -5 Low St";
@@ -256,6 +287,7 @@ int main(void) {
         cmocka_unit_test(a_name_that_only_says_which_total_is_meant_takes_no_amount),
         cmocka_unit_test(numbers_of_cards_never_reach_a_record),
         cmocka_unit_test(digits_that_tidying_brings_together_are_masked_too),
+        cmocka_unit_test(numbers_in_fields_that_hold_them_and_in_names_reach_no_report),
         cmocka_unit_test(a_tax_file_number_is_judged_then_masked_unless_it_may_be_kept),
         cmocka_unit_test(what_was_written_reads_back_the_same),
     };
