@@ -114,7 +114,7 @@ bool rv_same_meaning(const rv_value *a, const rv_value *b, bool loose) {
     if (rv_value_same(a, b)) return true;
     if (a->kind == RV_KIND_MONEY && a->state == RV_VALUE_VALID && b->state == RV_VALUE_VALID)      /* a currency that one text leaves out */
         return a->number == b->number && !a->inexact && !b->inexact && (a->currency_assumed || b->currency_assumed);
-    if (!is_text(a->kind) && a->state == RV_VALUE_VALID && b->state == RV_VALUE_VALID) return false;
+    if (!is_text(a->kind) && (a->state == RV_VALUE_VALID || b->state == RV_VALUE_VALID)) return false;      /* what nobody can read is no amount */
     if (same_letters(a->text, b->text)) return true;
     return loose && (similarity(a->text, b->text) >= 0.90 || jaccard(a->text, b->text) >= 0.75);
 }

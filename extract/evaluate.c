@@ -209,21 +209,26 @@ static int by_value(const void *a, const void *b) {
 rv_status rv_bootstrap(const rv_tallied *a, const rv_tallied *b, uint32_t n, rv_rate_fn rate, uint32_t resamples, uint64_t seed,
                        rv_interval *out, rv_error *err) {
     double *values = malloc(resamples * sizeof *values);
-    if (!values) return rv_fail_memory(err, "bootstrap");
-    for (uint32_t r = 0; r < resamples; r++) {
+    uint32_t *scored = malloc((n ? n : 1) * sizeof *scored), n_scored = 0, drawn = 0;
+    for (uint32_t i = 0; scored && i < n; i++)
+        if (a[i].cells > 0) scored[n_scored++] = i;
+    for (uint32_t r = 0; values && scored && n_scored && r < resamples; r++) {
         rv_tallied x = { 0 }, y = { 0 };
-        for (uint32_t i = 0; i < n; i++) {
-            uint64_t pick = next_random(&seed) % n;
+        for (uint32_t i = 0; i < n_scored; i++) {
+            uint32_t pick = scored[next_random(&seed) % n_scored];
             rv_tally_add(&x, &a[pick]);
             if (b) rv_tally_add(&y, &b[pick]);
         }
-        values[r] = b ? rate(&y) - rate(&x) : rate(&x);
+        double of_a = rate(&x), of_b = b ? rate(&y) : 0;
+        if (of_a >= 0 && of_b >= 0) values[drawn++] = b ? of_b - of_a : of_a;
     }
-    qsort(values, resamples, sizeof *values, by_value);
-    uint32_t cut = (uint32_t)(0.025 * resamples);
-    *out = (rv_interval){ values[cut], values[resamples - 1 - cut] };
+    const bool failed = !values || !scored;
+    if (drawn) qsort(values, drawn, sizeof *values, by_value);
+    uint32_t cut = (uint32_t)(0.025 * drawn);
+    *out = drawn ? (rv_interval){ values[cut], values[drawn - 1 - cut] } : (rv_interval){ -1, -1 };
     free(values);
-    return RV_OK;
+    free(scored);
+    return failed ? rv_fail_memory(err, "bootstrap") : RV_OK;
 }
 
 double rv_sign_test(uint32_t better, uint32_t worse) {

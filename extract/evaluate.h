@@ -27,7 +27,8 @@ double rv_f1(const rv_tallied *t);
 
 /* Compares one field; nothing is counted where the truth does not name it. */
 void rv_compare_field(const rv_record *truth, const rv_record *run, uint32_t field, bool substitutions, rv_tallied *out);
-/* Two values, by meaning: as rv_value_same; texts without case and punctuation, transactions by words (`loose`). */
+/* Two values, by meaning: as rv_value_same; texts (and values of which neither can be read) without case and
+ * punctuation, transactions by words (`loose`). */
 bool   rv_same_meaning(const rv_value *a, const rv_value *b, bool loose);
 /* Average normalised Levenshtein similarity of one pair: 0 below one half (Biten et al., 2019). */
 double rv_anls(const char *a, const char *b);
@@ -68,7 +69,8 @@ double rv_rate_same(const rv_tallied *t);
 double rv_rate_anls(const rv_tallied *t);
 double rv_rate_invented(const rv_tallied *t);
 double rv_rate_missed(const rv_tallied *t);
-/* Of one run, or (b not NULL) of b - a on the same documents. RV_ERR_MEMORY. */
+/* Of one run, or (b not NULL) of b - a on the same documents; those of which nothing was compared are not drawn. -1 and -1: there is
+ * nothing to count. RV_ERR_MEMORY. */
 rv_status rv_bootstrap(const rv_tallied *a, const rv_tallied *b, uint32_t n, rv_rate_fn rate, uint32_t resamples, uint64_t seed,
                        rv_interval *out, rv_error *err);
 /* Two-sided exact sign test: the chance of a split at least this uneven if both were equally likely. */

@@ -50,6 +50,11 @@ static void exact_and_meaning_differ_where_they_should(void **state) {
         { "TOTAL_AMOUNT", "$1,234.50", "1234.5", 0, 1 },
         { "TOTAL_AMOUNT", "$5.00", "$5.01", 0, 0 },
         { "TOTAL_AMOUNT", "$5.00", "USD 5.00", 0, 0 },
+        { "TOTAL_AMOUNT", "-$45.00", "$45.00 /", 0, 0 },
+        { "TOTAL_AMOUNT", "$123.45", "12,34,5", 0, 0 },
+        { "TOTAL_AMOUNT", "$123.45", "12345 ?", 0, 0 },
+        { "INVOICE_DATE", "05/03/2024", "0503/2024", 0, 0 },
+        { "INVOICE_DATE", "early March", "Early March.", 0, 1 },      /* neither can be read */
         { "SUPPLIER_NAME", "Acme Pty Ltd", "ACME PTY  LTD", 1, 1 },
         { "SUPPLIER_NAME", "Acme Pty. Ltd.", "Acme Pty Ltd", 0, 1 },
         { "SUPPLIER_NAME", "Acme", "Acne", 0, 0 },
@@ -109,6 +114,24 @@ static void intervals_are_as_wide_as_chance_makes_them(void **state) {
     assert_true(again.low == i.low && again.high == i.high);      /* the same seed, the same interval */
     assert_int_equal(rv_bootstrap(a, b, N, rv_rate_same, 2000, 1, &pair, &err), RV_OK);
     assert_true(pair.high - pair.low < (i.high - i.low) / 1.5);   /* pairs differ less than runs */
+}
+
+static void documents_without_an_answer_that_are_left_out_are_not_drawn_either(void **state) {
+    static rv_tallied a[20], none[3];
+    rv_interval i;
+    rv_error err;
+    (void)state;
+    for (int d = 4; d < 7; d++) a[d] = (rv_tallied){ .cells = 2, .same = 2, .exact = 2, .hits = 1 };
+    static const rv_rate_fn rates[] = { rv_rate_exact, rv_rate_same, rv_f1 };
+    for (int k = 0; k < 3; k++) {
+        assert_int_equal(rv_bootstrap(a, NULL, 20, rates[k], 500, 1, &i, &err), RV_OK);
+        assert_true(i.low >= 1 && i.high <= 1);
+    }
+    a[4].hits = a[5].hits = 0;                                     /* a draw without any item has no F1 */
+    assert_int_equal(rv_bootstrap(a, NULL, 20, rv_f1, 500, 1, &i, &err), RV_OK);
+    assert_true(i.low >= 1 && i.high <= 1);
+    assert_int_equal(rv_bootstrap(none, NULL, 3, rv_rate_same, 500, 1, &i, &err), RV_OK);
+    assert_true(i.low < 0 && i.high < 0);
 }
 
 /* ---- files ------------------------------------------------------------------------------------------- */
@@ -342,6 +365,7 @@ int main(void) {
         cmocka_unit_test(exact_and_meaning_differ_where_they_should),
         cmocka_unit_test(similarities_are_levenshteins),
         cmocka_unit_test(intervals_are_as_wide_as_chance_makes_them),
+        cmocka_unit_test(documents_without_an_answer_that_are_left_out_are_not_drawn_either),
         cmocka_unit_test(a_currency_that_was_assumed_is_no_difference_in_a_written_result_either),
         cmocka_unit_test(the_demo_answers_score_what_the_python_counts),
         cmocka_unit_test(what_cannot_be_compared_is_an_error),
