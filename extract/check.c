@@ -90,23 +90,25 @@ static const rv_value *amount(const rv_record *r, const char *key, const char *o
     return v && v->kind == RV_KIND_MONEY && !v->inexact ? v : NULL;
 }
 
-/* Rounding line by line or on the total may differ: the tolerance grows with the lines. */
+/* Rounding line by line or on the total may differ: the tolerance is 1 cent and half of one a line, as in the rule gst.range. */
 rv_gst_class rv_gst_classify(const rv_record *record) {
     const rv_value *total = amount(record, "TOTAL_AMOUNT", "TOTAL"), *gst = amount(record, "GST_AMOUNT", "GST");
     if (!total) return RV_GST_UNKNOWN;
     if (!gst) return RV_GST_NOT_SHOWN;
     int64_t lines = rv_record_rows(record, 0), t = total->number, g = gst->number;
-    if (t < 0) t = -t, g = -g;                             /* a refund mirrors a sale */
-    int64_t full = t / 11 + (t % 11 * 2 >= 11), tolerance = lines / 2 + 1;
-    if (g < 0 || g > full + tolerance) return RV_GST_IMPOSSIBLE;
+    if (t < 0) t = -t, g = g < 0 ? -g : g;                 /* a refund mirrors a sale; its GST may be printed without a sign */
+    int64_t beyond = g - (t / 11 + (t % 11 * 2 >= 11));
+    if (g < 0 || 2 * beyond > lines + 2) return RV_GST_IMPOSSIBLE;
     if (g == 0) return RV_GST_FREE;
-    return g >= full - tolerance ? RV_GST_FULLY_TAXABLE : RV_GST_MIXED;
+    return -2 * beyond <= lines + 2 ? RV_GST_FULLY_TAXABLE : RV_GST_MIXED;
 }
 
 /* ---- summary ------------------------------------------------------------------------------------ */
 
+/* No invoice for GST is good that shows an amount which cannot be. */
 static rv_tristate gate_of(const rv_check *c, rv_gate gate) {
-    if (c->gates[gate] == RV_NO) return RV_NO;
+    const bool impossible = gate != RV_GATE_DEDUCTION && c->record->compliance.gst_class == RV_GST_IMPOSSIBLE;
+    if (c->gates[gate] == RV_NO || (impossible && c->gates[gate] == RV_YES)) return RV_NO;
     return c->gate_open[gate] ? RV_UNKNOWN : c->gates[gate];
 }
 

@@ -55,10 +55,10 @@ static void every_fault_has_its_finding(void **state) {
         { "DUE_DATE", "19/03/2024", "date.order", RV_YES },
         { "TAX_INVOICE_WORDS", "false", "tax_invoice.words", RV_NO },
         { "GST_AMOUNT", NULL, "tax_invoice.gst", RV_NO },
-        { "GST_AMOUNT", "$60.00", "gst.range", RV_YES },
-        { "GST_AMOUNT", "$49.00", "gst.exclusive", RV_YES },
-        { "GST_AMOUNT", "-$1.00", "gst.range", RV_YES },
-        { "TOTAL_AMOUNT", "$555.00", "total.sum", RV_YES },
+        { "GST_AMOUNT", "$60.00", "gst.range", RV_NO },
+        { "GST_AMOUNT", "$49.00", "gst.exclusive", RV_UNKNOWN },
+        { "GST_AMOUNT", "-$1.00", "gst.range", RV_NO },
+        { "TOTAL_AMOUNT", "$555.00", "total.sum", RV_UNKNOWN },
         { "LINE_ITEM_TOTAL_PRICES", "$300.00 | $260.00", "lines.sum", RV_YES },
         { "TOTAL_AMOUNT", "$5,550.00", "tax_invoice.buyer", RV_NO },
         { "TOTAL_AMOUNT", "S550", "format.money", RV_UNKNOWN },
@@ -112,7 +112,11 @@ static void gst_of_mixed_supplies_is_no_fault(void **state) {
         { "$11.00", "$1.00", RV_GST_FULLY_TAXABLE, false },   { "$11.05", "$1.01", RV_GST_FULLY_TAXABLE, false },
         { "$94.87", "$2.15", RV_GST_MIXED, false },           { "$94.87", "$0.00", RV_GST_FREE, false },
         { "$94.87", "NOT_FOUND", RV_GST_NOT_SHOWN, false },   { "$94.87", "$9.49", RV_GST_IMPOSSIBLE, true },
-        { "-$11.00", "-$1.00", RV_GST_FULLY_TAXABLE, false },
+        { "-$11.00", "-$1.00", RV_GST_FULLY_TAXABLE, false },  { "-$110.00", "$10.00", RV_GST_FULLY_TAXABLE, false },
+        { "-$110.00", "$10.02", RV_GST_IMPOSSIBLE, true },     { "-$110.00", "-$10.02", RV_GST_IMPOSSIBLE, true },
+        { "$110.00\nLINE_ITEM_DESCRIPTIONS: a", "$10.01", RV_GST_FULLY_TAXABLE, false },
+        { "$110.00\nLINE_ITEM_DESCRIPTIONS: a", "$10.02", RV_GST_IMPOSSIBLE, true },
+        { "$110.00\nLINE_ITEM_DESCRIPTIONS: a | b", "$10.02", RV_GST_FULLY_TAXABLE, false },
     };
     rv_schema *s = schema_of("receipt");
     (void)state;
@@ -135,6 +139,11 @@ static void cash_is_rounded_and_cards_are_not(void **state) {
         { "TOTAL_AMOUNT: $9.98\nTOTAL_AMOUNT_PAID: $9.90\nPAYMENT_METHOD: CASH", "paid.cash" },
         { "TOTAL_AMOUNT: $9.98\nTOTAL_AMOUNT_PAID: $10.00\nPAYMENT_METHOD: VISA", "paid.card" },
         { "TOTAL_AMOUNT: $9.98\nTOTAL_AMOUNT_PAID: $9.98\nPAYMENT_METHOD: VISA", NULL },
+        { "TOTAL_AMOUNT: $20.02\nTOTAL_AMOUNT_PAID: $15.00\nPAYMENT_METHOD: VISA\nROUNDING_AMOUNT: $0.00", "paid.card" },
+        { "TOTAL_AMOUNT: $20.02\nTOTAL_AMOUNT_PAID: $15.00\nPAYMENT_METHOD: VISA\nROUNDING_AMOUNT: -$0.02", "paid.card" },
+        { "TOTAL_AMOUNT: $20.02\nTOTAL_AMOUNT_PAID: $20.00\nROUNDING_AMOUNT: -$0.02", NULL },
+        { "TOTAL_AMOUNT: $20.02\nTOTAL_AMOUNT_PAID: $15.00", "paid.card" },
+        { "TOTAL_AMOUNT: $20.02\nTOTAL_AMOUNT_PAID: $20.00\nPAYMENT_METHOD: Cashless - Visa", "paid.card" },
         { "SUBTOTAL_AMOUNT: $9.98\nROUNDING_AMOUNT: $0.02\nTOTAL_AMOUNT: $10.00\nTOTAL_AMOUNT_PAID: $10.00\nPAYMENT_METHOD: CASH", NULL },
         { "TOTAL_AMOUNT: $10.00\nROUNDING_AMOUNT: $0.03", "rounding.size" },
     };
@@ -145,6 +154,31 @@ static void cash_is_rounded_and_cards_are_not(void **state) {
         static const char *const ids[] = { "paid.cash", "paid.card", "rounding.size", "total.sum" };
         for (int k = 0; k < 4; k++)
             if ((finding(r, ids[k]) != NULL) != (cases[i].id && strcmp(cases[i].id, ids[k]) == 0)) fail_msg("%s: %s", cases[i].text, ids[k]);
+        rv_record_free(r);
+    }
+    rv_schema_free(s);
+}
+
+static void tax_invoices_without_gst_with_too_much_or_with_unmarked_lines_are_no_valid_ones(void **state) {
+    static const struct { const char *text; rv_tristate valid; } cases[] = {
+        { "GST_AMOUNT: $109.09\nPAYER_NAME: B", RV_YES },
+        { "GST_AMOUNT: $0.00\nPAYER_NAME: B", RV_UNKNOWN },                /* nothing to claim */
+        { "GST_AMOUNT: $0.00", RV_UNKNOWN },
+        { "GST_AMOUNT: $500.00\nPAYER_NAME: B", RV_NO },
+        { "GST_AMOUNT: $50.00\nPAYER_NAME: B", RV_UNKNOWN },               /* mixed: which line is taxable? */
+        { "GST_AMOUNT: $50.00\nPAYER_NAME: B\nLINE_ITEM_GST_AMOUNTS: $50.00 | $0.00", RV_YES },
+        { "GST_AMOUNT: $50.00\nPAYER_NAME: B\nLINE_ITEM_DESCRIPTIONS: * Desk | Rice", RV_YES },
+    };
+    rv_schema *s = schema_of("tax_invoice");
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[400];
+        snprintf(text, sizeof text, "TAX_INVOICE_WORDS: true\nSUPPLIER_NAME: A\nBUSINESS_ABN: 51 824 753 556\nINVOICE_DATE: 20/03/2024\n%sTOTAL_AMOUNT: $1,200.00\n%s\n",
+                 strstr(cases[i].text, "DESCRIPTIONS") ? "" : "LINE_ITEM_DESCRIPTIONS: Desk | Rice\n", cases[i].text);
+        rv_record *r = checked(s, text);
+        if (r->compliance.tax_invoice_valid != cases[i].valid || r->compliance.gst_credit_claimable != cases[i].valid)
+            fail_msg("%s: %d, %d", cases[i].text, (int)r->compliance.tax_invoice_valid, (int)r->compliance.gst_credit_claimable);
+        if (finding(r, "tax_invoice.buyer")) fail_msg("%s: tax_invoice.buyer", cases[i].text);
         rv_record_free(r);
     }
     rv_schema_free(s);
@@ -394,6 +428,7 @@ int main(void) {
         cmocka_unit_test(findings_say_what_was_expected_and_recommend),
         cmocka_unit_test(gst_of_mixed_supplies_is_no_fault),
         cmocka_unit_test(cash_is_rounded_and_cards_are_not),
+        cmocka_unit_test(tax_invoices_without_gst_with_too_much_or_with_unmarked_lines_are_no_valid_ones),
         cmocka_unit_test(an_invoice_below_82_50_needs_no_tax_invoice),
         cmocka_unit_test(the_words_may_stand_on_the_page),
         cmocka_unit_test(one_certain_date_settles_the_order_of_the_others),
