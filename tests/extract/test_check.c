@@ -86,6 +86,15 @@ static void every_fault_has_its_finding(void **state) {
     rv_schema_free(s);
 }
 
+static void a_date_of_more_than_seven_years_ago_is_a_warning(void **state) {
+    rv_schema *s = schema_of("tax_invoice");
+    rv_record *r = spoilt(s, "INVOICE_DATE", "20/03/2014");
+    (void)state;
+    assert_int_equal(finding(r, "date.old")->severity, RV_SEVERITY_WARNING);
+    rv_record_free(r);
+    rv_schema_free(s);
+}
+
 static void findings_say_what_was_expected_and_recommend(void **state) {
     rv_schema *s = schema_of("tax_invoice");
     rv_record *r = spoilt(s, "GST_AMOUNT", "$60.00");
@@ -425,6 +434,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_good_tax_invoice_has_no_findings),
         cmocka_unit_test(every_fault_has_its_finding),
+        cmocka_unit_test(a_date_of_more_than_seven_years_ago_is_a_warning),
         cmocka_unit_test(findings_say_what_was_expected_and_recommend),
         cmocka_unit_test(gst_of_mixed_supplies_is_no_fault),
         cmocka_unit_test(cash_is_rounded_and_cards_are_not),
