@@ -8,12 +8,15 @@
 
 #include "engine/base/json_tree.h"
 #include "engine/constraint.h"
+#include "extract/pattern.h"
 
 enum { MOST_DEPTH = 32, MOST_PATTERN = 1 << 20, ANY_DEPTH = 4 };     /* ANY_DEPTH: as rvconstraint.h, README.md and --help say */
 
 #define BLANK "(?:\\n {0,12}| ?)"
-/* Half of a surrogate pair is no character, and many readers refuse it: what lies beyond \\uffff is written as it is. */
-#define CHARACTER "(?:[^\"\\\\]|\\\\(?:[\"\\\\/bfnrt]|u(?:[0-9a-cA-CefEF][0-9a-fA-F]|[dD][0-7])[0-9a-fA-F]{2}))"
+#define HEX "[0-9a-fA-F]"
+/* Half of a surrogate pair is no character, and NUL none of a text; many readers refuse both: what lies beyond \\uffff is written as it is. */
+#define UNIT "u(?:(?:0[1-9a-fA-F]|[1-9a-cA-CefEF]" HEX "|[dD][0-7])" HEX HEX "|00(?:0[1-9a-fA-F]|[1-9a-fA-F]" HEX "))"
+#define CHARACTER "(?:[^\"\\\\]|\\\\(?:[\"\\\\/bfnrt]|" UNIT "))"
 #define INTEGER "-?(?:0|[1-9][0-9]{0,17})"
 #define NUMBER INTEGER "(?:\\.[0-9]{1,17})?(?:[eE][+\\-]?[0-9]{1,2})?"
 
@@ -67,8 +70,23 @@ static rv_status whole(reader *r, const json_t *schema, const char *key, int oth
     return RV_OK;
 }
 
+/* Numbers with as few digits as say them: 0.1, not 0.10000000000000001. */
+static char *shortest_dump(const json_t *is) {
+    for (size_t digits = 1; digits < 17; digits++) {
+        char *text = rv_json_dump(is, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(digits));
+        json_error_t why;
+        bool no_memory;
+        json_t *again = text ? rv_json_load(text, strlen(text), JSON_DECODE_ANY, &why, &no_memory) : NULL;
+        bool same = again && json_equal((json_t *)(uintptr_t)is, again);
+        json_decref(again);
+        if (same) return text;
+        free(text);
+    }
+    return rv_json_dump(is, JSON_ENCODE_ANY | JSON_COMPACT);
+}
+
 static rv_status add_literal(reader *r, const json_t *is) {
-    char *text = rv_json_dump(is, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *text = shortest_dump(is);
     if (!text) return rv_fail_memory(r->err, "JSON Schema");
     for (const char *c = text; *c; c++) {
         bool word = (*c >= '0' && *c <= '9') || (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (unsigned char)*c >= 128;
@@ -81,20 +99,68 @@ static rv_status add_literal(reader *r, const json_t *is) {
 
 /* ---- types ---- */
 
+/* The states after one more character than those of `now`; false: none. */
+static bool next_character(const rv_dfa *d, const uint8_t *now, uint8_t *then) {
+    bool any = false;
+    memset(then, 0, (size_t)d->states);
+    for (int32_t s = 1; s < d->states; s++)
+        for (int byte = 0; now[s] && byte < 256; byte++)
+            if ((byte & 0xc0) != 0x80 && d->next[s][byte]) then[d->next[s][byte]] = any = true;
+    for (int more = 0; more < 3; more++)                     /* the rest of its bytes */
+        for (int32_t s = 1; s < d->states; s++)
+            for (int byte = 0x80; then[s] && byte < 0xc0; byte++)
+                if (d->next[s][byte]) then[d->next[s][byte]] = true;
+    return any;
+}
+
+/* Whether every text of the automaton has `least` to `most` characters (most < 0: any number).  False too without memory. */
+static bool has_lengths(const rv_dfa *d, int least, int most) {
+    const size_t n = (size_t)d->states;
+    uint8_t *now = calloc(n, 1), *then = calloc(n, 1);
+    bool fits = now && then, any = fits;
+    if (fits) now[1] = true;
+    for (int length = 0; fits && any && (length < least || most >= 0); length++) {
+        for (size_t s = 1; s < n; s++) fits = fits && !(now[s] && d->accept[s] && length < least);
+        fits = fits && (most < 0 || length <= most);         /* no state but the dead one is without a way to an end */
+        any = next_character(d, now, then);
+        memcpy(now, then, n);
+    }
+    free(now);
+    free(then);
+    return fits;
+}
+
+static rv_status pattern_of_string(reader *r, const char *pattern, int least, int most) {
+    size_t n = strlen(pattern);
+    bool whole_text = n >= 2 && pattern[0] == '^' && pattern[n - 1] == '$' && pattern[n - 2] != '\\', plain = true;
+    if (!whole_text) return refuse(r, RV_ERR_UNSUPPORTED, "pattern must begin with ^ and end with $", NULL);
+    char *inner = strndup(pattern + 1, n - 2);
+    if (!inner) return rv_fail_memory(r->err, "JSON Schema");
+    rv_dfa d;
+    rv_error why;
+    rv_status st = rv_dfa_pattern(inner, &d, &why);
+    if (st) st = refuse(r, st, "pattern:", why.message);
+    else {
+        for (int32_t s = 1; s < d.states; s++)
+            for (int byte = 0; byte < 128; byte++) plain = plain && !(d.next[s][byte] && (byte < 0x20 || byte == '"' || byte == '\\'));
+        if (!plain) st = refuse(r, RV_ERR_UNSUPPORTED, "pattern may only match characters that need no escape in JSON: no '\"', backslash, tab or newline, so no '.' and no \\s", NULL);
+        else if (!has_lengths(&d, least, most)) st = refuse(r, RV_ERR_UNSUPPORTED, "minLength and maxLength beside a pattern must be said in the pattern, as {m,n}", NULL);
+        else rv_string_addf(&r->out, "\"(?:%s)\"", inner);
+        rv_dfa_free(&d);
+    }
+    free(inner);
+    return st;
+}
+
 static rv_status string(reader *r, const json_t *schema) {
     const char *pattern = json_string_value(json_object_get(schema, "pattern"));
     int least, most;
     rv_status st = whole(r, schema, "minLength", 0, &least);
     if (st == RV_OK) st = whole(r, schema, "maxLength", -1, &most);
     if (st) return st;
-    if (pattern) {
-        size_t n = strlen(pattern);
-        bool whole_text = n >= 2 && pattern[0] == '^' && pattern[n - 1] == '$' && pattern[n - 2] != '\\';
-        if (!whole_text) return refuse(r, RV_ERR_UNSUPPORTED, "pattern must begin with ^ and end with $", NULL);
-        if (strpbrk(pattern, ".\"") || strstr(pattern, "[^") || strstr(pattern, "\\\\") || strstr(pattern, "\\D") || strstr(pattern, "\\W") || strstr(pattern, "\\S"))
-            return refuse(r, RV_ERR_UNSUPPORTED, "pattern may only match characters that need no escape in JSON: no '.', negated class, '\"' or backslash", NULL);
-        rv_string_addf(&r->out, "\"(?:%.*s)\"", (int)n - 2, pattern + 1);
-    } else if (most >= 0) rv_string_addf(&r->out, "\"%s{%d,%d}\"", CHARACTER, least, most);
+    if (most >= 0 && most < least) return refuse(r, RV_ERR_FORMAT, "nothing fits: maxLength is less than minLength", NULL);
+    if (pattern) return pattern_of_string(r, pattern, least, most);
+    if (most >= 0) rv_string_addf(&r->out, "\"%s{%d,%d}\"", CHARACTER, least, most);
     else rv_string_addf(&r->out, "\"%s{%d,}\"", CHARACTER, least);
     return RV_OK;
 }
@@ -106,6 +172,7 @@ static rv_status array(reader *r, const json_t *schema) {
     if (st == RV_OK) st = whole(r, schema, "maxItems", -1, &most);
     if (st) return st;
     if (!json_is_object(items)) return refuse(r, RV_ERR_UNSUPPORTED, "an array needs items, a schema", NULL);
+    if (most >= 0 && most < least) return refuse(r, RV_ERR_FORMAT, "nothing fits: maxItems is less than minItems", NULL);
     if (most == 0) return rv_string_addz(&r->out, "\\[" BLANK "\\]"), RV_OK;
     size_t place = enter(r, "items"), from = r->out.bytes;
     rv_string_addz(&r->out, least ? "\\[" BLANK : "\\[" BLANK "(?:");
@@ -200,18 +267,32 @@ static rv_status any_of(reader *r, const json_t *list, const char *key) {
     return RV_OK;
 }
 
-static rv_status one_of_values(reader *r, const json_t *list) {
-    size_t i;
+/* Whether a value is of the schema's type, or of one of them; a schema without one takes all. */
+static bool is_of_type(const json_t *schema, const json_t *is) {
+    static const char *const names[] = { [JSON_OBJECT] = "object", [JSON_ARRAY] = "array", [JSON_STRING] = "string", [JSON_INTEGER] = "integer",
+                                         [JSON_REAL] = "number", [JSON_TRUE] = "boolean", [JSON_FALSE] = "boolean", [JSON_NULL] = "null" };
+    const json_t *type = json_object_get(schema, "type");
+    const size_t n = json_is_array(type) ? json_array_size(type) : 1;
+    for (size_t i = 0; type && i < n; i++) {
+        const char *name = json_string_value(json_is_array(type) ? json_array_get(type, i) : type);
+        if (name && (!strcmp(name, names[json_typeof(is)]) || (json_is_integer(is) && !strcmp(name, "number")))) return true;
+    }
+    return !type;
+}
+
+static rv_status one_of_values(reader *r, const json_t *schema, const json_t *list) {
+    size_t i, n = 0;
     json_t *one;
     rv_status st = RV_OK;
     if (!json_is_array(list) || json_array_size(list) == 0) return refuse(r, RV_ERR_FORMAT, "enum must be a list of values", NULL);
     rv_string_addz(&r->out, "(?:");
     json_array_foreach(list, i, one) {
-        rv_string_addz(&r->out, i ? "|" : "");
+        if (!is_of_type(schema, one)) continue;
+        rv_string_addz(&r->out, n++ ? "|" : "");
         if ((st = add_literal(r, one))) return st;
     }
     rv_string_addz(&r->out, ")");
-    return RV_OK;
+    return n ? RV_OK : refuse(r, RV_ERR_FORMAT, "nothing fits: no value of enum is of the type", NULL);
 }
 
 static rv_status referred(reader *r, const char *ref) {
@@ -256,8 +337,8 @@ static rv_status value(reader *r, const json_t *schema) {
     r->depth++;
     if (st) return st;
     if (ref) st = referred(r, json_is_string(ref) ? json_string_value(ref) : "(not a text)");
-    else if (is) st = add_literal(r, is);
-    else if (json_object_get(schema, "enum")) st = one_of_values(r, json_object_get(schema, "enum"));
+    else if (is) st = is_of_type(schema, is) ? add_literal(r, is) : refuse(r, RV_ERR_FORMAT, "nothing fits: const is not of the type", NULL);
+    else if (json_object_get(schema, "enum")) st = one_of_values(r, schema, json_object_get(schema, "enum"));
     else if (list) st = any_of(r, json_object_get(schema, list), list);
     else st = types(r, schema, json_object_get(schema, "type"));
     r->depth--;

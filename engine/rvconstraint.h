@@ -42,7 +42,8 @@ RV_API rv_status rv_constraint_keys(const rv_tokenizer *tokenizer, const rv_key 
                                     rv_constraint **out, rv_error *err);                /* [any] */
 
 /* JSON that fits a JSON Schema.  Supported: type (object, array, string, integer, number, boolean, null, or a list of them), properties
- * (in the order of the schema), required, items, minItems, maxItems, enum, const, minLength, maxLength, pattern, anyOf, oneOf, $ref to
+ * (in the order of the schema), required, items, minItems, maxItems, enum, const, minLength, maxLength, pattern (of characters that JSON
+ * needs no escape for; lengths beside it only where it keeps them by itself), anyOf, oneOf, $ref to
  * $defs without recursion, and what does not restrict (title, description, default, examples, $schema, $id, format);
  * additionalProperties may be false.  All else is RV_ERR_UNSUPPORTED, with its place.  Blanks as usual between tokens. */
 RV_API rv_status rv_constraint_json(const rv_tokenizer *tokenizer, const char *schema, size_t bytes,

@@ -8,7 +8,9 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "engine/constraint.h"
 #include "engine/rvconstraint.h"
+#include "extract/pattern.h"
 #include "tests/engine/session_kit.h"
 
 #define KEY(...) { .size = sizeof(rv_key), __VA_ARGS__ }
@@ -245,10 +247,37 @@ static void json_of_a_schema_is_json_of_that_schema(void **state) {
     rv_session_free(s);
 }
 
+static bool fits_schema(const char *schema, const char *text) {
+    char *pattern;
+    rv_dfa d;
+    rv_error err;
+    if (rv_json_pattern(schema, strlen(schema), &pattern, &err) || rv_dfa_pattern(pattern, &d, &err)) fail_msg("%s: %s", schema, err.message);
+    int32_t end = rv_dfa_walk(&d, text, strlen(text));
+    bool fits = end && d.accept[end];
+    rv_dfa_free(&d);
+    free(pattern);
+    return fits;
+}
+
+static void texts_fit_a_schema_as_json_readers_want_them(void **state) {
+    static const struct { const char *schema, *text; bool fits; } cases[] = {
+        { "{\"enum\": [0.1, 1e3, [2.5]]}", "0.1", true }, { "{\"enum\": [0.1, [2.5]]}", "[2.5]", true }, { "{\"enum\": [0.1]}", "0.10000000000000001", false },
+        { "{\"type\": \"string\"}", "\"\\u0041\\u00e9\\ud7ff\"", true }, { "{\"type\": \"string\"}", "\"\\u0000\"", false }, { "{\"type\": \"string\"}", "\"\\ud800\"", false },
+        { "{\"type\": \"string\"}", "\"a\tb\"", false }, { "{\"type\": [\"integer\", \"null\"], \"enum\": [\"x\", 1, null]}", "1", true },
+        { "{\"type\": \"integer\", \"enum\": [\"x\", 1]}", "\"x\"", false }, { "{\"type\": \"number\", \"enum\": [1, 2.5]}", "1", true },
+        { "{\"type\": \"string\", \"pattern\": \"^[0-9]+\\\\.[0-9]{2}$\"}", "\"12.50\"", true },
+        { "{\"type\": \"string\", \"pattern\": \"^[a-z\\u00e9]{5}$\", \"minLength\": 5, \"maxLength\": 5}", "\"abcd\u00e9\"", true },
+        { "{\"type\": \"array\", \"items\": {\"type\": \"integer\"}, \"maxItems\": 0}", "[]", true },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if (fits_schema(cases[i].schema, cases[i].text) != cases[i].fits) fail_msg("%s: %s", cases[i].schema, cases[i].text);
+}
+
 /* Greedy, an untaught form: the model says the same again and again in a string that never ends. */
 static void json_that_repeats_itself_is_cut_short_and_says_so(void **state) {
     (void)state;
-    static const char schema[] = "{\"type\": \"object\", \"required\": [\"a\"], \"properties\": {\"a\": {\"type\": \"string\", \"pattern\": \"^(ab|cd)*$\", \"minLength\": 1}}}";
+    static const char schema[] = "{\"type\": \"object\", \"required\": [\"a\"], \"properties\": {\"a\": {\"type\": \"string\", \"pattern\": \"^(ab|cd)+$\", \"minLength\": 1}}}";
     rv_session *s = session(1, 0);
     rv_constraint *c;
     rv_error err;
@@ -276,6 +305,11 @@ static void what_cannot_be_a_constraint_is_refused(void **state) {
     };
     static const struct { const char *schema, *why; } json[] = {
         { "{", "line 1" }, { "{\"type\": \"objekt\"}", "no JSON type" }, { "{\"type\": \"string\", \"not\": {}}", "not supported" }, { "{\"$ref\": \"#\"}", "$ref" },
+        { "{\"type\": \"string\", \"pattern\": \"^[a-z]+$\", \"minLength\": 5}", "minLength" }, { "{\"type\": \"string\", \"pattern\": \"^[a-z]{2,6}$\", \"maxLength\": 5}", "maxLength" },
+        { "{\"type\": \"string\", \"pattern\": \"^[ -~]+$\"}", "no escape" }, { "{\"type\": \"string\", \"pattern\": \"^\\\\d\\\\s\\\\w$\"}", "no escape" },
+        { "{\"type\": \"string\", \"pattern\": \"^\\\\x22$\"}", "no escape" }, { "{\"type\": \"string\", \"pattern\": \"^a\\\\n$\"}", "no escape" }, { "{\"type\": \"string\", \"pattern\": \"^a.c$\"}", "no escape" },
+        { "{\"type\": \"array\", \"items\": {\"type\": \"null\"}, \"minItems\": 2, \"maxItems\": 0}", "nothing fits" }, { "{\"type\": \"string\", \"minLength\": 3, \"maxLength\": 1}", "nothing fits" },
+        { "{\"type\": \"integer\", \"enum\": [\"x\"]}", "nothing fits" }, { "{\"type\": \"null\", \"const\": 1}", "nothing fits" },
         { "{\"$ref\": \"#/$defs/a\", \"$defs\": {\"a\": {\"type\": \"array\", \"items\": {\"$ref\": \"#/$defs/a\"}}}}", "refer to themselves" },
     };
     const rv_tokenizer *t = rv_model_tokenizer(model);
@@ -369,6 +403,7 @@ int main(void) {
         cmocka_unit_test(an_answer_that_is_cut_off_keeps_its_whole_values),
         cmocka_unit_test(columns_have_equally_many_cells_and_choices_are_kept),
         cmocka_unit_test(json_of_a_schema_is_json_of_that_schema),
+        cmocka_unit_test(texts_fit_a_schema_as_json_readers_want_them),
         cmocka_unit_test(json_that_repeats_itself_is_cut_short_and_says_so),
         cmocka_unit_test(what_cannot_be_a_constraint_is_refused),
         cmocka_unit_test(no_control_token_comes_inside_a_value),
