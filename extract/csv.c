@@ -87,3 +87,25 @@ rv_status rv_csv_next(rv_csv *csv, const char *file, bool *more, rv_error *err) 
 void rv_csv_free(rv_csv *csv) {
     for (uint32_t i = 0; i < RV_CSV_CELLS; i++) rv_string_free(&csv->cells[i]);
 }
+
+/* ---- formulas ---------------------------------------------------------------------------------------- */
+
+/* Full-width and small forms, and the minus sign. */
+static bool begins_as_formula(const char *text) {
+    static const char *const others[] = { "\xef\xbc\x9d", "\xef\xbc\x8b", "\xef\xbc\x8d", "\xef\xbc\xa0", "\xef\xb9\xa6", "\xef\xb9\xa2",
+                                          "\xef\xb9\xa3", "\xef\xb9\xab", "\xe2\x88\x92" };
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (strncmp(text, others[i], 3) == 0) return true;
+    return *text && strchr("=+-@\t\r\n", *text);
+}
+
+/* A negative amount is a number to a spreadsheet and may stay. */
+bool rv_csv_needs_guard(const char *cell) {
+    const char *text = cell + strspn(cell, "'");
+    if (!begins_as_formula(text)) return false;
+    return text != cell || *text != '-' || !text[1] || text[1 + strspn(text + 1, "$0123456789.,")];
+}
+
+const char *rv_csv_unguarded(const char *cell) {
+    return *cell == '\'' && begins_as_formula(cell + strspn(cell, "'")) ? cell + 1 : cell;
+}

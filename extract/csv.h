@@ -20,4 +20,9 @@ typedef struct rv_csv {
 /* Reads the next row that is not empty.  *more: there was one.  Errors: RV_ERR_FORMAT "truth.csv: line 7: ..". */
 rv_status rv_csv_next(rv_csv *csv, const char *file, bool *more, rv_error *err);
 void      rv_csv_free(rv_csv *csv);
+
+/* Spreadsheets evaluate cells that begin with = + - @ (or with a tab or return before them), and forms of those that other widths have.
+ * Writers put a ' in front of such a cell, and of one that begins with a ' before such a thing; readers take one off again. */
+bool        rv_csv_needs_guard(const char *cell);
+const char *rv_csv_unguarded(const char *cell);
 #endif

@@ -106,9 +106,6 @@ static rv_status read_header(const rv_document_reader *d, const rv_csv *csv, hea
     return RV_OK;
 }
 
-/* What a CSV writer put in front against formulas is taken off again. */
-static const char *unguarded(const char *text) { return *text == '\'' && text[1] && strchr("=+-@\t\r", text[1]) ? text + 1 : text; }
-
 static rv_status csv_row(const rv_document_reader *d, const rv_csv *csv, const header *h, rv_error *err) {
     rv_record *record;
     if (csv->n != h->n) return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: %u cells, the header has %u", d->file, csv->line, csv->n, h->n);
@@ -116,7 +113,7 @@ static rv_status csv_row(const rv_document_reader *d, const rv_csv *csv, const h
     if (st) return st;
     for (uint32_t i = 0; i < csv->n && st == RV_OK; i++) {
         if (h->field[i] < 0) continue;
-        const char *text = unguarded(rv_string_text(&csv->cells[i]));
+        const char *text = rv_csv_unguarded(rv_string_text(&csv->cells[i]));
         st = rv_record_set(record, (uint32_t)h->field[i], text, strlen(text), "given", err);
     }
     if (st) rv_record_free(record);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "extract/check.h"
+#include "extract/csv.h"
 
 const char *rv_tristate_name(rv_tristate t) { return t == RV_YES ? "true" : t == RV_NO ? "false" : "unknown"; }
 
@@ -27,20 +28,10 @@ void rv_write_kv(const rv_record *record, rv_string *out) {
 
 /* ---- CSV ----------------------------------------------------------------------------------------- */
 
-/* Spreadsheets evaluate cells that begin with = + - @ (or with a tab or return before them), and their full-width forms.  A negative
- * amount is a number to them and may stay. */
-static bool is_formula(const char *text) {
-    static const char *const wide[] = { "\xef\xbc\x9d", "\xef\xbc\x8b", "\xef\xbc\x8d", "\xef\xbc\xa0" };
-    for (int i = 0; i < 4; i++)
-        if (strncmp(text, wide[i], 3) == 0) return true;
-    if (*text == '-') return text[1 + strspn(text + 1, "$0123456789.,")] != '\0' || !text[1];
-    return *text && strchr("=+@\t\r\n", *text);
-}
-
 void rv_csv_cell(rv_string *out, const char *text) {
-    bool formula = is_formula(text), quote = formula || strpbrk(text, ",;\"\r\n\t") || *text == ' ' || (*text && text[strlen(text) - 1] == ' ');
+    bool guard = rv_csv_needs_guard(text), quote = guard || strpbrk(text, ",;\"\r\n\t") || *text == ' ' || (*text && text[strlen(text) - 1] == ' ');
     if (quote) rv_string_addz(out, "\"");
-    if (formula) rv_string_addz(out, "'");
+    if (guard) rv_string_addz(out, "'");
     for (; *text; text++) {
         if (*text == '"') rv_string_addz(out, "\"");
         rv_string_add(out, text, 1);
@@ -59,11 +50,17 @@ void rv_write_csv_head(const rv_schema *schema, rv_string *out) {
 void rv_write_csv_row(const rv_record *record, rv_string *out) {
     const rv_compliance *c = &record->compliance;
     rv_csv_cell(out, record->file);
-    rv_string_addf(out, ",%s,", record->schema->name);
+    rv_string_addz(out, ",");
+    rv_csv_cell(out, record->schema->name);
+    rv_string_addz(out, ",");
     if (c->score >= 0) rv_string_addf(out, "%.1f", c->score);
     rv_string_addf(out, ",%s,%s,", c->tax_invoice_valid == RV_UNKNOWN ? "" : rv_tristate_name(c->tax_invoice_valid),
                    c->checked ? c->needs_review ? "true" : "false" : "");
-    for (uint32_t i = 0; i < record->n_findings; i++) rv_string_addf(out, "%s%s", i ? " " : "", record->findings[i].id);
+    rv_string ids = { 0 };
+    for (uint32_t i = 0; i < record->n_findings; i++) rv_string_addf(&ids, "%s%s", i ? " " : "", record->findings[i].id);
+    rv_csv_cell(out, rv_string_text(&ids));
+    out->failed = out->failed || ids.failed;
+    rv_string_free(&ids);
     for (uint32_t i = 0; i < record->schema->n_fields; i++) {
         rv_string text = { 0 };
         rv_slot_text(record, i, &text);

@@ -289,9 +289,10 @@ rv_status rv_write_html(const rv_record *r, const rv_page_image *image, rv_strin
     rv_string_addz(out, "</tbody></table>\n");
     for (uint32_t g = 0; g < r->schema->n_groups; g++) add_table(out, r, (int32_t)g);
     add_findings(out, r);
-    rv_string_addf(
-        out,
-        "<footer>%s %s. Checks warn and suggest; they change nothing and are not tax advice.</footer>\n</section>\n</div>\n</article>\n",
-        r->schema->name, r->schema->version);
+    rv_string_addz(out, "<footer>");
+    esc(out, r->schema->name);
+    rv_string_addz(out, " ");
+    esc(out, r->schema->version);
+    rv_string_addz(out, ". Checks warn and suggest; they change nothing and are not tax advice.</footer>\n</section>\n</div>\n</article>\n");
     return RV_OK;
 }

@@ -100,6 +100,48 @@ static void check_markdown(const char *text, const char *attack) {
     assert_null(strstr(text, "](java"));
 }
 
+static void a_schema_that_attacks_stays_text_too(void **state) {
+    static const char json[] = "{ \"x-doctype\": \"X\", \"x-prompt\": \"p\", \"version\": \"1<img src=x onerror=alert(1)>\", \"properties\": { \"A\": {} } }";
+    rv_schema *s;
+    rv_error err;
+    (void)state;
+    if (rv_schema_parse("e,\"=<i>.json", json, strlen(json), &s, &err)) fail_msg("%s", err.message);
+    rv_record *r = checked(s, "A: x");
+    char *html = written(r, RV_FORM_HTML), *csv = written(r, RV_FORM_CSV);
+    check_csv(csv, "the schema's name");
+    assert_null(strstr(html, "<img src"));
+    assert_null(strstr(html, "<i>"));
+    rv_text_free(html);
+    rv_text_free(csv);
+    rv_record_free(r);
+    rv_schema_free(s);
+}
+
+static void what_is_guarded_against_formulas_reads_back_the_same(void **state) {
+    static const struct { const char *text; bool guarded; } cases[] = {
+        { "=1+1", true }, { "+5", true }, { "-A1", true }, { "@x", true }, { "\t=1", true }, { "'=5", true }, { "''=5", true }, { "'-5.00", true }, { "-$5.00", false },
+        { "\xef\xbc\x9d" "1", true }, { "\xef\xbc\x8b" "1", true }, { "\xef\xb9\xa6" "1", true }, { "\xef\xb9\xa2" "1", true }, { "\xef\xb9\xa3" "1", true },
+        { "\xef\xb9\xab" "x", true }, { "\xe2\x88\x92" "1", true }, { "'tis", false }, { "'", false }, { "", false }, { "Acme", false },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        rv_string out = { 0 };
+        rv_csv csv = { 0 };
+        bool more;
+        rv_error err;
+        rv_string_addz(&out, "A,");
+        rv_csv_cell(&out, cases[i].text);
+        rv_string_addz(&out, "\r\n");
+        csv.text = rv_string_text(&out);
+        csv.bytes = out.bytes;
+        assert_int_equal(rv_csv_next(&csv, "x.csv", &more, &err), RV_OK);
+        const char *cell = rv_string_text(&csv.cells[1]);
+        if ((strlen(cell) > strlen(cases[i].text)) != cases[i].guarded || strcmp(rv_csv_unguarded(cell), cases[i].text)) fail_msg("\"%s\": %s", cases[i].text, cell);
+        rv_csv_free(&csv);
+        rv_string_free(&out);
+    }
+}
+
 static void documents_that_attack_stay_text_in_every_form(void **state) {
     static const char *const names[] = { "receipt", "universal", "bank_statement" };
     (void)state;
@@ -237,6 +279,8 @@ static void parts_of_a_report_make_one_of_several_records(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(documents_that_attack_stay_text_in_every_form),
+        cmocka_unit_test(a_schema_that_attacks_stays_text_too),
+        cmocka_unit_test(what_is_guarded_against_formulas_reads_back_the_same),
         cmocka_unit_test(a_huge_field_is_written_whole_and_soon),
         cmocka_unit_test(json_has_types_tables_and_findings),
         cmocka_unit_test(the_review_page_takes_images_and_paths_alone),
