@@ -3,15 +3,44 @@
 
 #include <stdlib.h>
 
-#define MONTH "(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sep(?:t(?:ember)?)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)"
-#define DAY "(?:[0-2]?[0-9]|3[01])"
-#define YEAR "(?:[0-9]{2}|[12][0-9]{3})"
-/* Day first, year first, or with the month's name; the shapes that Australian paper shows. */
-#define DATE "(?:" DAY "[/.\\-][01]?[0-9][/.\\-]" YEAR "|[12][0-9]{3}-[01][0-9]-[0-3][0-9]|" DAY "(?:st|nd|rd|th)?[ \\-]" MONTH "(?:,?[ \\-]" YEAR ")?|" \
-             DAY "/[01]?[0-9]|" MONTH " " DAY ", " YEAR ")"
-#define MONEY "-?(?:A?\\$|AUD )?(?:[0-9]{1,3}(?:,[0-9]{3}){1,3}|[0-9]{1,9})(?:\\.[0-9]{2})?(?: ?(?:CR|DR))?"
-#define DECIMAL "-?[0-9]{1,9}(?:\\.[0-9]{1,4})?"
-#define TIME "[0-2]?[0-9]:[0-5][0-9](?::[0-5][0-9])?(?: ?[AaPp][Mm])?"
+/* ---- days; which month has how many, as check digits, is the checks' business: a form that knew would have four times the states ---- */
+
+#define MONTH \
+    "(?:J[Aa][Nn](?:[Uu][Aa][Rr][Yy])?|F[Ee][Bb](?:[Rr][Uu][Aa][Rr][Yy])?|M[Aa][Rr](?:[Cc][Hh])?|A[Pp][Rr](?:[Ii][Ll])?" \
+    "|M[Aa][Yy]|J[Uu][Nn](?:[Ee])?|J[Uu][Ll](?:[Yy])?|A[Uu][Gg](?:[Uu][Ss][Tt])?" \
+    "|S[Ee][Pp](?:[Tt](?:[Ee][Mm][Bb][Ee][Rr])?)?|O[Cc][Tt](?:O[Bb][Ee][Rr])?|N[Oo][Vv](?:[Ee][Mm][Bb][Ee][Rr])?" \
+    "|D[Ee][Cc](?:[Ee][Mm][Bb][Ee][Rr])?)"
+#define WEEKDAY "(?:(?:Mon|Fri|Sun)(?:day)?|Tue(?:sday)?|Wed(?:nesday)?|Thu(?:rsday)?|Sat(?:urday)?|MON|TUE|WED|THU|FRI|SAT|SUN)"
+
+#define DAY "(?:0?[1-9]|[12][0-9]|3[01])"
+#define DAY2 "(?:0[1-9]|[12][0-9]|3[01])"
+#define MONTH1 "(?:0?[1-9]|1[0-2])"
+#define MONTH2 "(?:0[1-9]|1[0-2])"
+#define YEAR4 "(?:19|20)[0-9]{2}"
+#define YEAR "(?:" YEAR4 "|[0-9]{2})"
+
+/* 05/03/2024, 5.3.24, 05-03-2024, 05 03 2024, 5/3; 2024-03-05; 20240305, 05032024. */
+#define NUMBERED DAY "[/.\\- ]" MONTH1 "[/.\\- ]" YEAR
+#define YEAR_FIRST YEAR4 "[/.\\-]" MONTH2 "[/.\\-]" DAY2
+#define EIGHT "(?:" YEAR4 MONTH2 DAY2 "|" DAY2 MONTH2 YEAR4 ")"
+/* 5 March 2024, 5th of March, 2024, 5-Mar-24, 05MAR24, 5 Mar '24, 5 March; March 5, 2024. */
+#define TH "(?:[Ss][Tt]|[NnRr][Dd]|[Tt][Hh])?"
+#define NAMED DAY "(?:" TH "(?: of |[ /\\-])|)" MONTH
+#define BEHIND "(?:, ?|[ /\\-]'?|)" YEAR
+#define NAME_FIRST MONTH " " DAY TH ",? " YEAR4
+
+#define DATE "(?:" NUMBERED "|" DAY "/" MONTH1 "|(?:" WEEKDAY ",? )?(?:" NAMED "(?:" BEHIND ")?|" NAME_FIRST ")|" YEAR_FIRST "|" EIGHT ")"
+/* The end has a year, and the begin that one if it has none; "1 - 28 February 2024". */
+#define PERIOD "(?:" NUMBERED "|" NAMED "(?:" BEHIND ")?|" DAY ")(?: to | through | - | ?\xe2\x80\x93 ?)(?:" NUMBERED "|" NAMED BEHIND ")"
+
+/* ---- amounts and numbers ---- */
+
+#define CURRENCY "(?:(?:AU?)?\\$|AUD ?)?"
+#define WHOLE "(?:[1-9][0-9]{0,2}(?:(?:,[0-9]{3}){1,2}|(?: [0-9]{3}){1,2})|[0-9]{1,7})"
+#define AMOUNT "(?:" WHOLE "(?:\\.[0-9]{1,3})?|\\.[0-9]{2})"
+#define MONEY "(?:(?:-?" CURRENCY "|" CURRENCY "-)" AMOUNT "(?: ?(?:CR|DR)|-)?|\\(" CURRENCY AMOUNT "\\))"
+#define DECIMAL "-?(?:[1-9][0-9]{0,2}(?:,[0-9]{3}){1,2}|[0-9]{1,9})(?:\\.[0-9]{1,3})?"
+#define TIME "(?:(?:[01]?[0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?|(?:0?[1-9]|1[0-2])(?::[0-5][0-9](?::[0-5][0-9])?)? ?[AaPp][Mm])"
 
 const char *rv_form_pattern(rv_value_kind kind) {
     switch (kind) {
@@ -20,14 +49,13 @@ const char *rv_form_pattern(rv_value_kind kind) {
     case RV_KIND_QUANTITY: return DECIMAL;
     case RV_KIND_PERCENT: return DECIMAL " ?%?";
     case RV_KIND_DATE: return DATE;
-    case RV_KIND_DATE_RANGE: return DATE "(?: (?:to|-) " DATE ")?";
+    case RV_KIND_DATE_RANGE: return PERIOD;
     case RV_KIND_TIME: return TIME;
-    case RV_KIND_ABN: return "[0-9]{2} ?[0-9]{3} ?[0-9]{3} ?[0-9]{3}";
+    case RV_KIND_ABN: return "[1-9][0-9] ?[0-9]{3} ?[0-9]{3} ?[0-9]{3}";
     case RV_KIND_ACN: return "[0-9]{3} ?[0-9]{3} ?[0-9]{3}";
     case RV_KIND_BSB: return "[0-9]{3}[ \\-]?[0-9]{3}";
-    case RV_KIND_PHONE: return "(?:\\+|\\()?[0-9](?:[0-9]|[ )\\-][0-9(]?){5,14}[0-9]";
-    case RV_KIND_EMAIL: return "[A-Za-z0-9_.+\\-]{1,64}@[A-Za-z0-9.\\-]{1,100}";
-    default: return NULL;
+    case RV_KIND_EMAIL: return "[A-Za-z0-9_.+\\-]+@(?:[A-Za-z0-9\\-]+\\.)+[A-Za-z]{2,}";
+    default: return NULL;                                  /* of phone numbers too: paper groups them in more ways than a form should know */
     }
 }
 
