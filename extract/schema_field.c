@@ -210,7 +210,36 @@ rv_status rv_take_field(const rv_loader *l, const rv_node *node, rv_field *field
     return take_field(l, node, field, 0);
 }
 
+/* A choice or alias of one that an answer cannot hold, or that is another choice too. */
+static rv_status check_choice(const rv_loader *l, const rv_node *node, const rv_field *field, uint32_t of, const char *text) {
+    if (strchr(text, '|')) return rv_node_fail(l->tree, node, l->err, "the choice \"%.60s\" has a |, which parts the items of lists", text);
+    if (strcasecmp(text, RV_NOT_FOUND) == 0) return rv_node_fail(l->tree, node, l->err, "the choice " RV_NOT_FOUND " is what stands for an absent value");
+    for (uint32_t i = 0; i < field->choices.count; i++) {
+        if (i != of && strcasecmp(field->choices.items[i], text) == 0)
+            return rv_node_fail(l->tree, node, l->err, "\"%.60s\" is the choice \"%.60s\" too: case does not tell them apart", text, field->choices.items[i]);
+        for (uint32_t k = 0; field->choice_aliases && i != of && k < field->choice_aliases[i].count; k++)
+            if (strcasecmp(field->choice_aliases[i].items[k], text) == 0)
+                return rv_node_fail(l->tree, node, l->err, "\"%.60s\" is an alias of the choice \"%.60s\" too", text, field->choices.items[i]);
+    }
+    return RV_OK;
+}
+
+static rv_status check_choices(const rv_loader *l, const rv_node *node, const rv_field *field) {
+    rv_status st = RV_OK;
+    for (uint32_t i = 0; i < field->choices.count && st == RV_OK; i++) {
+        st = check_choice(l, node, field, i, field->choices.items[i]);
+        for (uint32_t k = 0; field->choice_aliases && st == RV_OK && k < field->choice_aliases[i].count; k++)
+            st = check_choice(l, node, field, i, field->choice_aliases[i].items[k]);
+    }
+    return st;
+}
+
 rv_status rv_finish_field(const rv_loader *l, const rv_node *node, rv_field *field) {
+    const rv_node *type = rv_node_get(node, "type");
+    if (type && type->type == RV_JSON_STRING && strcmp(type->text, "boolean") == 0 && field->kind != RV_KIND_BOOL)
+        return rv_node_fail(l->tree, node, l->err, "x-kind %s with \"type\": \"boolean\"", rv_kind_name(field->kind));
+    rv_status st = check_choices(l, node, field);
+    if (st) return st;
     if (field->group >= 0 && !field->list)
         return rv_node_fail(l->tree, node, l->err, "x-group without \"type\": \"array\": only lists are columns");
     if (field->kind == RV_KIND_ENUM && field->choices.count == 0)
