@@ -96,7 +96,8 @@ static rv_status read_setup(const rv_record_options *options, rv_record_options 
     if (st) return st;
     rv_record_options o = *full;
     *out = (rv_record_setup){
-        .file = o.file, .page_text = o.page_text, .page_width = o.page_width, .page_height = o.page_height, .allow_tfn = o.allow_tfn != 0
+        .file = o.file, .page_text = o.page_text, .page_width = o.page_width, .page_height = o.page_height, .allow_tfn = o.allow_tfn != 0,
+        .allow_account = o.allow_account != 0
     };
     if (o.today && !rv_date_parse_iso(o.today, &out->today))
         return rv_fail(err, RV_ERR_ARGUMENT, "today \"%.40s\": must be a day as 2026-07-26", o.today);

@@ -78,6 +78,7 @@ typedef struct rv_record_options {
                                          tax law (Privacy (Tax File Number) Rule 2015)         */
     rv_unknown_fn unknown;            /* for rv_records_read; NULL: passed over                */
     void       *unknown_user;
+    int32_t     allow_account;        /* account numbers are kept where the schema says x-sensitivity account; else their last three digits */
 } rv_record_options;
 
 RV_API rv_status rv_record_new(const rv_schema *schema, const rv_record_options *options,

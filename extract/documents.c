@@ -61,6 +61,7 @@ rv_status rv_record_make(const rv_schema *schema, const rv_record_setup *setup, 
     r->page_height = setup->page_height;
     r->today = setup->today;
     r->allow_tfn = setup->allow_tfn;
+    r->allow_account = setup->allow_account;
     if (r->pool.failed) {
         rv_record_free(r);
         return rv_fail_memory(err, "record");

@@ -8,7 +8,7 @@ typedef struct rv_record_setup {
     const char *file, *page_text;      /* may be NULL                                                    */
     uint32_t    page_width, page_height;
     rv_date     today;
-    bool        allow_tfn;
+    bool        allow_tfn, allow_account;
 } rv_record_setup;
 
 rv_status rv_record_make(const rv_schema *schema, const rv_record_setup *setup, rv_record **out, rv_error *err);

@@ -54,7 +54,7 @@ const rv_value *rv_record_value(const rv_record *record, const char *key) {
 
 /* Every item of a list keeps its own last digits.  *out is as long as the text. */
 static rv_status mask_value(rv_record *record, const rv_field *field, const char *text, size_t bytes, char **out, rv_error *err) {
-    const bool keep = field->sensitivity == RV_SENSITIVE_TFN && record->allow_tfn;
+    const bool keep = field->sensitivity == RV_SENSITIVE_TFN ? record->allow_tfn : field->sensitivity == RV_SENSITIVE_ACCOUNT && record->allow_account;
     const rv_sensitivity what = keep ? RV_SENSITIVE_NOT : field->sensitivity;
     rv_string all = { 0 };
     for (size_t at = 0, n; at < bytes; at += n) {

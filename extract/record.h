@@ -70,7 +70,7 @@ struct rv_record {
     rv_finding  *findings;
     uint32_t     n_findings, findings_capacity;
     rv_compliance compliance;
-    bool         allow_tfn;       /* tax file numbers are kept in fields that say so (x-sensitivity tfn) */
+    bool         allow_tfn, allow_account;    /* such numbers are kept in fields that say so (x-sensitivity tfn, account) */
     uint32_t     masked;          /* numbers masked while values were stored                            */
     rv_date      today;           /* for checks against the calendar; zero: those are left out          */
     rv_pool      pool;            /* owns every text and array above                                    */

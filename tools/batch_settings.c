@@ -37,6 +37,7 @@ rv_status batch_settings(const read_choice *c, int32_t format, json_t **out, rv_
     bool good = add(all, json_pack("{s:o, s:s, s:i, s:i, s:i, s:i, s:f, s:o, s:I, s:o, s:b}", "model", json_textz(l->model), "schema", schema, "classify", c->classify, "strategy", c->strategy,
                                    "grammar", c->form, "ocr", c->ocr, "presence-threshold", c->presence, "question", json_textz(c->question), "max-tokens", (json_int_t)c->max_tokens, "today",
                                    json_textz(c->today), "allow-tfn", c->allow_tfn)) &&
+                add(all, json_pack("{s:b}", "allow-account", c->allow_account)) &&
                 add(all, json_pack("{s:i, s:b, s:I, s:I, s:i, s:I}", "max-tiles", c->max_tiles, "no-exif", c->no_exif, "pages", (json_int_t)c->pages, "dpi", (json_int_t)c->dpi, "format", format,
                                    "context", (json_int_t)l->context)) &&
                 add(all, json_pack("{s:i, s:o, s:i, s:i, s:i, s:o, s:o, s:o, s:i, s:b}", "backend", l->backend, "gpu-profile", json_textz(l->profile), "kernels", l->kernels, "weights", l->weights,

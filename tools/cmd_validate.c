@@ -32,7 +32,7 @@ typedef struct validate_options {
     const char *schema, *output, *image, *page_text, *today;
     text_list   plain;
     int32_t     format, fail_on;
-    bool        allow_tfn;
+    bool        allow_tfn, allow_account;
 } validate_options;
 
 static parse_result parse(validate_options *o, int argc, char **argv) {
@@ -53,6 +53,7 @@ static parse_result parse(validate_options *o, int argc, char **argv) {
           .help = "exit code 1 if a document has such a finding (default never)" },
         { OPTION_FLAG, .name = "allow-tfn", .to = &o->allow_tfn,
           .help = "keep tax file numbers where the schema has them: for purposes of\ntax law only (Privacy (Tax File Number) Rule 2015)" },
+        { OPTION_FLAG, .name = "allow-account", .to = &o->allow_account, .help = "keep account numbers where the schema has them" },
         { OPTION_END },
     };
     return options_parse(&help, table, argc, argv, &o->plain);
@@ -170,7 +171,7 @@ static rv_status run(const validate_options *o, collector *c, rv_error *err) {
     time_t now = time(NULL);
     strftime(today, sizeof today, "%Y-%m-%d", localtime(&now));
     const char *path = o->plain.count ? o->plain.items[0] : "-";
-    rv_record_options options = { .size = sizeof options, .today = o->today ? o->today : today, .allow_tfn = o->allow_tfn,
+    rv_record_options options = { .size = sizeof options, .today = o->today ? o->today : today, .allow_tfn = o->allow_tfn, .allow_account = o->allow_account,
                                   .unknown = tell_unknown, .unknown_user = c };
     rv_status st = rv_schema_open(o->schema, &schema, err);
     if (st == RV_OK) st = read_fields(path, &fields, err);

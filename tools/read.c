@@ -74,7 +74,7 @@ rv_read_options read_options(const read_choice *c, const read_model *m, const rv
 }
 
 rv_record_options record_options(const read_choice *c, const read_model *m, const char *file) {
-    return (rv_record_options){ .size = sizeof(rv_record_options), .file = file, .today = c->today ? c->today : m->today, .allow_tfn = c->allow_tfn };
+    return (rv_record_options){ .size = sizeof(rv_record_options), .file = file, .today = c->today ? c->today : m->today, .allow_tfn = c->allow_tfn, .allow_account = c->allow_account };
 }
 
 rv_status read_page(const read_choice *c, const read_model *m, const char *file, const input *page, rv_record **out, rv_reading *reading, rv_error *err) {

@@ -11,7 +11,7 @@ typedef struct read_choice {
     int32_t     strategy, form, classify, ocr, max_tiles;
     double      presence;
     uint64_t    max_tokens, slots, pages, page_seconds, dpi;
-    bool        no_exif, allow_tfn;
+    bool        no_exif, allow_tfn, allow_account;
     bool        finishes;            /* Ctrl-C does not end a page that is being read           */
 } read_choice;
 
@@ -38,6 +38,7 @@ typedef struct read_choice {
       .help = "of an answer (default: what the context holds)" },                                                            \
     { OPTION_TEXT, .name = "today", .to = &(c).today, .value = "DATE", .help = "the day to check dates against (default: today)" }, \
     { OPTION_FLAG, .name = "allow-tfn", .to = &(c).allow_tfn, .help = "keep tax file numbers where the schema has them: for purposes of\ntax law only" }, \
+    { OPTION_FLAG, .name = "allow-account", .to = &(c).allow_account, .help = "keep account numbers where the schema has them" }, \
     { OPTION_GROUP, .name = "Pages" },                                                                                       \
     { OPTION_CHOICE, .name = "max-tiles", .to = &(c).max_tiles, .choices = "1|2|4", .help = "tiles an image is cut into at most (default 4)" }, \
     { OPTION_FLAG, .name = "no-exif", .to = &(c).no_exif, .help = "do not turn photos as their EXIF tag asks" },             \

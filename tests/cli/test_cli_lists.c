@@ -148,7 +148,7 @@ static void results_that_go_to_stdout_have_no_journal(void **state) {
 }
 
 static void results_of_two_settings_are_not_mixed(void **state) {
-    static const char *const others[][2] = { { "--max-tokens", "9" }, { "--today", "2026-01-01" }, { "--dpi", "80" }, { "--no-exif", NULL }, { "--allow-tfn", NULL }, { "--keep", "lm_head=int8" },
+    static const char *const others[][2] = { { "--max-tokens", "9" }, { "--today", "2026-01-01" }, { "--dpi", "80" }, { "--no-exif", NULL }, { "--allow-tfn", NULL }, { "--allow-account", NULL }, { "--keep", "lm_head=int8" },
                                              { "--pages", "3" }, { "--context", "1000" }, { "--modules", "hf-literal" }, { "--skip", "lm_head" }, { "--int8-threshold", "5" },
                                              { "--int8-parity", "bnb" }, { "--nf4-single", NULL }, { "--taps", "leaving" }, { "--reference", "meta" }, { "--resize", "tv" } };
     (void)state;

@@ -252,6 +252,13 @@ static void numbers_in_fields_that_hold_them_and_in_names_reach_no_report(void *
         rv_text_free(text);
     }
     rv_record_free(r);
+    options.allow_account = 1;                             /* and nothing else is kept by that       */
+    assert_int_equal(rv_record_new(s, &options, &r, &err), RV_OK);
+    assert_int_equal(rv_record_put(r, "TFN", "123456782", 9, "given", &err), RV_OK);
+    assert_int_equal(rv_record_put(r, "ACCOUNT", "1234 5678", 9, "given", &err), RV_OK);
+    assert_string_equal(text_of(r, "TFN"), "******782");
+    assert_string_equal(text_of(r, "ACCOUNT"), "1234 5678");
+    rv_record_free(r);
     rv_schema_free(s);
 }
 
