@@ -157,22 +157,26 @@ uint64_t rv_load_room(const rv_load_options *o, const rv_profile *p) {
     return o->memory_limit || o->on_oom == RV_OOM_FAIL || !p->usable || p->usable > available ? available : p->usable;
 }
 
-/* One sequence, or as many as were asked for by number and may not become fewer. */
-static uint64_t least_session(const rv_config *config, const rv_backend *be, const rv_load_options *load, const rv_session_options *session) {
-    const rv_session_options none = { .size = sizeof none };
-    const bool fixed = session && session->slots && load->on_oom != RV_OOM_DEGRADE;
-    if (load->on_oom == RV_OOM_FAIL) return 0;
-    return rv_session_bytes(config, be, session ? session : &none, fixed ? session->slots : 1, false);
+rv_session_options rv_load_session(const rv_load_options *o) {
+    return (rv_session_options){ .size = sizeof(rv_session_options), .slots = o->slots, .context = o->context, .images = o->images, .constraints = o->constraints,
+                                 .constraint_bytes = o->constraint_bytes };
 }
 
-rv_status rv_load_climb(const rv_files *files, rv_backend *be, const rv_load_options *asked, rv_load_options *o, const rv_profile *p, const rv_session_options *session,
+uint64_t rv_load_session_bytes(const rv_config *config, const rv_backend *be, const rv_load_options *o) {
+    const rv_session_options session = rv_load_session(o);
+    const bool fixed = session.slots && (o->on_oom != RV_OOM_DEGRADE || !rv_has_host_memory(be));
+    if (o->on_oom == RV_OOM_FAIL) return 0;
+    return rv_session_bytes(config, be, &session, fixed ? session.slots : 1, false);
+}
+
+rv_status rv_load_climb(const rv_files *files, rv_backend *be, const rv_load_options *asked, rv_load_options *o, const rv_profile *p,
                         bool opened, int32_t *at, rv_rung *rung, rv_taking *taking, rv_error *err) {
     rv_rung rungs[RV_MOST_RUNGS];
     int32_t n;
     uint64_t room = rv_load_room(o, p);
     if (!opened || o->memory_limit || room == p->usable) room -= be->own_bytes < room ? be->own_bytes : room;
     rv_ladder_rungs(files, asked, o, rungs, &n);
-    rv_status st = rv_ladder_first(files, be, o, rungs, n, room, rv_host_room(o), least_session(&files->config, be, o, session), at, taking, err);
+    rv_status st = rv_ladder_first(files, be, o, rungs, n, room, rv_host_room(o), rv_load_session_bytes(&files->config, be, o), at, taking, err);
     if (st) return st;
     *rung = rungs[*at < n ? *at : n - 1];
     rv_rung_apply(rung, o);

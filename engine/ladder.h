@@ -40,6 +40,10 @@ rv_status rv_ladder_first(const struct rv_files *files, rv_backend *be, const rv
 /* Options as the rung has them. */
 void rv_rung_apply(const rv_rung *rung, rv_load_options *options);
 
+/* What load options tell of sessions to come, and the device bytes of the smallest of them: one sequence, or as many as are asked for by number
+ * and may not become fewer; none where nothing may be chosen for it. */
+rv_session_options rv_load_session(const rv_load_options *options);
+uint64_t rv_load_session_bytes(const rv_config *config, const rv_backend *be, const rv_load_options *options);
 /* Device bytes of a session of that many slots (options resolved but for slots). */
 uint64_t rv_session_bytes(const rv_config *config, const rv_backend *be, const rv_session_options *options, uint32_t slots, bool streams);
 /* The most slots, at most `most`, that fit in `room`; 0: not one. */
@@ -49,9 +53,9 @@ uint32_t rv_session_carried(const rv_config *config, const rv_backend *be, const
  * (but for RV_OOM_FAIL). */
 uint64_t rv_load_room(const rv_load_options *options, const rv_profile *profile);
 /* From the rung *at on: the first that fits, its measures, and *options settled by it; none: *at is RV_MOST_RUNGS, the rest is the last one's.
- * `session` NULL: one sequence of the usual length counts.  opened: what the backend takes for itself is gone from what is free. */
+ * A session as the options tell of it has to fit beside.  opened: what the backend takes for itself is gone from what is free. */
 rv_status rv_load_climb(const struct rv_files *files, rv_backend *be, const rv_load_options *asked, rv_load_options *options, const rv_profile *profile,
-                        const rv_session_options *session, bool opened, int32_t *at, rv_rung *rung, rv_taking *taking, rv_error *err);
+                        bool opened, int32_t *at, rv_rung *rung, rv_taking *taking, rv_error *err);
 /* Slots that were left open, or may become fewer: as many as fit in `room`, at least one. */
 void rv_slots_settle(const rv_config *config, const rv_backend *be, const rv_load_options *load, const rv_profile *profile, rv_session_options *options, bool streams,
                      uint64_t room, rv_steps *steps);

@@ -221,7 +221,7 @@ static rv_status place_on_gpu(rv_model *m, const char *model_dir, const rv_load_
     rv_status st = RV_OK;
     for (int32_t at = 0;; at++) {
         rv_taking taking;
-        TRY(rv_load_climb(&m->files, m->be, asked, &m->options, &m->profile, NULL, true, &at, &m->rung, &taking, err));
+        TRY(rv_load_climb(&m->files, m->be, asked, &m->options, &m->profile, true, &at, &m->rung, &taking, err));
         if (at >= RV_MOST_RUNGS && why.code) {           /* nothing smaller is left              */
             *err = why;
             return why.code;

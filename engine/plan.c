@@ -280,16 +280,15 @@ static rv_weight_format that_may_fit(const rv_files *f, const rv_load_options *o
     return RV_WEIGHTS_NF4;
 }
 
-/* On a CPU, where there is no ladder: the largest format that leaves room for one sequence of the usual length, else the largest that fits
+/* On a CPU, where there is no ladder: the largest format that leaves room for a session as the options tell of it, else the largest that fits
  * alone; NF4 where none does, so that the message is about the smallest. */
 static rv_status choose_on_cpu(const rv_files *f, rv_load_options *o, rv_error *err) {
-    const rv_session_options usual = { .size = sizeof usual };
     const uint64_t available = rv_load_available(o);
     uint64_t needed[RV_WEIGHTS_NF4 + 1] = { 0 }, device = 0, host, mapped = 0;
     rv_backend *be = NULL;
     rv_status st = rv_load_backend(o, true, &be, err);
     if (st) return st;
-    const uint64_t session = o->on_oom == RV_OOM_FAIL ? 0 : rv_session_bytes(&f->config, be, &usual, 1, false);
+    const uint64_t session = rv_load_session_bytes(&f->config, be, o);
     for (rv_weight_format w = RV_WEIGHTS_16BIT; w <= RV_WEIGHTS_NF4; w++) {
         rv_load_options one = *o;
         one.weights = w;
@@ -352,9 +351,19 @@ void rv_load_warn_of_idle(const rv_files *f, const rv_load_options *o) {
     }
 }
 
+/* What is told of sessions to come has their ranges. */
+static rv_status check_session(const rv_config *config, const rv_load_options *o, rv_error *err) {
+    static const char other[] = "rv_session_options";
+    const rv_session_options session = rv_load_session(o);
+    rv_error why;
+    rv_status st = rv_session_check(config, &session, &why);
+    return st ? rv_fail(err, st, "rv_load_options%s", why.message + sizeof other - 1) : RV_OK;
+}
+
 static rv_status resolve(const rv_files *files, rv_load_options *o, bool plans, rv_error *err) {
     const rv_dtype stored = files ? files->config.dtype : RV_BF16;
     rv_status st = check_options(o, err);
+    if (st == RV_OK && files) st = check_session(&files->config, o, err);
     if (st) return st;
     if (o->backend == RV_BACKEND_AUTO) o->backend = gpu_count() > 0 || (plans && o->profile) ? RV_BACKEND_CUDA : RV_BACKEND_CPU;
     if (!files) o->weights = RV_WEIGHTS_16BIT;
@@ -474,7 +483,7 @@ typedef struct planning {
     rv_rung         rung;
 } planning;
 
-static rv_status plan_weights(planning *p, const rv_session_options *session, rv_memory *out, rv_error *err) {
+static rv_status plan_weights(planning *p, rv_memory *out, rv_error *err) {
     uint64_t own = p->be->own_bytes < out->available ? p->be->own_bytes : out->available, weights = 0;
     rv_taking taking = { 0 };
     int32_t at = 0;
@@ -486,7 +495,7 @@ static rv_status plan_weights(planning *p, const rv_session_options *session, rv
         out->weights = weights + out->mapped;
         return st;
     }
-    st = rv_load_climb(p->files, p->be, &p->asked, &p->load, &p->profile, session, false, &at, &p->rung, &taking, err);
+    st = rv_load_climb(p->files, p->be, &p->asked, &p->load, &p->profile, false, &at, &p->rung, &taking, err);
     out->weights = taking.device + taking.mapped;
     out->mapped = taking.mapped;
     out->host_weights = taking.host;
@@ -521,7 +530,7 @@ done:
 
 /* out->available is set. */
 static rv_status measure(planning *p, const rv_session_options *session, rv_memory *out, rv_error *err) {
-    rv_status st = plan_weights(p, session, out, err);
+    rv_status st = plan_weights(p, out, err);
     if (st) return st;
     out->host = p->be->load_bytes + out->host_weights;
     out->cache_per_token = rv_cache_bytes_per_token(&p->files->config, p->be->act);

@@ -194,6 +194,9 @@ typedef struct rv_load_options {
     int32_t          kernels;     /* kernel set 70 (V100, T4; f16), 80, 90; 0: the newest that the GPU runs; older ones: to try what they do */
     int32_t          gpu_layers;  /* so many text layers stay on the GPU, the rest streams from host memory; 0: all, unless they must; negative: none */
     uint64_t         host_memory; /* pinned host bytes for that; default: half of what is available */
+    /* What sessions will be asked for, so that the format chosen leaves room for one of them: as in rv_session_options, 0: its default */
+    uint32_t         context, slots, images, constraints;
+    uint64_t         constraint_bytes;
 } rv_load_options;
 
 typedef struct rv_session_options {
@@ -229,7 +232,7 @@ typedef struct rv_memory {
 } rv_memory;
 
 /* Reads config.json and the tensor headers only.  On a GPU it asks the driver what is free (which makes a CUDA context) and takes nothing.
- * `session` NULL: the model alone. */
+ * The weights are as rv_model_load has them with the same `load`; `session`: what one takes beside them, NULL: the model alone. */
 RV_API rv_status rv_memory_plan(const char *model_dir, const rv_load_options *load, const rv_session_options *session,
                                 rv_memory *out, rv_error *err);                         /* [any] */
 

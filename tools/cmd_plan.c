@@ -37,7 +37,7 @@ static parse_result parse(plan_options *o, int argc, char **argv, text_list *pla
           .help = "sequences computed together; 0: as many as fit (default 1,\nwith --gpu-profile 0)" },
         { OPTION_WHOLE, .name = "devices", .to = &o->devices, .min = 1, .max = 64, .value = "N",
           .help = "with --gpu-profile: so many of that GPU (default 1)" },
-        { OPTION_WHOLE, .name = "images", .to = &o->images, .min = 1, .max = 65536, .value = "N",
+        { OPTION_WHOLE, .name = "images", .to = &o->images, .min = 1, .max = 1024, .value = "N",
           .help = "images held at once (default 2 a slot)" },
         { OPTION_FLAG, .name = "json", .to = &o->json, .help = "as a JSON object; sizes in bytes" },
         LOAD_OPTIONS(o->load),
@@ -109,12 +109,12 @@ static int tell(plan_options *o, const rv_memory *m, const profile_story *story)
 
 static int plan(plan_options *o) {
     rv_error err;
-    rv_memory memory = { .size = sizeof memory };
+    rv_memory memory;
     profile_story story;
-    rv_load_options load = load_options(&o->load);
     rv_session_options room = { .size = sizeof room, .slots = (uint32_t)o->slots, .context = (uint32_t)o->load.context,
                                 .images = (uint32_t)o->images };
-    if (rv_memory_plan(o->load.model, &load, &room, &memory, &err)) return report(NAME, &err);
+    rv_load_options load = load_options_for(&o->load, &room);
+    if (load_plan(&o->load, &load, &room, &memory, &err)) return report(NAME, &err);
     if (o->load.profile && story_tell(&o->load, &room, (uint32_t)o->devices, &story, &err)) return report(NAME, &err);
     return tell(o, &memory, o->load.profile ? &story : NULL);
 }

@@ -243,11 +243,13 @@ static double now_ms(void) {
 }
 
 static rv_status load(run *r, rv_error *err) {
-    rv_load_options options = load_options(&r->o.load);
     rv_session_options room = { .size = sizeof room, .slots = 1, .queue = 1, .context = (uint32_t)r->o.load.context,
                                 .images = r->talk.n_images ? r->talk.n_images : 1 };
     rv_constraint_info form = { .size = sizeof form };
     if (r->form && rv_constraint_get_info(r->form, &form, NULL) == RV_OK) room.constraint_bytes = form.bytes;
+    rv_session_options planned = room;                   /* the weights as `plan` has them, which counts on two images at least */
+    if (planned.images <= 2) planned.images = 0;
+    rv_load_options options = load_options_for(&r->o.load, &planned);
     double start = now_ms();
     rv_status st = rv_model_load(r->o.load.model, &options, &r->model, err);
     if (st == RV_OK) st = rv_session_new(r->model, &room, &r->session, err);

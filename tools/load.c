@@ -86,17 +86,48 @@ rv_load_options load_options(const load_choice *c) {
         .log = on_log,
         .log_user = (void *)(uintptr_t)c,
         .progress = on_progress,
+        .context = (uint32_t)c->context,
     };
 }
 
-rv_status load_check(const load_choice *c, const rv_session_options *session, rv_error *err) {
-    static const char field[] = "rv_session_options.context";
-    rv_load_options options = load_options(c);
-    options.log = NULL;                                          /* what there is to warn of is said when it is loaded */
-    rv_memory memory = { .size = sizeof memory };
+rv_load_options load_options_for(const load_choice *c, const rv_session_options *room) {
+    rv_load_options o = load_options(c);
+    o.context = room->context;
+    o.slots = room->slots;
+    o.images = room->images;
+    o.constraints = room->constraints;
+    o.constraint_bytes = room->constraint_bytes;
+    return o;
+}
+
+/* "rv_session_options.context: .." as "--context: ..". */
+static const char *without_field(const char *message, char *name, size_t bytes) {
+    static const char *const structs[] = { "rv_session_options.", "rv_load_options." };
+    *name = '\0';
+    for (size_t i = 0; i < sizeof structs / sizeof *structs; i++) {
+        const size_t n = strlen(structs[i]);
+        const char *field = message + n;
+        if (strncmp(message, structs[i], n)) continue;
+        snprintf(name, bytes, "--%.*s", (int)strcspn(field, ":"), field);
+        for (char *c = name; *c; c++) *c = *c == '_' ? '-' : *c;
+        return field + strcspn(field, ":");
+    }
+    return message;
+}
+
+rv_status load_plan(const load_choice *c, const rv_load_options *load, const rv_session_options *session, rv_memory *out, rv_error *err) {
     rv_error why;
-    rv_status st = rv_memory_plan(c->model, &options, session, &memory, &why);
+    char name[40];
+    *out = (rv_memory){ .size = sizeof *out };
+    rv_status st = rv_memory_plan(c->model, load, session, out, &why);
     if (st == RV_OK) return RV_OK;
-    const bool named = strncmp(why.message, field, sizeof field - 1) == 0;
-    return fail(err, st, "%s%s", named ? "--context" : "", why.message + (named ? sizeof field - 1 : 0));
+    const char *message = without_field(why.message, name, sizeof name);
+    return fail(err, st, "%s%s", name, message);
+}
+
+rv_status load_check(const load_choice *c, const rv_session_options *session, rv_error *err) {
+    rv_load_options options = load_options_for(c, session);
+    options.log = NULL;                                          /* what there is to warn of is said when it is loaded */
+    rv_memory memory;
+    return load_plan(c, &options, session, &memory, err);
 }

@@ -78,8 +78,11 @@ typedef struct load_choice {
 /* Fills the library's options; log lines and the progress bar (terminals only) go to stderr.  `c`
  * must outlive them. */
 rv_load_options load_options(const load_choice *c);
-/* Whether the folder's files are a model that these options and such a session (NULL: none) can have, from headers alone: milliseconds.  Errors name
- * options, not the library's fields. */
+/* The same for a model whose sessions will be like `room`. */
+rv_load_options load_options_for(const load_choice *c, const rv_session_options *room);
+/* rv_memory_plan for what the options make of `load`; errors name options, not the library's fields. */
+rv_status       load_plan(const load_choice *c, const rv_load_options *load, const rv_session_options *session, rv_memory *out, rv_error *err);
+/* Whether the folder's files are a model that these options and such a session can have, from headers alone: milliseconds. */
 rv_status       load_check(const load_choice *c, const rv_session_options *session, rv_error *err);
 const char     *cache_folder(void);       /* the user's; NULL: there is none. Of one thread    */
 int32_t         progress_writing(void *user, float done);   /* an rv_progress_fn with such a bar */

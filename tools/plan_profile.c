@@ -21,9 +21,9 @@ static const char *const class_names[] = { "other", "high-memory datacenter", "m
 /* A plan in one format, with one sequence. */
 static rv_status plan_one(const load_choice *load, const rv_session_options *room, rv_weight_format weights, rv_embedding embedding, rv_on_oom on_oom, rv_memory *out,
                           rv_error *err) {
-    rv_load_options o = load_options(load);
     rv_session_options one = *room;
     one.slots = 1;
+    rv_load_options o = load_options_for(load, &one);
     o.weights = weights;
     o.embedding = embedding;
     o.on_oom = on_oom;

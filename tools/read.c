@@ -39,7 +39,7 @@ rv_status read_check(const read_choice *c, rv_error *err) {
 
 static rv_status open_model(const read_choice *c, read_model *out, rv_error *err) {
     const rv_session_options room = session_room(c);
-    rv_load_options options = load_options(&c->load);
+    rv_load_options options = load_options_for(&c->load, &room);
     rv_status st = rv_model_load(c->load.model, &options, &out->model, err);
     if (st == RV_OK) st = rv_session_new(out->model, &room, &out->session, err);
     progress_end();

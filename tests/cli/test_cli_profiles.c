@@ -83,6 +83,14 @@ static void less_memory_goes_down_to_layers_on_the_host(void **state) {
     prints("v100 +Tesla V100.*h200 +NVIDIA H200", "help", "profiles");
 }
 
+static void a_session_that_cannot_be_is_told_by_its_options(void **state) {
+    (void)state;
+    refuses(2, "plan: --context: must be at most 131072 \\(max_position_embeddings\\), is 131073", "plan", "--gpu-profile", "l40s", "--context", "131073");
+    refuses(2, "plan: --context: must be at most", "plan", "-m", MODEL, "--backend", "cpu", "--context", "300000");
+    refuses(2, "plan: --images: must be a whole number from 1 to 1024, is \"1025\"", "plan", "--gpu-profile", "l40s", "--images", "1025");
+    prints(", 1024 images", "plan", "-m", MODEL, "--backend", "cpu", "--images", "1024");
+}
+
 /* ---- settings ---- */
 
 static void set(const char *name, const char *value) { assert_int_equal(value ? setenv(name, value, 1) : unsetenv(name), 0); }
@@ -234,6 +242,7 @@ int main(void) {
         cmocka_unit_test(an_h200_keeps_sixteen_bits_in_95_percent),
         cmocka_unit_test(every_profile_explains_what_its_plan_does),
         cmocka_unit_test(less_memory_goes_down_to_layers_on_the_host),
+        cmocka_unit_test(a_session_that_cannot_be_is_told_by_its_options),
         cmocka_unit_test(options_win_over_variables_and_these_over_the_file),
         cmocka_unit_test(a_malformed_setting_is_an_error_that_names_it),
         cmocka_unit_test(doctor_names_settings_that_are_wrong),

@@ -244,6 +244,60 @@ static void less_and_less_memory_goes_down_the_ladder(void **state) {
     }
 }
 
+/* A long context gives up more of the weights, a short one less: the plan and the model are of one mind, and what is said to fit opens. */
+static void choose_alike(void) {
+    uint64_t session;
+    const uint64_t whole = needed(RV_WEIGHTS_16BIT, &session), step = (whole + 4 * session) / 24;
+    const struct { uint32_t context, slots, images; } asked[] = { { 0, 0, 0 }, { 64, 1, 1 }, { 1024, 1, 0 }, { 1024, 4, 8 }, { 1024, 0, 3 } };
+    int fit = 0, unlike = 0;
+    for (uint64_t limit = step; limit <= 24 * step; limit += step) {
+        rv_weight_format formats[5];
+        for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
+            const rv_session_options so = { .size = sizeof so, .context = asked[i].context, .slots = asked[i].slots, .images = asked[i].images };
+            rv_load_options o = with(RV_WEIGHTS_AUTO, 0, limit);
+            rv_memory plan = { .size = sizeof plan };
+            rv_error err;
+            rv_model *m;
+            rv_session *s = NULL;
+            o.context = so.context, o.slots = so.slots, o.images = so.images;
+            if (rv_memory_plan(model_dir, &o, &so, &plan, &err)) fail_msg("%s", err.message);
+            formats[i] = plan.weights_format;
+            if (rv_model_load(model_dir, &o, &m, &err)) {
+                assert_false(plan.fits);
+                continue;
+            }
+            assert_int_equal(memory_of(m).weights_format, plan.weights_format);
+            assert_int_equal(memory_of(m).steps, plan.steps & ~(rv_steps)RV_STEP_SLOTS);
+            assert_int_equal(memory_of(m).weights, plan.weights);
+            assert_int_equal(rv_session_new(m, &so, &s, &err) == RV_OK, plan.fits);
+            fit += plan.fits;
+            rv_session_free(s);
+            rv_model_free(m);
+        }
+        unlike += formats[1] != formats[3];
+    }
+    print_message("%d fit; %d limits at which a long context and many slots take smaller weights\n", fit, unlike);
+    assert_true(fit > 40 && unlike > 0);
+}
+
+static void plan_and_model_choose_alike_for_every_session(void **state) {
+    (void)state;
+    choose_alike();
+    played.on = false;                                   /* and on the CPU, where size alone decides */
+    choose_alike();
+    played.on = true;
+}
+
+static void a_session_that_cannot_be_is_refused_before_loading(void **state) {
+    (void)state;
+    rv_error err;
+    rv_model *m;
+    rv_load_options o = with(RV_WEIGHTS_AUTO, 0, 0);
+    o.context = 1 << 20;
+    assert_int_equal(rv_model_load(model_dir, &o, &m, &err), RV_ERR_ARGUMENT);
+    assert_non_null(strstr(err.message, "rv_load_options.context: must be at most"));
+}
+
 static void what_was_asked_for_by_name_stays_unless_it_may_be_reduced(void **state) {
     (void)state;
     uint64_t session, int8 = needed(RV_WEIGHTS_INT8, &session);
@@ -436,6 +490,8 @@ int main(void) {
         cmocka_unit_test(streamed_layers_leave_every_bit_as_it_is),
         cmocka_unit_test(as_many_layers_as_there_are_leave_none_to_stream),
         cmocka_unit_test(less_and_less_memory_goes_down_the_ladder),
+        cmocka_unit_test(plan_and_model_choose_alike_for_every_session),
+        cmocka_unit_test(a_session_that_cannot_be_is_refused_before_loading),
         cmocka_unit_test(what_was_asked_for_by_name_stays_unless_it_may_be_reduced),
         cmocka_unit_test(every_rung_has_a_cache_file_of_its_own),
         cmocka_unit_test(slots_are_as_many_as_fit),

@@ -181,6 +181,7 @@ static int parse(batch *b, int argc, char **argv) {
         else if (letter == 's') ok &= whole(optarg, 64, &b->room.slots);
         else ok &= letter == 'n' && whole(optarg, 1000000, &b->max_tokens);
     b->room.queue = 2 * b->room.slots;
+    b->load.slots = b->room.slots;                         /* so that the format chosen leaves room for them */
     b->n_pages = (uint32_t)(argc - optind);
     if (ok && b->model_dir && b->n_pages && (b->pages = calloc(b->n_pages, sizeof *b->pages))) {
         for (uint32_t i = 0; i < b->n_pages; i++) b->pages[i] = (page){ .in = b, .file = argv[optind + (int)i] };

@@ -166,7 +166,7 @@ int main(int argc, char **argv) {
     service s = { 0 };
     rv_error err = { RV_OK, "out of memory" };
     rv_model *model = NULL;
-    rv_load_options load = { .size = sizeof load };
+    rv_load_options load = { .size = sizeof load, .slots = SLOTS };     /* room for them beside the weights */
     s.n_images = argc - 2;
     if (s.n_images < 1 || s.n_images > MAX_IMAGES) return fputs("usage: service MODEL_DIR IMAGE..\n", stderr), 2;
     for (int i = 0; i < s.n_images; i++)
