@@ -297,15 +297,13 @@ static void sum_times(rv_model *m, double start) {
                  (double)t->pin, (double)t->read, (double)t->check, (double)t->queue, (double)t->bus);
 }
 
-/* A profile's usable memory is a limit like any other, where none was given. */
+/* The GPU's profile and its kernels, now that it is open. */
 static rv_status settle_profile(rv_load_options *o, rv_profile *out, rv_error *err) {
     rv_device gpu = { .size = sizeof gpu };
     rv_status st = rv_load_profile(o, out, err);
     if (st == RV_OK && !o->kernels && (st = rv_device_get(RV_BACKEND_CUDA, (uint32_t)o->device, &gpu, err)) == RV_OK) o->kernels = gpu.arch;
-    if (st || !o->profile || !*o->profile || o->memory_limit) return st;
-    uint64_t there = rv_load_available(o);
-    o->memory_limit = out->usable < there ? out->usable : there;
-    return RV_OK;
+    if (st == RV_OK) rv_load_cap(o, out);
+    return st;
 }
 
 static rv_status load_on(rv_model *m, const char *model_dir, const rv_load_options *asked, rv_error *err) {
@@ -339,7 +337,7 @@ rv_status rv_model_load(const char *model_dir, const rv_load_options *options, r
         rv_model_log(m, RV_LOG_WARNING, "generation_config.json: not applied: %s", m->files.config.generation.ignored);
     TRY(rv_load_resolve(&m->files, &m->options, err));
     st = load_on(m, model_dir, &asked, err);
-    if (is_memory(st) && m->options.backend == RV_BACKEND_CUDA && asked.backend == RV_BACKEND_AUTO && asked.on_oom != RV_OOM_FAIL && !asked.profile)
+    if (is_memory(st) && m->options.backend == RV_BACKEND_CUDA && asked.backend == RV_BACKEND_AUTO && asked.on_oom != RV_OOM_FAIL && !rv_load_names_profile(&asked))
         st = fall_to_cpu(m, model_dir, &asked, err);
     if (st) goto done;
     rv_load_warn_of_idle(&m->files, &m->options);

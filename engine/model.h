@@ -77,6 +77,10 @@ rv_status rv_load_measure(const rv_files *files, rv_backend *be, rv_load_options
 rv_status rv_load_settle_compute(const rv_files *files, const rv_load_options *asked, rv_load_options *options, bool plans, rv_error *err);
 /* Whether the checkpoint holds quantised weights already. */
 bool      rv_files_quantised(const rv_files *files);
+/* Whether they name a profile; "" is none. */
+bool      rv_load_names_profile(const rv_load_options *options);
+/* A memory limit above what there is becomes that: what a named profile calls usable, else the GPU's memory. */
+void      rv_load_cap(rv_load_options *options, const rv_profile *profile);
 /* The profile that options name, else of the GPU they choose. */
 rv_status rv_load_profile(const rv_load_options *options, rv_profile *out, rv_error *err);
 rv_status rv_session_check(const rv_config *config, const rv_session_options *options, rv_error *err);

@@ -56,7 +56,7 @@ static rv_status resolve_cpu(rv_dtype stored, rv_load_options *o, rv_error *err)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "attention plain: the CPU backend has one kind of attention; leave it out, or use the cuda backend");
     if (o->embedding == RV_EMBEDDING_HOST)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "embedding host: the CPU backend reads its tables where they lie in the files; leave it out, or use the cuda backend");
-    if (o->profile) return rv_fail(err, RV_ERR_UNSUPPORTED, "GPU profile %.40s: the CPU backend has none; leave it out, or use the cuda backend", o->profile);
+    if (rv_load_names_profile(o)) return rv_fail(err, RV_ERR_UNSUPPORTED, "GPU profile %.40s: the CPU backend has none; leave it out, or use the cuda backend", o->profile);
     if (o->kernels)
         return rv_fail(err, RV_ERR_UNSUPPORTED, "kernels sm%d: the CPU backend has no such sets; leave it out, or use the cuda backend", o->kernels);
     if (o->compute == RV_COMPUTE_F16)
@@ -66,10 +66,17 @@ static rv_status resolve_cpu(rv_dtype stored, rv_load_options *o, rv_error *err)
     return RV_OK;
 }
 
+bool rv_load_names_profile(const rv_load_options *o) { return o->profile && *o->profile; }
+
+void rv_load_cap(rv_load_options *o, const rv_profile *p) {
+    const uint64_t most = rv_load_names_profile(o) ? p->usable : p->memory;
+    if (most && o->memory_limit > most) o->memory_limit = most;
+}
+
 rv_status rv_load_profile(const rv_load_options *o, rv_profile *out, rv_error *err) {
     rv_device gpu = { .size = sizeof gpu };
     *out = (rv_profile){ .size = sizeof *out };
-    if (o->profile && *o->profile) return rv_profile_find(o->profile, out, err);
+    if (rv_load_names_profile(o)) return rv_profile_find(o->profile, out, err);
     rv_status st = rv_device_get(RV_BACKEND_CUDA, (uint32_t)o->device, &gpu, err);
     return st ? st : rv_profile_of(&gpu, out, err);
 }
@@ -83,7 +90,7 @@ static bool runs_set(const rv_load_options *o, int32_t set) {
 /* A profile brings its kernels, where nobody named others, and its 16-bit type. */
 static rv_status resolve_profile(rv_load_options *o, bool plans, rv_error *err) {
     rv_profile p;
-    if (!o->profile || !*o->profile) return RV_OK;
+    if (!rv_load_names_profile(o)) return RV_OK;
     rv_status st = rv_load_profile(o, &p, err);
     if (st) return st;
     if (!o->kernels) o->kernels = plans || runs_set(o, p.kernels) ? p.kernels : 0;   /* 0: the newest that there are */
@@ -95,7 +102,7 @@ static rv_status resolve_profile(rv_load_options *o, bool plans, rv_error *err) 
 
 /* `plans`: of a GPU that need not be there, so any build can. */
 static rv_status resolve_cuda(rv_dtype stored, rv_load_options *o, bool plans, rv_error *err) {
-    if (!RV_HAS_CUDA && !(plans && o->profile)) return rv_fail(err, RV_ERR_UNSUPPORTED, "backend cuda: this build has none; use the cpu backend, or build with: cmake --preset cuda");
+    if (!RV_HAS_CUDA && !(plans && rv_load_names_profile(o))) return rv_fail(err, RV_ERR_UNSUPPORTED, "backend cuda: this build has none; use the cpu backend, or build with: cmake --preset cuda");
     rv_status st = resolve_profile(o, plans, err);
     if (st) return st;
     o->backend = RV_BACKEND_CUDA;
@@ -229,12 +236,24 @@ static rv_status check_session(const rv_config *config, const rv_load_options *o
     return st ? rv_fail(err, st, "rv_load_options%s", why.message + sizeof other - 1) : RV_OK;
 }
 
+/* A named profile's usable memory is a limit like any other: formats are chosen by it. */
+static rv_status limit_by_profile(rv_load_options *o, bool plans, rv_error *err) {
+    rv_profile p;
+    if (!rv_load_names_profile(o) || o->backend != RV_BACKEND_CUDA) return RV_OK;
+    rv_status st = rv_load_profile(o, &p, err);
+    if (st) return st;
+    if (!o->memory_limit) o->memory_limit = plans ? p.usable : rv_load_available(o);
+    rv_load_cap(o, &p);
+    return RV_OK;
+}
+
 static rv_status resolve(const rv_files *files, rv_load_options *o, bool plans, rv_error *err) {
     const rv_dtype stored = files ? files->config.dtype : RV_BF16;
     rv_status st = check_options(o, err);
     if (st == RV_OK && files) st = check_session(&files->config, o, err);
     if (st) return st;
-    if (o->backend == RV_BACKEND_AUTO) o->backend = rv_gpu_count() > 0 || (plans && o->profile) ? RV_BACKEND_CUDA : RV_BACKEND_CPU;
+    if (o->backend == RV_BACKEND_AUTO) o->backend = rv_gpu_count() > 0 || (plans && rv_load_names_profile(o)) ? RV_BACKEND_CUDA : RV_BACKEND_CPU;
+    if ((st = limit_by_profile(o, plans, err))) return st;
     if (!files) o->weights = RV_WEIGHTS_16BIT;
     else if ((st = resolve_weights(files, o, err))) return st;
     if (o->backend == RV_BACKEND_CUDA) return resolve_cuda(stored, o, plans, err);
@@ -422,12 +441,11 @@ rv_status rv_memory_plan(const char *model_dir, const rv_load_options *load, con
     TRY(rv_abi_read(&so, sizeof so, session, "rv_session_options", err));
     TRY(rv_files_open(model_dir, false, &files, err));
     p.load = p.asked;
-    if (p.load.profile && !p.load.memory_limit) {
-        TRY(rv_load_profile(&p.load, &p.profile, err));
-        p.load.memory_limit = p.profile.usable;
-    }
     TRY(resolve(&files, &p.load, true, err));
-    if (p.load.backend == RV_BACKEND_CUDA) TRY(rv_load_profile(&p.load, &p.profile, err));
+    if (p.load.backend == RV_BACKEND_CUDA) {
+        TRY(rv_load_profile(&p.load, &p.profile, err));
+        rv_load_cap(&p.load, &p.profile);
+    }
     plan.available = rv_load_available(&p.load);
     TRY(rv_load_backend(&p.load, true, &p.be, err));     /* a plan needs no pool; sizes do not depend on it */
     TRY(measure(&p, session ? &so : NULL, &plan, err));

@@ -167,7 +167,8 @@ typedef struct rv_load_options {
     rv_weight_format weights;     /* default: as a quantised checkpoint has it; else 16 bit where it fits, else int8, else nf4 */
     rv_compute       compute;
     int32_t          threads;     /* CPU backend: default one a core                          */
-    uint64_t         memory_limit;/* device bytes for the model and all its sessions; default: what is free now, less 5 % */
+    uint64_t         memory_limit;/* device bytes for the model and all its sessions; default: what is free now, less 5 %.  Above
+                                     a GPU's memory, or what `profile` calls usable: that much */
     rv_taps          taps;
     rv_reference     reference;
     rv_resize        resize;
@@ -214,7 +215,7 @@ typedef struct rv_memory {
     uint64_t weights, cache, scratch;   /* device bytes; exactly what loading will allocate   */
     uint64_t total;                     /* their sum                                          */
     uint64_t mapped;                    /* of `weights`: read in place from the model's files */
-    uint64_t available;                 /* memory_limit, or what is free now                  */
+    uint64_t available;                 /* memory_limit as far as there is that much, or what is free now */
     uint64_t host;                      /* GPU backends: peak pinned host bytes while loading, `host_weights` with it */
     int32_t  fits;                      /* total <= available                                 */
     rv_weight_format weights_format;    /* what RV_WEIGHTS_AUTO resolved to                   */

@@ -55,6 +55,14 @@ static void print_steps(uint32_t steps) {
     printf("\nto make it fit: %s\n", steps_text(steps).text);
 }
 
+/* What the available memory is. */
+static const char *limit_note(const plan_options *o, const rv_memory *m) {
+    const bool profile = o->load.profile && *o->load.profile, limited = o->load.memory_limit != 0;
+    if (limited && m->available >= o->load.memory_limit) return "--memory-limit";
+    if (profile) return limited ? "what the profile calls usable; --memory-limit is more" : "what the profile calls usable";
+    return limited ? "all that the GPU has; --memory-limit is more" : "";
+}
+
 static void print_table(const plan_options *o, const rv_memory *m) {
     char note[96];
     printf("%s: %s weights, %s products, on %s", o->published ? "the published 11B shape" : o->load.model, weights_name(m->weights_format),
@@ -68,7 +76,7 @@ static void print_table(const plan_options *o, const rv_memory *m) {
     print_row("cache", m->cache, note);
     print_row("scratch", m->scratch, "");
     print_row("total", m->total, "");
-    print_row("available", m->available, o->load.memory_limit ? "--memory-limit" : o->load.profile ? "what the profile calls usable" : "");
+    print_row("available", m->available, limit_note(o, m));
     if (m->host_weights > m->streamed) print_row("host tables", m->host_weights - m->streamed, "embedding and tile positions, pinned; not in the total");
     if (m->streamed) {
         snprintf(note, sizeof note, "weights of all text layers but %d, pinned; they stream over PCIe", m->gpu_layers);

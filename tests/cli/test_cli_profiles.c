@@ -83,6 +83,13 @@ static void less_memory_goes_down_to_layers_on_the_host(void **state) {
     prints("v100 +Tesla V100.*h200 +NVIDIA H200", "help", "profiles");
 }
 
+static void no_plan_takes_more_than_its_gpu_has(void **state) {
+    (void)state;
+    prints("int8 weights.*available +11\\.9 GiB +12800000000 bytes +what the profile calls usable; --memory-limit is more", "plan", "--gpu-profile", "v100", "--memory-limit", "100G");
+    prints("available +[0-9.]+ GiB +12000000000 bytes +--memory-limit", "plan", "--gpu-profile", "v100", "--memory-limit", "12000000000", "--slots", "1", "--embedding", "host");
+    prints("available +[0-9.]+ GiB +12800000000 bytes +what the profile calls usable\n", "plan", "--gpu-profile", "v100");
+}
+
 static void a_session_that_cannot_be_is_told_by_its_options(void **state) {
     (void)state;
     refuses(2, "plan: --context: must be at most 131072 \\(max_position_embeddings\\), is 131073", "plan", "--gpu-profile", "l40s", "--context", "131073");
@@ -242,6 +249,7 @@ int main(void) {
         cmocka_unit_test(an_h200_keeps_sixteen_bits_in_95_percent),
         cmocka_unit_test(every_profile_explains_what_its_plan_does),
         cmocka_unit_test(less_memory_goes_down_to_layers_on_the_host),
+        cmocka_unit_test(no_plan_takes_more_than_its_gpu_has),
         cmocka_unit_test(a_session_that_cannot_be_is_told_by_its_options),
         cmocka_unit_test(options_win_over_variables_and_these_over_the_file),
         cmocka_unit_test(a_malformed_setting_is_an_error_that_names_it),
