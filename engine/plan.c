@@ -429,6 +429,13 @@ static rv_status measure(planning *p, const rv_session_options *session, rv_memo
     return st;
 }
 
+/* Its profile is known, its machine is not. */
+static bool gpu_is_elsewhere(const rv_load_options *o, const rv_profile *p) {
+    rv_device gpu = { .size = sizeof gpu };
+    rv_profile here = { .size = sizeof here };
+    return rv_load_names_profile(o) && (rv_device_get(RV_BACKEND_CUDA, (uint32_t)o->device, &gpu, NULL) || rv_profile_of(&gpu, &here, NULL) || strcmp(here.name, p->name));
+}
+
 rv_status rv_memory_plan(const char *model_dir, const rv_load_options *load, const rv_session_options *session,
                          rv_memory *out, rv_error *err) {
     if (!model_dir || !out) return rv_fail(err, RV_ERR_ARGUMENT, "rv_memory_plan: %s is NULL", model_dir ? "out" : "model_dir");
@@ -445,6 +452,8 @@ rv_status rv_memory_plan(const char *model_dir, const rv_load_options *load, con
     if (p.load.backend == RV_BACKEND_CUDA) {
         TRY(rv_load_profile(&p.load, &p.profile, err));
         rv_load_cap(&p.load, &p.profile);
+        if (!p.load.host_memory && gpu_is_elsewhere(&p.load, &p.profile)) p.load.host_memory = UINT64_MAX;
+        plan.host_limit = rv_host_room(&p.load);
     }
     plan.available = rv_load_available(&p.load);
     TRY(rv_load_backend(&p.load, true, &p.be, err));     /* a plan needs no pool; sizes do not depend on it */

@@ -194,7 +194,7 @@ typedef struct rv_load_options {
     int32_t          on_oom;      /* rv_on_oom of engine/rvprofile.h: what may be done when memory is short */
     int32_t          kernels;     /* kernel set 70 (V100, T4; f16), 80, 90; 0: the newest that the GPU runs; older ones: to try what they do */
     int32_t          gpu_layers;  /* so many text layers stay on the GPU, the rest streams from host memory; 0: all, unless they must; negative: none */
-    uint64_t         host_memory; /* pinned host bytes for that; default: half of what is available */
+    uint64_t         host_memory; /* pinned host bytes for that; default: half of what is available, in the plan of a `profile` whose GPU is not here: any */
     /* What sessions will be asked for, so that the format chosen leaves room for one of them: as in rv_session_options, 0: its default */
     uint32_t         context, slots, images, constraints;
     uint64_t         constraint_bytes;
@@ -230,6 +230,7 @@ typedef struct rv_memory {
     int32_t  gpu_layers;                /* text layers whose weights stay on the device       */
     uint64_t streamed;                  /* of `host_weights`: bytes of the others             */
     int32_t  kernels;                   /* GPU backends: the kernel set                       */
+    uint64_t host_limit;                /* rv_memory_plan, GPU backends: what `host_weights` may take; UINT64_MAX: any */
 } rv_memory;
 
 /* Reads config.json and the tensor headers only.  On a GPU it asks the driver what is free (which makes a CUDA context) and takes nothing.

@@ -82,6 +82,7 @@ static void print_table(const plan_options *o, const rv_memory *m) {
         snprintf(note, sizeof note, "weights of all text layers but %d, pinned; they stream over PCIe", m->gpu_layers);
         print_row("host layers", m->streamed, note);
     }
+    if (m->host_weights && m->host_limit == UINT64_MAX) puts("host limit   none is assumed: what the machine of that GPU has is not known here (--host-memory says it)");
     if (m->host) print_row("host peak", m->host, "pinned, while loading");
     print_steps(m->steps);
     if (m->fits) printf("\nIt fits.\n");
@@ -98,6 +99,7 @@ static json_t *plan_json(const plan_options *o, const rv_memory *m, const profil
                      (json_int_t)m->cache_per_tile, "fits", m->fits);
     json_t *more = json_pack("{s:i, s:i, s:i, s:i, s:I, s:i, s:s}", "slots", (int)m->slots, "context", (int)m->context, "images", (int)m->images, "gpu_layers",
                              (int)m->gpu_layers, "streamed", (json_int_t)m->streamed, "kernels", (int)m->kernels, "steps", steps_text(m->steps).text);
+    json_object_set_new(more, "host_limit", m->host_limit == UINT64_MAX ? json_null() : json_integer((json_int_t)m->host_limit));
     json_object_update(root, more);
     json_decref(more);
     if (story) json_object_set_new(root, "profile", story_json(story));

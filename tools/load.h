@@ -40,7 +40,7 @@ typedef struct load_choice {
     { OPTION_WHOLE, .name = "gpu-layers", .to = &(c).gpu_layers, .given = &(c).gpu_layers_given, .max = 1000, .value = "N", .setting = true, \
       .help = "so many text layers stay on the GPU, the others stream from\nhost memory (default: all, unless they must)" }, \
     { OPTION_BYTES, .name = "host-memory", .to = &(c).host_memory, .value = "SIZE", .setting = true,              \
-      .help = "pinned host memory that they may take (default: half of\nwhat is free)" },                        \
+      .help = "pinned host memory that they may take (default: half of\nwhat is free; planned for a GPU that is not here: any)" },                        \
     { OPTION_WHOLE, .name = "context", .setting = true, .to = &(c).context, .min = 1, .max = 1048576, .value = "N",               \
       .help = "tokens of prompt and answer together\n(default 4096, or the model's limit if smaller)" },         \
     { OPTION_TEXT, .name = "cache", .setting = true, .to = &(c).cache, .value = "DIR|off",                                         \

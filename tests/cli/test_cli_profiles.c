@@ -90,6 +90,21 @@ static void no_plan_takes_more_than_its_gpu_has(void **state) {
     prints("available +[0-9.]+ GiB +12800000000 bytes +what the profile calls usable\n", "plan", "--gpu-profile", "v100");
 }
 
+static void a_plan_for_a_gpu_elsewhere_knows_nothing_of_this_machine(void **state) {
+    (void)state;
+    static const char none[] = "host limit +none is assumed: what the machine of that GPU has is not known";
+    prints(none, "plan", "--gpu-profile", "l40s", "--memory-limit", "6G");
+    prints("\"host_limit\": null", "plan", "--gpu-profile", "l40s", "--memory-limit", "6G", "--json");
+    prints("\"host_limit\": 42949672960", "plan", "--gpu-profile", "l40s", "--memory-limit", "6G", "--host-memory", "40G", "--json");
+    outcome o = run_with(NULL, ARGS("plan", "--gpu-profile", "l40s", "--memory-limit", "6G", "--host-memory", "100M"));
+    assert_int_equal(o.code, 7);                         /* neither tables nor layers have room there */
+    assert_false(matches(o.out, none));
+    outcome_free(&o);
+    o = run_with(NULL, ARGS("plan", "--gpu-profile", "l40s"));
+    assert_false(matches(o.out, none));                  /* nothing goes there                     */
+    outcome_free(&o);
+}
+
 static void a_session_that_cannot_be_is_told_by_its_options(void **state) {
     (void)state;
     refuses(2, "plan: --context: must be at most 131072 \\(max_position_embeddings\\), is 131073", "plan", "--gpu-profile", "l40s", "--context", "131073");
@@ -250,6 +265,7 @@ int main(void) {
         cmocka_unit_test(every_profile_explains_what_its_plan_does),
         cmocka_unit_test(less_memory_goes_down_to_layers_on_the_host),
         cmocka_unit_test(no_plan_takes_more_than_its_gpu_has),
+        cmocka_unit_test(a_plan_for_a_gpu_elsewhere_knows_nothing_of_this_machine),
         cmocka_unit_test(a_session_that_cannot_be_is_told_by_its_options),
         cmocka_unit_test(options_win_over_variables_and_these_over_the_file),
         cmocka_unit_test(a_malformed_setting_is_an_error_that_names_it),
