@@ -125,7 +125,7 @@ static int plan(plan_options *o) {
                                 .images = (uint32_t)o->images };
     rv_load_options load = load_options_for(&o->load, &room);
     if (load_plan(&o->load, &load, &room, &memory, &err)) return report(NAME, &err);
-    if (o->load.profile && story_tell(&o->load, &room, (uint32_t)o->devices, &story, &err)) return report(NAME, &err);
+    if (o->load.profile && story_tell(&o->load, &room, (uint32_t)o->devices, &memory, &story, &err)) return report(NAME, &err);
     return tell(o, &memory, o->load.profile ? &story : NULL);
 }
 

@@ -60,12 +60,55 @@ static rv_status measure_targets(const load_choice *load, const rv_session_optio
     return RV_OK;
 }
 
-rv_status story_tell(const load_choice *load, const rv_session_options *room, uint32_t devices, profile_story *out, rv_error *err) {
+/* ---- the format, and why ---- */
+
+static const char *format_word(rv_weight_format w) {
+    static const char *const words[] = { [RV_WEIGHTS_16BIT] = "16 bit", [RV_WEIGHTS_INT8] = "int8", [RV_WEIGHTS_NF4] = "NF4", [RV_WEIGHTS_FP4] = "FP4" };
+    return w > 0 && w < (int)(sizeof words / sizeof *words) && words[w] ? words[w] : "?";
+}
+
+/* "; 16 bit would take 22.6 GB": of the larger formats that were not chosen; of a checkpoint that is quantised already there are none. */
+static void add_larger(const load_choice *load, const rv_session_options *room, rv_weight_format chosen, char *out, size_t bytes) {
+    size_t at = 0;
+    *out = '\0';
+    for (rv_weight_format w = RV_WEIGHTS_16BIT; w < chosen && at < bytes && load->weights == RV_WEIGHTS_AUTO; w++) {
+        rv_memory larger;
+        rv_error err;
+        if (plan_one(load, room, w, RV_EMBEDDING_DEVICE, RV_OOM_FAIL, &larger, &err) == RV_OK && larger.weights_format == w)
+            at += (size_t)snprintf(out + at, bytes - at, "%s%s would take %.1f GB", at ? ", " : "; ", format_word(w), (double)larger.total / GB);
+    }
+}
+
+/* The plan in a line, with one sequence. */
+static rv_status explain(const load_choice *load, const rv_session_options *room, const rv_memory *plan, profile_story *s, rv_error *err) {
+    rv_load_options o = load_options_for(load, room);
+    rv_session_options one = *room;
+    rv_memory m = { .size = sizeof m };
+    char larger[120], rooms[64];
+    o.log = NULL;
+    one.slots = plan->fits ? 1 : plan->slots;
+    rv_status st = rv_memory_plan(load->model, &o, &one, &m, err);       /* the same weights: they depend on the options alone */
+    if (st) return st;
+    s->precision.weights = m.weights_format;
+    s->precision.embedding = m.embedding;
+    s->precision.fits = plan->fits;
+    s->precision.needed = m.total;
+    add_larger(load, room, m.weights_format, larger, sizeof larger);
+    snprintf(rooms, sizeof rooms, "%.1f GB of its %.0f GB are %s", (double)m.available / GB, (double)s->profile.memory / GB,
+             load->memory_limit && m.available == load->memory_limit ? "allowed" : "usable");
+    snprintf(s->precision.reason, sizeof s->precision.reason, "%s%s: %s%.1f GB with %s%s; %s%s", format_word(m.weights_format),
+             m.steps & RV_STEP_HEAD ? " and lm_head in int8" : "", plan->fits ? "" : "does not fit: it takes ", (double)m.total / GB, one.slots == 1 ? "one sequence" : "its sequences",
+             m.streamed ? ", its large tables and some layers in host memory" : m.host_weights ? ", its large tables in host memory" : "", rooms, larger);
+    return RV_OK;
+}
+
+rv_status story_tell(const load_choice *load, const rv_session_options *room, uint32_t devices, const rv_memory *plan, profile_story *out, rv_error *err) {
     model_work work;
     *out = (profile_story){ .profile = { .size = sizeof out->profile }, .precision = { .size = sizeof out->precision }, .devices = devices };
     rv_status st = rv_profile_find(load->profile, &out->profile, err);
-    if (st == RV_OK) st = measure_sizes(load, room, &out->sizes, err);
-    if (st == RV_OK) st = rv_profile_decide(&out->profile, devices, load->memory_limit, &out->sizes, &out->precision, err);
+    if (st == RV_OK && devices < 2) st = explain(load, room, plan, out, err);
+    else if (st == RV_OK && (st = measure_sizes(load, room, &out->sizes, err)) == RV_OK)
+        st = rv_profile_decide(&out->profile, devices, plan->available, &out->sizes, &out->precision, err);
     out->with_targets = out->profile.memory_class == RV_GPU_LEGACY;
     if (st == RV_OK && out->with_targets) {
         st = model_work_read(load->model, &work, err);
@@ -136,7 +179,7 @@ json_t *story_json(const profile_story *s) {
     return json_pack("{s:s, s:s, s:i, s:i, s:I, s:I, s:I, s:s, s:s, s:b, s:b, s:I, s:i, s:o}", "name", p->name, "title", p->title, "capability", p->capability, "kernels",
                      p->kernels, "memory", (json_int_t)p->memory, "buffer", (json_int_t)p->buffer, "usable", (json_int_t)p->usable, "weights_format",
                      weights_name(s->precision.weights), "reason", s->precision.reason, "fits", s->precision.fits, "split", s->precision.split, "needed",
-                     (json_int_t)s->precision.needed, "devices", (int)s->devices, "targets", rows);
+                     (json_int_t)s->precision.needed, "devices", (int)(s->devices ? s->devices : 1), "targets", rows);
 }
 
 void profiles_print(void) {

@@ -21,7 +21,8 @@ typedef struct profile_story {
 /* What a page is taken to be where a time is projected: 4 tiles, a prompt of 200 tokens, an answer of 100. */
 extern const page_work story_page;
 
-rv_status story_tell(const load_choice *load, const rv_session_options *room, uint32_t devices, profile_story *out, rv_error *err);
+/* `plan`: what rv_memory_plan made of the same options.  Of one GPU that is what the story tells; of several, what a split would allow. */
+rv_status story_tell(const load_choice *load, const rv_session_options *room, uint32_t devices, const rv_memory *plan, profile_story *out, rv_error *err);
 void      story_print(const profile_story *s);
 json_t   *story_json(const profile_story *s);
 /* The table of all profiles, for `rvengine help profiles`. */

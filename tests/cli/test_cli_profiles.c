@@ -66,6 +66,21 @@ static void every_profile_explains_what_its_plan_does(void **state) {
     }
 }
 
+/* Where options decide, and on the lowest rungs, too; and so does its JSON. */
+static void the_explanation_is_of_the_plan_below_it(void **state) {
+    (void)state;
+    prints("precision +int8 and lm_head in int8: 1[0-9.]+ GB with one sequence, its large tables in host memory; 12\\.5 GB of its 48 GB are allowed; 16 bit would take.*: int8 weights.*lm_head in int8",
+           "plan", "--gpu-profile", "l40s", "--slots", "1", "--memory-limit", "11.6G");
+    prints("precision +NF4: [0-9.]+ GB with one sequence; 12\\.8 GB of its 16 GB are usable\n.*: nf4 weights", "plan", "--gpu-profile", "v100", "--weights", "nf4");
+    prints("precision +NF4 and lm_head in int8: 6\\.[0-9] GB with one sequence, its large tables and some layers in host memory; 6\\.4 GB.*It fits", "plan", "--gpu-profile", "l40s",
+           "--memory-limit", "6G");
+    prints("\"weights_format\": \"nf4\",.*\"profile\": \\{.*\"weights_format\": \"nf4\",.*\"reason\": \"NF4 and.*\"fits\": true", "plan", "--gpu-profile", "l40s", "--memory-limit", "6G", "--json");
+    outcome o = run_with(NULL, ARGS("plan", "--gpu-profile", "l40s", "--memory-limit", "3G"));
+    assert_int_equal(o.code, 7);
+    assert_true(matches(o.out, "precision +NF4 and lm_head in int8: does not fit: it takes 4\\.[0-9] GB"));
+    outcome_free(&o);
+}
+
 static void less_memory_goes_down_to_layers_on_the_host(void **state) {
     (void)state;
     prints("nf4 weights.*to make it fit: large tables in host memory, lm_head in int8, NF4 weights", "plan", "-m", scratch("sparse11"), "--gpu-profile", "a10g", "--memory-limit", "7500M");
@@ -263,6 +278,7 @@ int main(void) {
         cmocka_unit_test(two_a10g_are_told_what_a_split_would_allow),
         cmocka_unit_test(an_h200_keeps_sixteen_bits_in_95_percent),
         cmocka_unit_test(every_profile_explains_what_its_plan_does),
+        cmocka_unit_test(the_explanation_is_of_the_plan_below_it),
         cmocka_unit_test(less_memory_goes_down_to_layers_on_the_host),
         cmocka_unit_test(no_plan_takes_more_than_its_gpu_has),
         cmocka_unit_test(a_plan_for_a_gpu_elsewhere_knows_nothing_of_this_machine),
