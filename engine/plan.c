@@ -93,6 +93,9 @@ static rv_status resolve_profile(rv_load_options *o, bool plans, rv_error *err) 
     if (!rv_load_names_profile(o)) return RV_OK;
     rv_status st = rv_load_profile(o, &p, err);
     if (st) return st;
+    if (o->kernels > p.kernels)
+        return rv_fail(err, RV_ERR_UNSUPPORTED, "kernels sm%d: a %s is of compute capability %d.%d; leave it out for sm%d", o->kernels, p.title, p.capability / 10, p.capability % 10,
+                       p.kernels);
     if (!o->kernels) o->kernels = plans || runs_set(o, p.kernels) ? p.kernels : 0;   /* 0: the newest that there are */
     if (p.has_bf16) return RV_OK;
     if (o->compute == RV_COMPUTE_BF16) return rv_fail(err, RV_ERR_UNSUPPORTED, "compute bf16: a %s has no bf16: use f16, or leave it out", p.title);
@@ -287,7 +290,7 @@ rv_status rv_load_backend(const rv_load_options *o, bool plans, rv_backend **out
 #ifdef RV_CUDA
     if (o->backend == RV_BACKEND_CUDA) {
         rv_cuda_options cuda = { .device = o->device, .arch = o->kernels, .act = o->compute == RV_COMPUTE_F16 ? RV_F16 : RV_BF16,
-                                 .plain_attention = o->attention == RV_ATTENTION_PLAIN, .plans = plans, .int8 = int8 };
+                                 .plain_attention = o->attention == RV_ATTENTION_PLAIN, .plans = plans, .there = !rv_load_names_profile(o), .int8 = int8 };
         return rv_cuda_open(&cuda, out, err);
     }
 #endif

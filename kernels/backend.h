@@ -296,6 +296,7 @@ typedef struct rv_cuda_options {
     rv_dtype act;                /* RV_BF16 or RV_F16; with set 70 RV_F16                       */
     bool     plain_attention;    /* for comparison: simple attention kernels                    */
     bool     plans;              /* nothing is taken of the GPU: only for rv_weight_bytes and what the struct says */
+    bool     there;              /* with plans and arch: the GPU is there and has to run them   */
     rv_int8_rules int8;
 } rv_cuda_options;
 

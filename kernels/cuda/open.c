@@ -32,7 +32,7 @@ static void take(rv_cuda *c) {
 }
 
 rv_status rv_cuda_open(const rv_cuda_options *o, rv_backend **out, rv_error *err) {
-    const bool absent = o->plans && o->arch;             /* planning for a GPU that need not be there    */
+    const bool absent = o->plans && o->arch && !o->there;    /* planning for a GPU that need not be there    */
     rv_cuda_device_info info = { .arch = o->arch };
     rv_status st = absent ? RV_OK : rv_cuda_device(o->device, &info, err);
     if (st) return st;

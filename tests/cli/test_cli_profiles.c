@@ -93,6 +93,9 @@ static void less_memory_goes_down_to_layers_on_the_host(void **state) {
     outcome_free(&o);
     refuses(2, "\"v1000\": must be one of v100, a10g", "plan", "--gpu-profile", "v1000", "-m", MODEL);
     refuses(5, "a Tesla V100 SXM2 16 GB has no bf16", "plan", "--gpu-profile", "v100", "-m", MODEL, "--compute", "bf16");
+    refuses(5, "kernels sm90: a Tesla V100 SXM2 16 GB is of compute capability 7\\.0; leave it out for sm70", "plan", "--gpu-profile", "v100", "--kernels", "sm90");
+    refuses(5, "kernels sm90: .*12\\.0; leave it out for sm80", "plan", "--gpu-profile", "rtx5090", "--kernels", "sm90");     /* newer, but they run on 9.0 alone */
+    prints("\\(sm70 kernels\\)", "plan", "--gpu-profile", "h100", "--kernels", "sm70");
     refuses(5, "GPU profile v100: the CPU backend has none", "plan", "--gpu-profile", "v100", "-m", MODEL, "--backend", "cpu");
     refuses(5, "gpu_layers: the CPU backend", "plan", "-m", MODEL, "--backend", "cpu", "--gpu-layers", "2");
     prints("v100 +Tesla V100.*h200 +NVIDIA H200", "help", "profiles");
