@@ -250,12 +250,26 @@ static rv_status limit_by_profile(rv_load_options *o, bool plans, rv_error *err)
     return RV_OK;
 }
 
+/* The GPU, where there is one that this build has kernels for; one that cannot be asked is taken too, and says why it cannot be used. */
+static rv_backend_id choose_backend(const rv_load_options *o, bool plans) {
+    rv_device gpu = { .size = sizeof gpu }, other = gpu;
+    char line[480], hint[80] = "";
+    if (plans && rv_load_names_profile(o)) return RV_BACKEND_CUDA;
+    if (rv_gpu_count() == 0) return RV_BACKEND_CPU;
+    if (rv_gpu_get((uint32_t)o->device, &gpu, NULL) || gpu.arch || o->device) return RV_BACKEND_CUDA;
+    for (uint32_t i = 1; i < rv_gpu_count() && !*hint; i++)
+        if (rv_gpu_get(i, &other, NULL) == RV_OK && other.arch) snprintf(hint, sizeof hint, " (device %u has kernels: %.40s)", i, other.name);
+    snprintf(line, sizeof line, "the model runs on the CPU%s: GPU 0 (%.60s): %s", hint, gpu.name, gpu.problem);
+    if (o->log) o->log(o->log_user, RV_LOG_WARNING, line);
+    return RV_BACKEND_CPU;
+}
+
 static rv_status resolve(const rv_files *files, rv_load_options *o, bool plans, rv_error *err) {
     const rv_dtype stored = files ? files->config.dtype : RV_BF16;
     rv_status st = check_options(o, err);
     if (st == RV_OK && files) st = check_session(&files->config, o, err);
     if (st) return st;
-    if (o->backend == RV_BACKEND_AUTO) o->backend = rv_gpu_count() > 0 || (plans && rv_load_names_profile(o)) ? RV_BACKEND_CUDA : RV_BACKEND_CPU;
+    if (o->backend == RV_BACKEND_AUTO) o->backend = choose_backend(o, plans);
     if ((st = limit_by_profile(o, plans, err))) return st;
     if (!files) o->weights = RV_WEIGHTS_16BIT;
     else if ((st = resolve_weights(files, o, err))) return st;

@@ -162,7 +162,7 @@ RV_API rv_status rv_device_get(rv_backend_id backend, uint32_t i, rv_device *out
 
 typedef struct rv_load_options {
     size_t           size;
-    rv_backend_id    backend;     /* default: CUDA where there is a device, else CPU          */
+    rv_backend_id    backend;     /* default: CUDA where this build has kernels for the GPU, else CPU */
     int32_t          device;
     rv_weight_format weights;     /* default: as a quantised checkpoint has it; else 16 bit where it fits, else int8, else nf4 */
     rv_compute       compute;

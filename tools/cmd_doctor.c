@@ -32,30 +32,30 @@ static const command_help help = {
 typedef struct findings { json_t *build, *devices, *checks; } findings;
 
 __attribute__((format(printf, 4, 5)))
-static void add_check(findings *f, const char *name, bool good, const char *format, ...) {
+static void add_check(findings *f, const char *name, finding is, const char *format, ...) {
     char text[400];
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    json_array_append_new(f->checks, json_pack("{s:s, s:b, s:o}", "name", name, "good", good, "text", json_textz(text)));
+    json_array_append_new(f->checks, json_pack("{s:s, s:b, s:b, s:o}", "name", name, "good", is != FINDING_WRONG, "note", is == FINDING_NOTE, "text", json_textz(text)));
 }
 
-static void take_finding(void *user, const char *name, bool good, const char *text) { add_check(user, name, good, "%s", text); }
+static void take_finding(void *user, const char *name, finding is, const char *text) { add_check(user, name, is, "%s", text); }
 
 /* ---- checks --------------------------------------------------------------------------------- */
 
 static void check_kernel(findings *f) {
     struct utsname u;
-    if (uname(&u) == 0) add_check(f, "system", true, "%s %s on %s", u.sysname, u.release, u.machine);
+    if (uname(&u) == 0) add_check(f, "system", FINDING_OK, "%s %s on %s", u.sysname, u.release, u.machine);
 }
 
 static void check_cores(findings *f) {
     cpu_set_t set;
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     int mine = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
-    if (mine == 0) add_check(f, "cores", false, "the cores this process may use are unknown: %s", strerror(errno));
-    else add_check(f, "cores", true, "%d of %ld", mine, online);
+    if (mine == 0) add_check(f, "cores", FINDING_WRONG, "the cores this process may use are unknown: %s", strerror(errno));
+    else add_check(f, "cores", FINDING_OK, "%d of %ld", mine, online);
 }
 
 /* Value of "KEY:   123 kB" in bytes. */
@@ -72,15 +72,15 @@ static void check_memory(findings *f) {
     input in;
     uint64_t total, available, swap = 0;
     if (input_read("/proc/meminfo", &in, &err)) {
-        add_check(f, "memory", false, "%s: free memory cannot be known: mount /proc, or give --memory-limit", err.message);
+        add_check(f, "memory", FINDING_WRONG, "%s: free memory cannot be known: mount /proc, or give --memory-limit", err.message);
         return;
     }
     bool good = meminfo(in.data, "MemTotal:", &total) && meminfo(in.data, "MemAvailable:", &available);
     if (good) {
         meminfo(in.data, "SwapTotal:", &swap);
-        add_check(f, "memory", true, "%s of %s available, swap %s", bytes_text(available).text, bytes_text(total).text,
+        add_check(f, "memory", FINDING_OK, "%s of %s available, swap %s", bytes_text(available).text, bytes_text(total).text,
                   bytes_text(swap).text);
-    } else add_check(f, "memory", false, "/proc/meminfo has no MemTotal or MemAvailable: give --memory-limit");
+    } else add_check(f, "memory", FINDING_WRONG, "/proc/meminfo has no MemTotal or MemAvailable: give --memory-limit");
     input_free(&in);
 }
 
@@ -94,21 +94,21 @@ static void check_cgroup(findings *f) {
         uint64_t limit = strtoull(in.data, NULL, 10);
         bool limited = in.data[0] >= '0' && in.data[0] <= '9' && limit < UINT64_C(1) << 60;
         input_free(&in);
-        if (limited) add_check(f, "container", true, "memory is limited to %s", bytes_text(limit).text);
-        else add_check(f, "container", true, "no memory limit");
+        if (limited) add_check(f, "container", FINDING_OK, "memory is limited to %s", bytes_text(limit).text);
+        else add_check(f, "container", FINDING_OK, "no memory limit");
         return;
     }
-    add_check(f, "container", true, "no memory limit found");
+    add_check(f, "container", FINDING_OK, "no memory limit found");
 }
 
 static void check_limits(findings *f) {
     struct rlimit as, files;
     if (getrlimit(RLIMIT_AS, &as) == 0 && as.rlim_cur != RLIM_INFINITY)
-        add_check(f, "address space", false, "limited to %s (ulimit -v): mapping a model's files may fail",
+        add_check(f, "address space", FINDING_WRONG, "limited to %s (ulimit -v): mapping a model's files may fail",
                   bytes_text(as.rlim_cur).text);
-    else add_check(f, "address space", true, "not limited");
+    else add_check(f, "address space", FINDING_OK, "not limited");
     if (getrlimit(RLIMIT_NOFILE, &files) == 0)
-        add_check(f, "open files", files.rlim_cur >= 64, "at most %llu%s", (unsigned long long)files.rlim_cur,
+        add_check(f, "open files", files.rlim_cur >= 64 ? FINDING_OK : FINDING_WRONG, "at most %llu%s", (unsigned long long)files.rlim_cur,
                   files.rlim_cur >= 64 ? "" : " (ulimit -n): a model of many shards needs more");
 }
 
@@ -120,12 +120,12 @@ static void add_devices(findings *f) {
         rv_device d = { .size = sizeof d };
         rv_error err;
         if (rv_device_get(RV_BACKEND_AUTO, i, &d, &err)) {
-            add_check(f, "device", false, "device %u: %s", i, err.message);
+            add_check(f, "device", FINDING_WRONG, "device %u: %s", i, err.message);
             continue;
         }
         json_array_append_new(f->devices, json_device(&d));
     }
-    if (json_array_size(f->devices) == 0) add_check(f, "devices", false, "none is usable");
+    if (json_array_size(f->devices) == 0) add_check(f, "devices", FINDING_WRONG, "none is usable");
 }
 
 /* Why there is no GPU, where the build could use one. */
@@ -135,12 +135,12 @@ static void check_gpu(findings *f) {
     const char *backends = json_string_value(json_object_get(f->build, "backends"));
     uint32_t n = rv_device_count(RV_BACKEND_CUDA);
     if (!backends || !strstr(backends, "cuda")) return;
-    if (n == 0 && rv_device_get(RV_BACKEND_CUDA, 0, &d, &err)) add_check(f, "GPU", false, "%s", err.message);
+    if (n == 0 && rv_device_get(RV_BACKEND_CUDA, 0, &d, &err)) add_check(f, "GPU", FINDING_WRONG, "%s", err.message);
     for (uint32_t i = 0; i < n; i++)
         if (!rv_device_get(RV_BACKEND_CUDA, i, &d, &err))
             {
-            if (d.arch) add_check(f, "GPU", true, "%u runs the sm%d kernels", i, d.arch);
-            else add_check(f, "GPU", false, "%u (%s): %s", i, d.name, d.problem);
+            if (d.arch) add_check(f, "GPU", FINDING_OK, "%u runs the sm%d kernels", i, d.arch);
+            else add_check(f, "GPU", FINDING_WRONG, "%u (%s): %s", i, d.name, d.problem);
         }
 }
 
@@ -171,8 +171,8 @@ static void print_findings(const findings *f) {
     }
     printf("\nchecks\n");
     json_array_foreach(f->checks, i, value)
-        printf("  %-5s %-14s %s\n", json_is_true(json_object_get(value, "good")) ? "ok" : "WRONG", text_of(value, "name"),
-               text_of(value, "text"));
+        printf("  %-5s %-14s %s\n", !json_is_true(json_object_get(value, "good")) ? "WRONG" : json_is_true(json_object_get(value, "note")) ? "-" : "ok",
+               text_of(value, "name"), text_of(value, "text"));
 }
 
 static int work(bool as_json) {

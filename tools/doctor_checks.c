@@ -34,6 +34,31 @@ static const char *nearest_setting(const char *variable, setting_name names[MOST
     return nearest_word(variable, words, n);
 }
 
+/* "MODULE=16bit|int8|nf4", separated by commas. */
+static bool keep_accepts(const char *list) {
+    static const char *const formats[] = { "16bit", "int8", "nf4" };
+    for (const char *at = list; at;) {
+        const size_t n = strcspn(at, ",");
+        const char *equals = memchr(at, '=', n);
+        bool good = false;
+        for (size_t i = 0; equals && equals > at && i < sizeof formats / sizeof *formats; i++) {
+            const size_t m = (size_t)(at + n - equals - 1);
+            good |= m == strlen(formats[i]) && !memcmp(equals + 1, formats[i], m);
+        }
+        if (!good) return false;
+        at = at[n] ? at + n + 1 : NULL;
+    }
+    return true;
+}
+
+/* What the table takes as any text, and a model's loading refuses. */
+static bool text_accepts(const option *o, const char *value, char *must, size_t bytes) {
+    rv_profile p = { .size = sizeof p };
+    if (strcmp(o->name, "gpu-profile") == 0 && rv_profile_find(value, &p, NULL)) return snprintf(must, bytes, "a name of rvengine help profiles"), false;
+    if (strcmp(o->name, "keep") == 0 && !keep_accepts(value)) return snprintf(must, bytes, "a list of MODULE=16bit, MODULE=int8 or MODULE=nf4"), false;
+    return true;
+}
+
 static void check_setting(void *user, const char *name, const char *value, const char *from) {
     checking *c = user;
     const option *o = option_of(name);
@@ -44,36 +69,36 @@ static void check_setting(void *user, const char *name, const char *value, const
     if (!o) {
         const char *near = nearest_setting(name, names);
         snprintf(text, sizeof text, "%s (%s): no such setting%s%s%s", name, from, near ? ": did you mean " : "; they are named after the options of run", near ? near : "", near ? "?" : "");
-    } else if (*value && !option_accepts(o, value, must, sizeof must))
+    } else if (*value && (!option_accepts(o, value, must, sizeof must) || !text_accepts(o, value, must, sizeof must)))
         snprintf(text, sizeof text, "%s (%s): must be %s, is \"%.100s\"", name, from, must, value);
     else good = true, snprintf(text, sizeof text, "%s=%.200s (%s)", name, value, from);
     c->wrong += !good;
-    c->add(c->user, "setting", good, text);
+    c->add(c->user, "setting", good ? FINDING_OK : FINDING_WRONG, text);
 }
 
 int doctor_settings(finding_fn add, void *user) {
     checking c = { add, user, 0, 0 };
     settings_each(check_setting, &c);
-    if (c.seen == 0) add(user, "settings", true, "none: no RV_ variable is set");
+    if (c.seen == 0) add(user, "settings", FINDING_OK, "none: no RV_ variable is set");
     return c.wrong;
 }
 
 /* ---- libraries ---- */
 
 #ifndef RV_STATIC                       /* nothing can be loaded into a static program */
-static void check_library(finding_fn add, void *user, const char *name, const char *file, const char *needed_for, bool needed) {
+static void check_library(finding_fn add, void *user, const char *name, const char *file, const char *needed_for) {
     char text[TEXT_BYTES];
     void *library = dlopen(file, RTLD_LAZY | RTLD_LOCAL);
     snprintf(text, sizeof text, library ? "%s is there" : "%s is not on this machine: %s", file, needed_for);
-    add(user, name, library || !needed, text);
+    add(user, name, library ? FINDING_OK : FINDING_NOTE, text);
     if (library) dlclose(library);
 }
 
 void doctor_libraries(finding_fn add, void *user) {
     const bool cuda = strstr(rv_build_info(), "cuda toolkit") != NULL;
     if (!cuda) return;
-    check_library(add, user, "driver", "libcuda.so.1", "no GPU can be used; it comes with the NVIDIA driver", false);
-    check_library(add, user, "NVML", "libnvidia-ml.so.1", "rvbench tells no watts and joules; it comes with the NVIDIA driver", false);
+    check_library(add, user, "driver", "libcuda.so.1", "no GPU can be used; it comes with the NVIDIA driver");
+    check_library(add, user, "NVML", "libnvidia-ml.so.1", "rvbench tells no watts and joules; it comes with the NVIDIA driver");
 }
 #else
 void doctor_libraries(finding_fn add, void *user) { (void)add, (void)user; }
@@ -85,12 +110,12 @@ void doctor_profiles(finding_fn add, void *user) {
     for (uint32_t i = 0; i < rv_device_count(RV_BACKEND_CUDA); i++) {
         rv_device d = { .size = sizeof d };
         rv_profile p = { .size = sizeof p };
-        char text[TEXT_BYTES];
+        char text[TEXT_BYTES], used[80] = "";
         const char *why, *package;
         if (rv_device_get(RV_BACKEND_CUDA, i, &d, NULL) || rv_profile_of(&d, &p, NULL)) continue;
         package = rv_package_for(p.capability, &why);
-        snprintf(text, sizeof text, "%u: %s, compute capability %d.%d; %.1f of its %.1f GB are used; made for it: %s", i, p.name, p.capability / 10, p.capability % 10,
-                 (double)p.usable / 1e9, (double)p.memory / 1e9, package ? package : why);
-        add(user, "GPU profile", package != NULL, text);
+        if (d.arch) snprintf(used, sizeof used, "%.1f of its %.1f GB are used; ", (double)p.usable / 1e9, (double)p.memory / 1e9);
+        snprintf(text, sizeof text, "%u: %s, compute capability %d.%d; %s%s%s", i, p.name, p.capability / 10, p.capability % 10, used, package ? "made for it: " : "", package ? package : why);
+        add(user, "GPU profile", package ? FINDING_OK : FINDING_WRONG, text);
     }
 }

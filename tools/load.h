@@ -25,7 +25,7 @@ typedef struct load_choice {
 #define LOAD_OPTIONS(c)                                                                                          \
     { OPTION_GROUP, .name = "Where it runs" },                                                                   \
     { OPTION_CHOICE, .name = "backend", .setting = true, .to = &(c).backend, .choices = "auto|cpu|cuda",                          \
-      .help = "default auto: a GPU where there is one, else the CPU" },                                          \
+      .help = "default auto: a GPU that this build has kernels for, else the\nCPU" },                                          \
     { OPTION_WHOLE, .name = "device", .setting = true, .to = &(c).device, .max = 1023, .value = "N", .help = "which GPU (default 0)" }, \
     { OPTION_WHOLE, .name = "threads", .setting = true, .to = &(c).threads, .min = 1, .max = 1024, .value = "N",                  \
       .help = "CPU threads (default: one a core)" },                                                             \

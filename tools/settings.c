@@ -83,13 +83,11 @@ const char *setting_of(const option *o, const char **from) {
 }
 
 void settings_each(setting_fn each, void *user) {
-    char name[64];
     for (char **e = environ; e && *e; e++) {
         size_t n = strcspn(*e, "=");
-        if (!is_ours(*e) || n >= sizeof name) continue;
-        memcpy(name, *e, n);
-        name[n] = '\0';
-        each(user, name, (*e)[n] ? *e + n + 1 : "", "environment");
+        char *name = is_ours(*e) ? strndup(*e, n) : NULL;
+        if (name) each(user, name, (*e)[n] ? *e + n + 1 : "", "environment");
+        free(name);
     }
     for (size_t i = 0; i < file.n; i++) each(user, file.pairs[i].name, file.pairs[i].value, file.path);
 }

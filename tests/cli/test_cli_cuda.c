@@ -28,6 +28,7 @@ static void doctor_says_why_there_is_no_gpu(void **state) {
     (void)state;
     skip_with_a_gpu();
     prints("backends +cpu, cuda\n.*WRONG GPU +no NVIDIA ", "doctor");
+    prints("\n  (ok +driver +libcuda.so.1 is there|- +driver +libcuda.so.1 is not on this machine)", "doctor");
 }
 
 static void doctor_tells_toolkit_and_kernels(void **state) {

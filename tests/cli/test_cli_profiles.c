@@ -179,6 +179,26 @@ static void doctor_names_settings_that_are_wrong(void **state) {
     set("RV_WEIGHTS", NULL);
 }
 
+/* What plan and run refuse is not ok, of texts too. */
+static void doctor_checks_profiles_and_lists(void **state) {
+    (void)state;
+    static const struct { const char *name, *value, *wrong; } all[] = {
+        { "RV_GPU_PROFILE", "nope", "must be a name of rvengine help profiles, is \"nope\"" }, { "RV_GPU_PROFILE", "V100", NULL },
+        { "RV_KEEP", "garbage", "must be a list of MODULE=16bit, MODULE=int8 or MODULE=nf4, is \"garbage\"" }, { "RV_KEEP", "lm_head=int8,", "must be a list" },
+        { "RV_KEEP", "=int8", "must be a list" }, { "RV_KEEP", "lm_head=int9", "must be a list" }, { "RV_KEEP", "cross_attn=int8,layers.3.mlp=16bit", NULL },
+        { "RV_A_NAME_THAT_IS_LONGER_THAN_ANY_OPTION_AND_THAN_SIXTY_FOUR_CHARACTERS", "1", "no such setting" },
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        set(all[i].name, all[i].value);
+        outcome o = run_with(NULL, ARGS("doctor"));
+        assert_int_equal(o.code, all[i].wrong ? 2 : 0);
+        assert_true(matches(o.out, all[i].wrong ? "WRONG setting" : "ok +setting"));
+        if (all[i].wrong && !strstr(o.out, all[i].wrong)) fail_msg("%s", o.out);
+        outcome_free(&o);
+        set(all[i].name, NULL);
+    }
+}
+
 /* ---- workers ---- */
 
 #define REQUEST "run", "-m", MODEL, "-i", RECEIPT, "--backend", "cpu", "-n", "300", "--ignore-stop"
@@ -289,6 +309,7 @@ int main(void) {
         cmocka_unit_test(options_win_over_variables_and_these_over_the_file),
         cmocka_unit_test(a_malformed_setting_is_an_error_that_names_it),
         cmocka_unit_test(doctor_names_settings_that_are_wrong),
+        cmocka_unit_test(doctor_checks_profiles_and_lists),
         cmocka_unit_test(a_worker_answers_as_the_program_itself),
         cmocka_unit_test(a_killed_worker_is_started_again_and_nothing_is_printed_twice),
     };

@@ -88,6 +88,20 @@ rv_status __wrap_rv_cpu_open(const rv_cpu_options *options, rv_backend **out, rv
     return RV_OK;
 }
 
+/* A GPU that the driver lists and no kernels run on. */
+static bool old_gpu;
+uint32_t __real_rv_gpu_count(void);
+uint32_t __wrap_rv_gpu_count(void);
+uint32_t __wrap_rv_gpu_count(void) { return old_gpu ? 1 : __real_rv_gpu_count(); }
+
+rv_status __real_rv_gpu_get(uint32_t i, rv_device *out, rv_error *err);
+rv_status __wrap_rv_gpu_get(uint32_t i, rv_device *out, rv_error *err);
+rv_status __wrap_rv_gpu_get(uint32_t i, rv_device *out, rv_error *err) {
+    if (!old_gpu) return __real_rv_gpu_get(i, out, err);
+    *out = (rv_device){ .backend = RV_BACKEND_CUDA, .name = "Tesla P100", .problem = "it has no tensor cores" };
+    return RV_OK;
+}
+
 /* ---- a model and an answer ---- */
 
 static char log_text[4096];
@@ -414,6 +428,24 @@ static void every_rung_has_a_cache_file_of_its_own(void **state) {
     rmdir(dir);
 }
 
+static void a_gpu_without_kernels_leaves_the_model_to_the_cpu(void **state) {
+    (void)state;
+    rv_error err;
+    rv_memory plan = { .size = sizeof plan };
+    rv_load_options o = with(RV_WEIGHTS_AUTO, 0, 0);
+    o.backend = RV_BACKEND_AUTO;
+    old_gpu = true, played.on = false;
+    log_text[0] = '\0';
+    if (rv_memory_plan(model_dir, &o, NULL, &plan, &err)) fail_msg("%s", err.message);
+    assert_int_equal(plan.backend, RV_BACKEND_CPU);
+    assert_non_null(strstr(log_text, "the model runs on the CPU: GPU 0 (Tesla P100): it has no tensor cores"));
+    rv_model *m = loaded(&o);
+    assert_int_equal(memory_of(m).backend, RV_BACKEND_CPU);
+    assert_non_null(strstr(log_text, "the model runs on the CPU"));
+    rv_model_free(m);
+    old_gpu = false, played.on = true;
+}
+
 /* ---- refusals ---- */
 
 /* Each allocation of loading and of a session in its turn: something smaller is taken, or an error says what to do. */
@@ -494,6 +526,7 @@ int main(void) {
         cmocka_unit_test(a_session_that_cannot_be_is_refused_before_loading),
         cmocka_unit_test(what_was_asked_for_by_name_stays_unless_it_may_be_reduced),
         cmocka_unit_test(every_rung_has_a_cache_file_of_its_own),
+        cmocka_unit_test(a_gpu_without_kernels_leaves_the_model_to_the_cpu),
         cmocka_unit_test(slots_are_as_many_as_fit),
         cmocka_unit_test(asked_for_slots_become_fewer_only_where_that_is_allowed),
         cmocka_unit_test(a_refusal_takes_the_next_rung),

@@ -314,8 +314,65 @@ static int tear_down(void **state) {
     return 0;
 }
 
+/* What loading refuses or gives to the CPU, the plan does too. */
+static void plan_and_load_take_the_same_kernels_and_backend(void **state) {
+    static const struct { int32_t capability, kernels; rv_backend_id asked, is; rv_status st; const char *says; } all[] = {
+        { 80, 90, RV_BACKEND_CUDA, 0, RV_ERR_UNSUPPORTED, "kernels sm90: they run on compute capability 9.0 alone" },
+        { 60, 0, RV_BACKEND_CUDA, 0, RV_ERR_UNSUPPORTED, "has no tensor cores" },
+        { 60, 0, RV_BACKEND_AUTO, RV_BACKEND_CPU, RV_OK, NULL },
+        { 80, 0, RV_BACKEND_AUTO, RV_BACKEND_CUDA, RV_OK, NULL },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        const fake_gpu gpu = { all[i].capability, 4 * GIGABYTE };
+        const rv_load_options o = { .size = sizeof o, .backend = all[i].asked, .kernels = all[i].kernels };
+        rv_memory plan = { .size = sizeof plan }, is = { .size = sizeof is };
+        rv_model *m = NULL;
+        rv_error err;
+        fake_gpus(&gpu, 1);
+        assert_int_equal(rv_memory_plan(RV_TEST_DEMO "/model", &o, NULL, &plan, &err), all[i].st);
+        if (all[i].st && !strstr(err.message, all[i].says)) fail_msg("%s", err.message);
+        assert_int_equal(rv_model_load(RV_TEST_DEMO "/model", &o, &m, &err), all[i].st);
+        if (all[i].st && !strstr(err.message, all[i].says)) fail_msg("%s", err.message);
+        if (m) {
+            assert_int_equal(rv_model_memory(m, &is, &err), RV_OK);
+            assert_int_equal(is.backend, all[i].is);
+            assert_int_equal(plan.backend, all[i].is);
+            rv_model_free(m);
+        }
+        assert_clean("plan and load");
+    }
+}
+
+/* A limit that is more than the GPU has, and a long context. */
+static void plan_and_load_choose_the_same_weights_on_a_gpu(void **state) {
+    static const struct { uint64_t limit; uint32_t context, slots; } all[] = { { 100 * GIGABYTE, 0, 0 }, { 0, 2048, 1 }, { 150 << 20, 512, 1 }, { 150 << 20, 2048, 1 }, { 170 << 20, 2048, 1 } };
+    (void)state;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        const fake_gpu gpu = { 90, GIGABYTE };
+        const rv_load_options o = { .size = sizeof o, .backend = RV_BACKEND_CUDA, .memory_limit = all[i].limit, .context = all[i].context, .slots = all[i].slots };
+        const rv_session_options so = { .size = sizeof so, .context = all[i].context, .slots = all[i].slots };
+        rv_memory plan = { .size = sizeof plan }, is = { .size = sizeof is };
+        rv_session *s = NULL;
+        rv_error err;
+        fake_gpus(&gpu, 1);
+        if (rv_memory_plan(RV_TEST_DEMO "/model", &o, &so, &plan, &err)) fail_msg("%s", err.message);
+        assert_true(plan.available <= GIGABYTE);
+        rv_model *m = loaded(&o, "as planned");
+        assert_int_equal(rv_model_memory(m, &is, &err), RV_OK);
+        assert_int_equal(is.weights, plan.weights);
+        assert_int_equal(is.weights_format, plan.weights_format);
+        assert_int_equal(rv_session_new(m, &so, &s, &err) == RV_OK, plan.fits);
+        rv_session_free(s);
+        rv_model_free(m);
+        assert_clean("as planned");
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(plan_and_load_take_the_same_kernels_and_backend),
+        cmocka_unit_test(plan_and_load_choose_the_same_weights_on_a_gpu),
         cmocka_unit_test(every_gpu_from_8_0_on_runs_every_kind_of_model),
         cmocka_unit_test(older_kernels_run_on_newer_gpus),
         cmocka_unit_test(volta_and_turing_run_what_is_compiled_for_them),
