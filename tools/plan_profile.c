@@ -142,12 +142,22 @@ static void print_targets(const profile_story *s) {
     }
     for (int i = 0; i < 2; i++)
         if (!s->rows[i].memory.fits)
-            printf("  %s: %.2f GB do not fit in the usable %.2f GB\n", weights_name(s->rows[i].weights), (double)s->rows[i].memory.total / GB, (double)s->profile.usable / GB);
+            printf("  %s: %.2f GB do not fit in the available %.2f GB\n", weights_name(s->rows[i].weights), (double)s->rows[i].memory.total / GB,
+                   (double)s->rows[i].memory.available / GB);
     printf("Memory is the plan and %.2f GB for a CUDA context. Load is the files from the page cache over PCIe. Times are a projection, nothing was\n"
            "measured on this GPU: %u tiles, %u tokens of prompt, %u of answer; vision %.0f ms (%s), prefill %.0f ms (%s), %.1f and %.1f ms a token (%s, %s).\n",
            (double)CONTEXT_BYTES / GB, story_page.tiles, story_page.prompt, story_page.answer, s->rows[0].speed.ms[STAGE_VISION], limit_name(s->rows[0].speed.by[STAGE_VISION]),
            s->rows[0].speed.ms[STAGE_PREFILL], limit_name(s->rows[0].speed.by[STAGE_PREFILL]), s->rows[0].speed.ms[STAGE_DECODE], s->rows[1].speed.ms[STAGE_DECODE],
            limit_name(s->rows[0].speed.by[STAGE_DECODE]), limit_name(s->rows[1].speed.by[STAGE_DECODE]));
+}
+
+/* The class's rule, or the share of its memory that this GPU has instead. */
+static void print_memory(const rv_profile *p) {
+    const uint64_t left = p->memory - p->usable;
+    printf("memory     %.1f GB, %.1f GB usable: ", (double)p->memory / GB, (double)p->usable / GB);
+    if (left == p->buffer) printf("the %s class leaves %.1f GB free, %s\n", class_names[p->memory_class], (double)left / GB, class_rules[p->memory_class]);
+    else printf("%.0f %% of it, which leaves %.1f GB free (other GPUs of the %s class: %s)\n", 100 * (double)p->usable / (double)p->memory, (double)left / GB,
+                class_names[p->memory_class], class_rules[p->memory_class]);
 }
 
 void story_print(const profile_story *s) {
@@ -156,8 +166,7 @@ void story_print(const profile_story *s) {
     printf("profile    %s: %s, compute capability %d.%d%s%s\n", p->name, p->title, p->capability / 10, p->capability % 10, s->devices > 1 ? ", " : "",
            s->devices > 1 ? "several" : "");
     printf("kernels    sm%d, attention %s; %s\n", p->kernels, p->attention, package ? package : why);
-    printf("memory     %.1f GB, %.1f GB usable; the %s class leaves %.1f GB free, %s\n", (double)p->memory / GB, (double)p->usable / GB, class_names[p->memory_class],
-           (double)p->buffer / GB, class_rules[p->memory_class]);
+    print_memory(p);
     printf("rates      %.0f GB/s, %.0f TFLOP/s in 16 bit, %.0f TOP/s in int8%s; at most %u sequences gain\n", p->read_bytes_s / 1e9, p->flop16_s / 1e12, p->op8_s / 1e12,
            p->capability < 75 ? " (dp4a)" : "", p->most_slots);
     printf("precision  %s\n", s->precision.reason);

@@ -16,8 +16,13 @@
 
 static void a_v100_is_planned_without_one_and_without_a_model(void **state) {
     (void)state;
-    prints("profile +v100: .*kernels +sm70.*memory +16.0 GB, 12.8 GB usable; .*min\\(4 GB, 25 %\\).*precision +int8: 12\\.[0-9] GB.*16 bit would take 22\\.[0-9] GB", "plan", "--gpu-profile",
+    prints("profile +v100: .*kernels +sm70.*memory +16.0 GB, 12.8 GB usable: 80 % of it, which leaves 3.2 GB free .*legacy class: min\\(4 GB, 25 %\\).*precision +int8: 12\\.[0-9] GB.*16 bit would take 22\\.[0-9] GB", "plan", "--gpu-profile",
            "v100");
+    prints("memory +141.0 GB, 13[34]\\.[0-9] GB usable: 95 % of it, which leaves 7\\.[01] GB free", "plan", "--gpu-profile", "h200");
+    prints("memory +24.0 GB, 19.2 GB usable: the mid-range datacenter class leaves 4.8 GB free, min\\(6 GB, 20 %\\)\n", "plan", "--gpu-profile", "a10g");
+    outcome o = run_with(NULL, ARGS("plan", "--gpu-profile", "v100", "--memory-limit", "3G", "--on-oom", "fail", "--weights", "nf4"));
+    assert_true(matches(o.out, "nf4: 8\\.[0-9]+ GB do not fit in the available 3\\.22 GB"));
+    outcome_free(&o);
     prints("against this GPU's targets.*int8 +nf4.*memory +< 16 GB +1[0-9.]+ GB +ok +[0-9.]+ GB +ok.*load +< 30 s.*inference, an image +< 2 s.*headroom +> 4 GB +[0-9.]+ GB +FAIL +[0-9.]+ GB +ok"
            ".*projection", "plan", "--gpu-profile", "v100");
 }
