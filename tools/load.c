@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "tools/files.h"
+#include "tools/settings.h"
 
 enum { BAR_WIDTH = 40 };
 
@@ -121,7 +122,9 @@ rv_status load_plan(const load_choice *c, const rv_load_options *load, const rv_
     *out = (rv_memory){ .size = sizeof *out };
     rv_status st = rv_memory_plan(c->model, load, session, out, &why);
     if (st == RV_OK) return RV_OK;
-    const char *message = without_field(why.message, name, sizeof name);
+    const char *message = without_field(why.message, name, sizeof name), *from;
+    if (strncmp(message, "GPU profile ", 12) == 0 && setting_gave("gpu-profile", c->profile, &from))
+        return fail(err, st, "%s (%s, %.200s; --gpu-profile \"\" undoes it)", message, setting_name_of("gpu-profile").text, from);
     return fail(err, st, "%s%s", name, message);
 }
 

@@ -30,7 +30,7 @@ typedef struct load_choice {
     { OPTION_WHOLE, .name = "threads", .setting = true, .to = &(c).threads, .min = 1, .max = 1024, .value = "N",                  \
       .help = "CPU threads (default: one a core)" },                                                             \
     { OPTION_BYTES, .name = "memory-limit", .setting = true, .to = &(c).memory_limit, .value = "SIZE",                            \
-      .help = "take no more than this, e.g. 12G (default: what is free)" },                                      \
+      .help = "take no more than this, e.g. 12G; K, M, G and T are powers of\n1024, so that 12GB is 12 GiB (default: what is free)" },                                      \
     { OPTION_TEXT, .name = "gpu-profile", .to = &(c).profile, .value = "NAME", .setting = true,                   \
       .help = "as on that GPU: its kernels, formats and usable memory\n(rvengine help profiles lists them)" },   \
     { OPTION_CHOICE, .name = "kernels", .to = &(c).kernels, .choices = "auto|sm70|sm80|sm90", .setting = true,    \
@@ -46,7 +46,7 @@ typedef struct load_choice {
     { OPTION_TEXT, .name = "cache", .setting = true, .to = &(c).cache, .value = "DIR|off",                                         \
       .help = "where quantised weights are kept for the next start (default\n$XDG_CACHE_HOME/rvengine, or ~/.cache/rvengine)" }, \
     { OPTION_TEXT, .name = "env-file", .to = &(c).env_file, .value = "FILE",                                      \
-      .help = "settings as lines RV_MEMORY_LIMIT=12G; options win over RV_\nvariables, and these over the file (rvengine doctor checks them)" }, \
+      .help = "settings as lines RV_MEMORY_LIMIT=12G; options win over RV_\nvariables, and these over the file (rvengine doctor checks them);\n--gpu-profile \"\" and --nf4-single=no undo one" }, \
     { OPTION_GROUP, .name = "Numbers" },                                                                         \
     { OPTION_CHOICE, .name = "weights", .setting = true, .to = &(c).weights, .choices = "auto|16bit|int8|nf4",                    \
       .help = "how weights are held (default auto: as the model has them,\n16 bit where that fits, else int8, else nf4)" }, \

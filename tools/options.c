@@ -10,7 +10,7 @@
 #include "tools/report.h"
 #include "tools/settings.h"
 
-enum { WORD_MAX = 40, HELP_COLUMN = 27 };
+enum { WORD_MAX = 40, HELP_COLUMN = 27, MOST_OPTIONS = 128 };
 
 void text_list_free(text_list *list) {
     free(list->items);
@@ -128,22 +128,22 @@ static bool parse_whole(const char *text, uint64_t *out) {
 static bool parse_real(const char *text, char **end, double *out) {
     if (!(*text >= '0' && *text <= '9') && *text != '.' && *text != '-') return false;
     *out = strtod(text, end);
-    return *end != text && isfinite(*out);
+    return *end != text && isfinite(*out) && strcspn(text, "xX") >= (size_t)(*end - text);      /* strtod takes 0x10 */
 }
 
 static bool parse_bytes(const char *text, uint64_t *out) {
     static const char units[] = "KMGT";
     char *end;
     double v, scale = 1;
-    if (!parse_real(text, &end, &v) || v < 0) return false;
+    if (!parse_real(text, &end, &v)) return false;
     const char *unit = *end ? strchr(units, *end & ~0x20) : NULL;
     if (unit && *unit) {
         for (const char *u = units; u <= unit; u++) scale *= 1024;
         end++;
         if (*end == 'i') end++;
     }
-    if (*end == 'B') end++;
-    if (*end || v * scale >= 9.0e18) return false;
+    if (*end == 'B' || *end == 'b') end++;
+    if (*end || v * scale >= 9.0e18 || v * scale < 1) return false;     /* 0 would be the default */
     *out = (uint64_t)(v * scale);
     return true;
 }
@@ -179,7 +179,7 @@ static bool take_choice(const option *o, const char *value, char must[MUST_BYTES
     return false;
 }
 
-/* A flag of the command line has no value, one that is a setting says yes or no. */
+/* A flag of the command line has no value; one that is a setting may say yes or no. */
 static bool take_flag(const option *o, const char *value, char must[MUST_BYTES]) {
     static const char *const words[] = { "0", "1", "no", "yes", "off", "on", "false", "true" };
     for (size_t i = 0; i < sizeof words / sizeof *words && value; i++)
@@ -200,7 +200,7 @@ static bool take_value(const option *o, const char *value, char must[MUST_BYTES]
     case OPTION_WHOLE: return take_whole(o, value, must);
     case OPTION_REAL: return take_real(o, value, must);
     case OPTION_BYTES:
-        snprintf(must, MUST_BYTES, "a size such as 12G, 500M or 1.5G");
+        snprintf(must, MUST_BYTES, "a size such as 12G, 500M or 1.5G, at least 1 byte");
         return parse_bytes(value, o->to);
     case OPTION_CHOICE: return take_choice(o, value, must);
     default: return false;
@@ -235,14 +235,15 @@ static const char *env_file_of(const option *table, int argc, char **argv) {
     return NULL;
 }
 
-static parse_result take_settings(const command_help *help, const option *table, int argc, char **argv) {
+/* For the options that the line does not give. */
+static parse_result take_settings(const command_help *help, const option *table, int argc, char **argv, const bool given[MOST_OPTIONS]) {
     rv_error err;
     if (settings_read(env_file_of(table, argc, argv), &err)) {
         say_error("%s: --env-file: %s", help->command, err.message);
         return err.code == RV_ERR_IO ? PARSE_UNREADABLE : PARSE_WRONG;
     }
     for (const option *o = table; o->kind != OPTION_END; o++) {
-        const char *from, *value = o->setting && !help->reports_settings ? setting_of(o, &from) : NULL;
+        const char *from, *value = o->setting && !given[o - table] && !help->reports_settings ? setting_of(o, &from) : NULL;
         char must[MUST_BYTES] = "";
         if (!value) continue;
         if (o->given) *o->given = true;
@@ -268,8 +269,11 @@ static parse_result unknown(const command_help *help, const option *table, const
     return PARSE_WRONG;
 }
 
+/* A setting that is given as "" stays at its default, whatever variables say. */
+static parse_result take_given(const command_help *help, const option *o, const char *value) { return o->setting && value && !*value ? PARSE_OK : take(help, o, value); }
+
 /* Reads the option at argv[*i] and its value, which may be the next argument. */
-static parse_result parse_option(const command_help *help, const option *table, int argc, char **argv, int *i) {
+static parse_result parse_option(const command_help *help, const option *table, int argc, char **argv, int *i, bool given[MOST_OPTIONS]) {
     const char *arg = argv[*i], *value = NULL;
     const option *o;
     if (arg[1] == '-') {
@@ -284,28 +288,27 @@ static parse_result parse_option(const command_help *help, const option *table, 
         if (!o && arg[1] == 'h' && !value) return PARSE_HELP;
         if (!o) return unknown(help, table, arg, arg + 1, strlen(arg + 1));
     }
+    given[o - table] = true;
     if (o->kind == OPTION_FLAG) {
-        if (!value) return take(help, o, NULL);
+        if (!value || (o->setting && arg[1] == '-')) return take_given(help, o, value);
         if (arg[1] != '-') return unknown(help, table, arg, NULL, 0);
         say_error("%s: --%s takes no value, was given \"%s\"", help->command, o->name, value);
         return PARSE_WRONG;
     }
     if (!value && *i + 1 < argc) value = argv[++*i];
-    if (value) return take(help, o, value);
+    if (value) return take_given(help, o, value);
     say_error("%s: --%s needs a value: --%s %s", help->command, o->name, o->name, o->value ? o->value : o->choices);
     return PARSE_WRONG;
 }
 
 parse_result options_parse(const command_help *help, const option *table, int argc, char **argv, text_list *plain) {
-    bool only_plain = false;
+    bool only_plain = false, given[MOST_OPTIONS] = { false };
     if (show_help) return show_help(show_user, help, table), PARSE_HELP;
-    parse_result settled = take_settings(help, table, argc, argv);
-    if (settled != PARSE_OK) return settled;
     for (int i = 1; i < argc; i++) {
         const char *arg = argv[i];
         parse_result result = PARSE_OK;
         if (!only_plain && strcmp(arg, "--") == 0) only_plain = true;
-        else if (!only_plain && arg[0] == '-' && arg[1]) result = parse_option(help, table, argc, argv, &i);
+        else if (!only_plain && arg[0] == '-' && arg[1]) result = parse_option(help, table, argc, argv, &i, given);
         else if (!plain) {
             say_error("%s: unexpected argument \"%s\": see %s %s --help", help->command, arg, program_name, help->command);
             result = PARSE_WRONG;
@@ -316,7 +319,7 @@ parse_result options_parse(const command_help *help, const option *table, int ar
         if (result == PARSE_HELP) print_help(help, table);
         if (result != PARSE_OK) return result;
     }
-    return PARSE_OK;
+    return take_settings(help, table, argc, argv, given);        /* last, so that --help needs none of them */
 }
 
 int parse_exit(parse_result result, const char *command) { return result == PARSE_HELP ? stdout_finish(command) : result == PARSE_UNREADABLE ? EXIT_IO : EXIT_USAGE; }

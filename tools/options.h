@@ -16,12 +16,12 @@ void text_list_free(text_list *list);
 typedef enum {
     OPTION_END,      /* last row                                                              */
     OPTION_GROUP,    /* a heading of --help: `name`                                           */
-    OPTION_FLAG,     /* bool: set to true                                                     */
+    OPTION_FLAG,     /* bool: set to true; a setting may say --name=no                        */
     OPTION_TEXT,     /* const char *                                                          */
     OPTION_LIST,     /* text_list, may be repeated                                            */
     OPTION_WHOLE,    /* uint64_t from min to max                                              */
     OPTION_REAL,     /* double from min to max                                                */
-    OPTION_BYTES,    /* uint64_t: "12G", "500M", "1.5G", "4096"; K, M, G and T are 1024's     */
+    OPTION_BYTES,    /* uint64_t, 1 or more: "12G", "1.5GiB", "500mb", "4096"; K, M, G, T are 1024's */
     OPTION_CHOICE    /* int32_t: place in `choices`, counted from 0                           */
 } option_kind;
 
@@ -35,7 +35,7 @@ typedef struct option {
     const char *choices;     /* "auto|cpu|cuda"                                               */
     const char *value;       /* what stands for the value in help: "FILE"                     */
     const char *help;        /* lines are broken where it says "\n"                           */
-    bool        setting;     /* may also come from RV_NAME or --env-file: tools/settings.h    */
+    bool        setting;     /* may also come from RV_NAME or --env-file: tools/settings.h; --name "" then undoes that */
 } option;
 
 /* What --help says besides the options. */

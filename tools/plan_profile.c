@@ -93,7 +93,8 @@ static rv_status explain(const load_choice *load, const rv_session_options *room
     s->precision.embedding = m.embedding;
     s->precision.fits = plan->fits;
     s->precision.needed = m.total;
-    add_larger(load, room, m.weights_format, larger, sizeof larger);
+    *larger = '\0';                                      /* whose sizes are of one sequence too     */
+    if (one.slots == 1) add_larger(load, room, m.weights_format, larger, sizeof larger);
     snprintf(rooms, sizeof rooms, "%.1f GB of its %.0f GB are %s", (double)m.available / GB, (double)s->profile.memory / GB,
              load->memory_limit && m.available == load->memory_limit ? "allowed" : "usable");
     snprintf(s->precision.reason, sizeof s->precision.reason, "%s%s: %s%.1f GB with %s%s; %s%s", format_word(m.weights_format),

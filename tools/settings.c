@@ -82,6 +82,11 @@ const char *setting_of(const option *o, const char **from) {
     return NULL;
 }
 
+bool setting_gave(const char *option_name, const char *value, const char **from) {
+    const option o = { .name = option_name };
+    return value && setting_of(&o, from) == value;       /* the very text                        */
+}
+
 void settings_each(setting_fn each, void *user) {
     for (char **e = environ; e && *e; e++) {
         size_t n = strcspn(*e, "=");

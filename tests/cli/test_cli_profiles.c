@@ -168,6 +168,56 @@ static void a_malformed_setting_is_an_error_that_names_it(void **state) {
     refuses(2, "--env-file: .*line 2 is not NAME=VALUE: \"what\"", "plan", "-m", MODEL, "--env-file", file_write("bad.env", "RV_CONTEXT=9\nwhat\n", 18));
 }
 
+static void help_needs_no_setting(void **state) {
+    (void)state;
+    set("RV_THREADS", "x");
+    prints("usage: rvengine run .*--threads", "run", "--help");
+    prints("usage: rvengine plan ", "plan", "-m", MODEL, "-h");
+    refuses(2, "RV_THREADS: must be a whole number", "plan", "-m", MODEL);
+    prints("It fits", "plan", "-m", MODEL, "--backend", "cpu", "--threads", "2");     /* the option wins: the variable is not looked at */
+    set("RV_THREADS", NULL);
+    prints("usage: rvengine plan ", "plan", "--env-file", "/no/such.env", "--help");
+}
+
+static void sizes_are_powers_of_1024_and_at_least_a_byte(void **state) {
+    (void)state;
+    static const char *const good[] = { "12g", "12G", "12gb", "12GB", "12GiB", "12gib", "12288M", "12582912k", "0.01171875T" };
+    static const char *const bad[] = { "0", "0.4", "0x10G", "0X10", "-1G", "12X", "12GX", "G", "1e400", "nan" };
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) prints("available +12\\.0 GiB +12884901888 bytes +--memory-limit", "plan", "-m", MODEL, "--backend", "cpu", "--memory-limit", good[i]);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) refuses(2, "--memory-limit: must be a size such as 12G, 500M or 1.5G, at least 1 byte", "plan", "-m", MODEL, "--memory-limit", bad[i]);
+    prints("K, M, G and T are powers of[ \n]+1024", "plan", "--help");
+}
+
+/* A variable's value is named where it is what is wrong, and the command line can take it back. */
+static void a_setting_can_be_undone(void **state) {
+    (void)state;
+    set("RV_GPU_PROFILE", "v100");
+    refuses(5, "GPU profile v100: the CPU backend has none.*\\(RV_GPU_PROFILE, environment; --gpu-profile \"\" undoes it\\)", "plan", "-m", MODEL, "--backend", "cpu");
+    refuses(5, "\\(RV_GPU_PROFILE, environment", "run", "-m", MODEL, "-p", "x", "--backend", "cpu");
+    prints(" on cpu;", "plan", "-m", MODEL, "--backend", "cpu", "--gpu-profile", "");
+    prints(" on cpu;", "plan", "-m", MODEL, "--backend", "cpu", "--gpu-profile=");
+    refuses(5, "GPU profile a10g: the CPU backend has none; leave it out, or use the cuda backend\n$", "plan", "-m", MODEL, "--backend", "cpu", "--gpu-profile", "a10g");
+    set("RV_GPU_PROFILE", "");
+    prints(" on cpu;", "plan", "-m", MODEL, "--backend", "cpu");
+    set("RV_GPU_PROFILE", NULL);
+    set("RV_WEIGHTS", "nf4");
+    prints("16bit weights", "plan", "-m", MODEL, "--backend", "cpu", "--weights", "");
+    set("RV_MEMORY_LIMIT", "100M");
+    prints("available +[0-9.]+ GiB +[0-9]+ bytes\n", "plan", "-m", MODEL, "--backend", "cpu", "--memory-limit", "");
+    set("RV_MEMORY_LIMIT", NULL);
+    set("RV_NF4_SINGLE", "1");
+    outcome single = run_with(NULL, ARGS("plan", "-m", MODEL, "--backend", "cpu", "--json")), nested = run_with(NULL, ARGS("plan", "-m", MODEL, "--backend", "cpu", "--json", "--nf4-single=no"));
+    assert_int_equal(single.code, 0);
+    assert_int_equal(nested.code, 0);
+    assert_string_not_equal(single.out, nested.out);
+    outcome_free(&single);
+    outcome_free(&nested);
+    refuses(2, "--nf4-single: must be 1 or 0, yes or no", "plan", "-m", MODEL, "--nf4-single=perhaps");
+    refuses(2, "--json takes no value", "plan", "-m", MODEL, "--json=no");
+    set("RV_NF4_SINGLE", NULL);
+    set("RV_WEIGHTS", NULL);
+}
+
 static void doctor_names_settings_that_are_wrong(void **state) {
     (void)state;
     prints("ok +settings +none", "doctor");
@@ -313,6 +363,9 @@ int main(void) {
         cmocka_unit_test(a_session_that_cannot_be_is_told_by_its_options),
         cmocka_unit_test(options_win_over_variables_and_these_over_the_file),
         cmocka_unit_test(a_malformed_setting_is_an_error_that_names_it),
+        cmocka_unit_test(help_needs_no_setting),
+        cmocka_unit_test(sizes_are_powers_of_1024_and_at_least_a_byte),
+        cmocka_unit_test(a_setting_can_be_undone),
         cmocka_unit_test(doctor_names_settings_that_are_wrong),
         cmocka_unit_test(doctor_checks_profiles_and_lists),
         cmocka_unit_test(a_worker_answers_as_the_program_itself),

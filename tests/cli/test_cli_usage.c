@@ -30,7 +30,8 @@ static void bad_option_values_say_what_is_allowed(void **state) {
     refuses(2, "--top-p: must be a number from 1e-06 to 1, is \"1.5\"", "run", "--top-p", "1.5");
     refuses(2, "--max-tiles: must be one of 1\\|2\\|4, is \"3\"", "run", "--max-tiles", "3");
     refuses(2, "--attention: must be one of flash\\|plain, is \"fast\"", "run", "--attention", "fast");
-    refuses(2, "--backend: must be one of auto\\|cpu\\|cuda, is \"\"", "run", "--backend", "");
+    refuses(2, "--max-tiles: must be one of 1\\|2\\|4, is \"\"", "run", "--max-tiles", "");
+    refuses(2, "--backend: must be one of auto\\|cpu\\|cuda, is \"gpu\"", "run", "--backend", "gpu");
     refuses(2, "--memory-limit: must be a size such as 12G", "plan", "--memory-limit", "12X");
     refuses(2, "--threads: must be a whole number from 1", "run", "--threads", "0");
     refuses(2, "--model needs a value: --model DIR", "run", "--model");
