@@ -144,10 +144,10 @@ static rv_status prepare_inputs(run *r, rv_error *err) {
 }
 
 static rv_status prepare(run *r, rv_error *err) {
-    rv_load_options load = load_options(&r->o.load);
     rv_status st = prepare_inputs(r, err);
     if (st) return st;
     rv_session_options room = run_room(r, 1);
+    rv_load_options load = load_options_for(&r->o.load, &room);
     r->memory.plan.size = sizeof r->memory.plan;
     load.log = NULL;                                     /* loading says the same                */
     if ((st = rv_memory_plan(r->o.load.model, &load, &room, &r->memory.plan, err))) return st;

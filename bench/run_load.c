@@ -31,7 +31,8 @@ static rv_status add_parts(run *r, rv_error *err) {
 }
 
 static rv_status load_once(run *r, const char *name, const char *title, rv_error *err) {
-    rv_load_options options = load_options(&r->o.load);
+    const rv_session_options room = run_room(r, 1);
+    rv_load_options options = load_options_for(&r->o.load, &room);
     double start = now_ms();
     rv_status st = rv_model_load(r->o.load.model, &options, &r->model, err);
     double ms = now_ms() - start;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <utf8proc.h>
 
 #include "engine/base/text.h"
@@ -261,14 +262,20 @@ static char *keep_raw(rv_pool *pool, const char *text, size_t bytes) {
     return out;
 }
 
+/* Of an amount "nil" says something: there is none, where "N/A" says nothing. */
+static bool says_absent(rv_value_kind kind, const rv_value_context *context, const char *tidy) {
+    if (!rv_says_absent(tidy, strlen(tidy))) return false;
+    return kind == RV_KIND_ENUM ? !is_any_choice(context, tidy) : kind != RV_KIND_MONEY || strcasecmp(tidy, "nil");
+}
+
 void rv_value_read(rv_pool *pool, rv_value_kind kind, const char *text, size_t bytes, const rv_value_context *context, rv_value *out) {
     static const rv_value_context nothing;
     *out = (rv_value){ .kind = kind, .raw = "", .text = RV_NOT_FOUND };
     if (kind == RV_KIND_MONEY) memcpy(out->currency, "AUD", 4);
-    if (bytes && (kind == RV_KIND_ENUM || !rv_says_absent(text, bytes) || kind == RV_KIND_BOOL)) {
+    if (bytes && (kind == RV_KIND_ENUM || kind == RV_KIND_MONEY || !rv_says_absent(text, bytes) || kind == RV_KIND_BOOL)) {
         const char *raw = keep_raw(pool, text, bytes), *tidy = rv_tidy(pool, text, bytes);
         if (!raw || !tidy) return;
-        if (rv_says_absent(tidy, strlen(tidy)) && !(kind == RV_KIND_ENUM && is_any_choice(context, tidy))) return;
+        if (says_absent(kind, context, tidy)) return;
         out->raw = raw;
         out->text = tidy;
         readers[kind](pool, tidy, context ? context : &nothing, out);

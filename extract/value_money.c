@@ -2,6 +2,7 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "extract/value_read.h"
 
@@ -172,6 +173,7 @@ void rv_read_money(rv_pool *pool, const char *text, const rv_value_context *cont
     bool exact, minus, brackets;
     (void)context;
     out->currency_assumed = true;
+    if (!strcasecmp(text, "nil")) at = "0.00";
     minus = skip_minus(&at);
     brackets = *at == '(';
     if (brackets) at++;

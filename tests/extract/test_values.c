@@ -34,6 +34,7 @@ static void money_is_read_in_cents_however_it_is_written(void **state) {
     READS(RV_KIND_MONEY, "$1,234.56", "$1,234.56", 123456);
     READS(RV_KIND_MONEY, "AUD 1,234.56", "$1,234.56", 123456);
     READS(RV_KIND_MONEY, "A$12", "$12.00", 1200);
+    READS(RV_KIND_MONEY, " Nil ", "$0.00", 0);
     READS(RV_KIND_MONEY, "AU$0.05", "$0.05", 5);
     READS(RV_KIND_MONEY, "$$7.00", "$7.00", 700);
     READS(RV_KIND_MONEY, "1 234.56", "$1,234.56", 123456);
