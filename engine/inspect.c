@@ -177,8 +177,6 @@ const char *rv_model_info_get(const rv_model_info *info, const char *key) {
 
 /* ---- NaN and Inf ---- */
 
-static bool is_number(rv_dtype type) { return type == RV_F32 || type == RV_F16 || type == RV_BF16; }
-
 static void count_bad(const rv_tensor *t, uint64_t *nans, uint64_t *infs) {
     const size_t step = rv_dtype_size(t->type), n = t->bytes / step;
     const uint32_t exponent = t->type == RV_F16 ? 0x7c00u : t->type == RV_BF16 ? 0x7f80u : 0x7f800000u;
@@ -212,7 +210,7 @@ rv_status rv_check_weights(const char *model_dir, rv_bad_tensor_fn bad, void *us
     for (uint32_t i = 0; i < rv_checkpoint_count(files.checkpoint); i++) {
         const rv_tensor *t = rv_checkpoint_at(files.checkpoint, i);
         uint64_t nans = 0, infs = 0;
-        if (!is_number(t->type)) continue;
+        if (!rv_dtype_is_float(t->type)) continue;
         if (rv_modules_linear(t->name) && rv_checkpoint_format(files.checkpoint, t)) continue;      /* codes, whatever type they are stored as */
         count_bad(t, &nans, &infs);
         if (!nans && !infs) continue;

@@ -116,7 +116,7 @@ static rv_status check_one(void *user, const rv_tensor_want *want, rv_error *err
         shape_text(asked, sizeof asked, want->shape, want->n_dims);
         return rv_fail(err, RV_ERR_FORMAT, "tensor %s: shape is %s, config.json asks for %s (%s)", t->file_name, is, asked, t->file);
     }
-    if (t->type != RV_F32 && t->type != RV_F16 && t->type != RV_BF16)
+    if (!rv_dtype_is_float(t->type))
         return rv_fail(err, RV_ERR_UNSUPPORTED, "tensor %s: type %s is not read; BF16, F16 and F32 are (%s)", t->file_name, t->type_name, t->file);
     return RV_OK;
 }

@@ -123,7 +123,7 @@ static bool check_spec(rv_backend *be, const rv_weight_spec *s, bool with_data) 
         rows += p->rows;
         if (p->rows <= 0) why = "a part has no rows";
         else if (p->codes && s->format != RV_FORMAT_PLAIN && p->codes->format != s->format) why = "a part is quantised otherwise than the weight";
-        else if (!p->codes && p->type != RV_F32 && p->type != RV_F16 && p->type != RV_BF16) why = "a part is not f32, f16 or bf16";
+        else if (!p->codes && !rv_dtype_is_float(p->type)) why = "a part is not f32, f16 or bf16";
         else if (with_data && !p->data && !p->codes) why = "a part has no data";
     }
     if (!why && rows != s->rows) why = "the parts' rows are not the weight's";
@@ -155,7 +155,7 @@ void rv_zero(rv_backend *be, rv_mat x) {
     if (!failed(be) && check(be, is_mat(x), "zero", "not a matrix", x, x)) be->ops->zero(be, x);
 }
 
-static bool is_float(rv_mat m) { return m.type == RV_F32 || m.type == RV_F16 || m.type == RV_BF16; }
+static bool is_float(rv_mat m) { return rv_dtype_is_float(m.type); }
 
 void rv_copy(rv_backend *be, rv_mat dst, rv_mat src) {
     if (failed(be)) return;

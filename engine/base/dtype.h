@@ -1,6 +1,7 @@
 /* dtype.h - the number formats that cross a folder's border, and their 16-bit conversions. */
 #ifndef RV_BASE_DTYPE_H
 #define RV_BASE_DTYPE_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -12,6 +13,9 @@ static inline size_t rv_dtype_size(rv_dtype type) {
     static const uint8_t bytes[RV_DTYPE_COUNT] = { 4, 2, 2, 1, 1, 4, 8 };
     return (unsigned)type < RV_DTYPE_COUNT ? bytes[type] : 0;
 }
+
+/* Whether it is one of the three types that numbers of a model have. */
+static inline bool rv_dtype_is_float(rv_dtype type) { return type == RV_F32 || type == RV_F16 || type == RV_BF16; }
 
 static inline float rv_bf16_to_f32(uint16_t h) {
     uint32_t bits = (uint32_t)h << 16;

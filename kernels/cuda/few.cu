@@ -223,15 +223,7 @@ template <typename T, typename O, int HOW> static cudaError_t launch_rows(const 
 
 template <typename T> static cudaError_t launch_how(const rv_few *p, const args &a, bool overlap, cudaStream_t stream) {
     const int32_t m = p->multiprocessors;
-    bool f32 = p->out.type == RV_F32;
-    switch (p->how) {
-    case rv_few::RV_FEW_STORE:
-        return f32 ? launch_rows<T, float, rv_few::RV_FEW_STORE>(a, m, overlap, stream) : launch_rows<T, T, rv_few::RV_FEW_STORE>(a, m, overlap, stream);
-    case rv_few::RV_FEW_GELU: return launch_rows<T, T, rv_few::RV_FEW_GELU>(a, m, overlap, stream);
-    case rv_few::RV_FEW_SWIGLU: return launch_rows<T, T, rv_few::RV_FEW_SWIGLU>(a, m, overlap, stream);
-    case rv_few::RV_FEW_ADD: return launch_rows<T, float, rv_few::RV_FEW_ADD>(a, m, overlap, stream);
-    }
-    return cudaErrorInvalidValue;
+    return by_results<T>(p, [&](auto kind) { return launch_rows<T, typename decltype(kind)::O, decltype(kind)::HOW>(a, m, overlap, stream); });
 }
 
 cudaError_t rv_cuda_few(const rv_few *p, bool overlap, cudaStream_t stream) {

@@ -8,6 +8,7 @@
 #include "kernels/cuda/attend.cuh"
 #include "kernels/cuda/checked.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/results.cuh"
 
 enum { WARPS = 8, THREADS = WARPS * 32, TILE = 16, DEPTH = 64 /* k a step: a row's 128 bytes, a memory line */,
        MOST_STAGES = 6, LEAST_STAGES = 2,

@@ -392,15 +392,7 @@ template <typename T, typename O, int HOW> static cudaError_t launch_rows(const 
 }
 
 template <typename T> static cudaError_t launch_how(const rv_few *p, const args4 &of, void *room, bool overlap, cudaStream_t stream) {
-    bool f32 = p->out.type == RV_F32;
-    switch (p->how) {
-    case rv_few::RV_FEW_STORE:
-        return f32 ? launch_rows<T, float, rv_few::RV_FEW_STORE>(p, of, room, overlap, stream) : launch_rows<T, T, rv_few::RV_FEW_STORE>(p, of, room, overlap, stream);
-    case rv_few::RV_FEW_GELU: return launch_rows<T, T, rv_few::RV_FEW_GELU>(p, of, room, overlap, stream);
-    case rv_few::RV_FEW_SWIGLU: return launch_rows<T, T, rv_few::RV_FEW_SWIGLU>(p, of, room, overlap, stream);
-    case rv_few::RV_FEW_ADD: return launch_rows<T, float, rv_few::RV_FEW_ADD>(p, of, room, overlap, stream);
-    }
-    return cudaErrorInvalidValue;
+    return by_results<T>(p, [&](auto kind) { return launch_rows<T, typename decltype(kind)::O, decltype(kind)::HOW>(p, of, room, overlap, stream); });
 }
 
 cudaError_t rv_cuda_few4(const rv_few *p, const rv_four *q, void *room, bool overlap, cudaStream_t stream) {

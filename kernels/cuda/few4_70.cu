@@ -196,14 +196,7 @@ cudaError_t rv_cuda_few4_70(const rv_few *p, const rv_four *q, cudaStream_t stre
     const args4_70 of = { { p->x.data, NULL, p->out.data, p->x.ld, p->out.ld, p->bias, p->row_scale, p->norm, p->scale, p->eps, p->x.rows, p->rows, p->cols, 0, 0, NULL }, *q };
     const int32_t m = p->multiprocessors;
     if (p->act != RV_F16 || (p->norm && (p->x.rows > RV_CUDA_NORM_ROWS || p->cols > RV_CUDA_NORM_MOST))) return cudaErrorInvalidValue;
-    switch (p->how) {
-    case rv_few::RV_FEW_STORE:
-        return p->out.type == RV_F32 ? launch_rows<float, rv_few::RV_FEW_STORE>(of, m, stream) : launch_rows<__half, rv_few::RV_FEW_STORE>(of, m, stream);
-    case rv_few::RV_FEW_GELU: return launch_rows<__half, rv_few::RV_FEW_GELU>(of, m, stream);
-    case rv_few::RV_FEW_SWIGLU: return launch_rows<__half, rv_few::RV_FEW_SWIGLU>(of, m, stream);
-    case rv_few::RV_FEW_ADD: return launch_rows<float, rv_few::RV_FEW_ADD>(of, m, stream);
-    }
-    return cudaErrorInvalidValue;
+    return by_results<__half>(p, [&](auto kind) { return launch_rows<typename decltype(kind)::O, decltype(kind)::HOW>(of, m, stream); });
 }
 
 RV_CUDA_CLAMPED(few4_70)

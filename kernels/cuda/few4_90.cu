@@ -251,15 +251,7 @@ template <typename T, typename O, int HOW> static cudaError_t launch_rows(const 
 }
 
 template <typename T> static cudaError_t launch_how(const rv_few *p, const args4 &of, const void *arranged, bool overlap, cudaStream_t stream) {
-    const bool f32 = p->out.type == RV_F32;
-    switch (p->how) {
-    case rv_few::RV_FEW_STORE:
-        return f32 ? launch_rows<T, float, rv_few::RV_FEW_STORE>(p, of, arranged, overlap, stream) : launch_rows<T, T, rv_few::RV_FEW_STORE>(p, of, arranged, overlap, stream);
-    case rv_few::RV_FEW_GELU: return launch_rows<T, T, rv_few::RV_FEW_GELU>(p, of, arranged, overlap, stream);
-    case rv_few::RV_FEW_SWIGLU: return launch_rows<T, T, rv_few::RV_FEW_SWIGLU>(p, of, arranged, overlap, stream);
-    case rv_few::RV_FEW_ADD: return launch_rows<T, float, rv_few::RV_FEW_ADD>(p, of, arranged, overlap, stream);
-    }
-    return cudaErrorInvalidValue;
+    return by_results<T>(p, [&](auto kind) { return launch_rows<T, typename decltype(kind)::O, decltype(kind)::HOW>(p, of, arranged, overlap, stream); });
 }
 
 bool rv_cuda_few4_90_takes(const rv_few *p, const rv_four *q) {

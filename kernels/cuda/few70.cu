@@ -95,14 +95,7 @@ cudaError_t rv_cuda_few70(const rv_few *p, cudaStream_t stream) {
     const args a = { p->x.data, p->w, p->out.data, p->x.ld, p->out.ld, p->bias, p->row_scale, p->norm, p->scale, p->eps, p->x.rows, p->rows, p->cols, 0, 0, NULL };
     const int32_t m = p->multiprocessors;
     if (p->act != RV_F16 || (p->norm && (p->x.rows > RV_CUDA_NORM_ROWS || p->cols > RV_CUDA_NORM_MOST))) return cudaErrorInvalidValue;
-    switch (p->how) {
-    case rv_few::RV_FEW_STORE:
-        return p->out.type == RV_F32 ? launch_rows<float, rv_few::RV_FEW_STORE>(a, m, stream) : launch_rows<__half, rv_few::RV_FEW_STORE>(a, m, stream);
-    case rv_few::RV_FEW_GELU: return launch_rows<__half, rv_few::RV_FEW_GELU>(a, m, stream);
-    case rv_few::RV_FEW_SWIGLU: return launch_rows<__half, rv_few::RV_FEW_SWIGLU>(a, m, stream);
-    case rv_few::RV_FEW_ADD: return launch_rows<float, rv_few::RV_FEW_ADD>(a, m, stream);
-    }
-    return cudaErrorInvalidValue;
+    return by_results<__half>(p, [&](auto kind) { return launch_rows<typename decltype(kind)::O, decltype(kind)::HOW>(a, m, stream); });
 }
 
 RV_CUDA_CLAMPED(few70)

@@ -271,15 +271,7 @@ template <typename T, typename O, int HOW> static cudaError_t launch_rows(const 
 
 template <typename T> static cudaError_t launch_how(const rv_few *p, const args8 &g, bool overlap, cudaStream_t stream) {
     const int32_t m = p->multiprocessors;
-    bool f32 = p->out.type == RV_F32;
-    switch (p->how) {
-    case rv_few::RV_FEW_STORE:
-        return f32 ? launch_rows<T, float, rv_few::RV_FEW_STORE>(g, m, overlap, stream) : launch_rows<T, T, rv_few::RV_FEW_STORE>(g, m, overlap, stream);
-    case rv_few::RV_FEW_GELU: return launch_rows<T, T, rv_few::RV_FEW_GELU>(g, m, overlap, stream);
-    case rv_few::RV_FEW_SWIGLU: return launch_rows<T, T, rv_few::RV_FEW_SWIGLU>(g, m, overlap, stream);
-    case rv_few::RV_FEW_ADD: return launch_rows<T, float, rv_few::RV_FEW_ADD>(g, m, overlap, stream);
-    }
-    return cudaErrorInvalidValue;
+    return by_results<T>(p, [&](auto kind) { return launch_rows<T, typename decltype(kind)::O, decltype(kind)::HOW>(g, m, overlap, stream); });
 }
 
 /* A row's pitch in shared memory: two rows' pieces that are read together lie half the banks apart. */

@@ -187,14 +187,7 @@ cudaError_t rv_cuda_few8_70(const rv_int8 *q, cudaStream_t stream) {
         if (e) return e;
     }
     if (n > 16) return many8_70(p, g, stream);
-    switch (p->how) {
-    case rv_few::RV_FEW_STORE:
-        return p->out.type == RV_F32 ? launch_rows<float, rv_few::RV_FEW_STORE>(g, fused, m, stream) : launch_rows<__half, rv_few::RV_FEW_STORE>(g, fused, m, stream);
-    case rv_few::RV_FEW_GELU: return launch_rows<__half, rv_few::RV_FEW_GELU>(g, fused, m, stream);
-    case rv_few::RV_FEW_SWIGLU: return launch_rows<__half, rv_few::RV_FEW_SWIGLU>(g, fused, m, stream);
-    case rv_few::RV_FEW_ADD: return launch_rows<float, rv_few::RV_FEW_ADD>(g, fused, m, stream);
-    }
-    return cudaErrorInvalidValue;
+    return by_results<__half>(p, [&](auto kind) { return launch_rows<typename decltype(kind)::O, decltype(kind)::HOW>(g, fused, m, stream); });
 }
 
 RV_CUDA_CLAMPED(few8_70)

@@ -12,6 +12,7 @@
 #define RV_KERNELS_CUDA_INT8_90_CUH
 #include "kernels/cuda/absent.cuh"
 #include "kernels/cuda/int8_end90.cuh"
+#include "kernels/cuda/results.cuh"
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 static __device__ __forceinline__ void fetch_map(const CUtensorMap *map) { asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"); }
@@ -315,14 +316,6 @@ cudaError_t launch_int8_90_tiles(const rv_int8 *q, const rv_int8_many *room, arg
 }
 
 template <typename T> cudaError_t launch_int8_90(const rv_int8 *q, const rv_int8_many *room, const args8 &g, bool overlap, cudaStream_t stream) {
-    switch (q->p.how) {
-    case rv_few::RV_FEW_STORE:
-        return q->p.out.type == RV_F32 ? launch_int8_90_tiles<T, float, rv_few::RV_FEW_STORE>(q, room, g, overlap, stream)
-                                       : launch_int8_90_tiles<T, T, rv_few::RV_FEW_STORE>(q, room, g, overlap, stream);
-    case rv_few::RV_FEW_GELU: return launch_int8_90_tiles<T, T, rv_few::RV_FEW_GELU>(q, room, g, overlap, stream);
-    case rv_few::RV_FEW_SWIGLU: return launch_int8_90_tiles<T, T, rv_few::RV_FEW_SWIGLU>(q, room, g, overlap, stream);
-    case rv_few::RV_FEW_ADD: return launch_int8_90_tiles<T, float, rv_few::RV_FEW_ADD>(q, room, g, overlap, stream);
-    default: return cudaErrorInvalidValue;
-    }
+    return by_results<T>(&q->p, [&](auto kind) { return launch_int8_90_tiles<T, typename decltype(kind)::O, decltype(kind)::HOW>(q, room, g, overlap, stream); });
 }
 #endif

@@ -127,8 +127,6 @@ static char *staging_of(const reader *r, int i, cudaError_t *e) {
     return *e ? NULL : (char *)taken + ((uint64_t)(r - l->readers) * BUFFERS + (uint64_t)i) * PIECE_BYTES;
 }
 
-static bool has_numbers(const rv_load_item *item) { return item->type_from == RV_F32 || item->type_from == RV_F16 || item->type_from == RV_BF16; }
-
 /* Behind what brought the piece: NaN among its numbers would be no code, or a wrong one, and nobody would see it in an answer. */
 static cudaError_t look(const reader *r, const piece *p, const void *data, int64_t runs, int64_t pitch) {
     const rv_load_item *item = &p->item;
@@ -159,7 +157,7 @@ static cudaError_t land(reader *r, const piece *p, int i) {
     cudaError_t e = cudaSuccess;
     char *staging = staging_of(r, i, &e);
     if (!e) e = cudaMemcpyAsync(staging, buffer_of(r, i), (uint64_t)p->rows * row_bytes(item), cudaMemcpyHostToDevice, r->stream);
-    if (!e && has_numbers(item)) e = look(r, p, staging, 1, 0);
+    if (!e && rv_dtype_is_float(item->type_from)) e = look(r, p, staging, 1, 0);
     if (!e && item->land) e = item->land(item, staging, p->from, p->rows, r->stream);
     else if (!e) e = rv_cuda_convert(item->to, l->cuda->be.act, item->block, item->stride, staging, item->type_from, p->from, p->rows, item->cols, r->stream);
     if (!e) e = cudaEventRecord(r->free[i], r->stream);

@@ -140,13 +140,7 @@ template <typename O, int HOW> static cudaError_t launch(const args8_70 &g, cuda
 }
 
 cudaError_t many8_70(const rv_few *p, const args8_70 &g, cudaStream_t stream) {
-    switch (p->how) {
-    case rv_few::RV_FEW_STORE: return p->out.type == RV_F32 ? launch<float, rv_few::RV_FEW_STORE>(g, stream) : launch<__half, rv_few::RV_FEW_STORE>(g, stream);
-    case rv_few::RV_FEW_GELU: return launch<__half, rv_few::RV_FEW_GELU>(g, stream);
-    case rv_few::RV_FEW_SWIGLU: return launch<__half, rv_few::RV_FEW_SWIGLU>(g, stream);
-    case rv_few::RV_FEW_ADD: return launch<float, rv_few::RV_FEW_ADD>(g, stream);
-    }
-    return cudaErrorInvalidValue;
+    return by_results<__half>(p, [&](auto kind) { return launch<typename decltype(kind)::O, decltype(kind)::HOW>(g, stream); });
 }
 
 RV_CUDA_CLAMPED(many8_70)
