@@ -134,6 +134,6 @@ int main(void) {
         cmocka_unit_test(only_the_last_row_of_a_prompt_goes_through_lm_head),
         cmocka_unit_test(an_answer_that_the_context_would_cut_is_refused),
     };
-    if (rv_device_count(RV_BACKEND_CUDA) > 0) return puts("there is a GPU here: skipped"), 0;
+    setenv("CUDA_VISIBLE_DEVICES", "", 1);               /* projections are of machines without a GPU: none is seen */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -151,7 +151,11 @@ const char *pdf_file(const char *name, int n, const char *extra) {
     return path;
 }
 
-int has_pdftoppm(void) { return access("/usr/bin/pdftoppm", X_OK) == 0; }
+int has_pdftoppm(void) {
+    const int has = access("/usr/bin/pdftoppm", X_OK) == 0;
+    if (!has) print_message("no /usr/bin/pdftoppm: PDFs are drawn where poppler-utils is installed\n");
+    return has;
+}
 
 /* ---- running ------------------------------------------------------------------------------- */
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 #include <jansson.h>
 
@@ -116,10 +117,11 @@ static void its_tables_fit_the_room_that_a_session_has_for_them(void **state) {
         rv_constraint *c;
         rv_error err;
         rv_constraint_info is = { .size = sizeof is };
-        if (rv_tokenizer_open(files[i], &t, &err)) {
-            printf("skipped: %s\n", err.message);
+        if (i == 1 && access(files[i], R_OK)) {
+            printf("the real vocabulary is not part of the project, and %s is not there: the demo model's alone\n", files[i]);
             continue;
         }
+        if (rv_tokenizer_open(files[i], &t, &err)) fail_msg("%s", err.message);
         if (rv_constraint_any_json(t, &c, &err)) fail_msg("%s", err.message);
         assert_int_equal(rv_constraint_get_info(c, &is, &err), RV_OK);
         printf("%u states, %u classes, %.2f MB\n", is.states, is.classes, (double)is.bytes / 1e6);
