@@ -7,8 +7,8 @@
 
 #define MONTH \
     "(?:J[Aa][Nn](?:[Uu][Aa][Rr][Yy])?|F[Ee][Bb](?:[Rr][Uu][Aa][Rr][Yy])?|M[Aa][Rr](?:[Cc][Hh])?|A[Pp][Rr](?:[Ii][Ll])?" \
-    "|M[Aa][Yy]|J[Uu][Nn](?:[Ee])?|J[Uu][Ll](?:[Yy])?|A[Uu][Gg](?:[Uu][Ss][Tt])?" \
-    "|S[Ee][Pp](?:[Tt](?:[Ee][Mm][Bb][Ee][Rr])?)?|O[Cc][Tt](?:O[Bb][Ee][Rr])?|N[Oo][Vv](?:[Ee][Mm][Bb][Ee][Rr])?" \
+    "|M[Aa][Yy]|J[Uu][Nn][Ee]?|J[Uu][Ll][Yy]?|A[Uu][Gg](?:[Uu][Ss][Tt])?" \
+    "|S[Ee][Pp](?:[Tt](?:[Ee][Mm][Bb][Ee][Rr])?)?|O[Cc][Tt](?:[Oo][Bb][Ee][Rr])?|N[Oo][Vv](?:[Ee][Mm][Bb][Ee][Rr])?" \
     "|D[Ee][Cc](?:[Ee][Mm][Bb][Ee][Rr])?)"
 #define WEEKDAY "(?:(?:Mon|Fri|Sun)(?:day)?|Tue(?:sday)?|Wed(?:nesday)?|Thu(?:rsday)?|Sat(?:urday)?|MON|TUE|WED|THU|FRI|SAT|SUN)"
 

@@ -263,6 +263,7 @@ rv_status rv_classify(rv_reader *reader, const rv_image *image, const rv_read_op
     rv_error local;
     rv_status st = RV_OK;
     if (!err) err = &local;
+    TRY(rv_abi_fillable(out, "rv_class", err));
     TRY(enter(&w, reader, "rv_classify", err));
     TRY(begin(&w, image, options, err));
     TRY(rv_read_class(&w, &class, err));
