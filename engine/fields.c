@@ -231,7 +231,7 @@ rv_status rv_record_write(const rv_record *record, rv_form form, const rv_write_
     st = write_form(record, form, &o, &out, err);
     rv_record_leave(record);
     rv_string_add(&out, "", 0);
-    if (st == RV_OK && (out.failed || !out.data)) st = rv_fail_memory(err, "report");
+    if (st == RV_OK && out.failed) st = rv_fail_memory(err, "report");
     if (st) {
         rv_string_free(&out);
         return st;

@@ -110,7 +110,7 @@ static rv_status read_header(const rv_document_reader *d, const rv_csv *csv, hea
 static rv_status csv_row(const rv_document_reader *d, const rv_csv *csv, const header *h, rv_error *err) {
     rv_record *record;
     if (csv->n != h->n) return rv_fail(err, RV_ERR_FORMAT, "%s: line %u: %u cells, the header has %u", d->file, csv->line, csv->n, h->n);
-    rv_status st = start(d, h->id < h->n ? rv_string_text(&csv->cells[h->id]) : NULL, &record, err);
+    rv_status st = start(d, h->id < h->n ? rv_csv_unguarded(rv_string_text(&csv->cells[h->id])) : NULL, &record, err);
     if (st) return st;
     for (uint32_t i = 0; i < csv->n && st == RV_OK; i++) {
         if (h->field[i] < 0) continue;

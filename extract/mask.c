@@ -283,7 +283,6 @@ static char *mask_once(const char *text, size_t bytes, rv_sensitivity what, uint
         rv_string_free(&out);
         return NULL;
     }
-    if (!out.data) out.data = calloc(1, 1);
     return out.data;
 }
 

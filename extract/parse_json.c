@@ -130,11 +130,10 @@ int32_t rv_parse_column(const rv_schema *schema, const char *key, size_t bytes) 
 }
 
 /* The field for `key` inside the object that `parent` names ("" outermost). */
-static int32_t find(const reader *r, const char *parent, const char *key, bool column) {
+static int32_t find(const reader *r, const char *parent, const char *key) {
     const rv_schema *schema = r->parse->record->schema;
     char joined[2 * KEY_BYTES + 16];
     int32_t field;
-    if (column) return rv_parse_column(schema, key, strlen(key));
     if (*parent) {
         size_t n = (size_t)snprintf(joined, sizeof joined, "%s_%s", parent, key);
         if ((field = rv_schema_find(schema, joined, n)) >= 0) return field;
@@ -177,7 +176,7 @@ static rv_status read_object(reader *r, const char *parent) {
     r->at++;                                               /* { */
     while (st == RV_OK && read_key(r, key)) {
         while (r->at < r->bytes && isspace((uint8_t)r->text[r->at])) r->at++;
-        st = read_value(r, key, find(r, parent, key, false));
+        st = read_value(r, key, find(r, parent, key));
     }
     if (r->at < r->bytes && r->text[r->at] == '}') r->at++;
     return st;
@@ -214,7 +213,7 @@ static void read_row(reader *r, table *t) {
         while (r->at < r->bytes && isspace((uint8_t)r->text[r->at])) r->at++;
         if (r->at < r->bytes && (r->text[r->at] == '{' || r->text[r->at] == '[')) skip_nested(r);
         else if (r->at < r->bytes) read_scalar(r, &text, false);
-        int32_t field = find(r, "", key, true);
+        int32_t field = rv_parse_column(r->parse->record->schema, key, strlen(key));
         size_t i = 0;
         while (i < t->n && t->columns[i].field != field) i++;
         if (field >= 0 && i == t->n && t->n < sizeof t->columns / sizeof *t->columns) t->columns[t->n++] = (column){ .field = field };

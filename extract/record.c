@@ -52,7 +52,7 @@ const rv_value *rv_record_value(const rv_record *record, const char *key) {
     return &record->slots[i].items[0];
 }
 
-/* Every item of a list keeps its own last digits.  *out is as long as the text. */
+/* Every item of a list that a | parts keeps its own last digits; items parted otherwise are masked as one.  *out is as long as the text. */
 static rv_status mask_value(rv_record *record, const rv_field *field, const char *text, size_t bytes, char **out, rv_error *err) {
     const bool keep = field->sensitivity == RV_SENSITIVE_TFN ? record->allow_tfn : field->sensitivity == RV_SENSITIVE_ACCOUNT && record->allow_account;
     const rv_sensitivity what = keep ? RV_SENSITIVE_NOT : field->sensitivity;
@@ -68,7 +68,7 @@ static rv_status mask_value(rv_record *record, const rv_field *field, const char
         record->masked += masked;
     }
     rv_string_add(&all, "", 0);
-    *out = all.failed ? NULL : all.data ? all.data : calloc(1, 1);
+    *out = all.failed ? NULL : all.data;
     if (*out) return RV_OK;
     rv_string_free(&all);
     return rv_fail_memory(err, field->key);

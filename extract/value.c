@@ -137,16 +137,15 @@ static void read_address(rv_pool *pool, const char *text, const rv_value_context
 }
 
 /* "No. 42", "Number: A-17", "No 1234 5678": a label needs a mark behind it, or nothing but one number: "Number 9 Dream" and "NO-77" have none. */
-static bool skip_number_label(const char **at) {
+static void skip_number_label(const char **at) {
     const char *behind = *at;
-    if (!rv_skip_word(&behind, "number") && !rv_skip_word(&behind, "no")) return false;
+    if (!rv_skip_word(&behind, "number") && !rv_skip_word(&behind, "no")) return;
     const size_t marks = strspn(behind, ".:# ");
     const bool blank = behind[-1] == ' ';
-    if (!marks && !blank && *behind) return false;
+    if (!marks && !blank && *behind) return;
     for (const char *word = marks ? NULL : strchr(behind, ' '); word; word = strchr(word + 1, ' '))
-        if (!isdigit((uint8_t)word[1])) return false;
+        if (!isdigit((uint8_t)word[1])) return;
     *at = behind + marks;
-    return true;
 }
 
 /* Document numbers: without the words that introduce them. */

@@ -78,7 +78,8 @@ typedef struct rv_value_context {
 } rv_value_context;
 
 /* Reads `bytes` bytes of `text` as `kind`.  Always fills *out (texts are the pool's); an empty text and the usual ways to
- * say "nothing there" (NOT_FOUND, N/A, none, null, not visible, ..) are RV_VALUE_ABSENT, but for one that is a choice of an enum. */
+ * say "nothing there" (NOT_FOUND, N/A, none, null, not visible, ..) are RV_VALUE_ABSENT, but for one that is a choice of an enum, and "nil"
+ * of an amount, which is 0. */
 void rv_value_read(rv_pool *pool, rv_value_kind kind, const char *text, size_t bytes, const rv_value_context *context, rv_value *out);
 
 /* The same value, by meaning: cents, day, digits; texts by their normal form.  Two absent values are the same. */

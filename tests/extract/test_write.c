@@ -142,6 +142,32 @@ static void what_is_guarded_against_formulas_reads_back_the_same(void **state) {
     }
 }
 
+static int32_t keep_name(void *user, rv_record *record) {
+    snprintf(user, 64, "%s", record->file);
+    return 0;
+}
+
+static void names_of_documents_read_back_the_same(void **state) {
+    static const char *const names[] = { "-scan.png", "=1.png", "@x.png", "'=5.png", "plain.png" };
+    rv_schema *s = schema_of("receipt");
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        rv_record_options options = { .size = sizeof options, .file = names[i] };
+        rv_record *r;
+        rv_error err;
+        char *text, name[64] = "";
+        size_t bytes;
+        assert_int_equal(rv_record_new(s, &options, &r, &err), RV_OK);
+        assert_int_equal(rv_record_put(r, "TOTAL_AMOUNT", "$5.00", 5, "given", &err), RV_OK);
+        assert_int_equal(rv_record_write(r, RV_FORM_CSV, NULL, &text, &bytes, &err), RV_OK);
+        if (rv_records_read(s, NULL, "x.csv", text, bytes, keep_name, name, &err)) fail_msg("%s", err.message);
+        assert_string_equal(name, names[i]);
+        rv_text_free(text);
+        rv_record_free(r);
+    }
+    rv_schema_free(s);
+}
+
 static void documents_that_attack_stay_text_in_every_form(void **state) {
     static const char *const names[] = { "receipt", "universal", "bank_statement" };
     (void)state;
@@ -281,6 +307,7 @@ int main(void) {
         cmocka_unit_test(documents_that_attack_stay_text_in_every_form),
         cmocka_unit_test(a_schema_that_attacks_stays_text_too),
         cmocka_unit_test(what_is_guarded_against_formulas_reads_back_the_same),
+        cmocka_unit_test(names_of_documents_read_back_the_same),
         cmocka_unit_test(a_huge_field_is_written_whole_and_soon),
         cmocka_unit_test(json_has_types_tables_and_findings),
         cmocka_unit_test(the_review_page_takes_images_and_paths_alone),
