@@ -81,8 +81,8 @@ static rv_status plan_phases(profile_run *p, rv_error *err) {
     rv_status st = RV_OK;
     for (int i = 0; st == RV_OK && i < PHASES; i++) {
         phase *f = &p->phases[i];
-        rv_load_options o = load_options(&p->r->o.load);
-        rv_session_options room = { .size = sizeof room, .slots = f->slots_asked, .context = p->r->context };
+        const rv_session_options room = { .size = sizeof room, .slots = f->slots_asked, .context = p->r->context };
+        rv_load_options o = load_options_for(&p->r->o.load, &room);
         if (f->asked != RV_WEIGHTS_AUTO) o.weights = f->asked;
         f->plan.size = sizeof f->plan;
         st = rv_memory_plan(p->r->o.load.model, &o, &room, &f->plan, err);

@@ -46,7 +46,7 @@ static int write_out(const char *path, const comparison *c, write_fn how) {
     how(c, to);
     int code = EXIT_OK;
     if (fclose(to)) say_error("report: out of memory"), code = EXIT_MEMORY;
-    else if (strcmp(path, "-") == 0) fwrite(text, 1, bytes, stdout), code = stdout_finish(NAME);
+    else if (is_stdout(path)) fwrite(text, 1, bytes, stdout), code = stdout_finish(NAME);
     else if (output_write(path, text, bytes, &err)) code = report(NAME, &err);
     else say("rvbench: %s written", path);
     free(text);
@@ -86,7 +86,7 @@ static int check_outputs(const output *outputs, const text_list *plain) {
         for (size_t k = 0; path && k < plain->count; k++)
             if (!is_stdout(path) && same_file(path, plain->items[k]))
                 return say_error("report: --%s: %s is one of the files to read, and would be replaced", outputs[i].option, path), EXIT_USAGE;
-        if (path && output_check(path, &err)) return report(NAME, &err);
+        if (path && !is_stdout(path) && output_check(path, &err)) return report(NAME, &err);
     }
     return EXIT_OK;
 }

@@ -120,6 +120,8 @@ static rv_status many_pages(profile_run *p, phase *f, rv_error *err) {
 
 static rv_load_options options_of(profile_run *p, phase *f, watcher *w) {
     rv_load_options o = load_options(&p->r->o.load);
+    o.context = p->r->context;                           /* as the session below                 */
+    o.slots = f->slots_asked;
     if (f->asked != RV_WEIGHTS_AUTO) o.weights = f->asked;
     o.progress = on_progress;
     o.progress_user = w;

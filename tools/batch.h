@@ -6,7 +6,7 @@
 /* ---- batch_inputs.c: folders, globs, lists and files become documents, each once ---- */
 
 /* id: what it is called in results; the path unless a list says otherwise: its file and line. */
-typedef struct document { char *path, *id; const char *list; unsigned line; } document;
+typedef struct document { char *path, *id; const char *list; unsigned line; bool done; } document;      /* done: the journal has it */
 typedef struct document_list { document *items; size_t count, room; } document_list;
 
 /* Folders are searched with all their folders, names in natural order ("p2" before "p10").  A .jsonl file is a list: {"image": PATH, "id": NAME} a
@@ -16,8 +16,8 @@ void      documents_free(document_list *list);
 
 /* ---- batch_settings.c: what results depend on ---- */
 
-/* Names of options, and what they are.  *out: json_decref. */
-rv_status batch_settings(const read_choice *c, int32_t format, json_t **out, rv_error *err);
+/* Names of options, and what they are; where memory or the machine decides (plan: read_check's), what is loaded.  *out: json_decref. */
+rv_status batch_settings(const read_choice *c, const rv_memory *plan, int32_t format, json_t **out, rv_error *err);
 /* RV_ERR_ARGUMENT: others, and which; or a journal of an older build, which noted them as one text.  RV_ERR_FORMAT: no settings at all. */
 rv_status batch_settings_check(const json_t *begun, const json_t *now, const char *path, rv_error *err);
 

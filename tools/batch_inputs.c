@@ -22,7 +22,7 @@ static rv_status add_from(document_list *list, const char *path, const char *id,
         list->items = more;
         list->room = room;
     }
-    document d = { strdup(path), strdup(id ? id : path), file, line };
+    document d = { .path = strdup(path), .id = strdup(id ? id : path), .list = file, .line = line };
     if (d.path && d.id) return list->items[list->count++] = d, RV_OK;
     free(d.path);
     free(d.id);

@@ -1,10 +1,12 @@
 /* batch_settings.c - what results depend on: see batch.h.
  *
- * The one idea: results of two settings in one file cannot be told apart later.  What changes no result is left out: threads, memory, slots, progress.
+ * The one idea: results of two settings in one file cannot be told apart later.  What changes no result is left out: threads, slots, progress, and memory, but for
+ * what it makes of weights: their format, and lm_head in int8.
  */
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/rvprofile.h"
 #include "tools/batch.h"
 
 /* "receipt 0123456789abcdef"; without --schema all that are built in serve: a number of all of them. */
@@ -28,7 +30,7 @@ static bool add(json_t *to, json_t *more) {
     return good;
 }
 
-rv_status batch_settings(const read_choice *c, int32_t format, json_t **out, rv_error *err) {
+rv_status batch_settings(const read_choice *c, const rv_memory *plan, int32_t format, json_t **out, rv_error *err) {
     const load_choice *l = &c->load;
     char schema[200] = "";
     rv_status st = schema_text(c->schema, schema, err);
@@ -37,13 +39,13 @@ rv_status batch_settings(const read_choice *c, int32_t format, json_t **out, rv_
     bool good = add(all, json_pack("{s:o, s:s, s:i, s:i, s:i, s:i, s:f, s:o, s:I, s:o, s:b}", "model", json_textz(l->model), "schema", schema, "classify", c->classify, "strategy", c->strategy,
                                    "grammar", c->form, "ocr", c->ocr, "presence-threshold", c->presence, "question", json_textz(c->question), "max-tokens", (json_int_t)c->max_tokens, "today",
                                    json_textz(c->today), "allow-tfn", c->allow_tfn)) &&
-                add(all, json_pack("{s:b}", "allow-account", c->allow_account)) &&
+                add(all, json_pack("{s:b, s:b}", "allow-account", c->allow_account, "on-oom", (plan->steps & RV_STEP_HEAD) != 0)) &&
                 add(all, json_pack("{s:i, s:b, s:I, s:I, s:i, s:I}", "max-tiles", c->max_tiles, "no-exif", c->no_exif, "pages", (json_int_t)c->pages, "dpi", (json_int_t)c->dpi, "format", format,
                                    "context", (json_int_t)l->context)) &&
-                add(all, json_pack("{s:i, s:o, s:i, s:i, s:i, s:o, s:o, s:o, s:i, s:b}", "backend", l->backend, "gpu-profile", json_textz(l->profile), "kernels", l->kernels, "weights", l->weights,
+                add(all, json_pack("{s:i, s:o, s:i, s:i, s:i, s:o, s:o, s:o, s:i, s:b}", "backend", plan->backend, "gpu-profile", json_textz(l->profile), "kernels", l->kernels, "weights", plan->weights_format,
                                    "modules", l->modules, "skip", json_textz(l->skip), "keep", json_textz(l->keep), "int8-threshold",
                                    l->threshold_given ? json_real(l->threshold) : json_null(), "int8-parity", l->parity, "nf4-single", l->nf4_single)) &&
-                add(all, json_pack("{s:i, s:i, s:i, s:i, s:i}", "compute", l->compute, "attention", l->attention, "taps", l->taps, "reference", l->reference, "resize", l->resize));
+                add(all, json_pack("{s:i, s:i, s:i, s:i, s:i}", "compute", plan->compute, "attention", l->attention, "taps", l->taps, "reference", l->reference, "resize", l->resize));
     if (good) return *out = all, RV_OK;
     json_decref(all);
     return fail(err, RV_ERR_MEMORY, "settings: out of memory");

@@ -43,7 +43,7 @@ static parse_result parse(batch_options *o, int argc, char **argv) {
     return options_parse(&help, table, argc, argv, &o->inputs);
 }
 
-typedef struct work { batch_options o; read_model model; document_list documents; journal journal; batch_state state; } work;
+typedef struct work { batch_options o; rv_memory plan; read_model model; document_list documents; journal journal; batch_state state; } work;
 
 /* ---- a document ---- */
 
@@ -138,7 +138,7 @@ static void count_done(work *w) {
     for (size_t i = 0; i < w->documents.count; i++) {
         done *of = journal_find(&w->journal, w->documents.items[i].id);
         if (!of) continue;
-        of->ours = true;
+        w->documents.items[i].done = of->ours = true;
         w->state.before++;
         w->state.failed += of->failed;
     }
@@ -147,7 +147,7 @@ static void count_done(work *w) {
 
 static rv_status run(work *w, rv_error *err) {
     json_t *settings = NULL;
-    rv_status st = batch_settings(&w->o.read, w->o.format, &settings, err);
+    rv_status st = batch_settings(&w->o.read, &w->plan, w->o.format, &settings, err);
     if (st == RV_OK) st = documents_find(&w->o.inputs, w->o.any_path, &w->documents, err);
     if (st == RV_OK) st = journal_open(w->o.output, settings, w->o.fresh, &w->journal, err);
     json_decref(settings);
@@ -157,7 +157,7 @@ static rv_status run(work *w, rv_error *err) {
     w->state = (batch_state){ .documents = w->documents.count, .start = batch_now(), .journal = &w->journal, .output = w->o.output, .quiet = w->o.quiet, .shown = batch_now() };
     count_done(w);
     for (size_t i = 0; i < w->documents.count && st == RV_OK && !interrupted(); i++) {
-        if (journal_find(&w->journal, w->documents.items[i].id)) continue;
+        if (w->documents.items[i].done) continue;
         st = read_document(w, &w->documents.items[i], err);
         batch_progress(&w->state);
     }
@@ -186,7 +186,7 @@ static int batch(work *w) {
     }
     w->o.read.finishes = true;
     if (is_stdout(w->o.output) && stdout_check(NAME)) return EXIT_IO;
-    if (read_check(&w->o.read, &err)) return report(NAME, &err);
+    if (read_check(&w->o.read, &w->plan, &err)) return report(NAME, &err);
     return run(w, &err) ? report(NAME, &err) : finish(w);
 }
 

@@ -57,13 +57,14 @@ static rv_status classify_file(const classify_options *o, const read_model *m, c
 
 static int classify(const classify_options *o) {
     rv_error err;
+    rv_memory plan;
     read_model model = { 0 };
     const char *why = o->files.count == 0 ? "which file? give one or more images or PDFs" : o->read.schema ? "--schema says the type already" : NULL;
     if (why) {
         say_error("classify: %s", why);
         return EXIT_USAGE;
     }
-    if (read_check(&o->read, &err)) return report(NAME, &err);
+    if (read_check(&o->read, &plan, &err)) return report(NAME, &err);
     if (stdout_check(NAME)) return EXIT_IO;
     if (files_check(&o->read, &o->files, &err)) return report(NAME, &err);
     rv_status st = read_open(&o->read, &model, &err);

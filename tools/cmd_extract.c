@@ -32,7 +32,7 @@ static parse_result parse(extract_options *o, int argc, char **argv) {
         READ_OPTIONS(o->read),
         { OPTION_GROUP, .name = "What is written" },
         { OPTION_CHOICE, .name = "format", .letter = 'f', .to = &o->format, .choices = "json|kv|jsonl|csv|md|html", .help = "default json: an object, of several pages an array of them" },
-        { OPTION_TEXT, .name = "output", .letter = 'o', .to = &o->output, .value = "FILE", .help = "to a file, whole or not at all; -: stdout" },
+        { OPTION_TEXT, .name = "output", .letter = 'o', .to = &o->output, .value = "FILE", .help = "to a file, replaced in one go; -: stdout" },
         { OPTION_FLAG, .name = "verbose", .letter = 'v', .to = &o->read.load.verbose, .help = "memory, tokens, steps and times on stderr" },
         LOAD_OPTIONS(o->read.load),
         { OPTION_END },
@@ -114,16 +114,20 @@ static rv_status deliver(work *w, rv_error *err) {
 
 static int extract(work *w) {
     rv_error err, undelivered;
+    rv_memory plan;
     if (w->o.files.count == 0) {
         say_error("extract: which file? give one or more images or PDFs");
         return EXIT_USAGE;
     }
-    if (read_check(&w->o.read, &err)) return report(NAME, &err);
+    if (read_check(&w->o.read, &plan, &err)) return report(NAME, &err);
     if (w->o.output && output_check(w->o.output, &err)) return report(NAME, &err);
     if (!w->o.output && stdout_check(NAME)) return EXIT_IO;
     if (files_check(&w->o.read, &w->o.files, &err)) return report(NAME, &err);
     rv_status st = run(w, &err);
-    if (w->written && deliver(w, &undelivered) && st == RV_OK) return report(NAME, &undelivered);
+    if (w->written && deliver(w, &undelivered)) {
+        const int code = report(NAME, &undelivered);
+        if (st == RV_OK) return code;                    /* else the first error is the exit code's  */
+    }
     const int printed = stdout_finish(NAME);
     return st ? report(NAME, &err) : printed;
 }

@@ -173,7 +173,8 @@ static double model_temperature(const char *dir) {
 /* The folder's files, whether it fits, and --context, in milliseconds. */
 static rv_status check_model(const run_options *o, rv_error *err) {
     const rv_session_options room = { .size = sizeof room, .slots = 1, .context = (uint32_t)o->load.context };
-    return load_check(&o->load, &room, err);
+    rv_memory unused;
+    return load_check(&o->load, &room, &unused, err);
 }
 
 /* "image 2: why" as "receipt.png: why": the library knows images by number only. */

@@ -39,14 +39,17 @@ static bool keep_accepts(const char *list) {
     static const char *const formats[] = { "16bit", "int8", "nf4" };
     for (const char *at = list; at;) {
         const size_t n = strcspn(at, ",");
-        const char *equals = memchr(at, '=', n);
+        const char *from = at, *end = at + n;
+        while (from < end && *from == ' ') from++;
+        while (end > from && end[-1] == ' ') end--;
+        const char *equals = memchr(from, '=', (size_t)(end - from));
         bool good = false;
-        for (size_t i = 0; equals && equals > at && i < sizeof formats / sizeof *formats; i++) {
-            const size_t m = (size_t)(at + n - equals - 1);
+        for (size_t i = 0; equals && equals > from && i < sizeof formats / sizeof *formats; i++) {
+            const size_t m = (size_t)(end - equals - 1);
             good |= m == strlen(formats[i]) && !memcmp(equals + 1, formats[i], m);
         }
         if (!good) return false;
-        at = at[n] ? at + n + 1 : NULL;
+        at = at[n] && at[n + 1] ? at + n + 1 : NULL;         /* as loading takes it: blanks and a last comma mean nothing */
     }
     return true;
 }

@@ -128,9 +128,8 @@ rv_status load_plan(const load_choice *c, const rv_load_options *load, const rv_
     return fail(err, st, "%s%s", name, message);
 }
 
-rv_status load_check(const load_choice *c, const rv_session_options *session, rv_error *err) {
+rv_status load_check(const load_choice *c, const rv_session_options *session, rv_memory *plan, rv_error *err) {
     rv_load_options options = load_options_for(c, session);
     options.log = NULL;                                          /* what there is to warn of is said when it is loaded */
-    rv_memory memory;
-    return load_plan(c, &options, session, &memory, err);
+    return load_plan(c, &options, session, plan, err);
 }

@@ -224,21 +224,17 @@ bool option_accepts(const option *o, const char *value, char *must, size_t bytes
     return good;
 }
 
-/* The value of --env-file, before anything else is looked at. */
-static const char *env_file_of(const option *table, int argc, char **argv) {
-    static const char NAME[] = "--env-file";
-    if (!find(table, NAME + 2, sizeof NAME - 3, 0)) return NULL;
-    for (int i = 1; i < argc && strcmp(argv[i], "--"); i++) {
-        if (strcmp(argv[i], NAME) == 0) return i + 1 < argc ? argv[i + 1] : NULL;
-        if (strncmp(argv[i], NAME, sizeof NAME - 1) == 0 && argv[i][sizeof NAME - 1] == '=') return argv[i] + sizeof NAME;
-    }
-    return NULL;
+/* The value of --env-file; NULL: not given, or no option of the command. */
+static const char *env_file_of(const option *table) {
+    static const char NAME[] = "env-file";
+    const option *o = find(table, NAME, sizeof NAME - 1, 0);
+    return o ? *(const char *const *)o->to : NULL;
 }
 
 /* For the options that the line does not give. */
-static parse_result take_settings(const command_help *help, const option *table, int argc, char **argv, const bool given[MOST_OPTIONS]) {
+static parse_result take_settings(const command_help *help, const option *table, const bool given[MOST_OPTIONS]) {
     rv_error err;
-    if (settings_read(env_file_of(table, argc, argv), &err)) {
+    if (settings_read(env_file_of(table), &err)) {
         say_error("%s: --env-file: %s", help->command, err.message);
         return err.code == RV_ERR_IO ? PARSE_UNREADABLE : PARSE_WRONG;
     }
@@ -319,7 +315,7 @@ parse_result options_parse(const command_help *help, const option *table, int ar
         if (result == PARSE_HELP) print_help(help, table);
         if (result != PARSE_OK) return result;
     }
-    return take_settings(help, table, argc, argv, given);        /* last, so that --help needs none of them */
+    return take_settings(help, table, given);        /* last, so that --help needs none of them */
 }
 
 int parse_exit(parse_result result, const char *command) { return result == PARSE_HELP ? stdout_finish(command) : result == PARSE_UNREADABLE ? EXIT_IO : EXIT_USAGE; }

@@ -52,8 +52,7 @@ static void spread(const pnm *p, unsigned char *out) {
 static rv_status write_png(const pnm *p, const char *name, const unsigned char *pixels, input *out, rv_error *err) {
     png_image image = { .version = PNG_IMAGE_VERSION, .width = p->width, .height = p->height, .format = p->kind == '6' ? PNG_FORMAT_RGB : PNG_FORMAT_GRAY,
                         .flags = PNG_IMAGE_FLAG_FAST };
-    png_alloc_size_t room = (png_alloc_size_t)row_bytes(&(pnm){ .kind = p->kind == '6' ? '6' : '5', .width = p->width }) * p->height;
-    room += room / 1000 + 12 * ((png_alloc_size_t)p->height + 1024);              /* what deflate and chunks add at most */
+    png_alloc_size_t room = PNG_IMAGE_PNG_SIZE_MAX(image);
     char *data = malloc(room);
     if (!data) return fail(err, RV_ERR_MEMORY, "%s: out of memory", name);
     if (!png_image_write_to_memory(&image, data, &room, 0, pixels, 0, NULL)) {

@@ -27,14 +27,15 @@ static rv_status check_schema(const read_choice *c, rv_error *err) {
     return st;
 }
 
-rv_status read_check(const read_choice *c, rv_error *err) {
+rv_status read_check(const read_choice *c, rv_memory *plan, rv_error *err) {
     const rv_session_options room = session_room(c);
+    *plan = (rv_memory){ .size = sizeof *plan };
     if (!c->load.model && c->ocr != RV_OCR_ONLY) return fail(err, RV_ERR_ARGUMENT, "--model is missing: give the model's folder, or --ocr only");
     if (c->load.model && c->ocr == RV_OCR_ONLY) return fail(err, RV_ERR_ARGUMENT, "--ocr only reads without a model: leave --model out");
     if (c->question && (!c->schema || c->strategy > RV_STRATEGY_SINGLE))
         return fail(err, RV_ERR_ARGUMENT, "--question goes with --schema and --strategy single: other strategies ask their own");
     rv_status st = check_schema(c, err);
-    return st || !c->load.model ? st : load_check(&c->load, &room, err);
+    return st || !c->load.model ? st : load_check(&c->load, &room, plan, err);
 }
 
 static rv_status open_model(const read_choice *c, read_model *out, rv_error *err) {
@@ -133,14 +134,18 @@ static rv_status check_image(const read_choice *c, const char *path, const input
     return st ? fail(err, st, "%.200s: %.300s", path, why.message) : RV_OK;
 }
 
-/* What stands at the very beginning decides; a mark further in counts where there is no image. */
-static bool draws(const read_choice *c, const char *path, const input *file) {
-    rv_error why;
-    return is_pdf(file) && (file->data[0] == '%' || check_image(c, path, file, &why));
+/* An error, unless it is an image or (*draws) a PDF.  What stands at the very beginning decides; a mark further in counts where there is no image. */
+static rv_status look(const read_choice *c, const char *path, const input *file, bool *draws, rv_error *err) {
+    const bool marked = is_pdf(file);
+    *draws = marked && file->data[0] == '%';
+    rv_status st = *draws ? RV_OK : check_image(c, path, file, err);
+    *draws = *draws || (marked && st);
+    return *draws ? RV_OK : st;
 }
 
 rv_status files_check(const read_choice *c, const text_list *files, rv_error *err) {
     size_t from_stdin = 0;
+    bool unused;
     rv_status st = RV_OK;
     for (size_t i = 0; i < files->count; i++) from_stdin += !strcmp(files->items[i], "-");
     from_stdin += c->load.env_file && !strcmp(c->load.env_file, "-");
@@ -149,7 +154,7 @@ rv_status files_check(const read_choice *c, const text_list *files, rv_error *er
         input file = { 0 };
         if (!strcmp(files->items[i], "-") || is_special(files->items[i])) continue;
         st = input_read(files->items[i], &file, err);
-        if (st == RV_OK && !draws(c, files->items[i], &file)) st = check_image(c, files->items[i], &file, err);
+        if (st == RV_OK) st = look(c, files->items[i], &file, &unused, err);
         input_free(&file);
     }
     return st;
@@ -160,13 +165,14 @@ rv_status pages_read(const read_choice *c, const char *path, page_list *out, rv_
     *out = (page_list){ 0 };
     rv_status st = input_read(path, &file, err);
     if (st) return st;
-    if (draws(c, path, &file)) {
+    bool draws = false;
+    st = look(c, path, &file, &draws, err);
+    if (draws) {
         st = pdf_draw(path, &file, c->pages ? (uint32_t)c->pages : DEFAULT_PAGES, c->page_seconds ? (uint32_t)c->page_seconds : DEFAULT_SECONDS,
                       c->dpi ? (uint32_t)c->dpi : DEFAULT_DPI, out, err);
         input_free(&file);
         return st;
     }
-    st = check_image(c, path, &file, err);
     if (st == RV_OK && !(out->pages = malloc(sizeof *out->pages))) st = fail(err, RV_ERR_MEMORY, "%s: out of memory", path);
     if (st) return input_free(&file), st;
     out->pages[0] = file;

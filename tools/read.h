@@ -47,7 +47,7 @@ typedef struct read_choice {
     { OPTION_WHOLE, .name = "dpi", .to = &(c).dpi, .min = 36, .max = 600, .value = "N", .help = "at which PDFs are drawn (default 150)" }
 
 /* What can be wrong before anything is loaded. */
-rv_status read_check(const read_choice *c, rv_error *err);
+rv_status read_check(const read_choice *c, rv_memory *plan, rv_error *err);
 
 typedef struct read_model { rv_model *model; rv_session *session; rv_schema *schema; rv_reader *reader; char today[16]; } read_model;
 /* Opens schema, model and reader; images: pictures at once. */

@@ -160,6 +160,7 @@ static void results_of_two_settings_are_not_mixed(void **state) {
         snprintf(want, sizeof want, "begun with other settings of %s: use those", others[i][0]);
         check_refuses(__LINE__, 2, want, NULL, args);
     }
+    refuses(2, "other settings of --weights: use", BATCH, "--memory-limit", "50M", SMALL);         /* which leaves room for another format */
     refuses(2, "other settings of --dpi, --int8-threshold: use", BATCH, "--int8-threshold", "5", "--dpi", "80", SMALL);
     prints("^$", BATCH, "--threads", "1", "--quiet", "--verbose", "--page-seconds", "9", SMALL);      /* no result depends on these */
     assert_int_equal(lines_of(output), 1);

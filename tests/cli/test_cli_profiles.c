@@ -239,8 +239,8 @@ static void doctor_checks_profiles_and_lists(void **state) {
     (void)state;
     static const struct { const char *name, *value, *wrong; } all[] = {
         { "RV_GPU_PROFILE", "nope", "must be a name of rvengine help profiles, is \"nope\"" }, { "RV_GPU_PROFILE", "V100", NULL },
-        { "RV_KEEP", "garbage", "must be a list of MODULE=16bit, MODULE=int8 or MODULE=nf4, is \"garbage\"" }, { "RV_KEEP", "lm_head=int8,", "must be a list" },
-        { "RV_KEEP", "=int8", "must be a list" }, { "RV_KEEP", "lm_head=int9", "must be a list" }, { "RV_KEEP", "cross_attn=int8,layers.3.mlp=16bit", NULL },
+        { "RV_KEEP", "garbage", "must be a list of MODULE=16bit, MODULE=int8 or MODULE=nf4, is \"garbage\"" }, { "RV_KEEP", "lm_head=int8,,cross_attn=int8", "must be a list" },
+        { "RV_KEEP", "=int8", "must be a list" }, { "RV_KEEP", "lm_head=int9", "must be a list" }, { "RV_KEEP", "cross_attn=int8,layers.3.mlp=16bit", NULL }, { "RV_KEEP", " cross_attn=int8 , lm_head=int8,", NULL },
         { "RV_A_NAME_THAT_IS_LONGER_THAN_ANY_OPTION_AND_THAN_SIXTY_FOUR_CHARACTERS", "1", "no such setting" },
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
