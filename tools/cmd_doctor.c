@@ -202,7 +202,7 @@ static int work(bool as_json) {
 
 int cmd_doctor(int argc, char **argv) {
     bool as_json = false;
-    const char *env_file;
+    const char *env_file = NULL;
     const option table[] = {
         { OPTION_GROUP, .name = "Options" },
         { OPTION_TEXT, .name = "env-file", .to = &env_file, .value = "FILE", .help = "check the settings in it too" },

@@ -29,7 +29,7 @@ typedef struct option {
     option_kind kind;
     const char *name;        /* without dashes                                                */
     char        letter;      /* 0: none                                                       */
-    void       *to;          /* see option_kind                                               */
+    void       *to;          /* see option_kind; what is in it is the default: initialise it */
     bool       *given;       /* may be NULL                                                   */
     double      min, max;
     const char *choices;     /* "auto|cpu|cuda"                                               */
