@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/support/folder.h"
+
 enum { MAX_ARGS = 64, LIMIT_S = 300 };
 
 /* ---- files --------------------------------------------------------------------------------- */
@@ -33,6 +35,12 @@ const char *scratch(const char *name) {
     static int next;
     char *path = paths[next++ % 4];
     snprintf(path, sizeof paths[0], "%s/%s", scratch_folder(), name);
+    return path;
+}
+
+const char *fresh(const char *name) {
+    const char *path = scratch(name);
+    folder_empty(path);
     return path;
 }
 

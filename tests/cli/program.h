@@ -60,6 +60,7 @@ void check_prints(int line, const char *regex, const setting *how, const char *c
 const char *model_copy(const char *name, const char *file);
 /* Path of a file in the scratch folder (static, four at a time). */
 const char *scratch(const char *name);
+const char *fresh(const char *name);                                        /* a folder of that path, empty */
 const char *file_write(const char *name, const void *data, size_t bytes);    /* in the scratch folder */
 void        file_put(const char *path, long offset, const void *data, size_t bytes);   /* offset < 0: from the end */
 void        file_cut(const char *path, long bytes);             /* negative: that many off the end */

@@ -1,5 +1,4 @@
 /* test_cli_quantise.c - rvengine quantise, and where quantised weights are kept for the next start. */
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -10,30 +9,7 @@
 #include <unistd.h>
 
 #include "tests/cli/program.h"
-
-/* An empty folder. */
-static const char *fresh(const char *name) {
-    const char *dir = scratch(name);
-    char path[4096];
-    mkdir(dir, 0777);
-    DIR *d = opendir(dir);
-    assert_non_null(d);
-    for (struct dirent *e; (e = readdir(d));) {
-        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
-        unlink(path);
-    }
-    closedir(d);
-    return dir;
-}
-
-static int count_files(const char *dir) {
-    int n = 0;
-    DIR *d = opendir(dir);
-    if (!d) return -1;
-    for (struct dirent *e; (e = readdir(d));) n += strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
-    closedir(d);
-    return n;
-}
+#include "tests/support/folder.h"
 
 static void quantised_folders_are_models(void **state) {
     (void)state;
@@ -134,9 +110,9 @@ static void a_limit_on_file_sizes_is_an_error_and_leaves_nothing(void **state) {
     const char *dir = fresh("limited");
     const setting small = { .file_limit = 4 << 20 };
     check_refuses(__LINE__, 3, "model.safetensors: cannot write: File too large", &small, ARGS("quantise", "-m", MODEL, "-o", dir, "--weights", "int8"));
-    assert_int_equal(count_files(dir), 0);
+    assert_int_equal(folder_count(dir, NULL), 0);
     check_refuses(__LINE__, 3, "model.safetensors: cannot write: File too large", &small, ARGS("synth", dir, "--shape", "tiny"));
-    assert_int_equal(count_files(dir), 0);
+    assert_int_equal(folder_count(dir, NULL), 0);
 }
 
 static void a_folder_that_another_process_writes_is_refused_and_left_alone(void **state) {
@@ -148,7 +124,7 @@ static void a_folder_that_another_process_writes_is_refused_and_left_alone(void 
     assert_true(fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0);
     refuses(3, "shared: another process is writing there", "quantise", "-m", MODEL, "-o", dir, "--weights", "int8");
     refuses(3, "shared: another process is writing there", "synth", dir, "--shape", "tiny");
-    assert_int_equal(count_files(dir), 1);
+    assert_int_equal(folder_count(dir, NULL), 1);
     close(fd);
     prints("written in", "quantise", "-m", MODEL, "-o", dir, "--weights", "int8");
     fresh("shared");
@@ -175,7 +151,7 @@ static void an_interrupted_run_says_so_and_leaves_an_empty_folder(void **state) 
     for (int i = 0; i < 2; i++) {
         const setting stop = { .stop_signal = i ? SIGTERM : SIGINT, .stop_at = begun };
         check_refuses(__LINE__, 130, "^rvengine quantise: interrupted\n$", &stop, ARGS("quantise", "-m", model, "-o", dir, "--weights", "nf4", "--threads", "1"));
-        assert_int_equal(count_files(dir), 0);
+        assert_int_equal(folder_count(dir, NULL), 0);
     }
 }
 
@@ -204,17 +180,17 @@ static void quantised_weights_are_kept_where_the_user_keeps_caches(void **state)
     expect_cache("weights read from the cache", ARGS(READ("--weights", "int8")));
     expect_cache(NULL, ARGS(READ("--weights", "int8", "--cache", "off")));
     expect_cache(NULL, ARGS(READ("--weights", "16bit")));
-    assert_int_equal(count_files(below), 1);
+    assert_int_equal(folder_count(below, NULL), 1);
     unsetenv("XDG_CACHE_HOME");
     snprintf(below, sizeof below, "%s/.cache/rvengine", home);
     expect_cache("written to the cache .*home/.cache/rvengine/", ARGS(READ("--weights", "nf4")));
-    assert_int_equal(count_files(below), 1);
+    assert_int_equal(folder_count(below, NULL), 1);
     fresh("home/.cache/rvengine");
     setenv("XDG_CACHE_HOME", "relative", 1);             /* the standard: such a one does not count */
     expect_cache("written to the cache .*home/.cache/rvengine/", ARGS(READ("--weights", "nf4")));
     fresh("home/.cache/rvengine");
     expect_cache("written to the cache .*given/model-nf4", ARGS(READ("--weights", "nf4", "--cache", fresh("given"))));
-    assert_int_equal(count_files(below), 0);
+    assert_int_equal(folder_count(below, NULL), 0);
 }
 
 static void a_cache_that_grows_beyond_the_limit_on_files_is_a_warning_beside_the_answer(void **state) {
@@ -225,7 +201,7 @@ static void a_cache_that_grows_beyond_the_limit_on_files_is_a_warning_beside_the
     assert_int_equal(o.code, 0);
     assert_true(o.out_bytes > 0);
     if (!matches(o.err, "warning: weights cache .*not written: cannot be written: File too large")) fail_msg("stderr:\n%s", o.err);
-    assert_int_equal(count_files(dir), 0);
+    assert_int_equal(folder_count(dir, NULL), 0);
     outcome_free(&o);
 }
 

@@ -1,26 +1,8 @@
 /* test_cli_synth.c - rvengine synth: models of random weights. */
-#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "tests/cli/program.h"
-
-/* An empty folder. */
-static const char *fresh(const char *name) {
-    const char *dir = scratch(name);
-    char path[4096];
-    mkdir(dir, 0777);
-    DIR *d = opendir(dir);
-    assert_non_null(d);
-    for (struct dirent *e; (e = readdir(d));) {
-        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
-        unlink(path);
-    }
-    closedir(d);
-    return dir;
-}
 
 static void dry_run_says_the_published_size(void **state) {
     (void)state;

@@ -394,15 +394,6 @@ static void asked_for_slots_become_fewer_only_where_that_is_allowed(void **state
     rv_model_free(m);
 }
 
-static int count_files(const char *dir) {
-    int n = 0;
-    DIR *d = opendir(dir);
-    assert_non_null(d);
-    for (struct dirent *e; (e = readdir(d));) n += e->d_name[0] != '.';
-    closedir(d);
-    return n;
-}
-
 static void every_rung_has_a_cache_file_of_its_own(void **state) {
     (void)state;
     char dir[1024];
@@ -427,7 +418,7 @@ static void every_rung_has_a_cache_file_of_its_own(void **state) {
         assert_true(n < 16);
         seen[n++] = steps;
         heads += (steps & RV_STEP_HEAD) != 0;
-        assert_int_equal(count_files(dir), n);
+        assert_int_equal(folder_count(dir, NULL), n);
     }
     print_message("%d rungs, %d of them with lm_head in int8\n", n, heads);
     assert_true(heads > 0 && n > heads);

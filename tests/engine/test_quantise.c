@@ -52,15 +52,6 @@ static json_t *config_of(const char *dir) {
     return root;
 }
 
-static int count_files(const char *dir) {
-    int n = 0;
-    DIR *d = opendir(dir);
-    if (!d) return -1;
-    for (struct dirent *e; (e = readdir(d));) n += strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
-    closedir(d);
-    return n;
-}
-
 /* ---- what is written ---- */
 
 typedef struct comparison { rv_files from, to; rv_modules modules; rv_format format; bool nested; uint32_t quantised; } comparison;
@@ -209,7 +200,7 @@ static void what_cannot_be_told_is_refused_before_anything_is_written(void **sta
     rv_quantise_options o = options(RV_WEIGHTS_NF4);
     assert_int_equal(rv_quantise(source_dir, folder_new(dir, "untold"), &o, &info, &err), RV_ERR_ARGUMENT);
     assert_non_null(strstr(err.message, "rv_quantise_info.size"));
-    assert_int_equal(count_files(dir), 0);
+    assert_int_equal(folder_count(dir, NULL), 0);
 }
 
 /* ---- config.json and the other files ---- */
@@ -288,7 +279,7 @@ static void files_that_cannot_be_read_are_errors_before_anything_is_written(void
                                            "special_tokens_map.json: is a device or pipe, not a file" };
         assert_int_equal(i == 2 ? mkfifo(path, 0644) : symlink(i ? "special_tokens_map.json" : "nowhere", path), 0);
         expect_error(rv_quantise(source_dir, dir, &o, NULL, &err), &err, RV_ERR_IO, why[i]);
-        assert_int_equal(count_files(dir), -1);
+        assert_int_equal(folder_count(dir, NULL), -1);
         assert_int_equal(unlink(path), 0);
     }
     assert_int_equal(mkdir(path, 0755), 0);              /* folders are left out                 */
@@ -341,7 +332,7 @@ static void requests_that_make_no_sense_are_refused(void **state) {
     quantise(int8, "int8", options(RV_WEIGHTS_INT8));
     refused(int8, dir, options(RV_WEIGHTS_NF4), RV_ERR_UNSUPPORTED, "is quantised already: start from the 16-bit");
     refused(source_dir, int8, options(RV_WEIGHTS_NF4), RV_ERR_IO, "is not empty");
-    assert_int_equal(count_files(dir), 0);
+    assert_int_equal(folder_count(dir, NULL), 0);
 }
 
 static void numbers_without_a_code_are_errors_and_leave_an_empty_folder(void **state) {
@@ -354,7 +345,7 @@ static void numbers_without_a_code_are_errors_and_leave_an_empty_folder(void **s
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         model_spoil(dir, "text.layers.0.mlp.up_proj.weight", 70000, rows[i].value);
         refused(dir, folder_new(out, "out"), options(rows[i].weights), RV_ERR_FORMAT, rows[i].part);
-        assert_int_equal(count_files(out), 0);
+        assert_int_equal(folder_count(out, NULL), 0);
     }
     model_spoil(dir, "text.layers.0.mlp.up_proj.weight", 70000, 0x4780);
     rv_error err;
@@ -374,11 +365,11 @@ static void a_stopped_run_leaves_nothing(void **state) {
     rv_quantise_options o = options(RV_WEIGHTS_NF4);
     o.progress = stop_soon, o.progress_user = &calls, o.threads = 2;
     refused(source_dir, folder_new(dir, "stopped"), o, RV_ERR_CANCELLED, "stopped by the progress callback");
-    assert_int_equal(count_files(dir), 0);
+    assert_int_equal(folder_count(dir, NULL), 0);
     rmdir(dir);
     calls = 0;
     refused(source_dir, dir, o, RV_ERR_CANCELLED, "stopped");
-    assert_int_equal(count_files(dir), -1);
+    assert_int_equal(folder_count(dir, NULL), -1);
 }
 
 /* ---- what the checker of models says ---- */

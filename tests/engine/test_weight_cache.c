@@ -83,19 +83,9 @@ static void expect_weights(rv_load_options o, const char *wanted, uint64_t bytes
     free(is);
 }
 
-static int count_files(const char *dir, char last[256]) {
-    int n = 0;
-    DIR *d = opendir(dir);
-    assert_non_null(d);
-    for (struct dirent *e; (e = readdir(d));)
-        if (strcmp(e->d_name, ".") && strcmp(e->d_name, "..")) n++, snprintf(last, 256, "%s", e->d_name);
-    closedir(d);
-    return n;
-}
-
 static void only_file(char path[2048]) {
     char name[256];
-    assert_int_equal(count_files(cache_dir, name), 1);
+    assert_int_equal(folder_count(cache_dir, name), 1);
     snprintf(path, 2048, "%s/%s", cache_dir, name);
 }
 
@@ -148,7 +138,7 @@ static void folders_on_the_way_are_made(void **state) {
     o.cache_dir = deep;
     free(memory_of(o, &bytes));
     expect_said("written to the cache");
-    assert_int_equal(count_files(deep, name), 1);
+    assert_int_equal(folder_count(deep, name), 1);
     char path[4096];
     snprintf(path, sizeof path, "%s/%s", deep, name);
     unlink(path);
@@ -170,7 +160,7 @@ static void other_formats_and_modules_have_files_of_their_own(void **state) {
     for (int i = 0; i < 5; i++) {
         free(memory_of(all[i], &bytes));
         expect_said("written");
-        assert_int_equal(count_files(cache_dir, name), i + 1);
+        assert_int_equal(folder_count(cache_dir, name), i + 1);
     }
     for (int i = 0; i < 5; i++) {
         free(memory_of(all[i], &bytes));
@@ -186,7 +176,7 @@ static void sixteen_bit_weights_are_not_kept(void **state) {
     o.weights = RV_WEIGHTS_16BIT;
     free(memory_of(o, &bytes));
     expect_not_said("cache");
-    assert_int_equal(count_files(cache_dir, name), 0);
+    assert_int_equal(folder_count(cache_dir, name), 0);
 }
 
 /* ---- files that are not right ---- */
@@ -353,7 +343,7 @@ static void a_full_disk_is_a_warning_and_leaves_nothing(void **state) {
     free(memory_of(options(), &bytes));
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
     expect_said("not written: cannot be written: File too large");
-    assert_int_equal(count_files(cache_dir, name), 0);
+    assert_int_equal(folder_count(cache_dir, name), 0);
 }
 
 /* The only file's name with another tail; which stays. */
@@ -404,7 +394,7 @@ static void what_another_writes_is_left_alone_and_links_are_not_followed(void **
     assert_int_equal(unlink(path), 0);
     free(memory_of(options(), &bytes));
     expect_said("written to the cache");
-    assert_int_equal(count_files(cache_dir, name), 5);
+    assert_int_equal(folder_count(cache_dir, name), 5);
     for (int i = 0; i < 2; i++) {
         struct stat is;
         assert_true(fstat(fd[i], &is) == 0 && is.st_size == 4 && is.st_nlink == 1);

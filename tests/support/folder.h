@@ -22,19 +22,37 @@ static inline const char *folder_path(char path[1024], const char *name) {
     return path;
 }
 
-/* The same, made, and empty: whatever files an earlier run left there are removed. */
-static inline const char *folder_new(char path[1024], const char *name) {
-    folder_path(path, name);
+/* Makes a folder, or removes whatever files an earlier run left in it. */
+static inline void folder_empty(const char *path) {
     mkdir(path, 0755);
     DIR *d = opendir(path);
     assert_non_null(d);
     for (struct dirent *e; (e = readdir(d)) != NULL;) {
-        char file[2048];
+        char file[4096];
         snprintf(file, sizeof file, "%s/%s", path, e->d_name);
         unlink(file);
     }
     closedir(d);
+}
+
+/* folder_path, made and empty. */
+static inline const char *folder_new(char path[1024], const char *name) {
+    folder_empty(folder_path(path, name));
     return path;
+}
+
+/* How many files and folders are in it, and the name of one of them (`last` may be NULL); -1: there is no such folder. */
+static inline int folder_count(const char *path, char last[256]) {
+    int n = 0;
+    DIR *d = opendir(path);
+    if (!d) return -1;
+    for (struct dirent *e; (e = readdir(d)) != NULL;) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        n++;
+        if (last) snprintf(last, 256, "%s", e->d_name);
+    }
+    closedir(d);
+    return n;
 }
 
 static inline void folder_write(const char *folder, const char *name, const void *data, size_t bytes) {

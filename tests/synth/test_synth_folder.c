@@ -6,15 +6,6 @@
 
 static rv_synth_options tiny(void) { return (rv_synth_options){ .size = sizeof(rv_synth_options), .shape = "tiny" }; }
 
-static int count_files(const char *dir) {
-    int n = 0;
-    DIR *d = opendir(dir);
-    if (!d) return -1;
-    for (struct dirent *e; (e = readdir(d));) n += strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
-    closedir(d);
-    return n;
-}
-
 static void assert_refused(const char *dir, const rv_synth_options *o, rv_status code, const char *why) {
     rv_error err = { 0 };
     rv_synth_info info = { .size = sizeof info, .tensors = 77 };
@@ -42,7 +33,7 @@ static void what_cannot_be_told_is_refused_before_anything_is_written(void **sta
     folder_new(dir, "untold");
     assert_int_equal(rv_synthesise(dir, &o, &info, &err), RV_ERR_ARGUMENT);
     assert_non_null(strstr(err.message, "rv_synth_info.size"));
-    assert_int_equal(count_files(dir), 0);
+    assert_int_equal(folder_count(dir, NULL), 0);
 }
 
 static void shapes_nobody_knows_are_refused(void **state) {
@@ -99,7 +90,7 @@ static void shards_hold_what_they_may(void **state) {
     if (rv_inspect(dir, &facts, &err)) fail_msg("%s", err.message);
     assert_int_equal(atoi(rv_model_info_get(facts, "files")), info.files);
     rv_model_info_free(facts);
-    assert_int_equal(count_files(dir), info.files + 7);       /* 6 JSON files and the index: no *.partial is left */
+    assert_int_equal(folder_count(dir, NULL), info.files + 7);       /* 6 JSON files and the index: no *.partial is left */
 }
 
 static void folder_that_holds_something_is_refused_and_left_alone(void **state) {
@@ -109,7 +100,7 @@ static void folder_that_holds_something_is_refused_and_left_alone(void **state) 
     folder_new(dir, "taken");
     folder_write(dir, "letter.txt", "dear", 4);
     assert_refused(dir, &o, RV_ERR_IO, "is not empty, it holds letter.txt");
-    assert_int_equal(count_files(dir), 1);
+    assert_int_equal(folder_count(dir, NULL), 1);
     assert_refused("/no/such/place/model", &o, RV_ERR_IO, "/no/such/place/model: cannot make the folder");
     assert_refused(RV_TEST_DEMO "/receipts/r7000.png", &o, RV_ERR_IO, "cannot open the folder");
 }
@@ -123,7 +114,7 @@ static void leftovers_of_an_interrupted_run_are_replaced(void **state) {
     folder_write(dir, "model.safetensors.partial", "junk", 4);
     if (rv_synthesise(dir, &o, NULL, &err)) fail_msg("%s", err.message);
     if (rv_check_weights(dir, NULL, NULL, &err)) fail_msg("%s", err.message);
-    assert_int_equal(count_files(dir), 7);
+    assert_int_equal(folder_count(dir, NULL), 7);
 }
 
 static int32_t stop(void *user, float done) {
@@ -142,7 +133,7 @@ static void stopping_leaves_no_folder(void **state) {
     o.progress_user = &calls;
     assert_refused(dir, &o, RV_ERR_CANCELLED, "stopped by the progress callback");
     assert_int_equal(calls, 4);
-    assert_int_equal(count_files(dir), -1);
+    assert_int_equal(folder_count(dir, NULL), -1);
 }
 
 /* A limit on the size of files stands for a full disk: it fails with the same calls, in the same places. */
@@ -163,7 +154,7 @@ static void failing_to_write_leaves_nothing(void **state) {
         setrlimit(RLIMIT_FSIZE, &before);
         assert_int_equal(st, RV_ERR_IO);
         assert_non_null(strstr(err.message, "model.safetensors: cannot write: File too large"));
-        assert_int_equal(count_files(dir), 0);
+        assert_int_equal(folder_count(dir, NULL), 0);
     }
 }
 
@@ -198,7 +189,7 @@ static void model_larger_than_the_disk_is_refused_before_writing(void **state) {
     assert_true(info.bytes > UINT64_C(10000000000000));
     char out[1024];
     assert_refused(folder_new(out, "small"), &o, RV_ERR_IO, "GB free");
-    assert_int_equal(count_files(out), 0);
+    assert_int_equal(folder_count(out, NULL), 0);
 }
 
 int main(void) {
