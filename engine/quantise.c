@@ -39,6 +39,7 @@ typedef struct job {
     rv_files            files;
     rv_modules          modules;
     rv_format           format;
+    rv_quantisers       quantise;
     rv_shards           out;
     source             *of;
     size_t              room;
@@ -153,7 +154,7 @@ static rv_status run_int8(job *j, const source *of, size_t i, uint32_t unit, int
     rv_status st = RV_OK;
     if (!rv_all_finite(data, of->t->type, n * of->cols)) return fail_infinite(of, err);
     for (int64_t r = 0; r < n; r++) {
-        scale[r] = rv_int8_weights(memory + r * of->cols, data + (size_t)r * row, of->t->type, of->cols);
+        scale[r] = j->quantise.int8_weights(memory + r * of->cols, data + (size_t)r * row, of->t->type, of->cols);
         if (!isfinite(scale[r])) return fail_infinite(of, err);
     }
     TRY(rv_shards_put(&j->out, i, (uint64_t)(from * of->cols), memory, (uint64_t)(n * of->cols), err));
@@ -210,7 +211,7 @@ static rv_status run_4bit(job *j, source *of, size_t i, uint32_t unit, uint8_t *
     pthread_mutex_unlock(&j->lock);
     if (!absmax) return rv_fail_memory(err, "quantise");
     if (!rv_all_finite(data, of->t->type, n)) return fail_infinite(of, err);
-    rv_nf4_quantise(memory, absmax + from / RV_BLOCK4, data, of->t->type, n);
+    j->quantise.nf4_quantise(memory, absmax + from / RV_BLOCK4, data, of->t->type, n);
     rv_status st = rv_shards_put(&j->out, i, (uint64_t)from / 2, memory, (uint64_t)n / 2, err);
     pthread_mutex_lock(&j->lock);
     const bool last = --of->left == 0;
@@ -241,6 +242,7 @@ static rv_status check_options(job *j, rv_error *err) {
     if (o->nf4_single && o->weights == RV_WEIGHTS_INT8)
         return rv_fail(err, RV_ERR_ARGUMENT, "rv_quantise_options.nf4_single: only 4-bit weights have scales that can be nested");
     j->format = o->weights == RV_WEIGHTS_INT8 ? RV_FORMAT_INT8 : RV_FORMAT_NF4;
+    j->quantise = rv_cpu_quantisers();
     j->modules = (rv_modules){ .preset = o->modules, .skip = o->skip, .keep = o->keep };
     return RV_OK;
 }

@@ -190,6 +190,18 @@ static const rv_cpu_kernels *kernels_of(rv_cpu_level level) {
     }
 }
 
+static rv_cpu_level best_level(void) {
+    rv_cpu_level level = CPU_LEVELS;
+    do level--;
+    while (!rv_cpu_has_level(level));
+    return level;
+}
+
+rv_quantisers rv_cpu_quantisers(void) {
+    const rv_cpu_kernels *k = kernels_of(best_level());
+    return (rv_quantisers){ k->int8_weights, k->nf4_quantise };
+}
+
 rv_status rv_cpu_open_level(const rv_cpu_options *o, rv_cpu_level level, bool onednn, rv_backend **out, rv_error *err) {
     rv_status st = RV_OK;
     if (o->threads < 0 || o->threads > MOST_THREADS)
@@ -231,15 +243,12 @@ done:
 }
 
 rv_status rv_cpu_open(const rv_cpu_options *o, rv_backend **out, rv_error *err) {
-    rv_cpu_level level = CPU_LEVELS;
     *out = NULL;
     if (o->reference) return rv_cpu_open_level(o, CPU_REFERENCE, false, out, err);
     if (o->act == RV_BF16 && !rv_cpu_has_level(CPU_AVX512_BF16))
         return rv_fail(err, RV_ERR_UNSUPPORTED,
                        "CPU backend: bf16 activations need a CPU with AVX512-BF16, which this one lacks (use f32)");
-    do level--;
-    while (!rv_cpu_has_level(level));
-    return rv_cpu_open_level(o, level, true, out, err);
+    return rv_cpu_open_level(o, best_level(), true, out, err);
 }
 
 const char *rv_cpu_library(void) {
