@@ -14,7 +14,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/dnnl_calls.h"
 
-enum { BLOCK_ROWS = 256, BLOCK_COLS = 1024, DECODED_COLS = 256, BLOCK_STEP = 64, CACHED = 96, ALIGN = 256 };
+enum { BLOCK_ROWS = 256, BLOCK_COLS = 1024, DECODED_COLS = 256, BLOCK_STEP = 64, CACHED = 96, LAYOUTS = 16, ALIGN = 256 };
 
 /* What distinguishes one primitive from another; no padding, compared as bytes.  Source and sums
  * are dense: with any other row length oneDNN 2.6 falls back to plain loops. */
@@ -26,6 +26,9 @@ typedef struct entry {
     dnnl_primitive_t primitive;  /* NULL: oneDNN has plain loops only for this shape           */
     dnnl_memory_t   *memory;     /* [threads x ARGS]                                           */
 } entry;
+
+/* How oneDNN wants a block of packed weights. */
+typedef struct layout { int32_t depth, cols; dnnl_memory_desc_t md; } layout;
 
 enum { SRC, WEIGHTS, DST, SCRATCH, ARGS };
 static const int ARGUMENT[ARGS] = { DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_SCRATCHPAD };
@@ -41,6 +44,8 @@ struct rv_onednn {
     float        *sums;          /* [threads x BLOCK_ROWS x BLOCK_COLS]                        */
     entry         cache[CACHED];
     uint64_t      calls;
+    layout        layouts[LAYOUTS];                  /* a tower has a few shapes, and each is asked for by every layer, plan and block */
+    uint32_t      n_layouts;                         /* ever found: the oldest is replaced     */
     void        (*set_width)(int);                   /* OpenMP's, NULL if it is not there      */
     int         (*get_width)(void);
 };
@@ -101,7 +106,7 @@ static dnnl_status_t matrix(dnnl_memory_desc_t *md, int64_t rows, int64_t cols, 
 }
 
 /* The layout oneDNN likes best for a block of weights. */
-static rv_status packed_layout(rv_onednn *o, int32_t depth, int32_t cols, dnnl_memory_desc_t *out, rv_error *err) {
+static rv_status find_layout(rv_onednn *o, int32_t depth, int32_t cols, dnnl_memory_desc_t *out, rv_error *err) {
     rv_status st = RV_OK;
     dnnl_primitive_desc_t pd = NULL;
     dnnl_memory_desc_t src, weights, dst;
@@ -115,6 +120,14 @@ static rv_status packed_layout(rv_onednn *o, int32_t depth, int32_t cols, dnnl_m
     *out = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
 done:
     dnnl_primitive_desc_destroy(pd);
+    return st;
+}
+
+static rv_status packed_layout(rv_onednn *o, int32_t depth, int32_t cols, dnnl_memory_desc_t *out, rv_error *err) {
+    for (layout *l = o->layouts; l < o->layouts + LAYOUTS; l++)
+        if (l->depth == depth && l->cols == cols) return *out = l->md, RV_OK;
+    rv_status st = find_layout(o, depth, cols, out, err);
+    if (!st) o->layouts[o->n_layouts++ % LAYOUTS] = (layout){ depth, cols, *out };
     return st;
 }
 
