@@ -16,9 +16,10 @@ void      documents_free(document_list *list);
 
 /* ---- batch_settings.c: what results depend on ---- */
 
-/* Names of options, and what they are; where memory or the machine decides (plan: read_check's), what is loaded.  *out: json_decref. */
-rv_status batch_settings(const read_choice *c, const rv_memory *plan, int32_t format, json_t **out, rv_error *err);
-/* RV_ERR_ARGUMENT: others, and which; or a journal of an older build, which noted them as one text.  RV_ERR_FORMAT: no settings at all. */
+/* Names of options, and what they are; where memory or the machine decides, what comes of it in `model`: read_check's plan, or the model once it is loaded.
+ * *out: json_decref. */
+rv_status batch_settings(const read_choice *c, const rv_memory *model, int32_t format, json_t **out, rv_error *err);
+/* RV_ERR_ARGUMENT: others, and which; or a journal of an older build, which did not note what the machine decided.  RV_ERR_FORMAT: no settings at all. */
 rv_status batch_settings_check(const json_t *begun, const json_t *now, const char *path, rv_error *err);
 
 /* ---- batch_journal.c: what is done, so that a run can be killed at any time ---- */
@@ -41,6 +42,8 @@ typedef struct journal {
 /* `settings`: batch_settings; a journal of others is refused (RV_ERR_ARGUMENT) if it holds a document.  fresh: begins anew.  stdout, pipes
  * and devices have no journal: a run into them cannot go on. */
 rv_status journal_open(const char *output, const json_t *settings, bool fresh, journal *out, rv_error *err);
+/* What was loaded may be other than what was planned.  A journal without documents takes the settings of that; one with documents refuses (RV_ERR_ARGUMENT). */
+rv_status journal_settle(journal *j, const json_t *planned, const json_t *loaded, rv_error *err);
 /* NULL: not done. */
 done     *journal_find(const journal *j, const char *id);
 /* Text of a document (or of the head of a CSV file: of = NULL, not noted), then its line. */

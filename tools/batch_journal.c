@@ -129,6 +129,12 @@ rv_status journal_open(const char *output, const json_t *settings, bool fresh, j
     return st;
 }
 
+rv_status journal_settle(journal *j, const json_t *planned, const json_t *loaded, rv_error *err) {
+    if (j->log < 0 || json_equal((json_t *)(uintptr_t)planned, (json_t *)(uintptr_t)loaded)) return RV_OK;
+    if (j->count) return batch_settings_check(planned, loaded, j->path, err);
+    return ftruncate(j->log, 0) || lseek(j->log, 0, SEEK_SET) < 0 ? system_error(err, j->path, "begin anew") : begin(j, loaded, err);
+}
+
 done *journal_find(const journal *j, const char *id) {
     for (size_t i = 0; i < j->count; i++)
         if (!strcmp(j->items[i].id, id)) return &j->items[i];

@@ -1,7 +1,7 @@
 /* batch_settings.c - what results depend on: see batch.h.
  *
  * The one idea: results of two settings in one file cannot be told apart later.  What changes no result is left out: threads, slots, progress, and memory, but for
- * what it makes of weights: their format, and lm_head in int8.
+ * what it makes of weights.  Where an option leaves something to the machine, what came of it is noted, as text; not which of several kernels computes it.
  */
 #include <stdio.h>
 #include <string.h>
@@ -30,8 +30,13 @@ static bool add(json_t *to, json_t *more) {
     return good;
 }
 
-rv_status batch_settings(const read_choice *c, const rv_memory *plan, int32_t format, json_t **out, rv_error *err) {
+/* What the machine decides; "weights" is text since that is so. */
+static const char *const decided[] = { "backend", "compute", "weights" };
+
+rv_status batch_settings(const read_choice *c, const rv_memory *model, int32_t format, json_t **out, rv_error *err) {
     const load_choice *l = &c->load;
+    char weights[40];
+    snprintf(weights, sizeof weights, "%s%s", weights_name(model->weights_format), model->steps & RV_STEP_HEAD ? ", lm_head int8" : "");
     char schema[200] = "";
     rv_status st = schema_text(c->schema, schema, err);
     if (st) return st;
@@ -39,32 +44,37 @@ rv_status batch_settings(const read_choice *c, const rv_memory *plan, int32_t fo
     bool good = add(all, json_pack("{s:o, s:s, s:i, s:i, s:i, s:i, s:f, s:o, s:I, s:o, s:b}", "model", json_textz(l->model), "schema", schema, "classify", c->classify, "strategy", c->strategy,
                                    "grammar", c->form, "ocr", c->ocr, "presence-threshold", c->presence, "question", json_textz(c->question), "max-tokens", (json_int_t)c->max_tokens, "today",
                                    json_textz(c->today), "allow-tfn", c->allow_tfn)) &&
-                add(all, json_pack("{s:b, s:b}", "allow-account", c->allow_account, "on-oom", (plan->steps & RV_STEP_HEAD) != 0)) &&
+                add(all, json_pack("{s:b}", "allow-account", c->allow_account)) &&
                 add(all, json_pack("{s:i, s:b, s:I, s:I, s:i, s:I}", "max-tiles", c->max_tiles, "no-exif", c->no_exif, "pages", (json_int_t)c->pages, "dpi", (json_int_t)c->dpi, "format", format,
                                    "context", (json_int_t)l->context)) &&
-                add(all, json_pack("{s:i, s:o, s:i, s:i, s:i, s:o, s:o, s:o, s:i, s:b}", "backend", plan->backend, "gpu-profile", json_textz(l->profile), "kernels", l->kernels, "weights", plan->weights_format,
+                add(all, json_pack("{s:s, s:o, s:i, s:s, s:i, s:o, s:o, s:o, s:i, s:b}", "backend", backend_name(model->backend), "gpu-profile", json_textz(l->profile), "kernels", l->kernels, "weights", weights,
                                    "modules", l->modules, "skip", json_textz(l->skip), "keep", json_textz(l->keep), "int8-threshold",
                                    l->threshold_given ? json_real(l->threshold) : json_null(), "int8-parity", l->parity, "nf4-single", l->nf4_single)) &&
-                add(all, json_pack("{s:i, s:i, s:i, s:i, s:i}", "compute", plan->compute, "attention", l->attention, "taps", l->taps, "reference", l->reference, "resize", l->resize));
+                add(all, json_pack("{s:s, s:i, s:i, s:i, s:i}", "compute", compute_name(model->compute), "attention", l->attention, "taps", l->taps, "reference", l->reference, "resize", l->resize));
     if (good) return *out = all, RV_OK;
     json_decref(all);
     return fail(err, RV_ERR_MEMORY, "settings: out of memory");
 }
 
-/* Appends ", --name" for each of a's that b has otherwise, or not at all. */
+/* Appends ", --name" for each of a's that b has otherwise, or not at all; what the machine decided with b's text, as nobody may have given it. */
 static void differing(const json_t *a, const json_t *b, bool absent_only, char *text, size_t room) {
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)a, key, value) {
         const json_t *other = json_object_get(b, key);
         const size_t at = strlen(text);
-        if (absent_only ? !other : !other || !json_equal(value, (json_t *)(uintptr_t)other)) snprintf(text + at, room - at, "%s --%.40s", at ? "," : "", key);
+        bool by_machine = false;
+        if (absent_only ? other != NULL : other && json_equal(value, (json_t *)(uintptr_t)other)) continue;
+        for (size_t i = 0; i < sizeof decided / sizeof *decided; i++) by_machine |= !strcmp(key, decided[i]);
+        snprintf(text + at, room - at, "%s --%.40s", at ? "," : "", key);
+        const size_t end = strlen(text);
+        if (by_machine && json_is_string(other)) snprintf(text + end, room - end, " (%.40s)", json_string_value(other));
     }
 }
 
 rv_status batch_settings_check(const json_t *begun, const json_t *now, const char *path, rv_error *err) {
-    char text[300] = "";
-    if (json_is_string(begun))
+    char text[400] = "";
+    if (json_is_string(begun) || (json_is_object(begun) && !json_is_string(json_object_get(begun, "weights"))))
         return fail(err, RV_ERR_ARGUMENT, "%s: was begun by an earlier version, which did not note all that results depend on: finish it with that, or use another --output (--fresh discards it)",
                     path);
     if (!json_is_object(begun)) return fail(err, RV_ERR_FORMAT, "%s: is no journal of a batch: remove it, or say --fresh", path);

@@ -15,7 +15,7 @@ static const char NAME[] = "batch";
 static const command_help help = {
     .command = "batch",
     .usage = "rvengine batch --model DIR --output FILE [options] FOLDER|FILE|'GLOB'|LIST.jsonl ..",
-    .about = "Extracts the fields of many documents. Results are written one by one; the same command goes on\nwhere an earlier one ended. "
+    .about = "Extracts the fields of many documents. Results are written one by one; the same command goes on\nwhere an earlier one ended (not where memory now allows other weights than then: it says so).\n"
              "A document that cannot be read is a result that says why, and stops nothing.\nCtrl-C ends after the running document.",
     .after = "examples:\n"
              "  rvengine batch -m /models/mllama -s receipt -o results.jsonl scans/\n"
@@ -145,14 +145,24 @@ static void count_done(work *w) {
     w->state.done = w->state.before;
 }
 
-static rv_status run(work *w, rv_error *err) {
-    json_t *settings = NULL;
-    rv_status st = batch_settings(&w->o.read, &w->plan, w->o.format, &settings, err);
+/* A journal of other settings is refused before a model is loaded as planned, and again if it was loaded otherwise. */
+static rv_status open_all(work *w, rv_error *err) {
+    json_t *planned = NULL, *loaded = NULL;
+    rv_memory is = w->plan;
+    rv_status st = batch_settings(&w->o.read, &w->plan, w->o.format, &planned, err);
     if (st == RV_OK) st = documents_find(&w->o.inputs, w->o.any_path, &w->documents, err);
-    if (st == RV_OK) st = journal_open(w->o.output, settings, w->o.fresh, &w->journal, err);
-    json_decref(settings);
+    if (st == RV_OK) st = journal_open(w->o.output, planned, w->o.fresh, &w->journal, err);
     if (st == RV_OK) st = read_open(&w->o.read, &w->model, err);
-    if (st == RV_OK) st = begin_csv(w, err);
+    if (st == RV_OK && w->model.model) st = rv_model_memory(w->model.model, &is, err);
+    if (st == RV_OK) st = batch_settings(&w->o.read, &is, w->o.format, &loaded, err);
+    if (st == RV_OK) st = journal_settle(&w->journal, planned, loaded, err);
+    json_decref(planned);
+    json_decref(loaded);
+    return st ? st : begin_csv(w, err);
+}
+
+static rv_status run(work *w, rv_error *err) {
+    rv_status st = open_all(w, err);
     if (st) return st;
     w->state = (batch_state){ .documents = w->documents.count, .start = batch_now(), .journal = &w->journal, .output = w->o.output, .quiet = w->o.quiet, .shown = batch_now() };
     count_done(w);

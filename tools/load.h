@@ -82,7 +82,7 @@ rv_load_options load_options(const load_choice *c);
 rv_load_options load_options_for(const load_choice *c, const rv_session_options *room);
 /* rv_memory_plan for what the options make of `load`; errors name options, not the library's fields. */
 rv_status       load_plan(const load_choice *c, const rv_load_options *load, const rv_session_options *session, rv_memory *out, rv_error *err);
-/* Whether the folder's files are a model that these options and such a session can have, from headers alone: milliseconds. */
+/* Whether the folder's files are a model that these options and such a session can have, from headers alone: milliseconds.  *plan: what it would take, filled where the result is RV_OK. */
 rv_status       load_check(const load_choice *c, const rv_session_options *session, rv_memory *plan, rv_error *err);
 const char     *cache_folder(void);       /* the user's; NULL: there is none. Of one thread    */
 int32_t         progress_writing(void *user, float done);   /* an rv_progress_fn with such a bar */

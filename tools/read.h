@@ -46,7 +46,7 @@ typedef struct read_choice {
     { OPTION_WHOLE, .name = "page-seconds", .to = &(c).page_seconds, .min = 1, .max = 3600, .value = "N", .help = "a PDF may take to be drawn (default 60)" }, \
     { OPTION_WHOLE, .name = "dpi", .to = &(c).dpi, .min = 36, .max = 600, .value = "N", .help = "at which PDFs are drawn (default 150)" }
 
-/* What can be wrong before anything is loaded. */
+/* What can be wrong before anything is loaded.  *plan: as load_check has it; without a model zeros but for `size`. */
 rv_status read_check(const read_choice *c, rv_memory *plan, rv_error *err);
 
 typedef struct read_model { rv_model *model; rv_session *session; rv_schema *schema; rv_reader *reader; char today[16]; } read_model;
