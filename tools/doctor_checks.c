@@ -34,22 +34,31 @@ static const char *nearest_setting(const char *variable, setting_name names[MOST
     return nearest_word(variable, words, n);
 }
 
-/* "MODULE=16bit|int8|nf4", separated by commas. */
-static bool keep_accepts(const char *list) {
+/* MODULE=16bit|int8|nf4 */
+static bool is_kept(const char *at, size_t n) {
     static const char *const formats[] = { "16bit", "int8", "nf4" };
+    const char *equals = memchr(at, '=', n);
+    for (size_t i = 0; equals && equals > at && i < sizeof formats / sizeof *formats; i++) {
+        const size_t m = (size_t)(at + n - equals - 1);
+        if (m == strlen(formats[i]) && !memcmp(equals + 1, formats[i], m)) return true;
+    }
+    return false;
+}
+
+static bool is_name(const char *at, size_t n) {
+    (void)at;
+    return n > 0;
+}
+
+/* Whether all entries are such; commas part them, and as loading takes it blanks and a last comma mean nothing. */
+static bool list_accepts(const char *list, bool (*is)(const char *at, size_t n)) {
     for (const char *at = list; at;) {
         const size_t n = strcspn(at, ",");
         const char *from = at, *end = at + n;
         while (from < end && *from == ' ') from++;
         while (end > from && end[-1] == ' ') end--;
-        const char *equals = memchr(from, '=', (size_t)(end - from));
-        bool good = false;
-        for (size_t i = 0; equals && equals > from && i < sizeof formats / sizeof *formats; i++) {
-            const size_t m = (size_t)(end - equals - 1);
-            good |= m == strlen(formats[i]) && !memcmp(equals + 1, formats[i], m);
-        }
-        if (!good) return false;
-        at = at[n] && at[n + 1] ? at + n + 1 : NULL;         /* as loading takes it: blanks and a last comma mean nothing */
+        if (!is(from, (size_t)(end - from))) return false;
+        at = at[n] && at[n + 1] ? at + n + 1 : NULL;
     }
     return true;
 }
@@ -58,7 +67,8 @@ static bool keep_accepts(const char *list) {
 static bool text_accepts(const option *o, const char *value, char *must, size_t bytes) {
     rv_profile p = { .size = sizeof p };
     if (strcmp(o->name, "gpu-profile") == 0 && rv_profile_find(value, &p, NULL)) return snprintf(must, bytes, "a name of rvengine help profiles"), false;
-    if (strcmp(o->name, "keep") == 0 && !keep_accepts(value)) return snprintf(must, bytes, "a list of MODULE=16bit, MODULE=int8 or MODULE=nf4"), false;
+    if (strcmp(o->name, "keep") == 0 && !list_accepts(value, is_kept)) return snprintf(must, bytes, "a list of MODULE=16bit, MODULE=int8 or MODULE=nf4"), false;
+    if (strcmp(o->name, "skip") == 0 && !list_accepts(value, is_name)) return snprintf(must, bytes, "a list of names without empty ones"), false;
     return true;
 }
 

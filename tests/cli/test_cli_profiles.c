@@ -151,6 +151,8 @@ static void options_win_over_variables_and_these_over_the_file(void **state) {
     set("RV_WEIGHTS", "");
     prints("nf4 weights", "plan", "-m", MODEL, "--backend", "cpu", "--env-file", path);
     set("RV_WEIGHTS", NULL);
+    const char *other = file_write("other.env", "RV_WEIGHTS=int8\n", 16);
+    prints("int8 weights.*of 2048 tokens", "plan", "-m", MODEL, "--backend", "cpu", "--env-file", path, "--env-file", other);      /* the last counts, as of every option */
 }
 
 static void a_malformed_setting_is_an_error_that_names_it(void **state) {
@@ -241,6 +243,7 @@ static void doctor_checks_profiles_and_lists(void **state) {
         { "RV_GPU_PROFILE", "nope", "must be a name of rvengine help profiles, is \"nope\"" }, { "RV_GPU_PROFILE", "V100", NULL },
         { "RV_KEEP", "garbage", "must be a list of MODULE=16bit, MODULE=int8 or MODULE=nf4, is \"garbage\"" }, { "RV_KEEP", "lm_head=int8,,cross_attn=int8", "must be a list" },
         { "RV_KEEP", "=int8", "must be a list" }, { "RV_KEEP", "lm_head=int9", "must be a list" }, { "RV_KEEP", "cross_attn=int8,layers.3.mlp=16bit", NULL }, { "RV_KEEP", " cross_attn=int8 , lm_head=int8,", NULL },
+        { "RV_SKIP", "lm_head,,fc1", "must be a list of names without empty ones, is \"lm_head,,fc1\"" }, { "RV_SKIP", "lm_head, fc1,", NULL },
         { "RV_A_NAME_THAT_IS_LONGER_THAN_ANY_OPTION_AND_THAN_SIXTY_FOUR_CHARACTERS", "1", "no such setting" },
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
