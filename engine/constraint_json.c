@@ -70,7 +70,7 @@ static rv_status whole(reader *r, const json_t *schema, const char *key, int oth
     return RV_OK;
 }
 
-/* Numbers with as few digits as say them: 0.1, not 0.10000000000000001, nor 1e2 for 100.0. */
+/* Numbers with as few digits from 15 on as say them: 0.1, not 0.10000000000000001, nor 1e2 for 100.0. */
 static char *shortest_dump(const json_t *is) {
     for (size_t digits = 15; digits < 17; digits++) {
         char *text = rv_json_dump(is, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(digits));

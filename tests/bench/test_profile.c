@@ -5,7 +5,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/rvengine.h"
 #include "tests/cli/program.h"
 
 static json_t *json_of(const char *path) {

@@ -31,6 +31,14 @@ static void a_report_of_something_else_is_refused(void **state) {
     refuses(4, "not what rvbench --gpu-profile", "report", file_write("report_run.json", "{\"command\": \"run\"}", 18));
 }
 
+static void a_page_may_go_to_stdout(void **state) {
+    (void)state;
+    const char *in = run_file("stdout.json", (told){ 0 });
+    prints("^<!doctype html>.*</html>\n$", "report", in, "-o", "-");
+    prints("^<!doctype html>.*</html>\n$", "report", in, "-o", "/dev/stdout");
+    assert_int_not_equal(access("-", F_OK), 0);
+}
+
 /* ---- texts ---- */
 
 static void texts_of_a_file_are_never_markup(void **state) {
@@ -154,6 +162,7 @@ static void no_output_replaces_another_file_of_the_run(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_report_of_something_else_is_refused),
+        cmocka_unit_test(a_page_may_go_to_stdout),
         cmocka_unit_test(texts_of_a_file_are_never_markup),
         cmocka_unit_test(break_even_knows_that_costs_are_stairs),
         cmocka_unit_test(numbers_that_nothing_can_have_are_refused_by_file_and_key),

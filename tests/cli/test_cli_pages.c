@@ -149,6 +149,10 @@ static void pages_that_were_read_before_an_error_are_written(void **state) {
     assert_true(matches(got.out, "</article>.*</html>\n$"));
     outcome_free(&got);
     refuses(4, "damaged.pdf: the PDF", "extract", QUICK, damaged, SMALL);
+    got = run_with(NULL, ARGS("extract", QUICK, "--output", "/dev/full", SMALL, damaged));      /* both are said; the code is the first one's */
+    assert_int_equal(got.code, 4);
+    assert_true(matches(got.err, "/dev/full: cannot write: No space left") && matches(got.err, "damaged.pdf: the PDF"));
+    outcome_free(&got);
 }
 
 /* ---- what is wrong is said before the model is loaded ---- */

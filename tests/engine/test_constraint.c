@@ -262,6 +262,7 @@ static bool fits_schema(const char *schema, const char *text) {
 static void texts_fit_a_schema_as_json_readers_want_them(void **state) {
     static const struct { const char *schema, *text; bool fits; } cases[] = {
         { "{\"enum\": [0.1, 1e3, [2.5]]}", "0.1", true }, { "{\"enum\": [0.1, [2.5]]}", "[2.5]", true }, { "{\"enum\": [0.1]}", "0.10000000000000001", false },
+        { "{\"enum\": [0.1, 1e3, [2.5]]}", "1000.0", true }, { "{\"enum\": [100.0]}", "100.0", true }, { "{\"enum\": [100.0]}", "1e2", false },
         { "{\"type\": \"string\"}", "\"\\u0041\\u00e9\\ud7ff\"", true }, { "{\"type\": \"string\"}", "\"\\u0000\"", false }, { "{\"type\": \"string\"}", "\"\\ud800\"", false },
         { "{\"type\": \"string\"}", "\"a\tb\"", false }, { "{\"type\": [\"integer\", \"null\"], \"enum\": [\"x\", 1, null]}", "1", true },
         { "{\"type\": \"integer\", \"enum\": [\"x\", 1]}", "\"x\"", false }, { "{\"type\": \"number\", \"enum\": [1, 2.5]}", "1", true },

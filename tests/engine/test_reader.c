@@ -255,6 +255,10 @@ static void nothing_is_handed_out_where_what_it_took_cannot_be_told(void **state
     assert_int_equal(try_read(&t, RECEIPT, 0.9, (rv_read_options){ 0 }), RV_ERR_ARGUMENT);
     assert_ptr_equal(t.record, mine);
     t.record = NULL;
+    rv_class class = { .size = 3 };                              /* said before anything is asked, and before other options are looked at */
+    rv_image image = image_of(&receipts[1]);
+    assert_int_equal(rv_classify(t.reader, &image, &(rv_read_options){ .size = sizeof(rv_read_options), .strategy = 99 }, &class, &t.err), RV_ERR_ARGUMENT);
+    assert_non_null(strstr(t.err.message, "rv_class.size"));
     close_stage(&t);
 }
 
