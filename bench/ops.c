@@ -148,13 +148,15 @@ static rv_status make_random(ops *o, rv_error *err) {
 }
 
 static rv_status run_cases(ops *o, const number_list *few, const number_list *many, rv_error *err) {
+    rv_enter(o->be);
     for (size_t i = 0; i < few->count; i++) ops_few(o, (int32_t)few->n[i]);
     for (size_t i = 0; i < many->count; i++) ops_many(o, (int32_t)many->n[i]);
     ops_vision(o, o->s->max_tiles);
     ops_vision(o, 1);
     ops_page(o);
-    if (o->status == RV_ERR_CANCELLED) return fail(err, RV_ERR_CANCELLED, "interrupted");
-    return rv_finish(o->be, err);
+    const rv_status st = o->status == RV_ERR_CANCELLED ? fail(err, RV_ERR_CANCELLED, "interrupted") : rv_finish(o->be, err);
+    rv_leave(o->be);
+    return st;
 }
 
 /* ---- output ------------------------------------------------------------------------------------- */

@@ -29,8 +29,8 @@
  *   Callbacks run on the thread inside rv_step or rv_generate and may call [any] functions: submit, cancel, free
  *   jobs (their own too, but not one that rv_generate is to return), free their session.  The library starts no threads, except a pool inside a CPU-backend model, and
  *   those of rv_model_load, rv_synthesise and rv_quantise while they run; with a cache_dir, one more until
- *   its file is written.  A model on any GPU may be used from any thread: which CUDA device is current on a thread
- *   does not matter to the library, and is the same after a call as before.
+ *   its file is written.  A model on any GPU may be used from any thread: which CUDA device or context is current on a
+ *   thread does not matter to the library, and is the same after a call as before.
  *
  * Errors.  Every function that can fail returns an rv_status (0 = RV_OK) and, when `err` is
  *   not NULL, writes what went wrong there.  An output argument is set only on RV_OK (but `active` of rv_step).  The

@@ -1,7 +1,7 @@
 /* context.c - whose GPU a thread uses.
  *
- * The one idea: the runtime takes the GPU that is current on the calling thread, which is the caller's business, not ours: a service may use CUDA
- * itself, or hold a model on each of several GPUs.  So a GPU's primary context is pushed on the thread's stack while something of it is
+ * The one idea: the runtime takes the context that is current on the calling thread, which is the caller's business, not ours: a service may use CUDA
+ * itself, in contexts of its own too, or hold a model on each of several GPUs.  So a GPU's primary context is pushed on the thread's stack while something of it is
  * used, and popped afterwards.  cudaSetDevice could not be taken back: to choose GPU 0 again makes a context there, which takes
  * half a gigabyte of a GPU that nobody asked for.
  * Source: CUDA Driver API, context management; CUDA Runtime API, interactions with the driver API.
@@ -36,11 +36,10 @@ cudaError_t rv_cuda_context_of(int32_t device, rv_cuda_context *out) {
     CUresult (*get)(CUdevice *, int), (*retain)(CUcontext *, CUdevice);
     CUdevice ordinal;
     int n = 0;
-    *out = (rv_cuda_context){ 0 };
-    cudaError_t e = cudaGetDeviceCount(&n);
-    if (e || n <= 1) return e;
     rv_cuda_context c;
-    e = find("cuDeviceGet", &get);
+    *out = (rv_cuda_context){ 0 };
+    cudaError_t e = cudaGetDeviceCount(&n);                  /* which readies the driver          */
+    if (!e) e = find("cuDeviceGet", &get);
     if (!e) e = find("cuDevicePrimaryCtxRetain", &retain);
     if (!e) e = find("cuCtxPushCurrent", &c.push);
     if (!e) e = find("cuCtxPopCurrent", &c.pop);

@@ -250,7 +250,7 @@ static void *run(void *user) {
     if (!pinned) pinned = rv_cuda_pin(BUFFERS * PIECE_BYTES, &r->pinned);
     pthread_mutex_lock(&l->lock);
     r->parts.start_ms = now_ms() - start;
-    if (pinned && !l->error) l->error = pinned, l->unpinned = true;
+    if (pinned && !l->error) l->error = pinned, l->unpinned = pinned == cudaErrorMemoryAllocation;
     for (;;) {
         while (!l->closing && !work_left(l)) pthread_cond_wait(&l->work, &l->lock);
         if (!next_piece(l, &p)) break;

@@ -23,7 +23,10 @@ rv_tape *rv_cuda_recorded(rv_backend *be) {
     if (!e && graph && tape) e = cudaGraphInstantiateWithFlags(&tape->run, graph, 0);
     if (!e && tape && tape->run) e = cudaGraphUpload(tape->run, c->stream);
     if (graph) cudaGraphDestroy(graph);
-    if (e) rv_cuda_failed(c, e, "recording");
+    if (e) {
+        cudaGetLastError();              /* else the next launch reports it as its own, once this is forgiven */
+        rv_cuda_failed(c, e, "recording");
+    }
     if (tape && (be->error.code || !tape->run)) {
         rv_cuda_erase(be, tape);
         tape = NULL;

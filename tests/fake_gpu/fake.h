@@ -28,6 +28,10 @@ void fake_refuse(int64_t nth);
 /* Whether that call has come. */
 int  fake_refused(void);
 
+/* The calling thread makes a context of its own current, in which nothing of the library's may be made or queued; 0: and gives it up again, which must
+ * be current then. */
+void fake_own_context(int is);
+
 /* Launches of kernels so far. */
 uint64_t fake_launches(void);
 

@@ -27,10 +27,10 @@ struct fake_made { fake_kind kind; int gpu; bool captures; uint64_t bytes; struc
 typedef struct fake_made made;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static fake_gpu machine[FAKE_GPUS];
+static fake_gpu machine[FAKE_GPUS + 1];                  /* the last has nothing: a context of the caller's own */
 static int n_gpus;
 static made *first_made;
-static uint64_t taken[FAKE_GPUS], launches;
+static uint64_t taken[FAKE_GPUS + 1], launches;
 static int64_t refuse_at;
 static bool has_refused;
 static char misuse[256];
@@ -553,6 +553,12 @@ static CUresult context_pop(CUcontext *out) {
     if (!n_pushed) return fake_misused("a context is popped that nobody pushed"), CUDA_ERROR_INVALID_CONTEXT;
     *out = (CUcontext)(void *)&machine[pushed[--n_pushed]];
     return CUDA_SUCCESS;
+}
+
+void fake_own_context(int is) {
+    CUcontext own = (CUcontext)(void *)&machine[FAKE_GPUS];
+    if (is) context_push(own);
+    else if (context_pop(&own) || (fake_gpu *)(void *)own != &machine[FAKE_GPUS]) fake_misused("the caller's context is not current any more");
 }
 
 static cudaError_t find_entry(const char *name, void **out) {

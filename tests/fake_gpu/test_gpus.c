@@ -201,6 +201,29 @@ static void the_callers_gpu_stays_current(void **state) {
         }
 }
 
+/* Some bindings and video decoders make contexts; what is the library's is in the GPU's primary one, also where there is one GPU. */
+static void a_context_of_the_callers_own_is_left_alone(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        fake_gpus(&h100, 1);
+        fake_own_context(1);
+        const rv_load_options o = { .size = sizeof o, .backend = RV_BACKEND_CUDA, .weights = formats[i].weights, .compute = formats[i].compute };
+        rv_model *m = loaded(&o, "a context of the caller's own");
+        rv_session *s = opened(m, 2, "a context of the caller's own");
+        answers(s, 2, "a context of the caller's own");
+        elsewhere e = { s, "on a thread without one" };
+        pthread_t thread;
+        void *kept;
+        assert_int_equal(pthread_create(&thread, NULL, step_elsewhere, &e), 0);
+        pthread_join(thread, &kept);
+        assert_non_null(kept);
+        rv_session_free(s);
+        rv_model_free(m);
+        fake_own_context(0);
+        assert_clean("a context of the caller's own");
+    }
+}
+
 /* The file of quantised weights is written by a thread that begins with GPU 0, and read by several. */
 static void the_cache_is_of_the_gpu_that_was_chosen(void **state) {
     const fake_gpu two[] = { h100, h100 };
@@ -381,6 +404,7 @@ int main(void) {
         cmocka_unit_test(volta_and_turing_run_what_is_compiled_for_them),
         cmocka_unit_test(two_gpus_serve_one_process),
         cmocka_unit_test(the_callers_gpu_stays_current),
+        cmocka_unit_test(a_context_of_the_callers_own_is_left_alone),
         cmocka_unit_test(the_cache_is_of_the_gpu_that_was_chosen),
         cmocka_unit_test(each_refusal_is_an_error_about_memory_and_leaves_nothing_behind),
         cmocka_unit_test(each_refusal_costs_one_rung),
