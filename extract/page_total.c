@@ -76,7 +76,7 @@ static const char *amount_at(const sums *s, const rv_page *p, uint32_t at, rv_re
     size_t n = rv_unglued_end(RV_KIND_MONEY, word, strlen(word)), digits = strcspn(word, "0123456789");
     char *text = rv_pool_text(&record->pool, word, n);
     if (text && reads_as(record, s->field, text, cents)) return text;
-    if (n && word[n - 1] == '.' && next && strspn(next->text, "0123456789") == 2 && !next->text[2] && next->box.x - w->box.x - w->box.width <= w->box.height) {
+    if (n && word[n - 1] == '.' && !word[n] && next && strspn(next->text, "0123456789") == 2 && !next->text[2] && next->box.x - w->box.x - w->box.width <= w->box.height) {
         char both[32];
         if (snprintf(both, sizeof both, "%.*s%s", (int)n, word, next->text) < (int)sizeof both && (text = rv_pool_text(&record->pool, both, strlen(both))) &&
             reads_as(record, s->field, text, cents)) return text;

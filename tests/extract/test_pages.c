@@ -256,6 +256,25 @@ static void amounts_that_a_recogniser_has_taken_apart_or_whose_mark_it_misread_a
     TOTAL_IS("sroie", "41.45", NULL, false, "SHOP", "21/03/2018", "Tea 18.00", "TOTAL RH41.45");
     TOTAL_IS("sroie", "18.00", NULL, false, "SHOP", "21/03/2018", "Tea 18.00", "TOTAL ABCD41.45");       /* of a longer word it may be anything */
     TOTAL_IS("sroie", "18.00", NULL, false, "SHOP", "21/03/2018", "Tea 18.00", "TOTAL 29.   70");
+    TOTAL_IS("sroie", "18.00", NULL, false, "SHOP", "21/03/2018", "Tea 18.00", "TOTAL 29.: 70");       /* a colon parts more than a recogniser does */
+}
+
+static void what_stands_behind_a_label_and_is_no_name_fills_nothing(void **state) {
+    static const struct { const char *line, *payer; } all[] = { { "Bill To) Acme", "Acme" }, { "Bill To)", NULL }, { "Bill To: none", NULL }, { "Bill To: N/A", NULL }, { "Bill To: Acme", "Acme" } };
+    (void)state;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        rv_page page;
+        uint32_t filled, n = 0;
+        open_record("tax_invoice");
+        put(&page, &all[i].line, 1);
+        assert_int_equal(rv_page_rules(&page, record, &filled, &err), RV_OK);
+        for (uint32_t k = 0; k < schema->n_fields; k++) n += record->slots[k].n_items > 0;
+        assert_int_equal(filled, n);
+        const rv_slot *payer = &record->slots[rv_schema_field(schema, "PAYER_NAME")];
+        if (payer->n_items != (all[i].payer != NULL) || (all[i].payer && !strstr(payer->raw, all[i].payer))) fail_msg("%s: %s", all[i].line, payer->raw);
+        rv_page_free(&page);
+        close_record();
+    }
 }
 
 /* Hardly read: "402.00", which is more than what stands there twice; alone, or where each stands there once, it is still what is claimed. */
@@ -372,6 +391,7 @@ int main(void) {
         cmocka_unit_test(what_is_glued_to_a_value_is_no_part_of_it),
         cmocka_unit_test(a_line_that_only_claims_to_be_the_total_is_not_believed_against_the_sums),
         cmocka_unit_test(amounts_that_a_recogniser_has_taken_apart_or_whose_mark_it_misread_are_amounts),
+        cmocka_unit_test(what_stands_behind_a_label_and_is_no_name_fills_nothing),
         cmocka_unit_test(a_claim_that_was_hardly_read_gives_way_to_one_that_stands_there_twice),
         cmocka_unit_test(a_value_whose_words_were_hardly_read_is_less_sure),
         cmocka_unit_test(claims_that_nothing_settles_are_for_somebody_to_look_at),
