@@ -148,14 +148,7 @@ static void by_form(search *s, const rv_field *f, hit *best) {
     }
 }
 
-/* A bracket alone is no name. */
-static bool has_word(const char *text) {
-    for (; *text; text++)
-        if (isalnum((unsigned char)*text) || (unsigned char)*text >= 0x80) return true;
-    return false;
-}
-
-/* What stands behind a label in its line. */
+/* What stands behind a label in its line, if it is anything: a bracket or "none" is no name. */
 static void by_label(search *s, const rv_field *f, hit *best) {
     for (uint32_t from = 0, to; from < s->page->n_words && !best->found; from = to) {
         const char *text = line_at(s, from, &to);
@@ -163,7 +156,9 @@ static void by_label(search *s, const rv_field *f, hit *best) {
         for (uint32_t i = 0; i < f->labels.count && !best->found; i++) {
             size_t at = rv_behind_label(text, f->labels.items[i]);
             while (at && text[at] && strchr(" :.#-", text[at])) at++;
-            if (at && has_word(text + at)) keep(best, text + at, 0, 1);
+            rv_value value;
+            if (!at || !text[at]) continue;
+            if (reads_as(s, f, text + at, strlen(text + at), &value) || value.state != RV_VALUE_ABSENT) keep(best, text + at, 0, 1);
         }
     }
 }
@@ -214,7 +209,7 @@ rv_status rv_page_rules(const rv_page *page, rv_record *record, uint32_t *filled
         search_field(&s, f, &best);
         if (best.text.failed) st = rv_fail_memory(err, "rules");
         else if (best.found) st = rv_record_set(record, i, rv_string_text(&best.text), best.text.bytes, "ocr", err);
-        if (st == RV_OK && best.found && record->slots[i].n_items) record->slots[i].confidence = rv_rules_confidence(best.sure), n++;     /* "Bill to: none" is no name */
+        if (st == RV_OK && best.found && record->slots[i].n_items) record->slots[i].confidence = rv_rules_confidence(best.sure), n++;
         rv_string_free(&best.text);
     }
     if (s.line.failed && st == RV_OK) st = rv_fail_memory(err, "rules");
