@@ -16,9 +16,11 @@ void      documents_free(document_list *list);
 
 /* ---- batch_settings.c: what results depend on ---- */
 
-/* Names of options, and what they are; where memory or the machine decides, what comes of it in `model`: read_check's plan, or the model once it is loaded.
+/* Names of options, and what they are; where memory or the machine decides, what comes of it in `model`: read_check's plan.
  * *out: json_decref. */
 rv_status batch_settings(const read_choice *c, const rv_memory *model, int32_t format, json_t **out, rv_error *err);
+/* The same with what came of it in another `model`: the one that was loaded. */
+rv_status batch_settings_with(const json_t *settings, const rv_memory *model, json_t **out, rv_error *err);
 /* RV_ERR_ARGUMENT: others, and which; or a journal of an older build, which did not note what the machine decided.  RV_ERR_FORMAT: no settings at all. */
 rv_status batch_settings_check(const json_t *begun, const json_t *now, const char *path, rv_error *err);
 

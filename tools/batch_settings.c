@@ -30,13 +30,24 @@ static bool add(json_t *to, json_t *more) {
     return good;
 }
 
-/* What the machine decides; "weights" is text since that is so. */
+/* What the machine decides. */
 static const char *const decided[] = { "backend", "compute", "weights" };
+
+static json_t *decided_by(const rv_memory *model) {
+    char weights[40];
+    snprintf(weights, sizeof weights, "%s%s", weights_name(model->weights_format), model->steps & RV_STEP_HEAD ? ", lm_head int8" : "");
+    return json_pack("{s:s, s:s, s:s}", "backend", backend_name(model->backend), "compute", compute_name(model->compute), "weights", weights);
+}
+
+rv_status batch_settings_with(const json_t *settings, const rv_memory *model, json_t **out, rv_error *err) {
+    json_t *all = json_copy((json_t *)(uintptr_t)settings);
+    if (add(all, decided_by(model))) return *out = all, RV_OK;
+    json_decref(all);
+    return fail(err, RV_ERR_MEMORY, "settings: out of memory");
+}
 
 rv_status batch_settings(const read_choice *c, const rv_memory *model, int32_t format, json_t **out, rv_error *err) {
     const load_choice *l = &c->load;
-    char weights[40];
-    snprintf(weights, sizeof weights, "%s%s", weights_name(model->weights_format), model->steps & RV_STEP_HEAD ? ", lm_head int8" : "");
     char schema[200] = "";
     rv_status st = schema_text(c->schema, schema, err);
     if (st) return st;
@@ -44,13 +55,13 @@ rv_status batch_settings(const read_choice *c, const rv_memory *model, int32_t f
     bool good = add(all, json_pack("{s:o, s:s, s:i, s:i, s:i, s:i, s:f, s:o, s:I, s:o, s:b}", "model", json_textz(l->model), "schema", schema, "classify", c->classify, "strategy", c->strategy,
                                    "grammar", c->form, "ocr", c->ocr, "presence-threshold", c->presence, "question", json_textz(c->question), "max-tokens", (json_int_t)c->max_tokens, "today",
                                    json_textz(c->today), "allow-tfn", c->allow_tfn)) &&
-                add(all, json_pack("{s:b}", "allow-account", c->allow_account)) &&
-                add(all, json_pack("{s:i, s:b, s:I, s:I, s:i, s:I}", "max-tiles", c->max_tiles, "no-exif", c->no_exif, "pages", (json_int_t)c->pages, "dpi", (json_int_t)c->dpi, "format", format,
+                add(all, decided_by(model)) &&
+                add(all, json_pack("{s:b, s:i, s:b, s:I, s:I, s:i, s:I}", "allow-account", c->allow_account, "max-tiles", c->max_tiles, "no-exif", c->no_exif, "pages", (json_int_t)c->pages, "dpi", (json_int_t)c->dpi, "format", format,
                                    "context", (json_int_t)l->context)) &&
-                add(all, json_pack("{s:s, s:o, s:i, s:s, s:i, s:o, s:o, s:o, s:i, s:b}", "backend", backend_name(model->backend), "gpu-profile", json_textz(l->profile), "kernels", l->kernels, "weights", weights,
+                add(all, json_pack("{s:o, s:i, s:i, s:o, s:o, s:o, s:i, s:b}", "gpu-profile", json_textz(l->profile), "kernels", l->kernels,
                                    "modules", l->modules, "skip", json_textz(l->skip), "keep", json_textz(l->keep), "int8-threshold",
                                    l->threshold_given ? json_real(l->threshold) : json_null(), "int8-parity", l->parity, "nf4-single", l->nf4_single)) &&
-                add(all, json_pack("{s:s, s:i, s:i, s:i, s:i}", "compute", compute_name(model->compute), "attention", l->attention, "taps", l->taps, "reference", l->reference, "resize", l->resize));
+                add(all, json_pack("{s:i, s:i, s:i, s:i}", "attention", l->attention, "taps", l->taps, "reference", l->reference, "resize", l->resize));
     if (good) return *out = all, RV_OK;
     json_decref(all);
     return fail(err, RV_ERR_MEMORY, "settings: out of memory");

@@ -154,7 +154,7 @@ static rv_status open_all(work *w, rv_error *err) {
     if (st == RV_OK) st = journal_open(w->o.output, planned, w->o.fresh, &w->journal, err);
     if (st == RV_OK) st = read_open(&w->o.read, &w->model, err);
     if (st == RV_OK && w->model.model) st = rv_model_memory(w->model.model, &is, err);
-    if (st == RV_OK) st = batch_settings(&w->o.read, &is, w->o.format, &loaded, err);
+    if (st == RV_OK) st = batch_settings_with(planned, &is, &loaded, err);
     if (st == RV_OK) st = journal_settle(&w->journal, planned, loaded, err);
     json_decref(planned);
     json_decref(loaded);
