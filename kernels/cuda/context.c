@@ -35,11 +35,9 @@ static cudaError_t find(const char *name, void *function) {
 cudaError_t rv_cuda_context_of(int32_t device, rv_cuda_context *out) {
     CUresult (*get)(CUdevice *, int), (*retain)(CUcontext *, CUdevice);
     CUdevice ordinal;
-    int n = 0;
     rv_cuda_context c;
     *out = (rv_cuda_context){ 0 };
-    cudaError_t e = cudaGetDeviceCount(&n);                  /* which readies the driver          */
-    if (!e) e = find("cuDeviceGet", &get);
+    cudaError_t e = find("cuDeviceGet", &get);
     if (!e) e = find("cuDevicePrimaryCtxRetain", &retain);
     if (!e) e = find("cuCtxPushCurrent", &c.push);
     if (!e) e = find("cuCtxPopCurrent", &c.pop);

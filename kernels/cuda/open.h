@@ -32,6 +32,7 @@ typedef struct rv_loader rv_loader;      /* load.c: readers, pinned ring, copies
 /* context.c: a GPU's context, which kernels, streams and memory belong to, and how a thread comes to use it and to leave it.  All NULL: none, and
  * pushing and popping do nothing. */
 typedef struct rv_cuda_context { CUcontext is; CUresult (*push)(CUcontext), (*pop)(CUcontext *); } rv_cuda_context;
+/* The GPUs have been counted: that readies the driver. */
 cudaError_t rv_cuda_context_of(int32_t device, rv_cuda_context *out);
 /* Between the two `device` is the calling thread's GPU, whatever else the thread or its process does with CUDA; in pairs, which may be nested. */
 void rv_cuda_push(const rv_cuda_context *c);

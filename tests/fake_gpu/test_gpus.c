@@ -141,6 +141,16 @@ static void *step_elsewhere(void *user) {
     return current_gpu() == 0 ? user : NULL;
 }
 
+/* On a thread that has chosen no GPU, and keeps none. */
+static void answers_elsewhere(rv_session *s, const char *what) {
+    elsewhere e = { s, what };
+    pthread_t thread;
+    void *kept;
+    assert_int_equal(pthread_create(&thread, NULL, step_elsewhere, &e), 0);
+    pthread_join(thread, &kept);
+    assert_non_null(kept);
+}
+
 static void two_gpus_serve_one_process(void **state) {
     const fake_gpu two[] = { h100, { 80, 4 * GIGABYTE } };
     rv_model *m[2];
@@ -154,14 +164,7 @@ static void two_gpus_serve_one_process(void **state) {
         s[i] = opened(m[i], 2, "a GPU each");
     }
     for (int i = 0; i < 4; i++) answers(s[i % 2], 2, "in turn");
-    for (int i = 0; i < 2; i++) {
-        elsewhere e = { s[i], "on another thread" };
-        pthread_t thread;
-        void *kept;
-        assert_int_equal(pthread_create(&thread, NULL, step_elsewhere, &e), 0);
-        pthread_join(thread, &kept);
-        assert_non_null(kept);
-    }
+    for (int i = 0; i < 2; i++) answers_elsewhere(s[i], "on another thread");
     for (int i = 0; i < 2; i++) rv_session_free(s[i]), rv_model_free(m[i]);
     assert_clean("two GPUs");
 }
@@ -211,12 +214,7 @@ static void a_context_of_the_callers_own_is_left_alone(void **state) {
         rv_model *m = loaded(&o, "a context of the caller's own");
         rv_session *s = opened(m, 2, "a context of the caller's own");
         answers(s, 2, "a context of the caller's own");
-        elsewhere e = { s, "on a thread without one" };
-        pthread_t thread;
-        void *kept;
-        assert_int_equal(pthread_create(&thread, NULL, step_elsewhere, &e), 0);
-        pthread_join(thread, &kept);
-        assert_non_null(kept);
+        answers_elsewhere(s, "on a thread without one");
         rv_session_free(s);
         rv_model_free(m);
         fake_own_context(0);
