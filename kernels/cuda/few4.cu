@@ -341,7 +341,7 @@ static cudaError_t launch(args4 of, int32_t multiprocessors, bool overlap, cudaS
     const int32_t blocks = together(N8) * multiprocessors;
     a.tiles = (a.rows + TILE - 1) / TILE;
     if (a.tiles <= blocks) a.turn = NULL;
-    cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    cudaError_t e = allow_all(kernel);
     dim3 grid((unsigned)(a.tiles < blocks ? a.tiles : blocks));
     return e ? e : launch_kernel(kernel, grid, THREADS, (size_t)bytes, overlap, stream, of);
 }

@@ -179,7 +179,7 @@ template <typename O, int HOW, int G, bool SHARED> static cudaError_t launch(arg
     auto kernel = few4_70_kernel<O, HOW, G, SHARED>;
     const int32_t blocks = (G == 1 ? 2 : 1) * multiprocessors;
     const int32_t bytes = FIXED + (SHARED ? of.a.n * of.a.cols : WARPS * G * STAGED) * (int32_t)sizeof(__half);
-    cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    cudaError_t e = allow_all(kernel);
     of.a.tiles = (of.a.rows + TILE - 1) / TILE;
     const dim3 grid((unsigned)(of.a.tiles < blocks ? of.a.tiles : blocks));
     return e ? e : launch_kernel(kernel, grid, THREADS, (size_t)bytes, false, stream, of);

@@ -77,7 +77,7 @@ template <typename O, int HOW, int N, bool SHARED> static __global__ void __laun
 template <typename O, int HOW, int N, bool SHARED> static cudaError_t launch(args a, int32_t multiprocessors, cudaStream_t stream) {
     auto kernel = few70_kernel<O, HOW, N, SHARED>;
     const int32_t bytes = 2 * (int32_t)sizeof(room70) + (SHARED ? a.n * a.cols * (int32_t)sizeof(__half) : 0);
-    cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    cudaError_t e = allow_all(kernel);
     a.tiles = (a.rows + TILE - 1) / TILE;
     const dim3 grid((unsigned)(a.tiles < 2 * multiprocessors ? a.tiles : 2 * multiprocessors));
     return e ? e : launch_kernel(kernel, grid, THREADS, (size_t)bytes, false, stream, a);

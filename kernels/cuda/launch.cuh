@@ -3,6 +3,15 @@
 #define RV_KERNELS_CUDA_LAUNCH_CUH
 #include <cuda_runtime.h>
 
+/* Where launches of one kernel ask for different amounts of shared memory: it may have all that a block can have, since what a thread allows another one, which launches
+ * it too, could take back before the launch. */
+template <typename K> static cudaError_t allow_all(K kernel) {
+    int device = 0, most = 0;
+    cudaError_t e = cudaGetDevice(&device);
+    if (!e) e = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    return e ? e : cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
+}
+
 /* overlap: with programmatic dependent launch; the kernel must call wait_for_previous() before it reads
  * or writes anything that earlier kernels touch. */
 template <typename... P, typename... A>
