@@ -76,6 +76,7 @@ void *rv_cuda_clamped_gemm90(void);      /* where these are built               
 void *rv_cuda_clamped_int8_90(void);
 void *rv_cuda_clamped_four90(void);
 void *rv_cuda_clamped_few4_90(void);
+void *rv_cuda_clamped_few8_90(void);
 void *rv_cuda_clamped_outliers90(void);
 void *rv_cuda_clamped_stream90(void);
 void *rv_cuda_clamped_stream8_90(void);
@@ -120,7 +121,7 @@ static inline int32_t *rv_cuda_turn(void *partial, uint32_t number) {
 cudaError_t rv_cuda_few70(const rv_few *p, cudaStream_t stream);
 
 /* ---- LLM.int8 (engine/base/quant.h says what the numbers are) ----
- * int8.cu: weights and activations as codes.  few8.cu: products with 1 to 64 rows.  int8_90.cu: with more, on 9.0.
+ * int8.cu: weights and activations as codes.  few8.cu, few8_90.cu: products with 1 to 64 rows.  int8_90.cu: with more, on 9.0.
  * p.w: codes int8 [rows x pitch], pitch = cols rounded up to a multiple of 16, zeros behind cols.  x of any alignment. */
 enum { RV_CUDA_INT8_FUSED = 2,           /* a product of few rows quantises up to this many itself */
        RV_CUDA_INT8_MOST = 1 << 15 };    /* columns                                             */
@@ -132,13 +133,16 @@ typedef struct rv_int8 {
     int32_t       pitch, fused;          /* fused: RV_CUDA_INT8_FUSED, but in tests             */
     rv_int8_rules rules;
     rv_mat        call;                  /* by_call: the rows that decide, x among them         */
-    rv_int8_cut   cut;                   /* of int8_90.cu                                       */
+    rv_int8_cut   cut;                   /* of int8_90.cu; of few8_90.cu: rows of weights of a tile (32, 48, 112), 0, but in tests: its choice */
     void         *room, *marks;          /* device: RV_CUDA_PARTIAL_BYTES, RV_CUDA_MARKS_BYTES  */
 } rv_int8;
 cudaError_t rv_cuda_few8(const rv_int8 *q, bool overlap, cudaStream_t stream);
 cudaError_t rv_cuda_few8_70(const rv_int8 *q, cudaStream_t stream);          /* few8_70.cu: the same for Volta, with act f16 */
+/* few8_90.cu: the same as few8.cu, to the bit, on Hopper.  takes: more rows than q->fused, and whole 16-byte pieces of weights, scales and results. */
+bool        rv_cuda_few8_90_takes(const rv_int8 *q);
+cudaError_t rv_cuda_few8_90(const rv_int8 *q, bool overlap, cudaStream_t stream);
 
-/* What lies in `room` for n rows of few8.cu and few8_70.cu: of each a list with room for RV_CUDA_INT8_CLOSE entries more than columns, and (starts) which of its entries
+/* What lies in `room` for n rows of few8.cu, few8_90.cu and few8_70.cu: of each a list with room for RV_CUDA_INT8_CLOSE entries more than columns, and (starts) which of its entries
  * begins each of RV_CUDA_INT8_SLICES slices of columns, if there are any. */
 enum { RV_CUDA_INT8_CLOSE = 8, RV_CUDA_INT8_SLICES = 8 };
 typedef struct rv_int8_room { void *rows; uint16_t *starts; uint32_t *list; int8_t *codes; } rv_int8_room;

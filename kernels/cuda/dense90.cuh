@@ -20,8 +20,7 @@ template <typename T> static __device__ __forceinline__ uint2 four_weights(uint3
     float w[4];
     codes ^= 0x80808080u;
 #pragma unroll
-    for (int i = 0; i < 4; i++)          /* 2^23 + 128 + the code */
-        w[i] = __fmul_rn(__fmul_rn(__uint_as_float(__byte_perm(codes, 0x4b000000u, 0x7540u + (uint32_t)i)) - 8388736.f, scale), RV_INT8_ONE);
+    for (int i = 0; i < 4; i++) w[i] = __fmul_rn(__fmul_rn(code_of_bits(__byte_perm(codes, 0x4b000000u, 0x7540u + (uint32_t)i)), scale), RV_INT8_ONE);
     return make_uint2(pack_weights(w[0], w[1], T()), pack_weights(w[2], w[3], T()));
 }
 

@@ -163,6 +163,9 @@ template <typename T, typename O> static __device__ __forceinline__ O gated(floa
 }
 static __device__ __forceinline__ int32_t gated_column(int32_t row) { return row / (2 * RV_CUDA_GATE_BLOCK) * RV_CUDA_GATE_BLOCK + row % RV_CUDA_GATE_BLOCK; }
 
+/* Whoever adds, with the same bits. */
+static __device__ __forceinline__ float add_scaled(float old, float scale, float by, float v) { return old + scale * by * v; }
+
 template <typename T, typename O, int HOW>
 static __device__ __forceinline__ void finish_one(const args &a, int32_t row, int32_t n, float v, float up, float old) {
     if (HOW == rv_few::RV_FEW_SWIGLU) {
@@ -175,7 +178,7 @@ static __device__ __forceinline__ void finish_one(const args &a, int32_t row, in
     else if (HOW == rv_few::RV_FEW_STORE) *to = to_act<O>(v);
     else {
         float by = a.row_scale ? a.row_scale[n] : 1.f;
-        if (by != 0.f) *(float *)to = old + a.scale * by * v;
+        if (by != 0.f) *(float *)to = add_scaled(old, a.scale, by, v);
     }
 }
 

@@ -151,6 +151,11 @@ static __device__ __forceinline__ void copy_box_at(uint32_t to, const CUtensorMa
 static __device__ __forceinline__ void copy_box(void *to, const CUtensorMap *map, int32_t column, int32_t row, uint64_t *bar) {
     copy_box_at(shared_address(to), map, column, row, shared_address(bar));
 }
+/* policy: the L2 cache's. */
+static __device__ __forceinline__ void copy_box_once_at(uint32_t to, const CUtensorMap *map, int32_t column, int32_t row, uint32_t bar, uint64_t policy) {
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5;"
+                 ::"r"(to), "l"(map), "r"(column), "r"(row), "r"(bar), "l"(policy) : "memory");
+}
 /* To the same place of every block in `mask`, counted at each one's own barrier. */
 static __device__ __forceinline__ void copy_box_to_all_at(uint32_t to, const CUtensorMap *map, int32_t column, int32_t row, uint32_t bar, uint16_t mask) {
     asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;"
@@ -199,6 +204,7 @@ template <int N> static __device__ __forceinline__ void pin(float (&x)[N]) {
 #define RV_R4 "%0,%1,%2,%3"
 #define RV_R8 "%0,%1,%2,%3,%4,%5,%6,%7"
 #define RV_R16 RV_R8 ",%8,%9,%10,%11,%12,%13,%14,%15"
+#define RV_R24 RV_R16 ",%16,%17,%18,%19,%20,%21,%22,%23"
 #define RV_R32 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
 #define RV_R56 RV_R32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55"
 #define RV_R64 RV_R32 \

@@ -145,6 +145,14 @@ bool rv_cuda_int8_normed(rv_cuda *c, const rv_few *p, const rv_weight *w, cudaEr
 #endif
 }
 
+cudaError_t rv_cuda_int8_few(rv_cuda *c, const rv_int8 *q) {
+    if (c->arch == 70) return rv_cuda_few8_70(q, c->stream);
+#if RV_CUDA_SM90
+    if (c->arch == 90 && rv_cuda_few8_90_takes(q)) return rv_cuda_few8_90(q, c->overlap, c->stream);
+#endif
+    return rv_cuda_few8(q, c->overlap, c->stream);
+}
+
 cudaError_t rv_cuda_int8_product(rv_cuda *c, const rv_few *p, const rv_weight *w) {
     cudaError_t e = cudaSuccess;
 #if RV_CUDA_SM90
@@ -153,7 +161,7 @@ cudaError_t rv_cuda_int8_product(rv_cuda *c, const rv_few *p, const rv_weight *w
     for (int32_t from = 0; !e && from < p->x.rows; from += RV_FEW_ROWS) {
         const int32_t n = p->x.rows - from < RV_FEW_ROWS ? p->x.rows - from : RV_FEW_ROWS;
         const rv_int8 q = rows_of(c, p, w, from, n);
-        e = c->arch == 70 ? rv_cuda_few8_70(&q, c->stream) : rv_cuda_few8(&q, c->overlap, c->stream);
+        e = rv_cuda_int8_few(c, &q);
     }
     return e;
 }

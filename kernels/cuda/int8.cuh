@@ -233,6 +233,9 @@ template <typename T> static __device__ __forceinline__ float int8_value(int32_t
     return int8_biased<T>(__fmul_rn(__fmul_rn((float)sum, sca), scb), bias, clamped);
 }
 
+/* A code, as a float; bits: 0x4b000000 with the code's, of which the highest is turned, in the last eight: 2^23 + 128 + the code.  A conversion takes four times as long. */
+static __device__ __forceinline__ float code_of_bits(uint32_t bits) { return __uint_as_float(bits) - 8388736.f; }
+
 /* An int8 weight as the outliers' product takes it: never more than scb, which f16 holds. */
 #if __CUDA_ARCH__ >= 800                /* two at once take a fifth of the time that one does   */
 static __device__ __forceinline__ void round_weight(float w, __half *to) { *to = __low2half(__floats2half2_rn(w, 0.f)); }

@@ -12,8 +12,8 @@ template <int N> struct line_of {};
 #define RV_LINE_STEP(WHAT, REGISTERS, A, B, BY, ADD, TAIL)                                                                                      \
     "add.u32 a, %" A ", " BY "; add.u32 b, %" B ", " BY "; mov.b64 da, {a, " RV_OPERAND_UPPER "}; mov.b64 db, {b, " RV_OPERAND_UPPER "};\n"     \
     "\twgmma.mma_async.sync.aligned." WHAT " {" REGISTERS "}, da, db, " ADD TAIL ";\n"
-#define RV_LINE(N, D, T, WHAT, TAIL, REGISTERS, A, B, ADD, ...)                                                                                \
-    static __device__ __forceinline__ void line_product(D (&d)[128], uint32_t a, uint32_t b, int32_t add, T, line_of<N>) {                     \
+#define RV_LINE(N, D, T, WHAT, TAIL, REGISTERS, A, B, ADD, ...)                                                                                            \
+    template <int SUMS> static __device__ __forceinline__ void line_product(D (&d)[SUMS], uint32_t a, uint32_t b, int32_t add, T, line_of<N>) {                     \
         asm volatile("{.reg .pred add, one; .reg .b32 a, b; .reg .b64 da, db; setp.ne.b32 add, %" ADD ", 0; setp.eq.u32 one, 0, 0;\n"         \
                      RV_LINE_STEP(WHAT, REGISTERS, A, B, "0", "add", TAIL) RV_LINE_STEP(WHAT, REGISTERS, A, B, "2", "one", TAIL)              \
                      RV_LINE_STEP(WHAT, REGISTERS, A, B, "4", "one", TAIL) RV_LINE_STEP(WHAT, REGISTERS, A, B, "6", "one", TAIL) "}"           \
@@ -27,6 +27,9 @@ template <int N> struct line_of {};
 #define RV_LINES_OF_CODES(N, ...) RV_LINE(N, int32_t, int8_t, "m64n" #N "k32.s32.s8.s8", "", __VA_ARGS__)
 RV_LINES(128, RV_R64, "64", "65", "66", RV_D32(0), RV_D32(32))
 RV_LINES(256, RV_R128, "128", "129", "130", RV_D32(0), RV_D32(32), RV_D32(64), RV_D32(96))
+RV_LINES_OF_CODES(32, RV_R16, "16", "17", "18", RV_I8(0), RV_I8(8))
+RV_LINES_OF_CODES(48, RV_R24, "24", "25", "26", RV_I8(0), RV_I8(8), RV_I8(16))
+RV_LINES_OF_CODES(112, RV_R56, "56", "57", "58", RV_I32(0), RV_I8(32), RV_I8(40), RV_I8(48))
 RV_LINES_OF_CODES(128, RV_R64, "64", "65", "66", RV_I32(0), RV_I32(32))
 RV_LINES_OF_CODES(208, RV_R104, "104", "105", "106", RV_I32(0), RV_I32(32), RV_I32(64), RV_I8(96))
 RV_LINES_OF_CODES(256, RV_R128, "128", "129", "130", RV_I32(0), RV_I32(32), RV_I32(64), RV_I32(96))

@@ -117,6 +117,8 @@ uint64_t rv_cuda_int8_bytes(const rv_weight_spec *s);
 void     rv_cuda_int8_place(rv_weight *w, void *memory);
 /* Queues the loading of part i, whose rows begin at `first`; false: it has nothing to do with int8. */
 bool     rv_cuda_int8_part(rv_cuda *c, rv_weight *w, const rv_weight_spec *s, int32_t i, int32_t first);
+/* Up to RV_FEW_ROWS rows, by the kernel that this GPU has for them. */
+cudaError_t rv_cuda_int8_few(rv_cuda *c, const rv_int8 *q);
 /* The product that p describes, of any number of rows; p->w and p->turn are set here. */
 cudaError_t rv_cuda_int8_product(rv_cuda *c, const rv_few *p, const rv_weight *w);
 /* The same of many rows with a norm, or SWIGLU; false: there is no such kernel, or it does not pay. */

@@ -40,7 +40,7 @@ static const struct { int32_t set; void *(*counter)(void); } files[] = {
     { 70, rv_cuda_clamped_few8_70 }, { 70, rv_cuda_clamped_many8_70 }, { 70, rv_cuda_clamped_decode70 },
     { 80, rv_cuda_clamped_few }, { 80, rv_cuda_clamped_few4 }, { 80, rv_cuda_clamped_few8 }, { 80, rv_cuda_clamped_decode },
 #if RV_CUDA_SM90
-    { 90, rv_cuda_clamped_gemm90 }, { 90, rv_cuda_clamped_four90 }, { 90, rv_cuda_clamped_few4_90 }, { 90, rv_cuda_clamped_int8_90 }, { 90, rv_cuda_clamped_int8_f16_90 },
+    { 90, rv_cuda_clamped_gemm90 }, { 90, rv_cuda_clamped_four90 }, { 90, rv_cuda_clamped_few4_90 }, { 90, rv_cuda_clamped_few8_90 }, { 90, rv_cuda_clamped_int8_90 }, { 90, rv_cuda_clamped_int8_f16_90 },
     { 90, rv_cuda_clamped_outliers90 }, { 90, rv_cuda_clamped_stream90 }, { 90, rv_cuda_clamped_stream8_90 }, { 90, rv_cuda_clamped_stream4_90 },
 #endif
 };

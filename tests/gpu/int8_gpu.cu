@@ -182,7 +182,9 @@ struct case_ {
     rv_int8_rules rules;
     int32_t cut;                         /* of many rows: one of rv_cuda_int8_cuts, from 1 on; 0: the backend's choice */
     int32_t multiprocessors;             /* of few rows, or with a cut: tiles are shared out as if there were so many; 0: as many as there are */
+    int32_t wide;                        /* of few rows: rv_int8's cut; OLDER: by few8.cu       */
 };
+enum { OLDER = -1 };
 
 /* Products of rows x W before anything is made of them: y8 and what outliers add. */
 struct model { std::vector<double> y8, more, size; std::vector<bool> has; };      /* size: of all that is added */
@@ -261,7 +263,10 @@ static std::vector<float> run(const case_ &c, const operands &o, const loaded &l
         if (c.cut) MUST(rv_cuda_int8_90(&q, cuda->overlap, cuda->stream));
         else
 #endif
-        MUST(cuda->arch == 70 ? rv_cuda_few8_70(&q, cuda->stream) : rv_cuda_few8(&q, cuda->overlap, cuda->stream));
+        {
+            q.cut = { c.wide, 1, 1 };
+            MUST(c.wide == OLDER ? rv_cuda_few8(&q, cuda->overlap, cuda->stream) : rv_cuda_int8_few(cuda, &q));
+        }
     } else if (c.how == rv_few::RV_FEW_ADD) rv_linear_add(be, out, x, l.w, bias, 0.5f, o.row_scale + from);
     else rv_linear(be, out, x, l.w, bias, c.how == rv_few::RV_FEW_GELU ? RV_ACT_GELU : RV_ACT_NONE);
     const size_t all = (size_t)n * (size_t)out_cols;
@@ -340,27 +345,7 @@ static void a_product_is_what_the_rules_say(const case_ &c, loaded &l, const exp
     drop(o);
 }
 
-static bool same(const std::vector<float> &a, const std::vector<float> &b, size_t from_b) { return !a.empty() && !memcmp(a.data(), &b[from_b], a.size() * 4); }
-
-static void a_row_does_not_depend_on_its_neighbours(int32_t how, kind kind, loaded &l) {
-    const int32_t rows = l.w->head.rows, cols = l.w->head.cols, out_cols = how == rv_few::RV_FEW_SWIGLU ? rows / 2 : rows;
-    const case_ c = { 64, how, kind, false, how != rv_few::RV_FEW_SWIGLU, { 6, false } };
-    std::vector<uint16_t> x;
-    std::vector<float> bias, row_scale;
-    operands o = operands_of(c, x, 64, cols, cols, rows, bias, row_scale);
-    const std::vector<float> all = run(c, o, l, 0, 64);
-    for (int32_t multiprocessors : { 0, 32 })         /* with fewer, gate and up have larger tiles of some rows */
-        for (int32_t n : { 1, 2, 3, 7, 8, 9, 16, 17, 32, 33, 64 })
-            for (int32_t from : { 0, 1, 5 })
-                for (int32_t fused : { 0, (int32_t)RV_CUDA_INT8_FUSED, 8 }) {
-                    if (from + n > 64 || (fused != RV_CUDA_INT8_FUSED && n > 8) || (multiprocessors && how != rv_few::RV_FEW_SWIGLU)) continue;
-                    case_ some = c;
-                    some.multiprocessors = multiprocessors;
-                    EXPECT(same(run(some, o, l, from, n, fused), all, (size_t)from * (size_t)out_cols), "%d x %d, how %d, %s: %d rows from %d, fused %d, %d multiprocessors: other bits", rows,
-                           cols, how, kind_name[kind], n, from, fused, multiprocessors);
-                }
-    drop(o);
-}
+#include "tests/gpu/int8_bits.h"
 
 /* A normed product is rv_cuda_norm and the product, bit for bit. */
 static void a_norm_inside_is_the_norm_before(int32_t cols, int32_t n, bool spiked) {
@@ -523,7 +508,7 @@ static void check_many(bool small) {
 
 static void check_products(bool small) {
     const int32_t store = rv_few::RV_FEW_STORE, gelu = rv_few::RV_FEW_GELU, swiglu = rv_few::RV_FEW_SWIGLU, add = rv_few::RV_FEW_ADD;
-    const int32_t shapes[][2] = { { 80, 1024 }, { 50, 264 }, { 4, 4112 }, { 17, 20 } };
+    const int32_t shapes[][2] = { { 80, 1024 }, { 50, 264 }, { 4, 4112 }, { 17, 20 }, { 48, 40 }, { 56, 264 } };
     for (auto &s : shapes) {
         std::vector<part> parts = { make_part(s[0], s[1], RV_F16) };
         loaded l = load(parts, RV_ORDER_STACKED, RV_FORMAT_INT8, false);
@@ -534,7 +519,7 @@ static void check_products(bool small) {
                 if (small && n != 1 && n != 3 && (n != 200 || s[0] != 50)) continue;
                 a_product_is_what_the_rules_say({ n, store, (kind)k, n % 2 == 0, false, { 6, false } }, l, w);
                 a_product_is_what_the_rules_say({ n, add, (kind)k, false, k % 2 == 0, { 6, false } }, l, w);
-                if (s[0] != 50 && s[0] != 17) continue;
+                if (s[0] > 56 || s[0] < 17) continue;
                 a_product_is_what_the_rules_say({ n, store, (kind)k, false, true, { 6, true } }, l, w);
                 a_product_is_what_the_rules_say({ n, gelu, (kind)k, false, true, { 2.5f, false } }, l, w);
                 a_product_is_what_the_rules_say({ n, store, (kind)k, true, false, { 0, k % 2 == 0 } }, l, w);
@@ -557,6 +542,15 @@ static void check_products(bool small) {
         for (int32_t n : { 1, 2, 5, 64, 101 })
             if (n <= RV_FEW_ROWS || cols % 16 == 0) a_norm_inside_is_the_norm_before(cols, n, n % 2);        /* else the norm is a launch of its own */
     if (small) return;
+    const int32_t hoppers[][2] = { { 464, 1040 }, { 144, 4096 }, { 240, 200 } };         /* odd numbers of lines, fewer than the ring has stages */
+    for (auto &s : hoppers) {
+        if (cuda->arch != 90 || !RV_CUDA_SM90) break;
+        std::vector<part> one = { make_part(s[0], s[1], RV_F16) };
+        loaded k = load(one, RV_ORDER_STACKED, RV_FORMAT_INT8, false);
+        for (int32_t kind = 0; kind < KINDS; kind++)
+            for (int32_t how : { store, add, swiglu }) hopper_has_the_same_bits(how, (enum kind)kind, kind == NINE && how == add ? 0.f : 6.f, k);
+        drop(k);
+    }
     const int32_t more[][2] = { { 8640, 1024 }, { 208, 14336 }, { 4320, 4096 }, { 144, 1000 } };
     for (auto &s : more) {
         std::vector<part> one = { make_part(s[0], s[1], RV_F16) };

@@ -513,7 +513,7 @@ int main(int argc, char **argv) {
     for (int32_t n : rows) {
         if (cuda->arch == 70) print("norm, head, best", n, head_us(n), weight_bytes(head));
         else time_layers(n);
-        if (n == 1 || n == 8 || n == 16 || n == 32 || cuda->arch == 70) time_products(n);
+        if (n == 1 || n == 8 || n == 16 || n == 32 || n == 64 || cuda->arch == 70) time_products(n);
     }
     rv_backend_close(be);
     return 0;
