@@ -238,9 +238,9 @@ static __device__ __forceinline__ void finish_tile(const args &a, sums_room<MT> 
 /* Shared memory that a block may take: half a multiprocessor's where the next launch comes in beside it, else all that a block can have. */
 [[maybe_unused]] static cudaError_t room_of(bool half, int32_t *bytes) {
     int device = 0, all = 0, most = 0, reserved = 0;
-    cudaError_t e = cudaGetDevice(&device);
+    cudaError_t e = most_of_block(&most);
+    if (!e) e = cudaGetDevice(&device);
     if (!e) e = cudaDeviceGetAttribute(&all, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device);
-    if (!e) e = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     if (!e) e = cudaDeviceGetAttribute(&reserved, cudaDevAttrReservedSharedMemoryPerBlock, device);
     *bytes = half && all / 2 - reserved < most ? all / 2 - reserved : most;
     return e;

@@ -170,9 +170,8 @@ enum { FIXED = (int)(2 * sizeof(room70) + sizeof(maps70)) };
 
 /* Whether a block may have what G groups take: 7.5 has 64 KB. */
 template <int G> static bool has_room() {
-    int device = 0, most = 0;
-    if (cudaGetDevice(&device) || cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device)) return false;
-    return most >= FIXED + WARPS * G * STAGED * (int)sizeof(__half);
+    int most = 0;
+    return !most_of_block(&most) && most >= FIXED + WARPS * G * STAGED * (int)sizeof(__half);
 }
 
 template <typename O, int HOW, int G, bool SHARED> static cudaError_t launch(args4_70 of, int32_t multiprocessors, cudaStream_t stream) {

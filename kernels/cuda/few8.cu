@@ -282,9 +282,8 @@ static bool is_aligned(rv_mat x) { return (uintptr_t)x.data % 16 == 0 && x.ld % 
 cudaError_t rv_cuda_few8(const rv_int8 *q, bool overlap, cudaStream_t stream) {
     const rv_few *p = &q->p;
     const int32_t n = p->x.rows;
-    const rv_int8_room room = rv_cuda_int8_room(q->room, n, q->pitch);
-    args8 g = { { p->x.data, p->w, p->out.data, p->x.ld, p->out.ld, NULL, p->row_scale, p->norm, p->scale, p->eps, n, p->rows, p->cols, 0, 0, p->turn },
-                q->w_scale, p->bias, room.codes, (int8_row *)room.rows, room.list, room.starts, q->rules.threshold, q->pitch, shared_pitch(q->pitch), 1, false, 0 };
+    args8 g = args8_of(q);
+    g.shared_pitch = shared_pitch(q->pitch);
     if (p->norm && p->cols > RV_CUDA_NORM_MOST) return cudaErrorInvalidValue;
     g.fused = n <= q->fused && n * q->pitch <= SHARED_X && (q->call.rows == 1 || !q->rules.by_call) && (p->norm ? p->cols % 8 == 0 : is_aligned(p->x));
     if (!g.fused) {

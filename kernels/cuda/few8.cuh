@@ -23,6 +23,18 @@ struct args8 {
     int32_t kept;                        /* of more than 8 rows: stages that are left where outlier_merge has its sums in the others; 0: they have no room */
 };
 
+/* What q describes; codes and lists are where rv_cuda_quantise leaves them. */
+[[maybe_unused]] static args8 args8_of(const rv_int8 *q) {
+    const rv_few *p = &q->p;
+    const rv_int8_room room = rv_cuda_int8_room(q->room, p->x.rows, q->pitch);
+    args8 g = {};
+    g.a = { p->x.data, p->w, p->out.data, p->x.ld, p->out.ld, NULL, p->row_scale, p->norm, p->scale, p->eps, p->x.rows, p->rows, p->cols, 0, 0, p->turn };
+    g.w_scale = q->w_scale, g.bias = p->bias;
+    g.codes = room.codes, g.rows = (int8_row *)room.rows, g.list = room.list, g.starts = room.starts;
+    g.threshold = q->rules.threshold, g.pitch = q->pitch;
+    return g;
+}
+
 /* As few.cuh's, further ahead: a tile is few steps long.  The first `ahead` are fixed, so that copies begin at once. */
 struct tile_queue8 {
     enum { OF = 8 };

@@ -146,8 +146,8 @@ template <typename T, typename O, int HOW, class S> static cudaError_t launch(ar
     g.a.tiles = (g.a.rows + S::N - 1) / S::N;
     const int32_t blocks = g.a.tiles < p->multiprocessors ? g.a.tiles : p->multiprocessors;
     of.over_ring = blocks == g.a.tiles;
-    const int32_t results = n * S::RESULT_PITCH * 4, sums = g.threshold != 0 ? S::SUM_ROOMS * n * S::SUM_PITCH * 4 : 0, fixed = (of.over_ring ? 0 : results + sums) + (int32_t)sizeof(beside8) + 1024;
-    const int32_t stages = ((int32_t)ALL_BYTES - fixed) / of.stage_bytes;
+    const int32_t results = n * S::RESULT_PITCH * 4, sums = g.threshold != 0 ? S::SUM_ROOMS * n * S::SUM_PITCH * 4 : 0, rest = (int32_t)sizeof(beside8) + 1024 /* to align */;
+    const int32_t stages = ((int32_t)ALL_BYTES - rest - (of.over_ring ? 0 : results + sums)) / of.stage_bytes;
     g.a.stages = (stages < MOST_RING ? stages : (int32_t)MOST_RING) / S::BRINGERS * S::BRINGERS;
     if (g.a.stages < S::LEAST_STAGES) return cudaErrorInvalidValue;
     const int32_t ring = g.a.stages * of.stage_bytes;
@@ -158,7 +158,7 @@ template <typename T, typename O, int HOW, class S> static cudaError_t launch(ar
     cudaError_t e = describe_boxes(&map_w, RV_I8, p->w, g.a.rows, g.pitch, g.pitch, S::N, LINE);
     if (!e) e = describe_boxes(&map_x, RV_I8, g.codes, n, g.pitch, g.pitch, of.box, LINE);
     if (!e) e = allow_all(few8_90_kernel<T, O, HOW, S>);
-    return e ? e : launch_kernel(few8_90_kernel<T, O, HOW, S>, dim3((unsigned)blocks), S::BLOCK, (size_t)of.beside_at + sizeof(beside8) + 1024, overlap, stream, map_w, map_x, of);
+    return e ? e : launch_kernel(few8_90_kernel<T, O, HOW, S>, dim3((unsigned)blocks), S::BLOCK, (size_t)(of.beside_at + rest), overlap, stream, map_w, map_x, of);
 }
 
 /* What a block with the most tiles of `wide` rows of weights takes: in rows, an end counts as some. */
@@ -196,10 +196,8 @@ bool rv_cuda_few8_90_takes(const rv_int8 *q) {
 
 cudaError_t rv_cuda_few8_90(const rv_int8 *q, bool overlap, cudaStream_t stream) {
     const rv_few *p = &q->p;
-    const rv_int8_room room = rv_cuda_int8_room(q->room, p->x.rows, q->pitch);
     args8_90 of = {};
-    of.g = { { NULL, p->w, p->out.data, 0, p->out.ld, NULL, p->row_scale, NULL, p->scale, p->eps, p->x.rows, p->rows, p->cols, 0, 0, NULL },
-             q->w_scale, p->bias, room.codes, (int8_row *)room.rows, room.list, room.starts, q->rules.threshold, q->pitch, 0, 0, false, 0 };
+    of.g = args8_of(q);
     const int32_t wide = q->cut.rows && has_room(p, q->cut.rows) ? q->cut.rows : width_of(p);
     cudaError_t e = rv_cuda_quantise(q, overlap, stream);
     if (e) return e;

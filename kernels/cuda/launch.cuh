@@ -3,12 +3,18 @@
 #define RV_KERNELS_CUDA_LAUNCH_CUH
 #include <cuda_runtime.h>
 
+/* Bytes of shared memory that a block can have. */
+[[maybe_unused]] static cudaError_t most_of_block(int *bytes) {
+    int device = 0;
+    cudaError_t e = cudaGetDevice(&device);
+    return e ? e : cudaDeviceGetAttribute(bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+}
+
 /* Where launches of one kernel ask for different amounts of shared memory: it may have all that a block can have, since what a thread allows another one, which launches
  * it too, could take back before the launch. */
 template <typename K> static cudaError_t allow_all(K kernel) {
-    int device = 0, most = 0;
-    cudaError_t e = cudaGetDevice(&device);
-    if (!e) e = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    int most = 0;
+    cudaError_t e = most_of_block(&most);
     return e ? e : cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
 }
 
